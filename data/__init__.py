@@ -1,0 +1,1 @@
+"""Everything before a tensor reaches the model: bars, features, labels, windows, batches."""

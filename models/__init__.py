@@ -1,0 +1,1 @@
+"""The model, and everything done to it or said about it."""
