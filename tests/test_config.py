@@ -1,0 +1,147 @@
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import config
+
+ROOT = Path(config.__file__).parent
+
+BROKEN = {
+    "SEQUENCE_LENGTH": 1,
+    "FUTURE_WINDOW": 0,
+    "MAX_GAP_BARS": -1,
+    "LABEL_METHOD": "guess",
+    "PRICE_CHANGE_THRESHOLD": 0.0,
+    "TARGET_CLASS_RATIOS": (0.5, 0.5),
+    "TEST_FRACTION": 0.9,
+    "EMBARGO_BARS": -1,
+    "WALK_FORWARD_FOLDS": 0,
+    "SUPERVISED_BATCH_SIZE": 2,
+    "STEPS_PER_EPOCH": -1,
+    "AUG_NOISE_STD": -0.1,
+    "AUG_TIME_SHIFT": -1,
+    "AUG_MASK_PROB": 1.1,
+    "AUG_MASK_MAX_T": 60,
+    "XLSTM_BLOCKS": "mx",
+    "XLSTM_HEADS": 5,
+    "GATE_SOFT_CAP": -1.0,
+    "DROPOUT_RNN1": 1.0,
+    "WEIGHT_DECAY_L2": -1.0,
+    "LOGIT_CLIP": -1.0,
+    "LOGIT_CLIP_RELEASE_EPOCH": -1,
+    "SUPERVISED_EPOCHS": 0,
+    "LR_MIN": 1.0,
+    "LR_WARMUP_EPOCHS": 20.0,
+    "GRADIENT_CLIP_NORM": -1.0,
+    "AFL_WARMUP_EPOCHS": -1,
+    "CE_WEIGHT_START": 0.1,
+    "AFL_ALPHA": (1.0, 0.0, 1.0),
+    "AFL_GAMMA": (1.0, -1.0, 1.0),
+    "CLASS_SMOOTHING": (0.0, 0.0, 1.0),
+    "EMA_DECAY": 1.0,
+    "HNM_START_EPOCH": 16,
+    "HNM_HARD_SAMPLE_START": 0.6,
+    "HNM_UPDATE_PERIOD": 0,
+    "HNM_TRIM_FRACTION": 0.9,
+    "HNM_MAX_SCORED": 0,
+    "CHECKPOINT_METRIC": "loss",
+    "EARLY_STOPPING_EPOCHS": -1,
+    "VALIDATION_MAX_WINDOWS": -1,
+    "COST_BPS": -1.0,
+    "BOOTSTRAP_RESAMPLES": 10,
+    "SEED": -1,
+}
+
+
+def test_the_defaults_keep_every_rule():
+    assert dataclasses.is_dataclass(config.load())
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_rule_broken_is_named_with_the_present_value(name):
+    with pytest.raises(config.ConfigError) as error:
+        config.load(**{name: BROKEN[name]})
+    assert any(f"{name} = {BROKEN[name]!r}" in line for line in error.value.faults)
+
+
+def test_every_rule_is_broken_by_some_case():
+    assert len(BROKEN) == len(config.RULES)
+
+
+def test_all_faults_are_reported_together():
+    with pytest.raises(config.ConfigError) as error:
+        config.load(["EMA_DECY=0.9", "EMA_DECAY=fast", "LR_BASE"])
+    assert sorted(error.value.faults) == [
+        "--set needs NAME=VALUE, got 'LR_BASE'",
+        "EMA_DECAY must be float, got 'fast'",
+        "unknown flag EMA_DECY; did you mean EMA_DECAY?",
+    ]
+
+
+def test_a_broken_rule_names_all_values_it_compares():
+    with pytest.raises(config.ConfigError) as error:
+        config.load(["CE_WEIGHT_END=0.9", "CE_WEIGHT_START=0.8"])
+    assert error.value.faults == [
+        "need 0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1"
+        " (CE_WEIGHT_START = 0.8, CE_WEIGHT_END = 0.9)"
+    ]
+
+
+def test_texts_become_the_annotated_types():
+    flags = config.load(
+        ["SEED=7", "USE_AUGMENTATIONS=false", "AFL_ALPHA=1,2,3", "LR_WARMUP_EPOCHS=1"]
+    )
+    assert (flags.SEED, flags.USE_AUGMENTATIONS, flags.AFL_ALPHA) == (7, False, (1.0, 2.0, 3.0))
+    assert isinstance(flags.LR_WARMUP_EPOCHS, float)
+
+
+@pytest.mark.parametrize("text", ["SEED=1.5", "SEED=true", "USE_AUGMENTATIONS=2", "EMA_DECAY=nan"])
+def test_values_of_the_wrong_type_are_refused(text):
+    with pytest.raises(config.ConfigError, match=text.partition("=")[0] + " must be"):
+        config.load([text])
+
+
+def test_constants_are_read_when_load_is_called(monkeypatch):
+    monkeypatch.setattr(config, "SEED", 99)
+    assert config.load().SEED == 99
+
+
+def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
+    flags = config.load(["EMA_DECAY=0.9", "SEED=3"])
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.as_dict(flags)))
+    assert config.load(replay=path) == flags
+    assert config.load(["SEED=4"], replay=path).SEED == 4
+
+
+def test_an_unreadable_replay_is_one_clear_fault(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    for name, text in [("none.json", "cannot read the flags"), ("bad.json", "must be a config")]:
+        with pytest.raises(config.ConfigError, match=text):
+            config.load(replay=tmp_path / name)
+
+
+def test_every_improvement_is_marked():
+    source = (ROOT / "config.py").read_text()
+    assert all(f"[{number}]" in source for number in range(1, 9))
+
+
+@pytest.mark.skipif(not (ROOT / "recipe.py").exists(), reason="the recipe is not there yet")
+def test_every_flag_is_read_and_every_read_is_a_flag():
+    read = set()
+    for name in ("train_model.py", "recipe.py", "predict.py"):
+        path = ROOT / name
+        if path.exists():
+            tree = ast.parse(path.read_text())
+            read |= {
+                node.attr
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "flags"
+            }
+    read = {name for name in read if name.isupper()}
+    assert read == set(config._flag_types())
