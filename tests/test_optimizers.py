@@ -1,0 +1,130 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from models.optimizers import AveragedAdam
+
+
+def small_model(dropout=0.3, seed=0):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5, activation="tanh"),
+            layers.Dropout(dropout, seed=1),
+            layers.Dense(3),
+        ]
+    )
+
+
+def data(num=48):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(num, 4)).astype("float32"), rng.integers(0, 3, num)
+
+
+def fit(optimizer, epochs=2, dropout=0.3, **compile_arguments):
+    model = small_model(dropout)
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **compile_arguments,
+    )
+    model.fit(*data(), batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+    return model
+
+
+def average_and_closed_form(decay, num_steps):
+    """Returns the average after some steps, and the sum of weights that it must be."""
+    weight = keras.Variable(np.array([1.0, -2.0], "float32"))
+    optimizer = AveragedAdam(0.1, average_decay=decay)
+    optimizer.build([weight])
+    weights, decays = [], []
+    for t in range(num_steps):
+        optimizer.apply([ops.convert_to_tensor(np.array([1.0, t - 3.0], "float32"))], [weight])
+        weights.append(weight.numpy().astype("float64"))
+        decays.append(min(decay, (1 + t) / (10 + t)) if t else 0.0)
+    kept = np.append(np.cumprod(decays[:0:-1])[::-1], 1.0)  # product of all later decays
+    shares = (1 - np.array(decays)) * kept
+    assert np.isclose(shares.sum(), 1)
+    return optimizer.averages[0].numpy(), shares @ np.array(weights)
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9])
+def test_average_is_the_closed_form_with_its_ramp(decay):
+    ours, expected = average_and_closed_form(decay, num_steps=20)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_average_of_one_step_is_the_weights_whatever_was_loaded_before():
+    weight = keras.Variable(np.zeros(2, "float32"))
+    optimizer = AveragedAdam(0.1, average_decay=0.999)
+    optimizer.build([weight])
+    weight.assign([3.0, 4.0])
+    optimizer.apply([ops.ones(2)], [weight])
+    np.testing.assert_array_equal(optimizer.averages[0].numpy(), weight.numpy())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"clipnorm": 0.01}, {"global_clipnorm": 0.01}])
+def test_switched_off_it_is_plain_adam_bit_for_bit(arguments):
+    ours = fit(AveragedAdam(0.01, **arguments))
+    plain = fit(keras.optimizers.Adam(0.01, **arguments))
+    for a, b in zip(ours.variables, plain.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(ours.optimizer.variables) == len(plain.optimizer.variables)
+
+
+def test_averaging_does_not_change_the_training():
+    averaged = fit(AveragedAdam(0.01, average_decay=0.99))
+    plain = fit(keras.optimizers.Adam(0.01))
+    for a, b in zip(averaged.variables, plain.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"steps_per_execution": 4}])
+def test_compiled_and_grouped_steps_give_the_same_averages(arguments):
+    # Without dropout, which draws other masks under XLA.
+    expected = fit(AveragedAdam(0.01, average_decay=0.9), dropout=0.0)
+    ours = fit(AveragedAdam(0.01, average_decay=0.9), dropout=0.0, **arguments)
+    for a, b in zip(ours.optimizer.averages, expected.optimizer.averages, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_averages_are_taken_after_the_constraints():
+    weight = keras.Variable(np.array([0.05], "float32"))
+    weight.constraint = keras.constraints.NonNeg()
+    optimizer = AveragedAdam(0.1, average_decay=0.9)
+    optimizer.build([weight])
+    for _ in range(5):
+        optimizer.apply([ops.ones(1)], [weight])
+    assert optimizer.averages[0].numpy() >= 0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_averages_are_saved_and_loaded_with_the_model(tmp_path):
+    model = fit(AveragedAdam(0.01, average_decay=0.9))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.average_decay == 0.9
+    for a, b in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_config_round_trip():
+    optimizer = AveragedAdam(0.01, average_decay=0.9, global_clipnorm=1.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(again) is AveragedAdam
+    assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1.0"),
+        ({"average_decay": 0.9, "use_ema": True}, "combined with use_ema"),
+        ({"average_decay": 0.9, "gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AveragedAdam(**arguments)
