@@ -1,0 +1,369 @@
+"""Builds the market that training sees: feature rows, labels, windows and purged folds."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data import labels as labelling
+from data.features import WARM_UP_BARS, compute_features, feature_names, is_intraday
+from data.split import plan_times, split_windows
+from data.store import FolderTable, MemoryTable
+from data.windows import bar_interval_ns, ends_within, segment_bounds, symbol_bounds
+
+_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+_CHUNK = 1 << 16  # rows of which statistics are taken at a time
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the windows, with labels whose threshold comes from its training rows.
+
+    Attributes:
+        train: end rows (windows,) of the training windows, rising.
+        validation: the same of the validation windows.
+        test: the same of the test windows.
+        labels: int32 (rows,), -1 where there is no label.
+        threshold: what a score must exceed (for the barriers: the multiple of the past scale).
+        persistence: int32 (rows,), the label of the move that ended at the row, -1 if none.
+        dropped: how many windows the split dropped, by reason.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    threshold: float
+    persistence: np.ndarray
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Market:
+    """All rows with complete features, sorted by symbol, then time, and the folds over them.
+
+    Attributes:
+        features: float32 (rows, features), unscaled; a memory map if there is a feature store.
+        feature_names: the names of its columns.
+        timestamps: datetime64[ns] (rows,), UTC, of the bars' opens.
+        symbols: int16 (rows,), positions in `symbol_names`.
+        symbol_names: the symbols that were kept.
+        close: float64 (rows,).
+        forward_return: float32 (rows,) log return over the label's horizon, NaN if unlabelled.
+        trade_return: float32 (rows,) log return from the next bar's open to the horizon's close.
+        scores: float32 (rows,), see `data.labels.label_moves`; NaN if unlabelled.
+        intraday: whether the bars are shorter than a day.
+        interval_seconds: median spacing of the bars.
+        sequence_length: bars of a window.
+        future_window: bars of a label.
+        label_method: how the labels are made.
+        bounds: int64 (segments + 1,), first rows of the runs without a hole, then the row count.
+        dropped: how many rows and windows were dropped, by reason.
+        folds: one for the single split.
+    """
+
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    timestamps: np.ndarray
+    symbols: np.ndarray
+    symbol_names: tuple[str, ...]
+    close: np.ndarray
+    forward_return: np.ndarray
+    trade_return: np.ndarray
+    scores: np.ndarray
+    intraday: bool
+    interval_seconds: float
+    sequence_length: int
+    future_window: int
+    label_method: str
+    bounds: np.ndarray
+    dropped: dict[str, int]
+    folds: tuple[Fold, ...]
+
+
+def build_market(
+    bars: pd.DataFrame | Iterable[pd.DataFrame],
+    *,
+    sequence_length: int,
+    future_window: int,
+    label_method: str,
+    price_change_threshold: float,
+    target_class_ratios: Sequence[float],
+    embargo_bars: int,
+    max_gap_bars: int,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    num_folds: int = 1,
+    rolling: bool = False,
+    feature_store: str | Path | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Market:
+    """Returns features, labels, windows and folds of the bars of many symbols.
+
+    Works symbol by symbol. If the caller keeps no reference to `bars`
+    (`build_market(read_bars(path), ...)`), their memory is freed while the features grow.
+
+    Args:
+        bars: as `data.bars.read_bars` returns them, or an iterable of frames of one symbol each,
+            sorted by symbol, of which one is held at a time.
+        sequence_length: bars of a window.
+        future_window: bars from a window's last bar to the end of its label.
+        label_method: "volatility", "fixed" or "triple_barrier".
+        price_change_threshold: relative move of the "fixed" labels; unused by the others.
+        target_class_ratios: SELL, HOLD, BUY, any scale; HOLD's share sets the threshold.
+        embargo_bars: bars kept free between the splits.
+        max_gap_bars: missed trading bars that a window may cross.
+        validation_fraction: share of the time range.
+        test_fraction: share of the time range; unused with several folds.
+        num_folds: 1 for the single split, more for a walk-forward.
+        rolling: whether walk-forward training spans keep their length.
+        feature_store: folder for memory-mapped rows; None keeps them in memory.
+        note: called with a sentence about every symbol that is skipped.
+
+    Raises:
+        ValueError: if no symbol is long enough, a split has no windows, or lacks a class.
+    """
+    labelling.hold_share(target_class_ratios)
+    if label_method == "fixed" and not price_change_threshold > 0:
+        raise ValueError(f"the price change must be above 0, got {price_change_threshold}")
+    if sequence_length < 1:
+        raise ValueError(f"a window must have at least 1 bar, got {sequence_length}")
+    rules = _Rules(label_method, sequence_length, future_window, max_gap_bars)
+    table = MemoryTable() if feature_store is None else FolderTable(feature_store)
+    parts = _by_symbol(bars)
+    del bars
+    rows, facts = _fill(table, parts, rules, note or (lambda text: None))
+    ends = ends_within(facts["bounds"], sequence_length, future_window)
+    facts["dropped"]["windows that would cross a hole in time"] = _num_windows(
+        rows["symbols"], rules
+    ) - len(ends)
+    if not len(ends):
+        raise ValueError(
+            f"windows need {sequence_length + future_window} bars without a hole of more than "
+            f"{max_gap_bars}; no symbol has them"
+        )
+    times = plan_times(
+        rows["timestamps"][ends].min(),
+        rows["timestamps"][ends].max(),
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        num_folds=num_folds,
+        rolling=rolling,
+    )
+    threshold = float(price_change_threshold) if label_method == "fixed" else None
+    folds = []
+    for moments in times:
+        split = split_windows(
+            ends,
+            rows["symbols"],
+            rows["timestamps"],
+            moments,
+            sequence_length=sequence_length,
+            future_window=future_window,
+            embargo_bars=embargo_bars,
+        )
+        folds.append(_fold(split, rows, facts["bounds"], rules, target_class_ratios, threshold))
+    path = ("high", "low", "scale")  # what only the barriers needed
+    kept = {name: column for name, column in rows.items() if name not in path}
+    return Market(
+        **kept,
+        **facts,
+        sequence_length=sequence_length,
+        future_window=future_window,
+        label_method=label_method,
+        folds=tuple(folds),
+    )
+
+
+def training_rows(market: Market, fold: Fold) -> np.ndarray:
+    """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
+    length = market.sequence_length
+    changes = np.zeros(len(market.symbols) + 1, np.int32)
+    np.add.at(changes, fold.train - length + 1, 1)
+    np.add.at(changes, fold.train + 1, -1)
+    return np.cumsum(changes[:-1], dtype=np.int32) > 0
+
+
+def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and variance of every feature over the rows of the training windows.
+
+    Returns:
+        two float32 arrays (features,), as `keras.layers.Normalization` takes them.
+    """
+    shown = training_rows(market, fold)
+    count, mean, spread = 0, 0.0, 0.0
+    for start in range(0, len(shown), _CHUNK):
+        part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
+        if len(part):
+            # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
+            own, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
+            spread = spread + ((part - own) ** 2).sum(axis=0)
+            spread = spread + (own - mean) ** 2 * count * step
+            mean, count = mean + (own - mean) * step, count + len(part)
+    return np.float32(mean), np.float32(spread / count)
+
+
+def _by_symbol(bars) -> Iterator[pd.DataFrame]:
+    """Yields the bars of one symbol at a time and lets go of those already used."""
+    if not isinstance(bars, pd.DataFrame):
+        yield from bars
+        return
+    codes = bars["symbol"].cat.codes.to_numpy()
+    names = bars["symbol"].cat.categories
+    bounds = symbol_bounds(codes)
+    columns = {
+        name: np.asarray(bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float))
+        for name in _COLUMNS
+    }
+    parts = [
+        (
+            str(names[codes[start]]),
+            {name: values[start:stop].copy() for name, values in columns.items()},
+        )
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    del bars, codes, columns
+    while parts:
+        symbol, part = parts.pop(0)
+        frame = pd.DataFrame(part, copy=False)
+        frame["symbol"] = symbol
+        yield frame
+
+
+@dataclass(frozen=True)
+class _Rules:
+    label_method: str
+    sequence_length: int
+    future_window: int
+    max_gap_bars: int
+
+    @property
+    def num_bars_needed(self) -> int:
+        return WARM_UP_BARS + self.sequence_length + self.future_window
+
+
+def _fill(table, parts, rules: _Rules, note) -> tuple[dict, dict]:
+    """Appends every symbol that is long enough to the table.
+
+    Returns:
+        the columns of the table, and what else is known of the market.
+    """
+    names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
+    for bars in parts:
+        symbol = str(bars["symbol"].iloc[0])
+        if len(bars) < rules.num_bars_needed:
+            skipped.append(f"{symbol} has {len(bars)}")
+            note(f"symbol {symbol} is skipped: {_needs(rules)}; it has {len(bars)}")
+            continue
+        intraday = is_intraday(bars) if intraday is None else intraday
+        block, first_rows = _block(bars, len(names), intraday, rules)
+        table.append(block)
+        bounds.append(first_rows + num_rows)
+        num_rows += len(block["symbols"])
+        intervals.append(bar_interval_ns(block["timestamps"]))
+        names.append(symbol)
+    if not names:
+        raise ValueError(f"{_needs(rules)}; {', '.join(skipped) or 'there are no bars'}")
+    facts = {
+        "feature_names": feature_names(intraday),
+        "symbol_names": tuple(names),
+        "intraday": intraday,
+        "interval_seconds": float(np.median(intervals)) / 1e9,
+        "bounds": np.concatenate([*bounds, [num_rows]]),
+        "dropped": {
+            "symbols too short": len(skipped),
+            "warm-up rows": WARM_UP_BARS * len(names),
+        },
+    }
+    return table.finish(), facts
+
+
+def _needs(rules: _Rules) -> str:
+    return (
+        f"a symbol needs at least {rules.num_bars_needed} bars ({WARM_UP_BARS} of warm-up, "
+        f"{rules.sequence_length} of a window, {rules.future_window} of its label)"
+    )
+
+
+def _block(bars, code: int, intraday: bool, rules: _Rules) -> tuple[dict, np.ndarray]:
+    """Returns the columns of one symbol without its warm-up, and its segments' first rows."""
+    horizon, method = rules.future_window, rules.label_method
+    close = bars["close"].to_numpy(np.float64)
+    columns = {
+        "features": compute_features(bars, intraday=intraday).to_numpy(),
+        "timestamps": bars["timestamp"].to_numpy("datetime64[ns]"),
+        "symbols": np.full(len(bars), code, np.int16),
+        "close": close,
+        "forward_return": labelling.forward_return(close, horizon).astype(np.float32),
+        "trade_return": labelling.trade_return(
+            bars["open"].to_numpy(np.float64), close, horizon
+        ).astype(np.float32),
+        "scores": labelling.label_moves(bars, method, horizon),
+    }
+    if method == "triple_barrier":
+        columns |= {name: bars[name].to_numpy(np.float64) for name in ("high", "low")}
+        columns["scale"] = labelling.past_scale(close, horizon)
+    bounds = segment_bounds(columns["symbols"], columns["timestamps"], rules.max_gap_bars)
+    for name in ("forward_return", "trade_return", "scores"):
+        for stop in bounds[1:]:
+            columns[name][max(stop - horizon, 0) : stop] = np.nan  # would look across a hole
+    bounds = np.unique(np.maximum(bounds[:-1] - WARM_UP_BARS, 0))
+    return {name: values[WARM_UP_BARS:] for name, values in columns.items()}, bounds
+
+
+def _num_windows(symbols: np.ndarray, rules: _Rules) -> int:
+    """Returns how many windows there would be if no symbol had a hole."""
+    rows = np.diff(symbol_bounds(symbols))
+    return int(np.maximum(rows - rules.sequence_length - rules.future_window + 1, 0).sum())
+
+
+def _fold(split, rows, bounds, rules: _Rules, target_ratios, threshold: float | None) -> Fold:
+    """Returns the fold of a split; without a threshold one is chosen on its training rows."""
+    horizon = rules.future_window
+    if rules.label_method == "triple_barrier":
+        path = rows["close"], rows["high"], rows["low"]
+        threshold = labelling.choose_barrier_multiple(
+            *path, rows["scale"], horizon, split.train, target_ratios
+        )
+        labels = labelling.triple_barrier_labels(*path, threshold * rows["scale"], horizon)
+        labels[np.isnan(rows["scores"])] = labelling.UNLABELLED
+    else:
+        if threshold is None:
+            threshold = labelling.choose_multiple(rows["scores"][split.train], target_ratios)
+        labels = labelling.label_scores(rows["scores"], threshold)
+    _check_classes(split, labels)
+    return Fold(
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+        labels=labels,
+        threshold=threshold,
+        persistence=_persistence(labels, bounds, horizon),
+        dropped=split.dropped,
+    )
+
+
+def _persistence(labels: np.ndarray, bounds: np.ndarray, horizon: int) -> np.ndarray:
+    """Returns the label of the row `horizon` bars before in the same segment, -1 if none."""
+    ended = np.full_like(labels, labelling.UNLABELLED)
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        ended[start + horizon : stop] = labels[start : max(stop - horizon, start)]
+    return ended
+
+
+def _check_classes(split, labels: np.ndarray) -> None:
+    faults = []
+    for name in ("train", "validation", "test"):
+        counts = np.bincount(labels[getattr(split, name)], minlength=3)
+        missing = [c for c, n in zip(labelling.CLASS_NAMES, counts, strict=True) if not n]
+        if missing:
+            shown = ", ".join(
+                f"{c} {n}" for c, n in zip(labelling.CLASS_NAMES, counts, strict=True)
+            )
+            faults.append(f"the {name} split has no {' and no '.join(missing)} ({shown})")
+    if faults:
+        raise ValueError(
+            f"every class must occur in the labels of every split; {'; '.join(faults)}"
+        )
