@@ -1,0 +1,106 @@
+"""Markets with a known signal, and with none, for tests and demonstrations."""
+
+import numpy as np
+import pandas as pd
+
+from data.bars import check_bars
+
+STEPS_PER_BAR = 4
+
+
+def random_walk(
+    num_symbols: int = 4, num_bars: int = 4000, seed: int = 0, interval: str = "15min"
+) -> pd.DataFrame:
+    """Returns bars of a random walk with stochastic volatility: nothing can be forecast."""
+    return _market(num_symbols, num_bars, seed, interval, drift_strength=0.0)
+
+
+def persistent_drift(
+    num_symbols: int = 4,
+    num_bars: int = 4000,
+    seed: int = 0,
+    interval: str = "15min",
+    strength: float = 0.5,
+    mean_duration: float = 80.0,
+) -> pd.DataFrame:
+    """Returns bars with a hidden drift of either sign that lasts long enough to be learnt.
+
+    Args:
+        num_symbols: symbols, independent of one another.
+        num_bars: bars of each.
+        seed: of the generator.
+        interval: a pandas offset such as "15min".
+        strength: the drift of a bar in units of the bar's volatility.
+        mean_duration: bars that a drift lasts on average (geometric).
+    """
+    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration)
+
+
+def known_posterior(
+    num_windows: int, sequence_length: int = 8, num_features: int = 3, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns windows, labels drawn from a known P(y | x), and that posterior.
+
+    The posterior is a softmax of the last bar's first two features.
+
+    Returns:
+        x (windows, time, features) float32, y (windows,) int32, posterior (windows, 3).
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(num_windows, sequence_length, num_features)).astype(np.float32)
+    signal, size = x[:, -1, 0].astype(float), x[:, -1, 1].astype(float)
+    logits = np.stack([-0.8 * signal, 0.7 - 0.5 * size, 0.8 * signal + 0.2], axis=1)
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = (rng.random(num_windows)[:, None] > posterior.cumsum(axis=1)).sum(axis=1)
+    return x, np.minimum(y, 2).astype(np.int32), posterior
+
+
+def _market(
+    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=80.0
+) -> pd.DataFrame:
+    frames = []
+    for index in range(num_symbols):
+        rng = np.random.default_rng((seed, index))
+        volatility = _volatility(rng, num_bars)
+        drift = drift_strength * _regime(rng, num_bars, mean_duration) * volatility
+        frame = _bars(rng, volatility, drift)
+        frame["timestamp"] = pd.date_range("2024-01-01", periods=num_bars, freq=interval, tz="UTC")
+        frame["symbol"] = f"SYN{index}"
+        frames.append(frame)
+    return check_bars(pd.concat(frames, ignore_index=True), "synthetic bars")
+
+
+def _volatility(rng: np.random.Generator, num_bars: int) -> np.ndarray:
+    """Returns a log-normal AR(1) volatility of a bar's log return, around 0.3 %."""
+    log, shocks = np.empty(num_bars), rng.normal(scale=0.05, size=num_bars)
+    level = 0.0
+    for t in range(num_bars):
+        level = 0.99 * level + shocks[t]
+        log[t] = level
+    return 0.003 * np.exp(log)
+
+
+def _regime(rng: np.random.Generator, num_bars: int, mean_duration: float) -> np.ndarray:
+    """Returns +1, 0 or -1 for each bar, constant over geometric durations."""
+    changes = rng.random(num_bars) < 1 / mean_duration
+    signs = rng.integers(-1, 2, size=num_bars)
+    return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
+
+
+def _bars(rng: np.random.Generator, volatility: np.ndarray, drift: np.ndarray) -> pd.DataFrame:
+    shape = (len(volatility), STEPS_PER_BAR)
+    steps = rng.normal(size=shape) * (volatility / np.sqrt(STEPS_PER_BAR))[:, None]
+    steps += (drift / STEPS_PER_BAR)[:, None]
+    path = np.log(100.0) + np.cumsum(steps.ravel()).reshape(shape)
+    before = np.concatenate([[np.log(100.0)], path[:-1, -1]])
+    prices = np.exp(np.column_stack([before, path]))
+    volume = 1000 * volatility / 0.003 * np.exp(rng.normal(scale=0.3, size=len(volatility)))
+    return pd.DataFrame(
+        {
+            "open": prices[:, 0],
+            "high": prices.max(axis=1),
+            "low": prices.min(axis=1),
+            "close": prices[:, -1],
+            "volume": volume,
+        }
+    )
