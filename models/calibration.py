@@ -1,0 +1,222 @@
+"""From training logits to deployable probabilities: loss undone, prior corrected, temperature.
+
+Training bends probabilities twice. Balanced batches make the network learn the posterior of the
+batches, P(c | x) q_c / pi_c; and the focal factor makes the best answer p to a known posterior eta
+another vector than eta. Here both are undone, in the reverse order.
+
+The inverse of the loss. Where the expected loss sum over y of eta_y L_y(p) is smallest, its
+gradient in the logits is 0. With p = softmax(z), C classes, S_y the smoothed cross-entropy, and
+the loss of `models.losses` (w the weight of plain cross-entropy),
+
+    L_y = w (-log p_y) + (1 - w) alpha_y (1 - p_y)^gamma_y S_y
+    -dL_y / dz_j = g_y (delta_yj - p_j) + h_y (1/C - p_j)
+    h_y = (1 - w) alpha_y (1 - p_y)^gamma_y eps_y
+    g_y = w + (1 - w) alpha_y [(1 - p_y)^gamma_y (1 - eps_y)
+                               + gamma_y p_y (1 - p_y)^(gamma_y - 1) S_y]
+
+The gradient is linear in eta, and the system has a closed solution: with u_y = h_y / g_y
+
+    eta_j proportional to (p_j - r / C) / g_j,   r = sum_y p_y u_y / (1 + mean_y u_y)
+
+For w = 0 and eps = 0 this is eta_j ~ p_j / (alpha_j [(1 - p_j)^gamma_j - gamma_j p_j
+(1 - p_j)^(gamma_j - 1) ln p_j]). Smoothing keeps the best p_j above r / C; what a network says
+below that belongs to no posterior and is given a small positive one, so that its logarithm exists.
+The loss's one-versus-rest negatives (beta) are not undone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+PerClass = float | Sequence[float]
+
+_LOWEST_LOG = -60.0  # float32 holds exp(60) and exp(-60)
+_KEPT = 1e-3  # share of p_j that stays where smoothing would take all of it
+_TEMPERATURES = (0.05, 20.0)
+
+
+def invert_focal(
+    p: np.ndarray,
+    alpha: PerClass = 1.0,
+    gamma: PerClass = 0.0,
+    smoothing: PerClass = 0.0,
+    ce_weight: float = 0.0,
+) -> np.ndarray:
+    """Returns the posterior whose best answer under the loss is `p`, float64 (samples, classes).
+
+    Args:
+        p: softmax of the training logits, (samples, classes), all positive.
+        alpha: as in `models.losses`, here and below; one number counts for all classes.
+        gamma: focusing exponent of each class.
+        smoothing: label smoothing of each class.
+        ce_weight: weight of plain cross-entropy, in [0, 1].
+    """
+    p = np.asarray(p, np.float64)
+    rest = p @ (1 - np.eye(p.shape[-1]))  # 1 - p without cancellation
+    log_eta = _log_posterior(np.log(p), np.log(rest), alpha, gamma, smoothing, ce_weight, np)
+    return np.exp(log_eta - logsumexp(log_eta, axis=-1, keepdims=True))
+
+
+def slopes(
+    p: np.ndarray, alpha: PerClass, gamma: PerClass, smoothing: PerClass, ce_weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns g and h of the loss's gradient (see the top of this file), (samples, classes)."""
+    p = np.asarray(p, np.float64)
+    rest = p @ (1 - np.eye(p.shape[-1]))
+    return _slopes(np.log(p), np.log(rest), alpha, gamma, smoothing, ce_weight, np)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the temperature in [0.05, 20] by which dividing the logits gives the lowest NLL.
+
+    Args:
+        logits: (samples, classes); log-probabilities are logits too.
+        labels: class codes, (samples,).
+    """
+    logits, rows = np.asarray(logits, np.float64), np.arange(len(labels))
+    labels = np.asarray(labels)
+
+    def nll(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[rows, labels]))
+
+    bounds = tuple(np.log(_TEMPERATURES))
+    found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def _log_posterior(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
+    """Returns the logarithm of eta up to a constant of each row; `xp` is numpy or keras.ops."""
+    g, h = _slopes(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp)
+    if not np.any(smoothing):
+        return log_p - xp.log(g)
+    u = h / g
+    r = xp.sum(xp.exp(log_p) * u, axis=-1, keepdims=True) / (
+        1 + xp.mean(u, axis=-1, keepdims=True)
+    )  # (samples, 1)
+    taken = r / log_p.shape[-1] * xp.exp(-xp.maximum(log_p, _LOWEST_LOG))
+    return log_p + xp.log(xp.maximum(1 - taken, _KEPT)) - xp.log(g)
+
+
+def _slopes(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
+    num_classes = log_p.shape[-1]
+    # Plain NumPy arrays join in both kinds of arithmetic, if their type is that of log_p.
+    dtype = np.float64 if xp is np else np.float32
+    alpha, gamma, eps = (
+        np.broadcast_to(value, (num_classes,)).astype(dtype) for value in (alpha, gamma, smoothing)
+    )
+    # (1 - p)^gamma and (1 - p)^-1 must both stay representable.
+    log_rest = xp.maximum(log_rest, _LOWEST_LOG / max(1.0, float(np.max(gamma))))
+    # Near p = 1 the softmax knows log p only to its rounding, and 1 - p much better.
+    log_p = xp.where(log_rest < -1.0, xp.log1p(-xp.exp(xp.minimum(log_rest, -1.0))), log_p)
+    smoothed = -(1 - eps) * log_p - eps * xp.mean(log_p, axis=-1, keepdims=True)
+    focus = alpha * xp.exp(gamma * log_rest)
+    bend = alpha * gamma * xp.exp(log_p + (gamma - 1) * log_rest) * smoothed
+    g = ce_weight + (1 - ce_weight) * (focus * (1 - eps) + bend)
+    return g, (1 - ce_weight) * focus * eps
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class RestoreProbabilities(layers.Layer):
+    """Maps training logits (batch, classes) to deployable probabilities (batch, classes).
+
+    In this order: the inverse of the loss, the change of prior, one temperature. Each is off by
+    its default; with all defaults the layer is a softmax.
+
+    Args:
+        alpha: that of the loss, here and below; None with `gamma` None and no smoothing: the loss
+            is not undone.
+        gamma: focusing exponent of each class.
+        smoothing: label smoothing of each class.
+        ce_weight: weight of plain cross-entropy that the loss had at the end; 1: nothing to undo.
+        training_prior: class distribution of the training batches; None: no change of prior.
+        deploy_prior: class distribution to assume from now on; None: no change of prior.
+        temperature: divides the log-probabilities.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if only one prior is given, or one is not positive, or the temperature is not.
+    """
+
+    def __init__(
+        self,
+        alpha: PerClass | None = None,
+        gamma: PerClass | None = None,
+        smoothing: PerClass | None = 0.0,
+        ce_weight: float = 0.0,
+        training_prior: Sequence[float] | None = None,
+        deploy_prior: Sequence[float] | None = None,
+        temperature: float | None = 1.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.arguments = {
+            "alpha": _plain(alpha),
+            "gamma": _plain(gamma),
+            "smoothing": _plain(smoothing),
+            "ce_weight": float(ce_weight),
+            "training_prior": _plain(training_prior),
+            "deploy_prior": _plain(deploy_prior),
+            "temperature": 1.0 if temperature is None else float(temperature),
+        }
+        if not self.arguments["temperature"] > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.prior_shift = _prior_shift(training_prior, deploy_prior)
+
+    def call(self, inputs):
+        """Returns the probabilities of the logits."""
+        # Logits of mixed-precision models come in float16, which has no room for the inverse.
+        log_p = ops.log_softmax(ops.cast(inputs, "float32"), axis=-1)
+        given = self.arguments
+        focal = given["alpha"] or given["gamma"] or np.any(given["smoothing"] or 0)
+        if focal and given["ce_weight"] != 1:
+            log_p = _log_posterior(
+                log_p,
+                _log_of_rest(log_p),
+                1.0 if given["alpha"] is None else given["alpha"],
+                given["gamma"] or 0.0,
+                given["smoothing"] or 0.0,
+                given["ce_weight"],
+                ops,
+            )
+        if self.prior_shift is not None:
+            log_p = log_p + ops.convert_to_tensor(self.prior_shift, "float32")
+        return ops.softmax(log_p / given["temperature"], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the logits."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the layer."""
+        return {**super().get_config(), **self.arguments}
+
+
+def _log_of_rest(log_p):
+    """Returns log(1 - p_c) without cancellation: the log-sum of all other classes."""
+    itself = ops.eye(log_p.shape[-1], dtype="float32") * -1e9
+    return ops.logsumexp(ops.expand_dims(log_p, -2) + itself, axis=-1)  # (batch, classes)
+
+
+def _prior_shift(training, deploy) -> np.ndarray | None:
+    """Returns log(deploy / training), (classes,), or None if there are no priors."""
+    if (training is None) != (deploy is None):
+        raise ValueError("training_prior and deploy_prior must be given together")
+    if training is None:
+        return None
+    training, deploy = np.asarray(training, np.float64), np.asarray(deploy, np.float64)
+    if training.shape != deploy.shape or not (np.all(training > 0) and np.all(deploy > 0)):
+        raise ValueError(
+            f"priors must be positive, one share per class, got {training.tolist()} and "
+            f"{deploy.tolist()}"
+        )
+    return np.log(deploy / deploy.sum()) - np.log(training / training.sum())
+
+
+def _plain(value: PerClass | None) -> float | list[float] | None:
+    return None if value is None else np.asarray(value, np.float64).tolist()
