@@ -1,0 +1,178 @@
+"""Hands windows to Keras: planned and augmented batches to train on, ordered ones to predict."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.augment import augment_sequences_batched, shift_ends
+from data.sampling import BatchPlan
+from data.windows import gather
+
+
+class WindowBatches(keras.utils.PyDataset):
+    """Training batches: drawn by a plan, gathered from the feature rows, augmented.
+
+    A batch is a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at
+    the begin of an epoch by a callback: Keras's own `on_epoch_begin` comes too late where batches
+    are made ahead. `seconds` is the time spent making batches so far.
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
+        ends: rows of the windows' last bars, (windows,).
+        labels: class codes of the windows, (windows,).
+        symbols: symbol codes of the windows, (windows,).
+        plan: of the same windows.
+        sequence_length: bars of a window.
+        first_ends: first end row to which each window may be shifted, (windows,), see
+            `data.windows.first_window_ends`; needed for a time shift alone.
+        augmentations: any of `noise_std`, `time_shift` (bars), `mask_prob`, `mask_max_t`; None:
+            off.
+        feature_std: standard deviation of each feature on training rows, (features,).
+        fill: what masked bars show, (features,).
+        weights: sample weights of the windows, (windows,); None: batches have none.
+        seed: of the augmentation.
+
+    Raises:
+        ValueError: if the arrays do not fit together or an augmentation is unknown.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        ends: np.ndarray,
+        labels: np.ndarray,
+        symbols: np.ndarray,
+        *,
+        plan: BatchPlan,
+        sequence_length: int,
+        first_ends: np.ndarray | None = None,
+        augmentations: Mapping[str, Any] | None = None,
+        feature_std: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        seed: int = 0,
+    ):
+        # Making a batch costs less than handing it from one thread to another.
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.features, self.plan, self.seed = features, plan, int(seed)
+        self.window_rows = np.asarray(ends)
+        self.window_labels = np.asarray(labels, np.int32)
+        self.window_symbols = np.asarray(symbols)
+        self.sequence_length = sequence_length
+        self._first_ends, self._weights = first_ends, weights
+        settings = dict(augmentations or {})
+        self._max_shift = settings.pop("time_shift", 0)
+        self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
+        self.epoch, self.seconds = 0, 0.0
+        self._lock = threading.Lock()
+        self._check(settings)
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows the batches are drawn from."""
+        return len(self.window_rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the batches from now on those of an epoch."""
+        self.epoch = int(epoch)
+
+    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
+        """Sets the hard windows of each class, positions by class code, from an epoch on."""
+        self.plan.set_hard_pool(pool, epoch=epoch)
+
+    def window_batches(self, positions: np.ndarray, batch_size: int = 1024) -> "WindowSequence":
+        """Returns some of the windows in order and un-augmented, to predict them."""
+        return WindowSequence(
+            self.features,
+            self.window_rows[positions],
+            sequence_length=self.sequence_length,
+            batch_size=batch_size,
+        )
+
+    def describe(self, epoch: int, index: int) -> list[int]:
+        """Returns the rows of the last bars of a batch's windows, for messages."""
+        return self.window_rows[self.plan.indices(epoch, index)].tolist()
+
+    def __len__(self) -> int:
+        return self.plan.num_batches
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
+        started = time.perf_counter()
+        drawn = self.plan.indices(self.epoch, index)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        x = self._windows(drawn, rng)
+        batch = (x, self.window_labels[drawn])
+        if self._weights is not None:
+            batch += (self._weights[drawn].astype(np.float32),)
+        with self._lock:
+            self.seconds += time.perf_counter() - started
+        return batch
+
+    def _windows(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        ends = self.window_rows[drawn]
+        if self._max_shift:
+            first_rows = self._first_ends[drawn] - self.sequence_length + 1
+            ends = shift_ends(ends, first_rows, rng, self._max_shift, self.sequence_length)
+        x = gather(self.features, ends, self.sequence_length)
+        return augment_sequences_batched(x, rng, **self._augmentation)
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        lengths = {len(self.window_rows), len(self.window_labels), len(self.window_symbols)}
+        if lengths != {len(self.plan.labels)}:
+            raise ValueError(
+                "ends, labels and symbols must be those of the plan's "
+                f"{len(self.plan.labels)} windows; their lengths are {sorted(lengths)}"
+            )
+        unknown = set(settings) - {"noise_std", "mask_prob", "mask_max_t"}
+        if unknown:
+            raise ValueError(f"there is no augmentation {sorted(unknown)[0]!r}")
+        if self._max_shift and self._first_ends is None:
+            raise ValueError("a time shift needs first_ends, how far back each window may go")
+
+
+class WindowSequence(keras.utils.PyDataset):
+    """Windows in order and un-augmented, to validate or predict; the last batch may be short.
+
+    `seconds` is the time spent making batches so far.
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
+        ends: rows of the windows' last bars, (windows,).
+        sequence_length: bars of a window.
+        batch_size: windows in every batch but the last.
+        labels: class codes of the windows, (windows,); None: batches have none.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        ends: np.ndarray,
+        *,
+        sequence_length: int,
+        batch_size: int,
+        labels: np.ndarray | None = None,
+    ):
+        super().__init__(workers=1, use_multiprocessing=False)
+        if batch_size < 1:
+            raise ValueError(f"a batch must have at least 1 window, got {batch_size}")
+        self.features, self.window_rows = features, np.asarray(ends)
+        self.sequence_length, self.batch_size = sequence_length, batch_size
+        self.window_labels = None if labels is None else np.asarray(labels, np.int32)
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return -(-len(self.window_rows) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Returns x float32 (batch, time, features), and y int32 (batch,) if there are labels."""
+        started = time.perf_counter()
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        x = gather(self.features, self.window_rows[part], self.sequence_length)
+        batch = (x,) if self.window_labels is None else (x, self.window_labels[part])
+        self.seconds += time.perf_counter() - started
+        return batch

@@ -1,0 +1,416 @@
+"""Plans batches: which training windows each holds, by class, symbol and hardness quotas.
+
+A batch is a pure function of (seed, epoch, index) and of the hard pools that were set. It is made
+in O(batch) from index arrays prepared once, so any batch of any epoch can be asked for directly.
+
+How it works: a cell holds the windows of one class and one symbol; the switches merge cells. Each
+class has its quota of every batch. Its slots go round the symbols, the first slots are the hard
+ones. The slots of a cell walk through one shuffled pass over its windows after the other; how far
+they came is counted in closed form, so nothing need be remembered from batch to batch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from data.labels import CLASS_NAMES
+from data.windows import gather
+
+# Last words of seeds, so that no two uses draw the same numbers.
+_ORDER, _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3, 4
+_KEPT_PASSES = 2  # of each cell: a batch may lie across the end of one
+
+
+def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
+    """Returns whole shares of `total` by largest remainder, int64 (classes,); ties go first.
+
+    Args:
+        ratios: not negative, any scale.
+        total: what the shares add up to.
+    """
+    ratios = np.asarray(ratios, np.float64)
+    if not (ratios.ndim == 1 and np.all(ratios >= 0) and 0 < ratios.sum() < np.inf):
+        raise ValueError(f"ratios must not be negative and not all 0, got {ratios.tolist()}")
+    exact = ratios / ratios.sum() * total
+    shares = np.floor(exact + 1e-9).astype(np.int64)
+    # Rounded, so that equal ratios still have equal remainders after the division.
+    order = np.argsort(-np.round(exact - shares, 9), kind="stable")
+    shares[order[: total - shares.sum()]] += 1
+    return shares
+
+
+class BatchPlan:
+    """Plans the batches of all epochs over n training windows.
+
+    Passes over a cell go on from epoch to epoch: every window is reached, and none is drawn again
+    (except as a hard one) before all others of its cell were drawn. With everything off an epoch
+    is a plain shuffle, a new pass over all windows; its last batch is filled up from a second.
+
+    Args:
+        labels: class codes of the windows, (n,).
+        symbols: symbol codes of the windows, (n,).
+        batch_size: windows in every batch.
+        seed: at least 0.
+        class_ratios: of the classes in a batch, any scale; None: equal.
+        balance_classes: whether every batch has exactly the quotas of the ratios.
+        balance_symbols: whether the slots of a class go round the symbols that have it.
+        hard_share: share of a batch drawn from the hard pool, for each epoch; None: no hard
+            windows. While a class has no pool, its hard slots walk over all its windows.
+        steps_per_epoch: batches of an epoch; 0: as many as one pass over all windows needs.
+
+    Raises:
+        ValueError: if there are no windows, or a quota cannot be filled.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        symbols: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        class_ratios: Sequence[float] | None = None,
+        balance_classes: bool = False,
+        balance_symbols: bool = False,
+        hard_share: Callable[[int], float] | None = None,
+        steps_per_epoch: int = 0,
+    ):
+        _check(labels, symbols, batch_size, steps_per_epoch)
+        self.labels, self.symbols = np.asarray(labels), np.asarray(symbols)
+        self.batch_size, self.seed, self.hard_share = int(batch_size), int(seed), hard_share
+        self.num_classes = len(class_ratios) if class_ratios is not None else 1 + labels.max()
+        self.num_batches = int(steps_per_epoch) or -(-len(self.labels) // self.batch_size)
+        self._by_class, self._by_symbol = balance_classes, balance_symbols
+        if balance_classes:
+            ratios = np.ones(self.num_classes) if class_ratios is None else class_ratios
+            self._quotas = _class_quotas(ratios, self.batch_size, self.labels)
+        else:
+            self._quotas = np.array([self.batch_size])
+        self._groups = self._make_groups()
+        plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
+        self._whole_passes = -(-self.num_batches * self.batch_size // len(labels)) if plain else 0
+        self._starts = {0: [np.zeros(len(g.cells), np.int64) for g in self._groups]}
+        self._passes: dict[tuple, dict[int, np.ndarray]] = {}
+        self._pools: dict[int, dict[int, np.ndarray]] = {}
+        self._pool_cells: dict[int, dict[tuple, np.ndarray]] = {}
+
+    @property
+    def class_prior(self) -> np.ndarray:
+        """The class distribution of the stream of batches, float64 (classes,).
+
+        The quotas where classes are balanced. Else the natural frequencies, those of the mean
+        symbol where symbols are balanced.
+        """
+        if self._by_class:
+            return self._quotas / self.batch_size
+        return np.mean([cell.frequencies for cell in self._groups[0].cells], axis=0)
+
+    def indices(self, epoch: int, index: int) -> np.ndarray:
+        """Returns the windows of a batch: positions 0..n-1, int64 (batch_size,)."""
+        if not 0 <= index < self.num_batches:
+            raise IndexError(f"an epoch has {self.num_batches} batches; there is none at {index}")
+        rng = np.random.default_rng((self.seed, epoch, index, _SHUFFLE))
+        drawn: list[int] = []
+        for number, num_hard in enumerate(self._num_hard(epoch)):
+            drawn += self._draw_hard(number, num_hard, epoch, index, rng)
+            drawn += self._draw_normal(number, num_hard, epoch, index)
+        return rng.permutation(np.array(drawn, np.int64))
+
+    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
+        """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
+
+        Raises:
+            ValueError: if a class's pool holds anything but windows of the class.
+        """
+        checked = {}
+        for label, positions in pool.items():
+            positions = np.asarray(positions, np.int64)
+            inside = (positions >= 0) & (positions < len(self.labels))
+            if not inside.all() or (self.labels[positions] != label).any():
+                raise ValueError(f"the hard pool of class {label} must hold windows of it alone")
+            if len(positions):
+                checked[int(label)] = positions
+        self._pools = {e: p for e, p in self._pools.items() if e < epoch} | {int(epoch): checked}
+        self._pool_cells.clear()
+        self._passes = {key: p for key, p in self._passes.items() if key[-1] == _WALK}
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
+        return {
+            "pools": {
+                str(epoch): {str(label): positions for label, positions in pool.items()}
+                for epoch, pool in self._pools.items()
+            }
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over the state of `get_state`."""
+        self._pools = {}
+        for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
+            self.set_hard_pool({int(label): p for label, p in pool.items()}, epoch=int(epoch))
+
+    def effective_repeats(self, epoch: int) -> dict[str, Any]:
+        """Returns how often an epoch draws a window, per class and per symbol; JSON values.
+
+        Args:
+            epoch: all its batches are planned for this.
+
+        Returns:
+            `classes` and `symbols`: by name or code the `windows`, and the mean `repeats` of one;
+            `reached`: share of the windows drawn at all; `largest`: draws of the most drawn one.
+        """
+        draws = np.zeros(len(self.labels), np.int64)
+        for index in range(self.num_batches):
+            np.add.at(draws, self.indices(epoch, index), 1)
+        names = CLASS_NAMES if self.num_classes == len(CLASS_NAMES) else range(self.num_classes)
+        return {
+            "epoch": int(epoch),
+            "batches": self.num_batches,
+            "reached": float((draws > 0).mean()),
+            "largest": int(draws.max()),
+            "classes": _repeats(draws, self.labels, names),
+            "symbols": _repeats(draws, self.symbols, range(self.symbols.max() + 1)),
+        }
+
+    def _make_groups(self) -> list["_Group"]:
+        groups = self.labels if self._by_class else np.zeros(len(self.labels), np.int8)
+        symbols = self.symbols if self._by_symbol else np.zeros(len(self.labels), np.int8)
+        order = np.lexsort((self.labels, symbols, groups)).astype(np.int32)
+        made = []
+        for number, quota in enumerate(self._quotas):
+            members = order[groups[order] == number]
+            codes, starts = np.unique(symbols[members], return_index=True)
+            cells = [
+                _Cell(int(code), part, np.bincount(self.labels[part], minlength=self.num_classes))
+                for code, part in zip(codes, np.split(members, starts[1:]), strict=True)
+            ]
+            turn = np.random.default_rng((self.seed, number, 0, _ORDER)).permutation(len(cells))
+            made.append(_Group(int(quota), [cells[i] for i in turn]))
+        return made
+
+    def _num_hard(self, epoch: int) -> list[int]:
+        """Returns the hard slots of each group in a batch of the epoch."""
+        share = self.hard_share(epoch) if self.hard_share is not None else 0.0
+        if share <= 0:
+            return [0] * len(self._groups)
+        return quotas(self._quotas, round(min(share, 1.0) * self.batch_size)).tolist()
+
+    def _draw_normal(self, number: int, num_hard: int, epoch: int, index: int) -> list[int]:
+        group, step = self._groups[number], epoch * self.num_batches
+        done = self._start(epoch)[number] + group.count(step, step + index, num_hard, group.quota)
+        drawn = []
+        for symbol, place in group.slots(step + index, num_hard, group.quota):
+            cell = group.cells[symbol]
+            key = (number, symbol, _WALK)
+            drawn.append(self._walk(key, cell.members, int(done[symbol]) + place))
+        return drawn
+
+    def _start(self, epoch: int) -> list[np.ndarray]:
+        """Returns the normal slots that each cell of each group had before the epoch."""
+        if self._whole_passes:
+            return [np.array([epoch * self._whole_passes * len(self.labels)])]
+        for e in range(len(self._starts), epoch + 1):
+            steps = (e - 1) * self.num_batches, e * self.num_batches
+            parts = zip(self._starts[e - 1], self._groups, self._num_hard(e - 1), strict=True)
+            self._starts[e] = [done + g.count(*steps, hard, g.quota) for done, g, hard in parts]
+        return self._starts[epoch]
+
+    def _draw_hard(self, number: int, num_hard: int, epoch: int, index: int, rng) -> list[int]:
+        if not num_hard:
+            return []
+        group, since = self._groups[number], self._pool_epoch(epoch)
+        steps = [e * self.num_batches for e in range(since, epoch + 1)]
+        hard = [self._num_hard(e)[number] for e in range(since, epoch)] + [num_hard]
+        done = sum(
+            group.count(start, stop, 0, h)
+            for start, stop, h in zip(steps, [*steps[1:], steps[-1] + index], hard, strict=True)
+        )
+        drawn = []
+        for symbol, place in group.slots(steps[-1] + index, 0, num_hard):
+            cell = group.cells[symbol]
+            label = number if self._by_class else int(cell.draw_class(rng))
+            place += int(done[symbol])
+            windows, shared = self._hard_windows(since, label, cell)
+            if shared:  # by several cells, which take turns
+                place = place * len(group.cells) + symbol
+            key = (since, label, -1 if shared else symbol, _HARD_WALK)
+            drawn.append(self._walk(key, windows, place))
+        return drawn
+
+    def _pool_epoch(self, epoch: int) -> int:
+        """Returns the epoch since which the pool of an epoch is in force, 0 if none is."""
+        return max((e for e in self._pools if e <= epoch), default=0)
+
+    def _hard_windows(self, since: int, label: int, cell: "_Cell") -> tuple[np.ndarray, bool]:
+        """Returns the windows for a hard slot, and whether other cells share them."""
+        pool = self._pools.get(since, {}).get(label)
+        if pool is None:
+            return cell.of_class(label), False
+        if not self._by_symbol:
+            return pool, False
+        key = (since, label, cell.symbol)
+        if key not in self._pool_cells:
+            self._pool_cells[key] = pool[self.symbols[pool] == cell.symbol]
+        own = self._pool_cells[key]
+        return (own, False) if len(own) else (pool, True)
+
+    def _walk(self, key: tuple, windows: np.ndarray, place: int) -> int:
+        """Returns the window at a place of the endless walk over shuffled passes."""
+        number, place = divmod(place, len(windows))
+        kept = self._passes.setdefault(key, {})
+        if number not in kept:
+            rng = np.random.default_rng((self.seed, *(k + 1 for k in key[:-1]), number, key[-1]))
+            if len(kept) == _KEPT_PASSES:
+                del kept[min(kept)]
+            kept[number] = rng.permutation(len(windows)).astype(np.int32)
+        return int(windows[kept[number][place]])
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The windows of one symbol in a group, sorted by class, and how many of each class."""
+
+    symbol: int
+    members: np.ndarray
+    class_counts: np.ndarray
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        return self.class_counts / self.class_counts.sum()
+
+    def draw_class(self, rng: np.random.Generator) -> int:
+        ends = np.cumsum(self.class_counts)
+        return np.searchsorted(ends, rng.integers(ends[-1]), side="right")
+
+    def of_class(self, label: int) -> np.ndarray:
+        stop = self.class_counts[: label + 1].sum()
+        return self.members[stop - self.class_counts[label] : stop]
+
+
+class _Group:
+    """A quota of every batch, and the cells that its slots go round.
+
+    Step t starts with cell t * stride mod S and goes round from there. The stride has no factor
+    in common with S, so within S steps every slot has visited every cell once.
+    """
+
+    def __init__(self, quota: int, cells: list[_Cell]):
+        self.quota, self.cells = quota, cells
+        size = len(cells)
+        self.stride = next(s for s in range(quota, quota + size + 1) if gcd(s, size) == 1)
+        self._tables: dict[tuple[int, int], np.ndarray] = {}
+
+    def slots(self, step: int, low: int, high: int) -> list[tuple[int, int]]:
+        """Returns for each slot low..high-1 its cell, and how many such slots of it come before."""
+        size, start = len(self.cells), step * self.stride
+        return [((start + j) % size, (j - low) // size) for j in range(low, high)]
+
+    def count(self, first_step: int, stop_step: int, low: int, high: int) -> np.ndarray:
+        """Returns how many slots low..high-1 of the steps each cell has, int64 (cells,)."""
+        return self._until(stop_step, low, high) - self._until(first_step, low, high)
+
+    def _until(self, step: int, low: int, high: int) -> np.ndarray:
+        size = len(self.cells)
+        if (low, high) not in self._tables:
+            rounds = [
+                np.bincount([cell for cell, _ in self.slots(t, low, high)], minlength=size)
+                for t in range(size)
+            ]
+            self._tables[low, high] = np.cumsum([np.zeros(size, np.int64), *rounds], axis=0)
+        rounds, rest = divmod(step, size)
+        return rounds * (high - low) + self._tables[low, high][rest]
+
+
+def balanced_batch_generator(
+    features: np.ndarray,
+    ends: np.ndarray,
+    labels: np.ndarray,
+    symbols: np.ndarray,
+    *,
+    sequence_length: int,
+    batch_size: int,
+    seed: int,
+    class_ratios: Sequence[float] | None = None,
+    balance_symbols: bool = True,
+    steps_per_epoch: int = 0,
+    num_epochs: int | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields class-balanced batches of windows without Keras, un-augmented.
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time.
+        ends: rows of the windows' last bars, (windows,).
+        labels: class codes of the windows, (windows,).
+        symbols: symbol codes of the windows, (windows,).
+        sequence_length: bars of a window.
+        batch_size: windows in every batch.
+        seed: at least 0.
+        class_ratios: of the classes in a batch, any scale; None: equal.
+        balance_symbols: whether each class's windows come from all symbols alike.
+        steps_per_epoch: batches of an epoch; 0: as many as one pass over all windows needs.
+        num_epochs: None: endless.
+
+    Yields:
+        x float32 (batch, time, features) and y int32 (batch,).
+    """
+    labels = np.asarray(labels, np.int32)
+    plan = BatchPlan(
+        labels,
+        symbols,
+        batch_size=batch_size,
+        seed=seed,
+        class_ratios=class_ratios,
+        balance_classes=True,
+        balance_symbols=balance_symbols,
+        steps_per_epoch=steps_per_epoch,
+    )
+    epoch = 0
+    while num_epochs is None or epoch < num_epochs:
+        for index in range(plan.num_batches):
+            drawn = plan.indices(epoch, index)
+            yield gather(features, ends[drawn], sequence_length), labels[drawn]
+        epoch += 1
+
+
+def _check(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
+    if not len(labels) or len(labels) != len(symbols):
+        raise ValueError(
+            "a plan needs at least one window, and a label and a symbol for each; "
+            f"got {len(labels)} labels and {len(symbols)} symbols"
+        )
+    if np.min(labels) < 0:
+        raise ValueError("every training window must have a label; some have -1, which means none")
+    if batch_size < 1 or steps_per_epoch < 0:
+        raise ValueError(
+            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
+            f"got {batch_size} and {steps_per_epoch}"
+        )
+
+
+def _class_quotas(ratios: Sequence[float], batch_size: int, labels: np.ndarray) -> np.ndarray:
+    counts = np.bincount(labels, minlength=len(ratios))
+    names = CLASS_NAMES if len(counts) == len(CLASS_NAMES) else range(len(counts))
+    if len(counts) > len(ratios):
+        raise ValueError(f"every class needs a ratio; {len(ratios)} for {len(counts)} classes")
+    shares = quotas(ratios, batch_size)
+    for name, count, share in zip(names, counts, shares, strict=True):
+        if not count:
+            raise ValueError(f"no training window is labelled {name}; its quota cannot be filled")
+        if not share:
+            raise ValueError(
+                f"a batch of {batch_size} has no place for class {name} at the ratios "
+                f"{list(ratios)}; enlarge the batch or the ratio"
+            )
+    return shares
+
+
+def _repeats(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
+    windows = np.bincount(codes, minlength=len(names))
+    drawn = np.bincount(codes, draws, minlength=len(names))
+    return {
+        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
+        for i, name in enumerate(names)
+    }
