@@ -65,11 +65,11 @@ def verdict(
     num_blocks = len(tables[""])
     found: dict[str, Any] = {
         "mcc": scores[""],
-        "mcc_interval": interval(own, num_blocks),
+        "mcc_interval": interval(own, num_blocks, widest=1.0),
         "baseline": best,
         "baseline_mcc": scores[best],
         "difference": scores[""] - scores[best],
-        "difference_interval": interval(own - other, num_blocks),
+        "difference_interval": interval(own - other, num_blocks, widest=2.0),
         "num_blocks": num_blocks,
         "block_seconds": float(block_seconds),
         "num_resamples": num_resamples,
@@ -124,14 +124,16 @@ def _draws(num_blocks: int, num_resamples: int, seed: int) -> Iterator[np.ndarra
         yield rng.multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), count) * 1.0
 
 
-def interval(values: np.ndarray, num_blocks: int) -> list[float]:
+def interval(values: np.ndarray, num_blocks: int, widest: float) -> list[float]:
     """Returns the expanded percentile interval of resampled values at the 95 % level.
 
-    With a single block nothing can be said: [-inf, inf] would be right, and JSON has no such
-    numbers, so MCC's own bounds stand in for it.
+    Args:
+        values: one for each resample.
+        num_blocks: that were resampled; with a single one the interval is all that is possible.
+        widest: the largest value possible; its negative is the lowest.
     """
     if num_blocks < 2:
-        return [-2.0, 2.0]
+        return [-widest, widest]
     width = np.sqrt(num_blocks / (num_blocks - 1)) * student.ppf((1 - LEVEL) / 2, num_blocks - 1)
     tail = float(norm.cdf(width))
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -155,6 +157,8 @@ def _sentence(found: dict[str, Any]) -> str:
     low, high = found["mcc_interval"]
     if found["no_skill"]:
         text += f" It shows no skill: the interval of its MCC, {low:+.3f} to {high:+.3f}, covers 0."
+    elif high < 0:
+        text += f" It is worse than chance: the interval of its MCC is {low:+.3f} to {high:+.3f}."
     if found["trials"] > 1:
         text += (
             f" It is one of {found['trials']} runs tried on these bars, and the best of several "
