@@ -4,6 +4,13 @@ Only training batches are augmented, and only as they are drawn, so memory is bo
 """
 
 import numpy as np
+from scipy.special import ndtri
+
+# The Gaussian in 65,536 equally likely levels (at most 4.3 standard deviations): looking up random
+# 16-bit numbers takes a sixth of the time of drawing normal ones, which was most of a batch's.
+_LEVELS = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+_LEVELS = (_LEVELS / _LEVELS.std()).astype(np.float32)
+_NOISE_CHUNK = 1 << 15  # values
 
 
 def augment_sequences_batched(
@@ -15,10 +22,12 @@ def augment_sequences_batched(
     mask_max_t: int = 0,
     feature_std: np.ndarray | None = None,
     fill: np.ndarray | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns windows with Gaussian noise and masked bars; `x` itself if both are off.
 
-    The noise comes first, so masked bars show `fill` exactly. The input is never modified.
+    The noise comes first, so masked bars show `fill` exactly. The input is never modified, unless
+    it is given as `out` too.
 
     Args:
         x: float32 (batch, time, features).
@@ -29,6 +38,7 @@ def augment_sequences_batched(
             newest, is never masked.
         feature_std: standard deviation of each feature on training rows, (features,); None: 1.
         fill: what masked bars show, (features,), the training means; None: 0.
+        out: float32 (batch, time, features) to write to; None: a new array.
 
     Raises:
         ValueError: if an argument is out of range, or a mask could cover a whole window.
@@ -37,7 +47,11 @@ def augment_sequences_batched(
     masks = mask_prob > 0 and mask_max_t > 0
     if not masks and noise_std == 0:
         return x
-    out = _with_noise(x, rng, noise_std, feature_std) if noise_std > 0 else x.copy()
+    out = np.empty_like(x) if out is None else out
+    if noise_std > 0:
+        _add_noise(x, rng, noise_std, feature_std, out)
+    elif out is not x:
+        out[...] = x
     if masks:
         masked = _draw_masks(x.shape[:2], rng, mask_prob, mask_max_t)
         out[masked] = 0.0 if fill is None else fill
@@ -86,11 +100,16 @@ def _check(x: np.ndarray, noise_std: float, mask_prob: float, mask_max_t: int) -
         )
 
 
-def _with_noise(x, rng, noise_std: float, feature_std) -> np.ndarray:
-    out = rng.standard_normal(x.shape, dtype=np.float32)
-    out *= np.float32(noise_std) if feature_std is None else np.float32(noise_std * feature_std)
-    out += x
-    return out
+def _add_noise(x, rng, noise_std: float, feature_std, out) -> None:
+    """Writes x with noise into `out`, a few windows at a time: fresh memory takes longest."""
+    scale = np.float32(noise_std) if feature_std is None else np.float32(noise_std * feature_std)
+    step = max(1, _NOISE_CHUNK // x[0].size)
+    for start in range(0, len(x), step):
+        part = x[start : start + step]
+        words = rng.integers(1 << 64, size=-(-part.size // 4), dtype=np.uint64)
+        noise = _LEVELS.take(words.view(np.uint16)[: part.size]).reshape(part.shape)
+        noise *= scale
+        np.add(part, noise, out=out[start : start + step])
 
 
 def _draw_masks(shape: tuple[int, int], rng, mask_prob: float, mask_max_t: int) -> np.ndarray:

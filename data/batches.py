@@ -103,7 +103,8 @@ class WindowBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
         started = time.perf_counter()
-        drawn = self.plan.indices(self.epoch, index)
+        with self._lock:  # the plan keeps what it counted; Keras may use several threads
+            drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
         batch = (x, self.window_labels[drawn])
@@ -119,7 +120,7 @@ class WindowBatches(keras.utils.PyDataset):
             first_rows = self._first_ends[drawn] - self.sequence_length + 1
             ends = shift_ends(ends, first_rows, rng, self._max_shift, self.sequence_length)
         x = gather(self.features, ends, self.sequence_length)
-        return augment_sequences_batched(x, rng, **self._augmentation)
+        return augment_sequences_batched(x, rng, out=x, **self._augmentation)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         lengths = {len(self.window_rows), len(self.window_labels), len(self.window_symbols)}

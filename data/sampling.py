@@ -21,7 +21,6 @@ from data.windows import gather
 
 # Last words of seeds, so that no two uses draw the same numbers.
 _ORDER, _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3, 4
-_KEPT_PASSES = 2  # of each cell: a batch may lie across the end of one
 
 
 def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
@@ -92,8 +91,8 @@ class BatchPlan:
         self._groups = self._make_groups()
         plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
         self._whole_passes = -(-self.num_batches * self.batch_size // len(labels)) if plain else 0
-        self._starts = {0: [np.zeros(len(g.cells), np.int64) for g in self._groups]}
-        self._passes: dict[tuple, dict[int, np.ndarray]] = {}
+        self._totals: dict[tuple[int, bool], list[list[np.ndarray]]] = {}
+        self._passes: dict[tuple[int, ...], tuple[int, np.ndarray]] = {}  # the latest of each cell
         self._pools: dict[int, dict[int, np.ndarray]] = {}
         self._pool_cells: dict[int, dict[tuple, np.ndarray]] = {}
 
@@ -115,7 +114,8 @@ class BatchPlan:
         rng = np.random.default_rng((self.seed, epoch, index, _SHUFFLE))
         drawn: list[int] = []
         for number, num_hard in enumerate(self._num_hard(epoch)):
-            drawn += self._draw_hard(number, num_hard, epoch, index, rng)
+            if num_hard:
+                drawn += self._draw_hard(number, num_hard, epoch, index, rng)
             drawn += self._draw_normal(number, num_hard, epoch, index)
         return rng.permutation(np.array(drawn, np.int64))
 
@@ -200,49 +200,42 @@ class BatchPlan:
 
     def _draw_normal(self, number: int, num_hard: int, epoch: int, index: int) -> list[int]:
         group, step = self._groups[number], epoch * self.num_batches
-        done = self._start(epoch)[number] + group.count(step, step + index, num_hard, group.quota)
-        drawn = []
-        for symbol, place in group.slots(step + index, num_hard, group.quota):
-            cell = group.cells[symbol]
-            key = (number, symbol, _WALK)
-            drawn.append(self._walk(key, cell.members, int(done[symbol]) + place))
-        return drawn
-
-    def _start(self, epoch: int) -> list[np.ndarray]:
-        """Returns the normal slots that each cell of each group had before the epoch."""
-        if self._whole_passes:
-            return [np.array([epoch * self._whole_passes * len(self.labels)])]
-        for e in range(len(self._starts), epoch + 1):
-            steps = (e - 1) * self.num_batches, e * self.num_batches
-            parts = zip(self._starts[e - 1], self._groups, self._num_hard(e - 1), strict=True)
-            self._starts[e] = [done + g.count(*steps, hard, g.quota) for done, g, hard in parts]
-        return self._starts[epoch]
+        done = self._before(0, epoch, hard=False)[number]
+        done = done + group.count(step, step + index, num_hard, group.quota)
+        return [
+            self._walk((number, at, _WALK), group.cells[at].members, int(done[at]) + place)
+            for at, place in group.slots(step + index, num_hard, group.quota)
+        ]
 
     def _draw_hard(self, number: int, num_hard: int, epoch: int, index: int, rng) -> list[int]:
-        if not num_hard:
-            return []
-        group, since = self._groups[number], self._pool_epoch(epoch)
-        steps = [e * self.num_batches for e in range(since, epoch + 1)]
-        hard = [self._num_hard(e)[number] for e in range(since, epoch)] + [num_hard]
-        done = sum(
-            group.count(start, stop, 0, h)
-            for start, stop, h in zip(steps, [*steps[1:], steps[-1] + index], hard, strict=True)
-        )
+        group, step = self._groups[number], epoch * self.num_batches
+        since = max((e for e in self._pools if e <= epoch), default=0)
+        done = self._before(since, epoch, hard=True)[number]
+        done = done + group.count(step, step + index, 0, num_hard)
         drawn = []
-        for symbol, place in group.slots(steps[-1] + index, 0, num_hard):
-            cell = group.cells[symbol]
-            label = number if self._by_class else int(cell.draw_class(rng))
-            place += int(done[symbol])
-            windows, shared = self._hard_windows(since, label, cell)
-            if shared:  # by several cells, which take turns
-                place = place * len(group.cells) + symbol
-            key = (since, label, -1 if shared else symbol, _HARD_WALK)
-            drawn.append(self._walk(key, windows, place))
+        for at, place in group.slots(step + index, 0, num_hard):
+            place += int(done[at])
+            label = number if self._by_class else int(group.cells[at].draw_class(rng))
+            windows, shared = self._hard_windows(since, label, group.cells[at])
+            if shared:  # by all cells of the group, which take turns
+                at, place = len(group.cells), place * len(group.cells) + at
+            drawn.append(self._walk((since, label, at, _HARD_WALK), windows, place))
         return drawn
 
-    def _pool_epoch(self, epoch: int) -> int:
-        """Returns the epoch since which the pool of an epoch is in force, 0 if none is."""
-        return max((e for e in self._pools if e <= epoch), default=0)
+    def _before(self, since: int, epoch: int, *, hard: bool) -> list[np.ndarray]:
+        """Returns the slots of each cell of each group from one epoch until another begins."""
+        if self._whole_passes and not hard:
+            return [np.array([epoch * self._whole_passes * len(self.labels)])]
+        nothing = [np.zeros(len(group.cells), np.int64) for group in self._groups]
+        totals = self._totals.setdefault((since, hard), [nothing])
+        for e in range(since + len(totals) - 1, epoch):
+            steps = e * self.num_batches, (e + 1) * self.num_batches
+            added = [
+                group.count(*steps, *((0, num_hard) if hard else (num_hard, group.quota)))
+                for group, num_hard in zip(self._groups, self._num_hard(e), strict=True)
+            ]
+            totals.append([a + b for a, b in zip(totals[-1], added, strict=True)])
+        return totals[epoch - since]
 
     def _hard_windows(self, since: int, label: int, cell: "_Cell") -> tuple[np.ndarray, bool]:
         """Returns the windows for a hard slot, and whether other cells share them."""
@@ -257,16 +250,16 @@ class BatchPlan:
         own = self._pool_cells[key]
         return (own, False) if len(own) else (pool, True)
 
-    def _walk(self, key: tuple, windows: np.ndarray, place: int) -> int:
+    def _walk(self, key: tuple[int, ...], windows: np.ndarray, place: int) -> int:
         """Returns the window at a place of the endless walk over shuffled passes."""
         number, place = divmod(place, len(windows))
-        kept = self._passes.setdefault(key, {})
-        if number not in kept:
-            rng = np.random.default_rng((self.seed, *(k + 1 for k in key[:-1]), number, key[-1]))
-            if len(kept) == _KEPT_PASSES:
-                del kept[min(kept)]
-            kept[number] = rng.permutation(len(windows)).astype(np.int32)
-        return int(windows[kept[number][place]])
+        held = self._passes.get(key)
+        if held is None or held[0] != number:
+            rng = np.random.default_rng((self.seed, *key[:-1], number, key[-1]))
+            order = np.arange(len(windows), dtype=np.int32)
+            rng.shuffle(order)
+            held = self._passes[key] = number, order
+        return int(windows[held[1][place]])
 
 
 @dataclass(frozen=True)

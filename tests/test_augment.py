@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
 from data.augment import augment_sequences_batched, shift_ends
 
@@ -29,6 +30,16 @@ def test_the_input_is_never_modified():
     assert out.dtype == np.float32 and out.shape == x.shape
 
 
+@pytest.mark.parametrize("options", [ALL, ALL | {"noise_std": 0.0}])
+def test_a_given_output_gets_the_same_windows(options):
+    expected = augment_sequences_batched(windows(), np.random.default_rng(0), **options)
+    same = windows()
+    for x, out in [(windows(), np.empty_like(same)), (same, same)]:
+        made = augment_sequences_batched(x, np.random.default_rng(0), out=out, **options)
+        assert made is out
+        np.testing.assert_array_equal(out, expected)
+
+
 def test_the_same_generator_gives_the_same_batch():
     first, second = (
         augment_sequences_batched(windows(), np.random.default_rng(3), **ALL) for _ in range(2)
@@ -44,6 +55,19 @@ def test_noise_has_the_standard_deviation_of_each_feature():
     # 3200 draws: the deviation of a sample's is std / sqrt(6400).
     np.testing.assert_allclose(out.std(axis=(0, 1)), 0.5 * std, rtol=5 / np.sqrt(6400))
     np.testing.assert_allclose(out.mean(axis=(0, 1)), 0.0, atol=5 * 5 / np.sqrt(3200))
+
+
+def test_noise_is_gaussian():
+    x = np.zeros((1000, 50, 4), "float32")  # several chunks
+    out = augment_sequences_batched(x, np.random.default_rng(0), noise_std=2.0)
+    assert kstest(out.ravel() / 2.0, "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(out.reshape(-1, 4).T) - np.eye(4)).max() < 5 / np.sqrt(50_000)
+
+
+def test_small_batches_need_not_fill_whole_random_words():
+    x = np.zeros((1, 3, 1), "float32")
+    out = augment_sequences_batched(x, np.random.default_rng(0), noise_std=1.0)
+    assert out.shape == (1, 3, 1) and len(np.unique(out)) == 3
 
 
 @settings(max_examples=40, deadline=None)

@@ -145,7 +145,7 @@ def test_all_off_every_epoch_is_a_new_permutation(num_windows, batch_size, seed)
     epochs = [epoch_of(plan, epoch).ravel() for epoch in range(3)]
     for drawn in epochs:
         counts = np.bincount(drawn, minlength=num_windows)
-        assert counts.min() == 1  # all windows
+        assert counts.min() >= 1 and np.ptp(counts) <= 1
         assert counts.sum() - num_windows == -num_windows % batch_size  # to fill the last batch
     if num_windows > 30:
         assert not np.array_equal(epochs[0], epochs[1])
