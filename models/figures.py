@@ -38,7 +38,8 @@ STYLE = {
 CURVES = (
     ("training loss (its scale moves with the CE weight)", {"loss": "loss"}),
     ("validation NLL, nats", {"val_nll": "NLL"}),
-    ("validation skill", {"val_mcc": "MCC", "val_macro_f1": "macro F1"}),
+    ("validation MCC", {"val_mcc": "MCC"}),
+    ("validation macro F1", {"val_macro_f1": "macro F1"}),
     ("learning rate", {"learning_rate": "learning rate"}),
     ("shares", {"ce_weight": "CE weight", "hard_share": "hard share"}),
     ("logit cap", {"logit_cap": "logit cap"}),

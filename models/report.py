@@ -22,6 +22,7 @@ COLUMNS = {
     "nll": "NLL",
     "ece": "ECE",
 }
+_MOST_LISTED = 6  # numbers; longer lists are summarised
 LOWER_IS_BETTER = ("nll", "ece")
 COST_COLUMNS = {
     "net_return": "net return",
@@ -181,6 +182,9 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > _MOST_LISTED and all(isinstance(part, (int, float)) for part in value):
+            low, middle, high = (_plain(float(np.quantile(value, q))) for q in (0, 0.5, 1))
+            return f"{middle} in the middle, {low} to {high} ({len(value)} values)"
         return ", ".join(_plain(part) for part in value)
     return str(value)
 
