@@ -38,6 +38,8 @@ class CollapseAlarm(StatefulCallback):
         note: told the message of every alarm.
     """
 
+    part = "alarm"
+
     def __init__(
         self,
         quotas: Sequence[float],
@@ -145,15 +147,24 @@ class NonFiniteLoss(StatefulCallback):
     Args:
         batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
         describe: from (epoch, batch) to a text that says which windows the batch held.
+        feature_names: of the input, (features,), to name one that is not finite.
 
     Raises:
         TrainingDiverged: from `fit`, with epoch, batch and the first fault found.
     """
 
-    def __init__(self, batches=None, describe: Callable[[int, int], str] | None = None):
+    part = "non_finite"
+
+    def __init__(
+        self,
+        batches=None,
+        describe: Callable[[int, int], str] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ):
         super().__init__()
         self.batches = batches
         self.describe = describe
+        self.feature_names = feature_names
         self._epoch = 0
         self._start: list[np.ndarray] = []
 
@@ -180,11 +191,13 @@ class NonFiniteLoss(StatefulCallback):
     def _find(self, suspects) -> tuple[int, str]:
         """Returns the batch at fault and a sentence on what is wrong with it."""
         broken = _nonfinite_weight(self.model)
-        batch, fault = suspects[-1], f"weight {broken} became so first" if broken else ""
+        batch, fault = suspects[-1], "no layer's output was at fault before the epoch's steps"
+        if broken is not None:
+            fault += f"; weight {broken} is not finite after them"
         for variable, value in zip(self.model.variables, self._start, strict=True):
             variable.assign(value)
         for index in suspects if self.batches is not None else []:
-            found = first_nonfinite_layer(self.model, self.batches[index][0])
+            found = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if found is not None:
                 batch, fault = index, found
                 break
@@ -193,19 +206,23 @@ class NonFiniteLoss(StatefulCallback):
         return batch, f"the loss is not finite; {fault}"
 
 
-def first_nonfinite_layer(model: keras.Model, x: np.ndarray) -> str | None:
+def first_nonfinite_layer(
+    model: keras.Model, x: np.ndarray, feature_names: Sequence[str] | None = None
+) -> str | None:
     """Returns where the first NaN or infinity arises, or None if there is none.
 
     Args:
         model: a functional model; its layers are tried in order, without dropout.
         x: windows, (batch, time, features).
+        feature_names: of the input, (features,); None: features have numbers alone.
     """
     x = np.asarray(x)
     if not np.all(np.isfinite(x)):
         features = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(x.ndim - 1))))
-        return f"input feature {features[0]} is not finite"
+        name = f" ({feature_names[features[0]]})" if feature_names is not None else ""
+        return f"input feature {features[0]}{name} is not finite"
     outputs = [(layer.name, layer.output) for layer in model.layers]
-    values = keras.Model(model.inputs, [output for _, output in outputs])(x, training=False)
+    values = keras.Model(model.inputs, [output for _, output in outputs])([x], training=False)
     for (name, _), value in zip(outputs, values, strict=True):
         if not np.all(np.isfinite(ops.convert_to_numpy(value))):
             return f"layer {name} is the first whose output is not finite"

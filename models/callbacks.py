@@ -1,9 +1,10 @@
 """Callbacks of the recipe: what changes with the epoch, validation, and the choice of the epoch.
 
-They must be listed in this order: `NonFiniteLoss`, `EpochTracker`, `EMAWeightsCallback`,
+They must be listed in this order: `EpochTracker`, `NonFiniteLoss`, `EMAWeightsCallback`,
 `ValidationMetrics`, `CollapseAlarm`, `BestWeights`, `HardNegativeMining`, and last `Checkpointer`,
-which saves what all others know. The averaged weights are in models/ema.py, the alarms in
-models/alarms.py, the mining in models/mining.py.
+which saves what all others know. `models.training.get_training_callbacks` makes such a list. The
+averaged weights are in models/ema.py, the alarms in models/alarms.py, the mining in
+models/mining.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ class EpochTracker(StatefulCallback):
         logit_cap_schedule: soft cap of the logits for each epoch; 0 for none.
         hard_share: hard share of the batches for each epoch; logged only.
     """
+
+    part = "epochs"
 
     def __init__(
         self,
@@ -99,6 +102,8 @@ class ValidationMetrics(StatefulCallback):
         every: epochs between two validations; the last epoch always has one.
         class_names: names for the logs, by class code.
     """
+
+    part = "validation"
 
     def __init__(
         self,
@@ -169,6 +174,8 @@ class BestWeights(StatefulCallback):
         ema: callback with the averages, the same as that of the validation; None for raw weights.
         patience: validated epochs without a better figure after which training stops; 0: never.
     """
+
+    part = "best"
 
     def __init__(
         self,

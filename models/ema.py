@@ -25,6 +25,8 @@ class EMAWeightsCallback(StatefulCallback):
             averages. `swapped` always does.
     """
 
+    part = "ema"
+
     def __init__(self, use_for_validation: bool = True):
         super().__init__()
         self.use_for_validation = use_for_validation

@@ -112,6 +112,8 @@ class HardNegativeMining(StatefulCallback):
         seed: the seed of the run; the subsample is drawn from (seed, epoch).
     """
 
+    part = "mining"
+
     def __init__(
         self,
         batches,
