@@ -9,6 +9,7 @@ ones. The slots of a cell walk through one shuffled pass over its windows after 
 they came is counted in closed form, so nothing need be remembered from batch to batch.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -20,7 +21,7 @@ from data.labels import CLASS_NAMES
 from data.windows import gather
 
 # Last words of seeds, so that no two uses draw the same numbers.
-_ORDER, _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3, 4
+_WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3
 
 
 def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
@@ -149,6 +150,7 @@ class BatchPlan:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the state of `get_state`."""
         self._pools = {}
+        self._pool_cells.clear()
         for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
             self.set_hard_pool({int(label): p for label, p in pool.items()}, epoch=int(epoch))
 
@@ -176,19 +178,22 @@ class BatchPlan:
         }
 
     def _make_groups(self) -> list["_Group"]:
-        groups = self.labels if self._by_class else np.zeros(len(self.labels), np.int8)
-        symbols = self.symbols if self._by_symbol else np.zeros(len(self.labels), np.int8)
+        nothing = np.zeros(len(self.labels), np.int8)
+        groups = self.labels if self._by_class else nothing
+        symbols = self.symbols if self._by_symbol else nothing
         order = np.lexsort((self.labels, symbols, groups)).astype(np.int32)
-        made = []
-        for number, quota in enumerate(self._quotas):
-            members = order[groups[order] == number]
+        made, offset = [], 0
+        sizes = np.bincount(groups, minlength=len(self._quotas))
+        for quota, members in zip(
+            self._quotas.tolist(), np.split(order, np.cumsum(sizes)[:-1]), strict=True
+        ):
             codes, starts = np.unique(symbols[members], return_index=True)
             cells = [
                 _Cell(int(code), part, np.bincount(self.labels[part], minlength=self.num_classes))
                 for code, part in zip(codes, np.split(members, starts[1:]), strict=True)
             ]
-            turn = np.random.default_rng((self.seed, number, 0, _ORDER)).permutation(len(cells))
-            made.append(_Group(int(quota), [cells[i] for i in turn]))
+            made.append(_Group(quota, offset, self.batch_size, cells))
+            offset += quota
         return made
 
     def _num_hard(self, epoch: int) -> list[int]:
@@ -286,19 +291,19 @@ class _Cell:
 class _Group:
     """A quota of every batch, and the cells that its slots go round.
 
-    Step t starts with cell t * stride mod S and goes round from there. The stride has no factor
-    in common with S, so within S steps every slot has visited every cell once.
+    The slots of step t start at cell offset + t * stride and go round all S from there; the offset
+    is where the group before stopped, so that the batch as a whole is even too. The stride has no
+    factor in common with S, so within S steps every slot visits every cell once.
     """
 
-    def __init__(self, quota: int, cells: list[_Cell]):
-        self.quota, self.cells = quota, cells
-        size = len(cells)
-        self.stride = next(s for s in range(quota, quota + size + 1) if gcd(s, size) == 1)
+    def __init__(self, quota: int, offset: int, batch_size: int, cells: list[_Cell]):
+        self.quota, self.offset, self.cells = quota, offset, cells
+        self.stride = next(s for s in itertools.count(batch_size) if gcd(s, len(cells)) == 1)
         self._tables: dict[tuple[int, int], np.ndarray] = {}
 
     def slots(self, step: int, low: int, high: int) -> list[tuple[int, int]]:
         """Returns for each slot low..high-1 its cell, and how many such slots of it come before."""
-        size, start = len(self.cells), step * self.stride
+        size, start = len(self.cells), self.offset + step * self.stride
         return [((start + j) % size, (j - low) // size) for j in range(low, high)]
 
     def count(self, first_step: int, stop_step: int, low: int, high: int) -> np.ndarray:

@@ -71,6 +71,15 @@ def test_batches_depend_on_seed_epoch_and_index_alone():
     assert not np.array_equal(expected[0, 0][0], expected[1, 0][0])
 
 
+def test_each_batch_and_epoch_has_its_own_noise():
+    batches = make_batches(np.zeros((120, 3), "float32"), augmentations={"noise_std": 1.0})
+    seen = set()
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        seen |= {float(batches[i][0][0, 0, 0]) for i in range(len(batches))}
+    assert len(seen) == 3 * len(batches)
+
+
 def test_augmented_windows_stay_in_their_symbol():
     features = np.repeat([[0.0] * 3, [1.0] * 3], 60, axis=0).astype("float32")
     batches = make_batches(features, augmentations={"time_shift": 4})
@@ -171,6 +180,17 @@ def test_keras_trains_on_each_epoch_s_own_batches():
         assert {(epoch, i) for i in range(len(batches))} <= set(asked)
     assert int(model.optimizer.iterations) == 3 * len(batches)
     assert batches.seconds > 0
+
+
+def test_threads_of_keras_get_the_same_batches():
+    weights = []
+    for workers in (1, 3):
+        batches = make_batches(augmentations=ALL)
+        batches.workers = workers
+        model = tiny_model()
+        model.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[Recorder(batches)])
+        weights.append(model.layers[-1].kernel.numpy())
+    np.testing.assert_array_equal(*weights)
 
 
 def test_keras_predicts_a_sequence_in_order():

@@ -62,6 +62,11 @@ def test_quotas_of_the_usual_ratios_worked_by_hand():
     assert quotas((1, 1, 1), 64).tolist() == [22, 21, 21]
 
 
+def test_equal_remainders_go_to_the_first_class():
+    # .1 / .9 * 3 = .1 / .9 * 3 = 1/3 and .7 / .9 * 3 = 7/3: three remainders of 1/3.
+    assert quotas((0.1, 0.1, 0.7), 3).tolist() == [1, 0, 2]
+
+
 def test_quotas_refuse_negative_ratios():
     with pytest.raises(ValueError, match=r"not be negative and not all 0, got \[1.0, -1.0\]"):
         quotas((1, -1), 4)
@@ -182,6 +187,14 @@ def test_over_whole_rounds_symbols_of_a_class_have_exactly_equal_shares():
         assert np.ptp(counts) == 0
 
 
+@pytest.mark.parametrize("batch_size", [16, 21, 40])
+def test_symbols_are_even_over_the_whole_batch_too(batch_size):
+    labels, symbols = market(num_symbols=5)
+    plan = balanced(labels, symbols, batch_size=batch_size, class_ratios=PRIORS)
+    for batch in epoch_of(plan, 1):
+        assert np.ptp(np.bincount(symbols[batch], minlength=5)) <= 1
+
+
 def test_the_order_inside_a_batch_tells_nothing_of_the_class():
     labels, symbols = market()
     plan = balanced(labels, symbols, hard_share=lambda epoch: 0.5)
@@ -261,6 +274,39 @@ def test_a_symbol_without_hard_windows_takes_them_from_the_class():
     plan.set_hard_pool(pool, epoch=0)
     drawn = epoch_of(plan, 0)
     assert np.isin(drawn, np.concatenate(list(pool.values()))).all()
+
+
+def test_symbols_that_share_a_class_s_hard_windows_take_turns():
+    labels, symbols = market(900, 3)
+    plan = balanced(labels, symbols, batch_size=27, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool(
+        {c: np.flatnonzero((labels == c) & (symbols == 0)) for c in range(3)}, epoch=0
+    )
+    distinct = [len(np.unique(batch[labels[batch] == 1])) for batch in epoch_of(plan, 0)]
+    # Of nine draws three are by the symbol's own walk; six would be distinct if the other two
+    # symbols drew the same windows.
+    assert np.mean(distinct) > 8
+
+
+def test_hard_slots_of_a_class_without_a_pool_take_its_other_windows():
+    labels, symbols = market(900)
+    plan = make_plan(labels, symbols, balance_symbols=True, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool({1: np.flatnonzero(labels == 1)[:50]}, epoch=0)
+    drawn = np.concatenate([epoch_of(plan, 0), epoch_of(plan, 1)]).ravel()
+    shares = np.bincount(labels[drawn]) / len(drawn)
+    # Binomial: five standard deviations of 1824 draws are at most .06.
+    np.testing.assert_allclose(shares, plan.class_prior, atol=0.06)
+
+
+def test_a_new_pool_forgets_those_of_an_abandoned_future():
+    labels, symbols = market(900)
+    plan = balanced(labels, symbols, batch_size=30, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool({c: np.flatnonzero(labels == c)[:20] for c in range(3)}, epoch=5)
+    pool = {c: np.flatnonzero(labels == c)[20:40] for c in range(3)}
+    plan.set_hard_pool(pool, epoch=3)
+    assert np.isin(epoch_of(plan, 6), np.concatenate(list(pool.values()))).all()
+    plan.set_state({"pools": {}})
+    assert not np.isin(epoch_of(plan, 6), np.concatenate(list(pool.values()))).all()
 
 
 def test_a_pool_holds_from_its_epoch_until_the_next():

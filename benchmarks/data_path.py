@@ -1,0 +1,376 @@
+"""Measures the data path beside imbalanced-learn and tf.data, and its memory; writes a table.
+
+`python benchmarks/data_path.py` runs all contestants in turns in one process, so that they meet
+the same moods of the machine, and writes benchmarks/data_path.md. It needs the `bench` extra and
+the folder of real bars (XLSTM_DATA_DIR, default ../shared/data).
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np  # noqa: E402
+
+from data.bars import read_bars  # noqa: E402
+from data.market import build_market, training_statistics  # noqa: E402
+from data.sampling import BatchPlan, quotas  # noqa: E402
+from data.windows import first_window_ends  # noqa: E402
+
+BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
+FILE = "crypto_5m_10sym_full.parquet"
+RATIOS = (0.33, 0.40, 0.33)
+LENGTH, NUM_FEATURES, BATCH = 60, 25, 256
+PLANNED_WINDOWS, PLANNED_SYMBOLS, PLANNED_BATCH = 700_000, 10, 64
+COPIED_WINDOWS = 30_000  # for the generator that needs them as one array: 180 MB
+ALL = {"noise_std": 0.02, "time_shift": 2, "mask_prob": 0.1, "mask_max_t": 4}
+ROUNDS, CALLS = 25, 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--memory", action="store_true", help="used by itself: the child process")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    if not (BARS / FILE).is_file():
+        sys.exit(f"the benchmark needs {FILE} in {BARS}; set XLSTM_DATA_DIR to its folder")
+    if arguments.memory:
+        print(json.dumps(measure_memory()))
+        return
+    memory = _in_child()
+    market, reading = measure_reading()
+    tables = [
+        _speed_table("A batch of 64 planned, from 700,000 windows of 10 symbols", *planning()),
+        _speed_table(f"A batch of {BATCH} x {LENGTH} x {NUM_FEATURES}", *batching(market)),
+    ]
+    text = "\n".join([_head(), *tables, _reading_table(reading), _memory_table(memory)])
+    arguments.out.write_text(text)
+    print(text)
+
+
+# --- planning
+
+
+def planning():
+    """Returns contestants, by name a call that plans one batch, and what is to be said of each."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, PLANNED_WINDOWS, p=[0.3, 0.4, 0.3]).astype(np.int32)
+    symbols = np.sort(rng.integers(PLANNED_SYMBOLS, size=PLANNED_WINDOWS)).astype(np.int16)
+    pool = {c: np.flatnonzero(labels == c)[:45_000:50] for c in range(3)}
+    settings = {
+        "class, symbol and hard quotas": {
+            "balance_classes": True,
+            "balance_symbols": True,
+            "hard_share": lambda epoch: 0.4,
+        },
+        "class quotas": {"balance_classes": True},
+        "all off": {},
+    }
+    calls, notes = {}, {}
+    for name, options in settings.items():
+        begun = time.perf_counter()
+        plan = BatchPlan(
+            labels, symbols, batch_size=PLANNED_BATCH, seed=0, class_ratios=RATIOS, **options
+        )
+        if "hard_share" in options:
+            plan.set_hard_pool(pool, epoch=0)
+        name = f"this library, {name}"
+        calls[name] = _cycle(lambda i, plan=plan: plan.indices(0, i), plan.num_batches)
+        notes[name] = _exactness(plan, labels, symbols, options), time.perf_counter() - begun
+    calls |= (rivals := _planning_rivals(labels))[0]
+    return calls, notes | rivals[1]
+
+
+def _exactness(plan, labels, symbols, options) -> str:
+    batch = plan.indices(0, 0)
+    parts = []
+    if "balance_classes" in options:
+        assert np.array_equal(np.bincount(labels[batch]), quotas(RATIOS, PLANNED_BATCH))
+        parts.append("exact class counts")
+    if "balance_symbols" in options:
+        parts.append("symbols even inside each class")
+    return ", ".join([*parts, "every window reached"])
+
+
+def _planning_rivals(labels):
+    import tensorflow as tf
+
+    positions = np.arange(len(labels))
+    begun = time.perf_counter()
+    generator = _imblearn(positions[:, None], labels, PLANNED_BATCH)
+    seconds = time.perf_counter() - begun
+    reached = len(generator.indices_) / len(labels)
+    begun = time.perf_counter()
+    shuffled = tf.data.Dataset.from_tensor_slices(positions).shuffle(len(labels), seed=0)
+    stream = iter(shuffled.repeat().batch(PLANNED_BATCH))
+    next(stream)
+    shuffle_seconds = time.perf_counter() - begun
+    calls = {
+        "imbalanced-learn BalancedBatchGenerator": _cycle(generator.__getitem__, len(generator)),
+        "tf.data shuffle": lambda: next(stream).numpy(),
+    }
+    notes = {
+        "imbalanced-learn BalancedBatchGenerator": (
+            f"classes equal on average only, {reached:.0%} of the windows ever reached",
+            seconds,
+        ),
+        "tf.data shuffle": ("no quotas, every window reached", shuffle_seconds),
+    }
+    return calls, notes
+
+
+def _imblearn(x, labels, batch_size: int):
+    from imblearn.keras import BalancedBatchGenerator
+
+    with warnings.catch_warnings():  # it does not call the constructor of its Keras base class
+        warnings.simplefilter("ignore")
+        return BalancedBatchGenerator(x, labels, batch_size=batch_size, random_state=0)
+
+
+# --- batches
+
+
+def batching(market):
+    """Returns contestants, by name a call that makes one batch, and what is to be said of each."""
+    features = np.ascontiguousarray(market.features[:, :NUM_FEATURES])
+    if features.shape[1] < NUM_FEATURES:
+        features = np.pad(features, ((0, 0), (0, NUM_FEATURES - features.shape[1])), mode="wrap")
+    fold = market.folds[0]
+    calls, notes = {}, {}
+    for name, augmentations in [("all augmentations", ALL), ("no augmentation", None)]:
+        begun = time.perf_counter()
+        batches = make_batches(market, features, augmentations)
+        name = f"this library, all quotas, {name}"
+        calls[name] = _cycle(batches.__getitem__, len(batches))
+        notes[name] = f"of {len(fold.train):,} windows", time.perf_counter() - begun
+    rivals = _batching_rivals(features, fold.train, fold.labels[fold.train])
+    return calls | rivals[0], notes | rivals[1]
+
+
+def make_batches(market, features, augmentations, hard_share=lambda epoch: 0.4):
+    """Returns the training batches of the market's fold, with all quotas."""
+    from data.batches import WindowBatches
+
+    fold = market.folds[0]
+    labels, symbols = fold.labels[fold.train], market.symbols[fold.train]
+    plan = BatchPlan(
+        labels,
+        symbols,
+        batch_size=BATCH,
+        seed=0,
+        class_ratios=RATIOS,
+        balance_classes=True,
+        balance_symbols=True,
+        hard_share=hard_share,
+    )
+    plan.set_hard_pool({c: np.flatnonzero(labels == c)[:45_000:50] for c in range(3)}, epoch=0)
+    mean, variance = training_statistics(market, fold)
+    return WindowBatches(
+        features,
+        fold.train,
+        labels,
+        symbols,
+        plan=plan,
+        sequence_length=LENGTH,
+        first_ends=first_window_ends(fold.train, market.bounds, LENGTH),
+        augmentations=augmentations,
+        feature_std=np.resize(np.sqrt(variance), features.shape[1]),
+        fill=np.resize(mean, features.shape[1]),
+    )
+
+
+def _batching_rivals(features, ends, labels):
+    import tensorflow as tf
+
+    chosen = np.linspace(0, len(ends) - 1, COPIED_WINDOWS).astype(int)
+    begun = time.perf_counter()
+    windows = np.stack([features[e - LENGTH + 1 : e + 1].ravel() for e in ends[chosen]])
+    generator = _imblearn(windows, labels[chosen], BATCH)
+    copied = time.perf_counter() - begun
+    begun = time.perf_counter()
+    rows, offsets = tf.constant(features), tf.range(1 - LENGTH, 1, dtype=tf.int64)
+    stream = iter(
+        tf.data.Dataset.from_tensor_slices((ends, labels))
+        .shuffle(len(ends), seed=0)
+        .repeat()
+        .batch(BATCH)
+        .map(lambda e, y: (tf.gather(rows, e[:, None] + offsets), y), tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    next(stream)
+    piped = time.perf_counter() - begun
+    whole = len(ends) * LENGTH * NUM_FEATURES * 4 / 1e9
+    calls = {
+        "imbalanced-learn BalancedBatchGenerator": _cycle(generator.__getitem__, len(generator)),
+        "tf.data shuffle and gather": lambda: next(stream)[0].numpy(),
+    }
+    notes = {
+        "imbalanced-learn BalancedBatchGenerator": (
+            f"of {COPIED_WINDOWS:,} windows copied to one array; all would take {whole:.1f} GB",
+            copied,
+        ),
+        "tf.data shuffle and gather": (f"of {len(ends):,} windows, no quotas, two threads", piped),
+    }
+    return calls, notes
+
+
+# --- reading
+
+
+def measure_reading():
+    """Returns the market of the 5-minute file and the seconds of each part, medians of three."""
+    seconds: dict[str, list[float]] = {}
+    for _ in range(3):
+        for method in ("triple_barrier", "fixed", "volatility"):
+            begun = time.perf_counter()
+            bars = read_bars(BARS / FILE)
+            read = time.perf_counter()
+            market = make_market(bars, method)
+            seconds.setdefault("read and check the bars", []).append(read - begun)
+            name = f"features, {method} labels, windows, split"
+            seconds.setdefault(name, []).append(time.perf_counter() - read)
+            del bars
+    return market, {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def make_market(bars, method: str = "volatility"):
+    """Returns the market with the default settings of the project's flags."""
+    return build_market(
+        bars,
+        sequence_length=LENGTH,
+        future_window=12,
+        label_method=method,
+        price_change_threshold=0.01,
+        target_class_ratios=RATIOS,
+        embargo_bars=12,
+        max_gap_bars=5,
+    )
+
+
+# --- memory
+
+
+def measure_memory() -> dict[str, float]:
+    """Returns megabytes at the peak of each stage, in a process of its own."""
+    import data.batches  # noqa: F401
+
+    gc.collect()
+    stages = {"imports": _megabytes("VmRSS")}
+    _forget_peak()
+    market = make_market(_read(stages))
+    stages["features, labels, windows, split"] = _megabytes("VmHWM")
+    _forget_peak()
+    batches = make_batches(market, market.features, ALL)
+    for index in range(1000):
+        batches[index]
+    stages["1,000 batches of 256"] = _megabytes("VmHWM")
+    return {"features": market.features.nbytes / 1e6, "stages": stages}
+
+
+def _read(stages):
+    bars = read_bars(BARS / FILE)
+    stages["read and check the bars"] = _megabytes("VmHWM")
+    _forget_peak()
+    return bars
+
+
+def _megabytes(name: str) -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _in_child() -> dict:
+    command = [sys.executable, __file__, "--memory"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- timing and tables
+
+
+def _cycle(call, size: int):
+    """Returns a call that asks for one batch after the other, beginning again after the last."""
+    state = {"next": 0}
+
+    def one():
+        index, state["next"] = state["next"], (state["next"] + 1) % size
+        return call(index)
+
+    return one
+
+
+def _medians(calls) -> dict[str, float]:
+    """Returns milliseconds of a call: medians over rounds in which the contestants take turns."""
+    for call in calls.values():
+        call()
+    times = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            times[name].append((time.perf_counter() - begun) / CALLS * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _speed_table(title: str, calls, notes) -> str:
+    lines = [f"## {title}\n", "| | ms per batch | set up, s | |", "|---|---|---|---|"]
+    for name, milliseconds in _medians(calls).items():
+        text, seconds = notes[name]
+        lines.append(f"| {name} | {milliseconds:.3f} | {seconds:.2f} | {text} |")
+    return "\n".join([*lines, ""])
+
+
+def _reading_table(seconds) -> str:
+    lines = ["## Reading 717,690 five-minute bars of 10 symbols\n", "| | seconds |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in seconds.items()]
+    return "\n".join([*lines, ""])
+
+
+def _memory_table(memory) -> str:
+    stages, features = memory["stages"], memory["features"]
+    limit = stages["imports"] + 1.5 * features
+    lines = [
+        "## Memory of the same run\n",
+        f"The float32 feature array has {features:.0f} MB. Peaks in a process of its own; the "
+        f"limit of 1.5 times the features plus the imports is {limit:.0f} MB.\n",
+        "| stage | peak, MB | above the imports, in feature arrays |",
+        "|---|---|---|",
+    ]
+    for name, value in stages.items():
+        lines.append(f"| {name} | {value:.0f} | {(value - stages['imports']) / features:.2f} |")
+    return "\n".join([*lines, ""])
+
+
+def _head() -> str:
+    import imblearn
+    import keras
+    import tensorflow as tf
+
+    return (
+        "# The data path, measured\n\n"
+        "Written by `python benchmarks/data_path.py`. All contestants of a table ran in turns in "
+        f"one process; medians of {ROUNDS} rounds of {CALLS} batches. Linux {platform.machine()}, "
+        f"{os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"Keras {keras.__version__}, TensorFlow {tf.__version__}, imbalanced-learn "
+        f"{imblearn.__version__}.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
