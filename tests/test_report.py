@@ -1,0 +1,298 @@
+import base64
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from models import figures
+from models.baselines import constant_prior
+from models.collapse import forecast_collapse
+from models.costs import simulate_trades
+from models.metrics import evaluate
+from models.report import write_report
+from models.verdict import verdict
+
+NAMES = ("SELL", "HOLD", "BUY")
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are nested, and collects tags, images and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.images, self.links, self.text = [], [], [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.links += [attributes[name] for name in ("href", "src") if name in attributes]
+        if tag == "img":
+            assert attributes["alt"]
+            self.images.append(attributes["src"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += f"{data} " if self.open[-1:] != ["style"] else ""
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Returns metrics, history and predictions of a run, as training hands them over."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    timestamps = np.datetime64("2024-01-01", "ns") + np.arange(600) * np.timedelta64(900, "s")
+    probabilities = rng.dirichlet([2, 2, 2], 600)
+    probabilities[np.arange(600), labels] += 0.2
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    prior = constant_prior(labels, 600)
+    test = evaluate(labels, probabilities)
+    split = {
+        "windows": 600,
+        "class_counts": dict(zip(NAMES, test["support"], strict=True)),
+        "first_time": "2024-01-01T00:00:00",
+        "last_time": "2024-01-07T05:45:00",
+    }
+    splits = {name: split for name in ("train", "validation", "test")}
+    given = {"constant prior": evaluate(labels, prior)}
+    metrics = {
+        "verdict": verdict(
+            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
+        ),
+        "splits": splits,
+        "validation": test,
+        "test": test,
+        "baselines": {name: {"validation": f, "test": f} for name, f in given.items()},
+        "costs": simulate_trades(
+            timestamps,
+            np.zeros(600, int),
+            probabilities,
+            rng.normal(0, 0.01, 600),
+            holding_bars=12,
+            cost_bps=5.0,
+            baselines={"constant prior": prior},
+        ),
+        "chosen": {"metric": "val_mcc", "epoch": 2},
+        "calibration": {"gamma": [1.0, 2.0, 1.0], "temperature": 1.2345},
+        "collapse": {
+            "forecast": forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]).as_dict(NAMES),
+            "alarms": [{"epoch": 1, "message": "epoch 1: no signal: look at <b>LR_BASE</b>"}],
+        },
+        "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
+        "dropped": {"warm-up rows": 960},
+        "repeats": {"classes": {"SELL": 1.1, "HOLD": 0.9, "BUY": 1.0}},
+        "timing": {"seconds_per_epoch": list(range(10, 20)), "windows_per_second": 12345.6},
+        "seed": 7,
+        "folds": [{"splits": splits, "best_epoch": 2, "test": test}] * 2,
+    }
+    epochs = np.arange(4)
+    history = pd.DataFrame(
+        {
+            "fold": 0,
+            "epoch": epochs,
+            "loss": 1.0 - 0.1 * epochs,
+            "learning_rate": 1e-3,
+            "ce_weight": 1.0 - 0.2 * epochs,
+            "hard_share": 0.1 * epochs,
+            "logit_cap": [5.0, 10.0, np.inf, np.inf],
+            "val_mcc": [0.1, np.nan, 0.2, 0.15],
+            "val_macro_f1": 0.4,
+            "val_nll": 1.05,
+            **{f"val_rate_{name.lower()}": 1 / 3 for name in NAMES},
+        }
+    )
+    predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
+    for code, name in enumerate(NAMES):
+        predictions[f"p_{name.lower()}"] = probabilities[:, code]
+    return metrics, history, predictions
+
+
+def written(folder, metrics, history, predictions):
+    path = write_report(folder, metrics=metrics, history=history, predictions=predictions)
+    return path.read_text(encoding="utf-8")
+
+
+def svg(figure):
+    return ElementTree.fromstring(figures.to_svg(figure))
+
+
+def test_page_is_well_formed_and_says_everything(tmp_path, run):
+    metrics, history, predictions = run
+    page = Page(written(tmp_path, *run))
+    text = " ".join(page.text.split())
+    assert text.index(metrics["verdict"]["sentence"]) < text.index("Against the baselines")
+    for part in [
+        "xLSTM",
+        "constant prior",
+        "Validation windows",
+        f"{metrics['test']['mcc']:.4f}",
+        "temperature 1.234",
+        "favour HOLD",
+        "buy and hold",
+        "Walk-forward folds",
+        "pooled",
+        "2024-01-07T05:45:00",
+        "warm-up rows 960",
+        "classes SELL 1.1, HOLD 0.9, BUY 1",
+        "14.5 in the middle, 10 to 19 (10 values)",
+        "seed 7",
+    ]:
+        assert part in text
+    assert len(page.images) == 5
+
+
+def test_page_needs_no_network(tmp_path, run):
+    source = written(tmp_path, *run)
+    page = Page(source)
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "url(" not in source and "@import" not in source
+
+
+def test_images_are_valid_svg_without_text_that_needs_a_font(tmp_path, run):
+    for image in Page(written(tmp_path, *run)).images:
+        tree = ElementTree.fromstring(base64.b64decode(image.partition(",")[2]))
+        assert tree.tag.endswith("svg")
+        assert not [node for node in tree.iter() if node.tag.endswith("}text")]
+
+
+def test_same_run_gives_the_same_page(tmp_path, run):
+    assert written(tmp_path, *run) == written(tmp_path, *run)
+
+
+def test_what_came_from_outside_is_escaped(tmp_path, run):
+    source = written(tmp_path, *run)
+    assert "<b>LR_BASE" not in source
+    assert "&lt;b&gt;LR_BASE" in source
+
+
+def test_each_missing_part_is_left_out(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(figures, "to_svg", lambda figure: b"<svg/>")
+    metrics, history, predictions = run
+    for missing in metrics:
+        rest = {name: value for name, value in metrics.items() if name != missing}
+        text = Page(written(tmp_path, rest, history, predictions)).text
+        assert "Undefined" not in text
+    assert "Walk-forward" not in text
+
+
+def test_a_run_without_anything_still_has_a_page(tmp_path):
+    page = Page(written(tmp_path, {}, pd.DataFrame(), pd.DataFrame()))
+    assert "There is no verdict." in page.text
+    assert not page.images
+
+
+def test_figures_that_are_none_are_dashes(tmp_path, run):
+    metrics, history, predictions = run
+    assert metrics["costs"]["buy_and_hold"]["gross_bps_per_trade"] is None
+    source = written(tmp_path, metrics, history, predictions)
+    assert re.search(r"<td>buy and hold</td>.*?–", source, re.DOTALL)
+    assert ">None<" not in source and ">nan<" not in source
+
+
+def test_best_figure_of_each_column_is_shaded(tmp_path, run):
+    metrics, _, _ = run
+    metrics = {
+        "test": {**metrics["test"], "mcc": 0.2, "nll": 1.2, "ece": 0.1},
+        "baselines": {"constant prior": {"test": {**metrics["test"], "mcc": 0.0, "nll": 1.0}}},
+    }
+    source = written(tmp_path, metrics, pd.DataFrame(), pd.DataFrame())
+    shaded = re.findall(r'<td class="n best">([\d.]+)</td>', source)
+    assert "0.2000" in shaded and "1.0000" in shaded
+    assert "1.2000" not in shaded and "0.0000" not in shaded
+
+
+def test_a_failed_write_leaves_the_old_page_whole(tmp_path, run, monkeypatch):
+    before = written(tmp_path, *run)
+
+    def broken(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("models.report.os.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        written(tmp_path, {}, pd.DataFrame(), pd.DataFrame())
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_learning_curves_have_a_panel_for_each_known_column(run):
+    _, history, _ = run
+    titles = [panel.get_title(loc="left") for panel in figures.learning_curves(history).axes]
+    assert len(titles) == 7
+    fewer = figures.learning_curves(history[["epoch", "loss", "learning_rate"]])
+    assert [panel.get_title(loc="left") for panel in fewer.axes] == [titles[0], "learning rate"]
+
+
+def test_learning_curves_leave_out_what_is_no_number(run):
+    _, history, _ = run
+    panels = {p.get_title(loc="left"): p for p in figures.learning_curves(history).axes}
+    (line,) = panels["validation MCC"].get_lines()
+    assert line.get_xdata().tolist() == [0, 2, 3]
+    (line,) = panels["logit cap"].get_lines()
+    assert line.get_ydata().tolist() == [5, 10]
+
+
+def test_folds_are_lines_of_their_own(run):
+    _, history, _ = run
+    both = pd.concat([history, history.assign(fold=1)], ignore_index=True)
+    panel = figures.learning_curves(both).axes[0]
+    assert len(panel.get_lines()) == 2
+
+
+def test_small_and_odd_runs_can_be_drawn(run):
+    metrics, history, predictions = run
+    probabilities = predictions[["p_sell", "p_hold", "p_buy"]].to_numpy()
+    few = slice(0, 3)
+    svg(figures.reliability_diagram(np.zeros(3, int), probabilities[few], NAMES))
+    svg(figures.confusion_matrix([[0, 0, 0], [0, 5, 0], [0, 0, 0]], NAMES))
+    svg(figures.learning_curves(history.iloc[:1], chosen_epoch=0))
+    svg(figures.class_shares(history.iloc[:1], NAMES))
+    svg(figures.skill_intervals(metrics["verdict"], {}))
+
+
+@pytest.mark.parametrize("draw", ["curves", "shares", "confusion", "reliability", "skill"])
+def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
+    metrics, history, predictions = run
+    figure = {
+        "curves": lambda: figures.learning_curves(history, 2),
+        "shares": lambda: figures.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
+        "confusion": lambda: figures.confusion_matrix(metrics["test"]["confusion"], NAMES),
+        "reliability": lambda: figures.reliability_diagram(
+            predictions["label"].to_numpy(),
+            predictions[["p_sell", "p_hold", "p_buy"]].to_numpy(),
+            NAMES,
+        ),
+        "skill": lambda: figures.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
+    }[draw]()
+    drawn, draw_text = {}, figures.matplotlib.text.Text.draw
+
+    def record(text, *arguments, **keywords):
+        drawn[id(text)] = text
+        draw_text(text, *arguments, **keywords)
+
+    monkeypatch.setattr(figures.matplotlib.text.Text, "draw", record)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn.clear()  # the first time also draws the ticks of trial layouts
+    canvas.draw()
+    boxes = [
+        (text.get_text(), text.get_window_extent().padded(-1))
+        for text in drawn.values()
+        if text.get_visible() and text.get_text().strip()
+    ]
+    assert len(boxes) > 5
+    edge = figure.bbox.padded(1)
+    for place, (text, box) in enumerate(boxes):
+        assert edge.containsx(box.x0) and edge.containsx(box.x1), text
+        for other_text, other in boxes[place + 1 :]:
+            assert not box.overlaps(other), (text, other_text)
