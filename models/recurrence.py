@@ -1,0 +1,65 @@
+"""The loop over time, for each backend: one that can be trained under XLA everywhere.
+
+`keras.ops.scan` cannot be differentiated under XLA on TensorFlow, because its loop has no maximum
+length. There the loop is a `while_loop` with `maximum_iterations` that reads and writes
+TensorArrays, which keeps time and memory of the gradient linear in the length.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+
+def scan(
+    step: Callable, state: Sequence, inputs: Sequence, outputs_like: Sequence, reverse: bool = False
+) -> tuple[list, list]:
+    """Returns the last state and the stacked outputs of a loop over the first axis.
+
+    Args:
+        step: from (state, inputs of one step) to (state, outputs), lists of tensors.
+        state: tensors before the first step; shapes and dtypes stay.
+        inputs: tensors (time, ...).
+        outputs_like: for each output a tensor of the shape and dtype that one step gives.
+        reverse: whether to go from the last input to the first; outputs keep their places.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _scan_tensorflow(step, list(state), list(inputs), outputs_like, reverse)
+    if backend == "jax":
+        import jax
+
+        return jax.lax.scan(step, list(state), list(inputs), reverse=reverse)
+    return _scan_unrolled(step, list(state), list(inputs), reverse)
+
+
+def _scan_tensorflow(step, state, inputs, outputs_like, reverse):
+    import tensorflow as tf
+
+    known = inputs[0].shape[0]
+    length = tf.shape(inputs[0])[0] if known is None else known
+    sources = [
+        tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs
+    ]
+    sinks = [tf.TensorArray(o.dtype, length, element_shape=o.shape) for o in outputs_like]
+
+    def body(count, state, sinks):
+        place = length - 1 - count if reverse else count
+        state, outputs = step(state, [source.read(place) for source in sources])
+        sinks = [sink.write(place, o) for sink, o in zip(sinks, outputs, strict=True)]
+        return count + 1, state, sinks
+
+    _, state, sinks = tf.while_loop(
+        lambda count, *_: count < length, body, (0, state, sinks), maximum_iterations=length
+    )
+    return state, [
+        tf.ensure_shape(sink.stack(), [known, *o.shape])
+        for sink, o in zip(sinks, outputs_like, strict=True)
+    ]
+
+
+def _scan_unrolled(step, state, inputs, reverse):
+    places = range(inputs[0].shape[0])
+    outputs = [None] * len(places)
+    for place in reversed(places) if reverse else places:
+        state, outputs[place] = step(state, [x[place] for x in inputs])
+    return state, [keras.ops.stack(values) for values in zip(*outputs, strict=True)]
