@@ -46,6 +46,15 @@ class CappedDense(layers.Dense):
         divisor = ops.where(cap > 0, cap, ops.ones_like(cap))
         return ops.where(cap > 0, divisor * ops.tanh(logits / divisor), logits)
 
+    # A dense layer saves its kernel and bias alone, and would refuse to load them with a third.
+    def save_own_variables(self, store):
+        """Saves kernel, bias and cap."""
+        layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Loads kernel, bias and cap."""
+        layers.Layer.load_own_variables(self, store)
+
     def get_config(self):
         """Returns the arguments of the layer."""
         return {**super().get_config(), "logit_cap": self.initial_logit_cap}
