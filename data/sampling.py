@@ -150,7 +150,7 @@ class BatchPlan:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the state of `get_state`."""
         self._pools = {}
-        self._pool_cells.clear()
+        self._passes.clear()
         for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
             self.set_hard_pool({int(label): p for label, p in pool.items()}, epoch=int(epoch))
 

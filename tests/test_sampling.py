@@ -305,8 +305,6 @@ def test_a_new_pool_forgets_those_of_an_abandoned_future():
     pool = {c: np.flatnonzero(labels == c)[20:40] for c in range(3)}
     plan.set_hard_pool(pool, epoch=3)
     assert np.isin(epoch_of(plan, 6), np.concatenate(list(pool.values()))).all()
-    plan.set_state({"pools": {}})
-    assert not np.isin(epoch_of(plan, 6), np.concatenate(list(pool.values()))).all()
 
 
 def test_a_pool_holds_from_its_epoch_until_the_next():
@@ -327,6 +325,16 @@ def test_state_restores_every_batch_of_a_resumed_run():
     resumed.set_state(plan.get_state())
     for epoch in (2, 4, 6):
         np.testing.assert_array_equal(epoch_of(resumed, epoch), epoch_of(plan, epoch))
+
+
+def test_an_empty_state_takes_the_pool_away():
+    labels, symbols = market()
+    plan, fresh = (balanced(labels, symbols, hard_share=lambda epoch: 1.0) for _ in range(2))
+    empty = plan.get_state()
+    plan.set_hard_pool(hardest(labels), epoch=0)
+    assert not np.array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
+    plan.set_state(empty)
+    np.testing.assert_array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
 
 
 def test_the_last_pool_alone_suffices_to_go_on():
