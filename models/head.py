@@ -1,6 +1,9 @@
-"""The classifier head: a dense layer whose logits can be softly capped in the early epochs."""
+"""The classifier head: logits softly capped in the early epochs, a bias that knows the prior."""
+
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -58,3 +61,20 @@ class CappedDense(layers.Dense):
     def get_config(self):
         """Returns the arguments of the layer."""
         return {**super().get_config(), "logit_cap": self.initial_logit_cap}
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class PriorBias(keras.initializers.Initializer):
+    """Initialises a bias to the logarithm of a class distribution, (classes,)."""
+
+    def __init__(self, prior: Sequence[float]):
+        self.prior = list(prior)
+
+    def __call__(self, shape, dtype=None):
+        """Returns log prior, which must have the given shape."""
+        bias = np.log(np.asarray(self.prior, "float64"))
+        return ops.reshape(ops.convert_to_tensor(bias, dtype or "float32"), shape)
+
+    def get_config(self):
+        """Returns the arguments of the initialiser."""
+        return {"prior": self.prior}

@@ -15,7 +15,7 @@ from models.artefact import (
     save_model,
 )
 from models.calibration import RestoreProbabilities
-from models.head import CappedDense
+from models.head import CappedDense, PriorBias
 
 # Keras 3.15 saves arrays of TensorFlow in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -36,9 +36,9 @@ CONTRACT = {
 def make_model():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5, 3))
-    classifier = keras.Model(
-        inputs, CappedDense(3, logit_cap=5.0, name="classifier")(inputs[:, -1, :])
-    )
+    bias = PriorBias(CONTRACT["priors"]["training_stream"])
+    head = CappedDense(3, logit_cap=5.0, bias_initializer=bias, name="classifier")
+    classifier = keras.Model(inputs, head(inputs[:, -1, :]))
     restoration = RestoreProbabilities(
         gamma=1.0,
         training_prior=CONTRACT["priors"]["training_stream"],
@@ -82,7 +82,7 @@ def test_a_fresh_process_loads_it_in_safe_mode_without_custom_objects(path, tmp_
     np.save(tmp_path / "x.npy", windows())
     code = (
         "import numpy as np, sys\n"
-        "from models.xlstm_rl_model import load_classifier\n"
+        "from models.artefact import load_classifier\n"
         "model = load_classifier(sys.argv[1])\n"
         "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
     )

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from models.head import CappedDense
+from models.head import CappedDense, PriorBias
 
 # Keras 3.15 saves arrays of TensorFlow in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -66,3 +66,10 @@ def test_the_cap_of_the_moment_is_saved_and_loaded(tmp_path):
 def test_a_negative_cap_is_refused():
     with pytest.raises(ValueError, match="logit_cap must be >= 0, got -1"):
         CappedDense(3, logit_cap=-1)
+
+
+def test_a_bias_of_log_priors_makes_the_softmax_the_prior():
+    prior = [0.2, 0.5, 0.3]
+    head = make(0.0, kernel_initializer="zeros", bias_initializer=PriorBias(prior))
+    np.testing.assert_allclose(ops.softmax(head(inputs())), [prior] * 6, rtol=1e-6)
+    assert PriorBias.from_config(PriorBias(prior).get_config()).prior == prior
