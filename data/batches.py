@@ -63,13 +63,18 @@ class WindowBatches(keras.utils.PyDataset):
         self.window_labels = np.asarray(labels, np.int32)
         self.window_symbols = np.asarray(symbols)
         self.sequence_length = sequence_length
-        self._first_ends, self._weights = first_ends, weights
+        self._weights = weights
         settings = dict(augmentations or {})
         self._max_shift = settings.pop("time_shift", 0)
         self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
         self.epoch, self.seconds = 0, 0.0
         self._lock = threading.Lock()
         self._check(settings)
+        if self._max_shift:
+            if first_ends is None:
+                raise ValueError("a time shift needs first_ends, how far back each window may go")
+            room = np.minimum(self.window_rows - first_ends, self._max_shift)
+            self._room = room.astype(np.int16)  # a quarter of the memory of the rows
 
     @property
     def num_windows(self) -> int:
@@ -117,7 +122,7 @@ class WindowBatches(keras.utils.PyDataset):
     def _windows(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         ends = self.window_rows[drawn]
         if self._max_shift:
-            first_rows = self._first_ends[drawn] - self.sequence_length + 1
+            first_rows = ends - self._room[drawn] - self.sequence_length + 1
             ends = shift_ends(ends, first_rows, rng, self._max_shift, self.sequence_length)
         x = gather(self.features, ends, self.sequence_length)
         return augment_sequences_batched(x, rng, out=x, **self._augmentation)
@@ -132,8 +137,6 @@ class WindowBatches(keras.utils.PyDataset):
         unknown = set(settings) - {"noise_std", "mask_prob", "mask_max_t"}
         if unknown:
             raise ValueError(f"there is no augmentation {sorted(unknown)[0]!r}")
-        if self._max_shift and self._first_ends is None:
-            raise ValueError("a time shift needs first_ends, how far back each window may go")
 
 
 class WindowSequence(keras.utils.PyDataset):
