@@ -92,6 +92,13 @@ def gather(features: np.ndarray, ends: np.ndarray, sequence_length: int) -> np.n
     return blocks.reshape(len(ends), sequence_length, num_features)
 
 
+def evenly(count: int, limit: int) -> np.ndarray:
+    """Returns at most `limit` positions of `count`, evenly spaced; all where the limit is 0."""
+    if not limit or count <= limit:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).round().astype(np.int64)
+
+
 def spans(
     ends: np.ndarray, timestamps: np.ndarray, sequence_length: int, future_window: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -129,19 +129,16 @@ def test_every_improvement_is_marked():
     assert all(f"[{number}]" in source for number in range(1, 9))
 
 
-@pytest.mark.skipif(not (ROOT / "recipe.py").exists(), reason="the recipe is not there yet")
 def test_every_flag_is_read_and_every_read_is_a_flag():
     read = set()
-    for name in ("train_model.py", "recipe.py", "predict.py"):
-        path = ROOT / name
-        if path.exists():
-            tree = ast.parse(path.read_text())
-            read |= {
-                node.attr
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "flags"
-            }
+    for path in [ROOT / "train_model.py", *(ROOT / "recipe").glob("*.py")]:
+        tree = ast.parse(path.read_text())
+        read |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "flags"
+        }
     read = {name for name in read if name.isupper()}
     assert read == set(config._flag_types())

@@ -1,0 +1,160 @@
+"""The classifier builder, and the public names that notebooks import."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers, regularizers
+
+from models.artefact import load_classifier
+from models.callbacks import EMAWeightsCallback, EpochTracker
+from models.head import CappedDense, PriorBias
+from models.losses import AsymmetricFocalLoss, MixedLoss
+from models.mlstm import MLSTMBlock
+from models.optimizers import AveragedAdam
+from models.schedules import WarmUpCosineDecayScheduler
+from models.slstm import SLSTMBlock
+from models.training import get_training_callbacks
+
+__all__ = [
+    "AsymmetricFocalLoss",
+    "AveragedAdam",
+    "EMAWeightsCallback",
+    "EpochTracker",
+    "MLSTMBlock",
+    "MixedLoss",
+    "SLSTMBlock",
+    "WarmUpCosineDecayScheduler",
+    "build_xlstm_classifier",
+    "get_training_callbacks",
+    "load_classifier",
+]
+
+
+def build_xlstm_classifier(
+    sequence_length: int,
+    num_features: int,
+    *,
+    num_classes: int = 3,
+    units: int = 64,
+    blocks: str = "ms",
+    num_heads: int = 4,
+    class_prior: Sequence[float] | None = None,
+    dropout_rnn1: float = 0.0,
+    dropout_rnn2: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    weight_decay_l2: float = 0.0,
+    gate_soft_cap: float = 0.0,
+    logit_clip: float = 0.0,
+    feature_mean: Sequence[float] | None = None,
+    feature_variance: Sequence[float] | None = None,
+    name: str = "xlstm_classifier",
+) -> keras.Model:
+    """Returns an uncompiled model from windows (batch, time, features) to logits (batch, classes).
+
+    Scaling, a linear embedding, xLSTM blocks (Beck et al. 2024, arXiv 2405.04517), a norm, the
+    last time step, and the head `classifier`. Every neutral default leaves its part out.
+
+    Args:
+        sequence_length: bars in a window (time).
+        num_features: features of a bar.
+        num_classes: classes of the target.
+        units: width of the residual stream; a multiple of `num_heads`.
+        blocks: one letter for each block, first to last: m for mLSTM, s for sLSTM.
+        num_heads: heads of every block.
+        class_prior: class distribution of the training stream, any positive scale. The untrained
+            model then outputs exactly this distribution: the head's bias is its logarithm (Lin et
+            al. 2017, section 3.3) and its kernel starts at 0. None: Keras's default start.
+        dropout_rnn1: dropout rate after the first block.
+        dropout_rnn2: dropout rate after each later block.
+        recurrent_dropout: rate inside the blocks, one mask for each sequence (Gal and Ghahramani
+            2016).
+        weight_decay_l2: L2 factor on kernels; biases, norms and gate biases are exempt.
+        gate_soft_cap: soft cap of the gate pre-activations; 0: none.
+        logit_clip: soft cap of the logits at the start of training; 0: a plain dense head.
+        feature_mean: mean of each feature over the training rows, (features,).
+        feature_variance: variance of each feature over the training rows, (features,). Without
+            the two the layer `scaling` passes its input on until it is adapted.
+        name: the model's name.
+
+    Raises:
+        ValueError: where an argument is out of range, with the argument's name and value.
+    """
+    _check(sequence_length, num_features, units, num_heads, blocks)
+    inputs = keras.Input((sequence_length, num_features), name="window")
+    x = _scaling(feature_mean, feature_variance, num_features)(inputs)
+    l2 = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
+    x = layers.Dense(units, kernel_regularizer=l2, name="embedding")(x)  # (batch, time, units)
+    shared = {
+        "num_heads": num_heads,
+        "recurrent_dropout": recurrent_dropout,
+        "gate_soft_cap": gate_soft_cap or None,
+        "num_blocks": len(blocks),
+    }
+    for index, kind in enumerate(blocks):
+        regularizer = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
+        x = _block(kind, index, kernel_regularizer=regularizer, **shared)(x)
+        rate = dropout_rnn1 if index == 0 else dropout_rnn2
+        if rate:
+            x = layers.Dropout(rate, name=f"dropout_{index}")(x)
+    # The only place that selects the step to classify.
+    x = x[:, -1, :]  # (batch, units)
+    x = layers.LayerNormalization(epsilon=1e-5, center=False, name="post_norm")(x)
+    logits = _head(num_classes, class_prior, logit_clip, weight_decay_l2)(x)
+    return keras.Model(inputs, logits, name=name)
+
+
+def _check(sequence_length, num_features, units, num_heads, blocks) -> None:
+    for name, value in [
+        ("sequence_length", sequence_length),
+        ("num_features", num_features),
+        ("units", units),
+        ("num_heads", num_heads),
+    ]:
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+    if units % num_heads:
+        raise ValueError(
+            f"units must be a multiple of num_heads, got units = {units}, num_heads = {num_heads}"
+        )
+    if not blocks or set(blocks) - {"m", "s"}:
+        raise ValueError(f"blocks must be letters m and s, such as 'ms', got {blocks!r}")
+
+
+def _scaling(mean, variance, num_features: int) -> layers.Layer:
+    if (mean is None) != (variance is None):
+        raise ValueError("feature_mean and feature_variance must be given together")
+    if mean is None:
+        return layers.Normalization(axis=-1, name="scaling")
+    for name, values in [("feature_mean", mean), ("feature_variance", variance)]:
+        if np.shape(values) != (num_features,):
+            raise ValueError(f"{name} must have shape ({num_features},), got {np.shape(values)}")
+    return layers.Normalization(
+        axis=-1,
+        mean=np.asarray(mean, "float32"),
+        variance=np.asarray(variance, "float32"),
+        name="scaling",
+    )
+
+
+def _block(kind: str, index: int, **kwargs) -> layers.Layer:
+    if kind == "s":
+        return SLSTMBlock(block_index=index, name=f"slstm_{index}", **kwargs)
+    return MLSTMBlock(name=f"mlstm_{index}", **kwargs)
+
+
+def _head(num_classes, class_prior, logit_clip, weight_decay_l2) -> layers.Layer:
+    arguments = {"name": "classifier", "dtype": "float32"}
+    if weight_decay_l2:
+        arguments["kernel_regularizer"] = regularizers.L2(weight_decay_l2)
+    if class_prior is not None:
+        prior = np.asarray(class_prior, "float64")
+        if prior.shape != (num_classes,) or not np.all(prior > 0):
+            raise ValueError(
+                f"class_prior must hold {num_classes} positive numbers, got {class_prior}"
+            )
+        arguments["kernel_initializer"] = "zeros"
+        arguments["bias_initializer"] = PriorBias((prior / prior.sum()).tolist())
+    if logit_clip:
+        return CappedDense(num_classes, logit_cap=logit_clip, **arguments)
+    return layers.Dense(num_classes, **arguments)

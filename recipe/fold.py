@@ -1,0 +1,372 @@
+"""The recipe: from one fold of a market to a trained and calibrated model, by the flags."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.batches import WindowBatches, WindowSequence
+from data.features import WARM_UP_BARS
+from data.labels import CLASS_NAMES, average_uniqueness
+from data.market import Fold, Market, training_statistics
+from data.sampling import BatchPlan
+from data.windows import evenly, first_window_ends, spans
+from models.artefact import make_deployable
+from models.calibration import RestoreProbabilities, fit_temperature
+from models.collapse import forecast_collapse
+from models.losses import MixedLoss
+from models.mining import hard_share
+from models.optimizers import AveragedAdam
+from models.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
+from models.timing import StepTimer
+from models.training import callbacks_by_name, get_training_callbacks
+from models.xlstm_rl_model import build_xlstm_classifier
+from recipe.folder import versions
+
+_PREDICTED_AT_ONCE = 1024  # windows
+
+
+@dataclass
+class Assembly:
+    """A compiled model with all that its training needs."""
+
+    number: int
+    fold: Fold
+    batches: WindowBatches
+    classifier: keras.Model
+    natural_prior: np.ndarray
+    flags: Any
+    market: Market
+    timer: StepTimer = field(init=False)
+
+    def __post_init__(self):
+        self.timer = StepTimer(self.batches)
+
+    @property
+    def class_prior(self) -> np.ndarray:
+        """The class distribution of the training stream, (classes,)."""
+        return np.asarray(self.batches.plan.class_prior)
+
+    def forecast(self):
+        """Returns the constant that training falls to where there is no signal."""
+        flags = self.flags
+        return forecast_collapse(
+            self.class_prior,
+            flags.AFL_ALPHA,
+            flags.AFL_GAMMA,
+            flags.CLASS_SMOOTHING,
+            flags.CE_WEIGHT_END,
+        )
+
+
+@dataclass(frozen=True)
+class TrainedFold:
+    """A deployable model and what is known of its training."""
+
+    fold: Fold
+    deployable: keras.Model
+    rows: list[dict[str, float]]
+    best_epoch: int
+    probabilities: dict[str, np.ndarray]
+    calibration: dict[str, Any]
+    forecast: Any
+    alarms: list[dict[str, Any]]
+    repeats: dict[str, Any]
+    timing: dict[str, Any]
+
+
+def assemble(flags: Any, market: Market, number: int) -> Assembly:
+    """Returns the batches and the compiled model of fold `number`.
+
+    Raises:
+        ValueError: where flags and data do not fit together.
+    """
+    fold, seed = market.folds[number], flags.SEED + number
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    mean, variance = training_statistics(market, fold)
+    batches = _training_batches(flags, market, fold, seed, mean, variance)
+    classifier = build_xlstm_classifier(
+        flags.SEQUENCE_LENGTH,
+        len(market.feature_names),
+        units=flags.XLSTM_UNITS,
+        blocks=flags.XLSTM_BLOCKS,
+        num_heads=flags.XLSTM_HEADS,
+        class_prior=batches.plan.class_prior if flags.USE_PRIOR_BIAS else None,
+        dropout_rnn1=flags.DROPOUT_RNN1,
+        dropout_rnn2=flags.DROPOUT_RNN2,
+        recurrent_dropout=flags.RECURRENT_DROPOUT,
+        weight_decay_l2=flags.WEIGHT_DECAY_L2,
+        gate_soft_cap=flags.GATE_SOFT_CAP,
+        logit_clip=flags.LOGIT_CLIP,
+        feature_mean=mean,
+        feature_variance=variance,
+    )
+    classifier.compile(
+        optimizer=_optimizer(flags, batches.plan.num_batches),
+        loss=MixedLoss(
+            ce_weight=flags.CE_WEIGHT_START,
+            alpha=flags.AFL_ALPHA,
+            gamma=flags.AFL_GAMMA,
+            smoothing=flags.CLASS_SMOOTHING,
+        ),
+        jit_compile=flags.JIT_COMPILE,
+    )
+    counts = np.bincount(fold.labels[fold.train], minlength=len(CLASS_NAMES))
+    return Assembly(number, fold, batches, classifier, counts / counts.sum(), flags, market)
+
+
+def train(
+    assembly: Assembly,
+    folder: Path,
+    *,
+    resume: bool,
+    verbose: int,
+    note: Callable[[str], None],
+    on_rows: Callable[[list[dict[str, float]]], None],
+) -> TrainedFold:
+    """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
+
+    Args:
+        assembly: fresh from `assemble`.
+        folder: where the checkpoints of this fold go.
+        resume: whether to go on from the newest checkpoint in it.
+        verbose: that of Keras's `fit`.
+        note: told about alarms, and checkpoints that are passed over.
+        on_rows: given all rows of the history after each epoch.
+    """
+    flags, classifier, fold = assembly.flags, assembly.classifier, assembly.fold
+    callbacks = _callbacks(assembly, folder, note)
+    parts, checkpointer = callbacks_by_name(callbacks), callbacks[-1]
+    start = checkpointer.restore(classifier, note) if resume else 0
+    keep_history = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
+    )
+    if start < flags.SUPERVISED_EPOCHS and not parts["best"].exhausted:
+        classifier.fit(
+            assembly.batches,
+            epochs=flags.SUPERVISED_EPOCHS,
+            initial_epoch=start,
+            shuffle=False,
+            verbose=verbose,
+            callbacks=[assembly.timer, *callbacks, keep_history],
+        )
+    on_rows(checkpointer.rows)
+    best = parts["best"]
+    best.restore(classifier)
+    deployable, calibration, validation = _calibrate(assembly, best.best_epoch)
+    test = deployable.predict(_sequence(assembly.market, fold.test), verbose=0)
+    return TrainedFold(
+        fold=fold,
+        deployable=deployable,
+        rows=checkpointer.rows,
+        best_epoch=best.best_epoch,
+        probabilities={"validation": validation, "test": test},
+        calibration=calibration,
+        forecast=assembly.forecast(),
+        alarms=parts["alarm"].alarms,
+        repeats=_repeats(assembly),
+        timing={
+            "epochs": assembly.timer.epochs,
+            "windows": assembly.batches.plan.num_batches * flags.SUPERVISED_BATCH_SIZE,
+            "mining_seconds": parts["mining"].seconds if "mining" in parts else 0.0,
+        },
+    )
+
+
+def _training_batches(flags, market, fold, seed, mean, variance) -> WindowBatches:
+    ends = fold.train
+    plan = BatchPlan(
+        fold.labels[ends],
+        market.symbols[ends],
+        batch_size=flags.SUPERVISED_BATCH_SIZE,
+        seed=seed,
+        class_ratios=flags.TARGET_CLASS_RATIOS,
+        balance_classes=flags.CLASS_BALANCED_BATCHING,
+        balance_symbols=flags.SYMBOL_STRATIFIED_BATCHING,
+        hard_share=_hard_share(flags),
+        steps_per_epoch=flags.STEPS_PER_EPOCH,
+    )
+    augmentations = {
+        "noise_std": flags.AUG_NOISE_STD,
+        "time_shift": flags.AUG_TIME_SHIFT,
+        "mask_prob": flags.AUG_MASK_PROB,
+        "mask_max_t": flags.AUG_MASK_MAX_T,
+    }
+    weights = None
+    if flags.USE_UNIQUENESS_WEIGHTS:
+        weights = average_uniqueness(ends, flags.FUTURE_WINDOW)
+        weights = (weights / weights.mean()).astype(np.float32)
+    return WindowBatches(
+        market.features,
+        ends,
+        fold.labels[ends],
+        market.symbols[ends],
+        plan=plan,
+        sequence_length=flags.SEQUENCE_LENGTH,
+        first_ends=first_window_ends(ends, market.bounds, flags.SEQUENCE_LENGTH),
+        augmentations=augmentations if flags.USE_AUGMENTATIONS else None,
+        feature_std=np.sqrt(variance),
+        fill=mean,
+        weights=weights,
+        seed=seed,
+    )
+
+
+def _hard_share(flags) -> Callable[[int], float] | None:
+    if not flags.USE_HARD_NEGATIVE_MINING:
+        return None
+    return lambda epoch: hard_share(
+        epoch,
+        flags.HNM_START_EPOCH,
+        flags.HNM_END_EPOCH,
+        flags.HNM_HARD_SAMPLE_START,
+        flags.HNM_HARD_SAMPLE_END,
+    )
+
+
+def _optimizer(flags, steps_per_epoch: int) -> AveragedAdam:
+    schedule = WarmUpCosineDecayScheduler(
+        flags.LR_BASE,
+        total_steps=flags.SUPERVISED_EPOCHS * steps_per_epoch,
+        warmup_steps=round(flags.LR_WARMUP_EPOCHS * steps_per_epoch),
+        minimum=flags.LR_MIN,
+    )
+    return AveragedAdam(
+        schedule,
+        average_decay=flags.EMA_DECAY if flags.USE_EMA_VALIDATION else 0.0,
+        global_clipnorm=flags.GRADIENT_CLIP_NORM or None,
+    )
+
+
+def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> list:
+    flags, market, fold = assembly.flags, assembly.market, assembly.fold
+    few = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    mining = None
+    if flags.USE_HARD_NEGATIVE_MINING:
+        mining = {
+            "start_epoch": flags.HNM_START_EPOCH,
+            "update_period": flags.HNM_UPDATE_PERIOD,
+            "top_k_fraction": flags.HNM_TOP_K_FRACTION,
+            "trim_fraction": flags.HNM_TRIM_FRACTION,
+            "max_scored": flags.HNM_MAX_SCORED,
+            "spacing": flags.FUTURE_WINDOW,
+            "seed": flags.SEED,
+        }
+    cap = None
+    if flags.LOGIT_CLIP:
+        cap = functools.partial(
+            logit_cap_release, cap=flags.LOGIT_CLIP, release_epoch=flags.LOGIT_CLIP_RELEASE_EPOCH
+        )
+    return get_training_callbacks(
+        assembly.classifier,
+        assembly.batches,
+        ce_weight=_ce_weight(flags),
+        logit_cap=cap,
+        hard_share=_hard_share(flags),
+        validation=_sequence(market, few),
+        validation_labels=fold.labels[few],
+        alarm_quotas=assembly.class_prior,
+        monitor=flags.CHECKPOINT_METRIC,
+        patience=flags.EARLY_STOPPING_EPOCHS,
+        mining=mining,
+        feature_names=market.feature_names,
+        describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
+        checkpoint_folder=folder,
+        note=note,
+    )
+
+
+def _describe(assembly: Assembly, epoch: int, index: int) -> str:
+    """Says which symbols and times a training batch shows."""
+    market, rows = assembly.market, np.asarray(assembly.batches.describe(epoch, index))
+    parts = []
+    for code in np.unique(market.symbols[rows]):
+        times = market.timestamps[rows[market.symbols[rows] == code]]
+        first, last = str(times.min())[:16], str(times.max())[:16]
+        parts.append(f"{market.symbol_names[code]} {first} to {last}")
+    return "windows of " + ", ".join(parts)
+
+
+def _repeats(assembly: Assembly) -> dict[str, Any]:
+    """Returns how often the last epoch drew a window, with the symbols' names."""
+    repeats = assembly.batches.plan.effective_repeats(assembly.flags.SUPERVISED_EPOCHS - 1)
+    names = assembly.market.symbol_names
+    symbols = {names[int(code)]: values for code, values in repeats["symbols"].items()}
+    return repeats | {"symbols": symbols}
+
+
+def _sequence(market: Market, ends: np.ndarray) -> WindowSequence:
+    return WindowSequence(
+        market.features,
+        ends,
+        sequence_length=market.sequence_length,
+        batch_size=_PREDICTED_AT_ONCE,
+    )
+
+
+def _calibrate(assembly: Assembly, best_epoch: int):
+    """Returns the deployable model, its calibration, and its validation probabilities."""
+    flags, market, fold = assembly.flags, assembly.market, assembly.fold
+    ends = fold.validation
+    logits = assembly.classifier.predict(_sequence(market, ends), verbose=0)
+    labels = fold.labels[ends]
+    settings: dict[str, Any] = {}
+    if flags.RESTORE_LOSS:
+        settings |= {
+            "alpha": flags.AFL_ALPHA,
+            "gamma": flags.AFL_GAMMA,
+            "smoothing": flags.CLASS_SMOOTHING,
+            "ce_weight": _ce_weight(flags)(best_epoch),
+        }
+    if flags.RESTORE_PRIOR:
+        settings |= {
+            "training_prior": assembly.class_prior.tolist(),
+            "deploy_prior": assembly.natural_prior.tolist(),
+        }
+    if flags.RESTORE_TEMPERATURE:
+        restored = keras.ops.convert_to_numpy(RestoreProbabilities(**settings)(logits))
+        settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
+    restoration = RestoreProbabilities(**settings, name="restoration")
+    contract = _contract(assembly, settings)
+    deployable = make_deployable(assembly.classifier, restoration, contract)
+    probabilities = deployable.predict(_sequence(market, ends), verbose=0)
+    return deployable, settings, probabilities
+
+
+def _ce_weight(flags) -> Callable[[int], float]:
+    return lambda epoch: linear_ramp(
+        epoch, 0, flags.AFL_WARMUP_EPOCHS, flags.CE_WEIGHT_START, flags.CE_WEIGHT_END
+    )
+
+
+def _contract(assembly: Assembly, settings: dict[str, Any]) -> dict[str, Any]:
+    flags, market, fold = assembly.flags, assembly.market, assembly.fold
+    first, last = spans(fold.train, market.timestamps, flags.SEQUENCE_LENGTH, flags.FUTURE_WINDOW)
+    return {
+        "class_names": list(CLASS_NAMES),
+        "feature_names": list(market.feature_names),
+        "warm_up_bars": WARM_UP_BARS,
+        "sequence_length": flags.SEQUENCE_LENGTH,
+        "max_gap_bars": flags.MAX_GAP_BARS,
+        "intraday": bool(market.intraday),
+        "interval_seconds": market.interval_seconds,
+        "label": {
+            "method": flags.LABEL_METHOD,
+            "future_window_bars": flags.FUTURE_WINDOW,
+            "threshold": fold.threshold,
+        },
+        "priors": {
+            "training_stream": assembly.class_prior.tolist(),
+            "training_period": assembly.natural_prior.tolist(),
+        },
+        "restoration": settings,
+        "temperature": settings.get("temperature", 1.0),
+        "training_period": [str(first.min())[:19], str(last.max())[:19]],
+        "symbols": list(market.symbol_names),
+        "versions": versions(),
+    }

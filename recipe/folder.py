@@ -1,0 +1,154 @@
+"""The files of a run folder: each written whole or not at all; what a run depends on."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+CONFIG = "config.json"
+RUN = "run.json"
+HISTORY = "history.csv"
+MODEL = "model.keras"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoint"
+
+_LIBRARIES = ("keras", "tensorflow", "numpy", "pandas", "scikit-learn", "scipy", "ta-lib")
+
+
+def default_folder() -> Path:
+    """Returns `runs/<UTC time>`."""
+    return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+
+
+def check_absent(folder: Path) -> None:
+    """Raises ValueError where the folder is there already, or its place cannot hold one."""
+    if folder.exists() or folder.is_symlink():
+        raise ValueError(f"the run folder must not exist yet; {folder} does")
+    place = folder.absolute().parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"the run folder {folder} cannot be made: {place} cannot be written to")
+
+
+def make(folder: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        ValueError: where that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"the run folder {folder} cannot be made: {error.strerror}") from error
+
+
+def write(path: Path, save: Callable[[Path], Any]) -> None:
+    """Has `save` write a temporary file beside `path`, and renames it once it is on the disk."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        save(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object that keeps its order and has no NaN."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} must hold a JSON object: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes one line for each epoch; floats in full, so that equal runs give equal files."""
+    frame = pd.DataFrame(rows)
+    write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Returns the commit of this source tree, with `+` where files differ from it, or None."""
+    here = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit and git("status", "--porcelain", "--untracked-files=no"):
+        return commit + "+"
+    return commit or None
+
+
+def peak_memory_bytes() -> int:
+    """Returns the largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> list[str]:
+    """Returns a line for each value that is not what it was, JSON values compared as such."""
+    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
+    lines = []
+    for name in [*before, *(n for n in now if n not in before)]:
+        if before.get(name) != now.get(name):
+            lines.append(f"{what} {name} was {before.get(name)}, is {now.get(name)}")
+    return lines
+
+
+def other_runs_on(folder: Path, bars_sha256: str) -> int:
+    """Returns how many finished runs beside `folder` used the same bars: trials to count."""
+    count = 0
+    for path in folder.absolute().parent.glob(f"*/{RUN}"):
+        if path.parent.name == folder.name or not (path.parent / METRICS).exists():
+            continue
+        try:
+            count += read_json(path).get("bars_sha256") == bars_sha256
+        except ValueError:
+            continue  # not a run of ours; it says nothing about trials
+    return count
