@@ -1,72 +1,21 @@
-"""Checkpoints that are never lost: one atomic, checked file for each epoch.
+"""Checkpoints that are never lost: all that the next epoch depends on, saved and restored.
 
-A file is the SHA-256 of the rest, a line break, and an uncompressed npz archive that holds all
-arrays and the JSON state as bytes. Nothing is pickled. Keras's `BackupAndRestore` is not used: it
-leaves out dropout seeds, loss variables and callback states, and its writes are not atomic.
+Keras's `BackupAndRestore` is not used: it leaves out dropout seeds, loss variables and callback
+states, and its writes are not atomic. The files are those of models/checkpoint_file.py.
 """
 
-import hashlib
-import io
 import json
-import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from models.checkpoint_file import load_latest, save_checkpoint
 from models.stateful import StatefulCallback, copy_of
 
-KEPT = 2
-_STATE = "state.json"
 _ARRAY = "__array__"
-_NAME = re.compile(r"epoch-(\d{6})\.checkpoint")
-
-
-def save_checkpoint(
-    folder: str | Path, epoch: int, arrays: dict[str, np.ndarray], state: dict[str, Any]
-) -> Path:
-    """Writes a checkpoint and returns its path; the last two are kept.
-
-    The file appears under its name only when it is complete and on the disk, so a kill or a full
-    disk at any moment leaves the older files whole.
-
-    Args:
-        folder: is made where it does not exist.
-        epoch: the epoch that has just ended, counted from 0.
-        arrays: by name; of numbers or texts, not of objects.
-        state: whatever JSON can hold.
-
-    Raises:
-        OSError: where the file cannot be written.
-        ValueError: where an array holds objects.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"epoch-{epoch:06d}.checkpoint"
-    _write_atomically(path, _encode(arrays, state))
-    _prune(folder, epoch)
-    return path
-
-
-def load_latest(
-    folder: str | Path, note: Callable[[str], None] | None = None
-) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
-    """Returns (epoch, arrays, state) of the newest whole checkpoint, or None if there is none.
-
-    Args:
-        folder: that of `save_checkpoint`; it need not exist.
-        note: told about every file that is torn or corrupt and therefore passed over.
-    """
-    for epoch, path in reversed(_files(Path(folder))):
-        try:
-            return epoch, *_decode(path.read_bytes())
-        except (OSError, ValueError) as error:
-            if note is not None:
-                note(f"checkpoint {path.name} is passed over: {error}")
-    return None
 
 
 def collect_training_state(
@@ -117,41 +66,90 @@ def restore_training_state(
         callback.set_state(states[name])
 
 
-class Checkpointer(keras.callbacks.Callback):
-    """Saves a checkpoint at the end of each epoch; must be the last in the list of callbacks.
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
+    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
+    phrases = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        then, value = before.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(value, dict):
+            phrases += differences(then, value, f"{path}{name}.")
+        elif then != value:
+            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
+    return phrases
 
-    `rows` has one dictionary for each epoch of the whole training, epochs before a resume
-    included: `epoch` and what the callbacks before this one left in the logs.
+
+class Checkpointer(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each epoch; must be listed after all that it saves.
+
+    An interrupted training that is restored ends in bit-identical weights, averages and rows. What
+    a training script has to do for that:
+
+        callbacks = get_training_callbacks(model, batches, ...)  # without a checkpoint_folder
+        checkpointer = Checkpointer(folder, callbacks_by_name(callbacks), details)
+        first = checkpointer.restore(model, note) if resume else 0
+        if first < epochs and not best.exhausted:
+            model.fit(batches, initial_epoch=first, epochs=epochs, shuffle=False,
+                      callbacks=[*callbacks, checkpointer, ...])
+        best.restore(model)
+
+    The model must be built and compiled anew, by the same code and seed, before `restore`, and
+    nothing may train or predict with dropout between `restore` and `fit`. `shuffle` must be False,
+    and batches a pure function of (seed, epoch, index): then the only state of theirs is the hard
+    pool, which the mining callback hands back. A callback of one's own either has no state, or is
+    a `StatefulCallback` with a `part`. The history that `fit` returns has the epochs after the
+    restore alone; `rows` has all: one dictionary for each epoch, `epoch` and what the callbacks
+    listed before this one left in the logs. A callback that writes the rows to a file comes after
+    this one.
 
     Args:
-        folder: where the checkpoints go.
-        callbacks: all callbacks that have a state, by a name that stays the same.
-        details: what the run depends on (flags, digests, versions), kept in the state for the
-            caller to compare at a resume; JSON values.
+        folder: where the checkpoints go; one for each fold.
+        callbacks: all callbacks that have a state, by a name that stays the same, as
+            `callbacks_by_name` returns them.
+        details: what the run depends on (flags, digests of data, versions); JSON values. A
+            checkpoint with other details is refused.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        callbacks: dict[str, StatefulCallback],
-        details: dict[str, Any] | None = None,
+        callbacks: Mapping[str, StatefulCallback],
+        details: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.folder = Path(folder)
         self.callbacks = dict(callbacks)
-        self.details = details or {}
+        self.details = dict(details or {})
         self.rows: list[dict[str, float]] = []
         self._continues = False
 
-    def restore(self, model: keras.Model, note: Callable[[str], None] | None = None) -> int:
+    def restore(
+        self,
+        model: keras.Model,
+        note: Callable[[str], None] | None = None,
+        *,
+        force: bool = False,
+    ) -> int:
         """Restores the newest whole checkpoint and returns the epoch to go on with; 0 if none.
 
-        Call it just before `model.fit(initial_epoch=...)`, with the model compiled.
+        Args:
+            model: compiled; see above.
+            note: told about a file that is passed over, and about differences that are accepted.
+            force: whether a checkpoint with other details is accepted.
+
+        Raises:
+            ValueError: where details differ, with every difference named; or where the
+                checkpoint is of another model, optimizer, loss or set of callbacks.
         """
         latest = load_latest(self.folder, note)
         if latest is None:
             return 0
         epoch, arrays, state = latest
+        changes = differences(state["details"], self.details)
+        if changes and not force:
+            raise ValueError("the checkpoint must be of the same run, but " + "; ".join(changes))
+        if changes and note is not None:
+            note("accepted although " + "; ".join(changes))
         restore_training_state(model, self.callbacks, arrays, state)
         self.rows = list(state["rows"])
         self._continues = True
@@ -200,62 +198,3 @@ def _put_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             return arrays[value[_ARRAY]]
         return {key: _put_arrays(item, arrays) for key, item in value.items()}
     return [_put_arrays(item, arrays) for item in value] if isinstance(value, list) else value
-
-
-def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
-    for name, array in arrays.items():
-        if array.dtype.hasobject:  # NumPy would pickle it
-            raise ValueError(f"arrays must hold numbers or texts, {name} holds objects")
-    text = np.frombuffer(json.dumps(state).encode(), dtype="uint8")
-    buffer = io.BytesIO()
-    np.savez(buffer, **{_STATE: text}, **arrays)
-    body = buffer.getvalue()
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-
-
-def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    digest, _, body = content.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError("its checksum is wrong, it is torn or corrupt")
-    with np.load(io.BytesIO(body), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return arrays, json.loads(arrays.pop(_STATE).tobytes())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there, and its entries need no sync
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _prune(folder: Path, epoch: int) -> None:
-    """Removes all but the last two; those of later epochs belong to an abandoned training."""
-    past = [path for number, path in _files(folder) if number <= epoch]
-    later = [path for number, path in _files(folder) if number > epoch]
-    for path in past[:-KEPT] + later:
-        path.unlink(missing_ok=True)
-
-
-def _files(folder: Path) -> list[tuple[int, Path]]:
-    """Returns (epoch, path) of the checkpoints in a folder, oldest first."""
-    paths = folder.iterdir() if folder.is_dir() else []
-    matches = [(_NAME.fullmatch(path.name), path) for path in paths]
-    return sorted((int(match[1]), path) for match, path in matches if match)

@@ -1,0 +1,353 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from models.alarms import TrainingDiverged
+from models.checkpoint import (
+    Checkpointer,
+    collect_training_state,
+    differences,
+    restore_training_state,
+)
+from models.head import CappedDense
+from models.losses import MixedLoss
+from models.optimizers import AveragedAdam
+from models.schedules import WarmUpCosineDecayScheduler
+from models.stateful import copy_of
+from models.training import callbacks_by_name, get_training_callbacks
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 5
+
+
+class Interrupted(BaseException):
+    """Stands for a kill."""
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches that depend on (epoch, index) and on the hard pool alone."""
+
+    def __init__(self, num=48, seed=0):
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.window_labels = rng.integers(0, 3, num).astype("int32")
+        self.x = (rng.normal(size=(num, 4)) + np.eye(3, 4)[self.window_labels]).astype("float32")
+        self.window_rows, self.window_symbols = np.arange(num), np.zeros(num, int)
+        self.epoch, self.pool = 0, {}
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng((self.epoch, index))
+        drawn = rng.integers(0, len(self.x), 8)
+        if self.pool:
+            drawn[:3] = [rng.choice(self.pool[label]) for label in range(3)]
+        return self.x[drawn], self.window_labels[drawn]
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def set_hard_pool(self, pool, *, epoch):
+        self.pool = pool
+
+    def window_batches(self, positions):
+        return self.x[positions]
+
+
+class KillAt(keras.callbacks.Callback):
+    """Interrupts in a batch of an epoch, or at its end."""
+
+    def __init__(self, epoch, batch=None):
+        super().__init__()
+        self.at, self.batch_of_kill = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (self.at, self.batch_of_kill):
+            raise Interrupted
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.at and self.batch_of_kill is None:
+            raise Interrupted
+
+
+def make_model(units=6):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(units, activation="tanh"),
+            layers.LayerNormalization(),
+            layers.Dropout(0.3),
+            CappedDense(3, logit_cap=4.0, name="classifier"),
+        ]
+    )
+    schedule = WarmUpCosineDecayScheduler(0.05, total_steps=5 * EPOCHS, warmup_steps=7)
+    optimizer = AveragedAdam(schedule, average_decay=0.9, global_clipnorm=1.0)
+    model.compile(optimizer, MixedLoss(gamma=[1.0, 2.0, 1.0], smoothing=0.05))
+    return model
+
+
+class Run:
+    """A training with everything on, as a fresh process would assemble it."""
+
+    def __init__(self, folder, details=None, patience=0, **model_arguments):
+        self.model, self.batches = make_model(**model_arguments), Batches()
+        validation = Batches(seed=1)
+        callbacks = get_training_callbacks(
+            self.model,
+            self.batches,
+            ce_weight=lambda epoch: max(0.3, 1 - 0.2 * epoch),
+            logit_cap=lambda epoch: 4.0 if epoch < 3 else 0.0,
+            validation=validation.x,
+            validation_labels=validation.window_labels,
+            alarm_quotas=(1, 1, 1),
+            patience=patience,
+            mining={
+                "start_epoch": 2,
+                "update_period": 2,
+                "top_k_fraction": 0.3,
+                "trim_fraction": 0.05,
+                "max_scored": 30,
+            },
+        )
+        self.parts = callbacks_by_name(callbacks)
+        self.checkpointer = Checkpointer(folder, self.parts, details)
+        self.callbacks = [*callbacks, self.checkpointer]
+
+    def fit(self, *more, first=0):
+        self.model.fit(
+            self.batches,
+            initial_epoch=first,
+            epochs=EPOCHS,
+            callbacks=[*self.callbacks, *more],
+            shuffle=False,
+            verbose=0,
+        )
+        return self
+
+    def resume(self, **arguments):
+        return self.fit(first=self.checkpointer.restore(self.model, **arguments))
+
+
+def assert_same(ours, expected):
+    ours, expected = ([*run] for run in (_arrays(ours), _arrays(expected)))
+    assert [name for name, _ in ours] == [name for name, _ in expected]
+    for (name, a), (_, b) in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def _arrays(run):
+    for variable in run.model.variables + run.model.optimizer.variables:
+        yield variable.path, copy_of(variable)
+    yield "ce_weight", copy_of(run.model.loss.ce_weight)
+    for row in run.checkpointer.rows:
+        for name, value in row.items():
+            yield f"row {row['epoch']} {name}", value
+    for label, positions in run.parts["mining"].pool.items():
+        yield f"pool {label}", positions
+    best = run.parts["best"]
+    yield "best", [best.best, best.best_epoch, best.wait]
+    for weight in best.get_state()["weights"]:
+        yield "best weights", weight
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("whole")).fit()
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.raises(Interrupted):
+        Run(folder).fit(KillAt(3, 1))
+    return folder
+
+
+def test_everything_that_matters_is_on(uninterrupted):
+    rows = uninterrupted.checkpointer.rows
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS))
+    assert {"loss", "val_mcc", "learning_rate", "ce_weight", "logit_cap"} < set(rows[0])
+    assert uninterrupted.parts["mining"].pool_epoch == 4
+    assert set(uninterrupted.parts["mining"].pool) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("epoch, batch", [(0, 2), (2, None)])
+def test_interrupted_and_resumed_is_uninterrupted(epoch, batch, uninterrupted, tmp_path):
+    with pytest.raises(Interrupted):
+        Run(tmp_path).fit(KillAt(epoch, batch))
+    assert_same(Run(tmp_path).resume(), uninterrupted)
+
+
+def test_interrupted_twice_and_with_a_torn_file_it_is_still_the_same(
+    uninterrupted, interrupted, tmp_path
+):
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    run = Run(tmp_path)
+    with pytest.raises(Interrupted):
+        run.fit(KillAt(4, 0), first=run.checkpointer.restore(run.model))
+    newest = tmp_path / "epoch-000003.checkpoint"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    notes = []
+    assert_same(Run(tmp_path).resume(note=notes.append), uninterrupted)
+    assert len(notes) == 1 and "epoch-000003" in notes[0]
+
+
+@pytest.mark.parametrize("forgotten", ["dropout", "hard pool", "ce_weight", "averages"])
+def test_the_comparison_notices_what_is_forgotten(forgotten, uninterrupted, interrupted, tmp_path):
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    run = Run(tmp_path)
+    first = run.checkpointer.restore(run.model)
+    if forgotten == "dropout":
+        (seed,) = [v for v in run.model.variables if "seed" in v.path]
+        seed.assign(seed.numpy() * 0)
+    elif forgotten == "hard pool":
+        run.batches.set_hard_pool({}, epoch=2)
+    elif forgotten == "averages":
+        run.model.optimizer.averages[0].assign(run.model.optimizer.averages[0].numpy() * 0)
+    else:
+        run.parts["epochs"].ce_weight_schedule = None
+        run.model.loss.ce_weight.assign(1.0)
+    run.fit(first=first)
+    with pytest.raises(AssertionError):
+        assert_same(run, uninterrupted)
+
+
+def test_a_killed_process_ends_like_one_that_was_not(uninterrupted, tmp_path):
+    code = textwrap.dedent(
+        """
+        import os, signal, sys
+        sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests")]
+        import keras
+        from test_checkpoint import Run
+
+        class Kill(keras.callbacks.Callback):
+            batches = 0
+            def on_train_batch_end(self, batch, logs=None):
+                Kill.batches += 1
+                if Kill.batches == 13:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        Run(sys.argv[2]).fit(Kill())
+        """
+    )
+    arguments = [sys.executable, "-c", code, str(ROOT), str(tmp_path)]
+    killed = subprocess.run(arguments, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(os.listdir(tmp_path)) == ["epoch-000000.checkpoint", "epoch-000001.checkpoint"]
+    assert_same(Run(tmp_path).resume(), uninterrupted)
+
+
+def test_a_used_up_patience_is_known_after_the_restore(tmp_path):
+    run = Run(tmp_path, patience=1).fit()
+    resumed = Run(tmp_path, patience=1)
+    first = resumed.checkpointer.restore(resumed.model)
+    assert first == len(run.checkpointer.rows)
+    assert resumed.parts["best"].exhausted == run.parts["best"].exhausted
+    assert resumed.parts["best"].wait == run.parts["best"].wait
+
+
+def test_without_a_checkpoint_training_starts_at_the_beginning(tmp_path):
+    run = Run(tmp_path)
+    assert run.checkpointer.restore(run.model) == 0
+
+
+def test_rows_are_kept_by_the_fit_after_a_restore_and_forgotten_by_the_next(interrupted):
+    run = Run(interrupted)
+    run.checkpointer.restore(run.model)
+    run.checkpointer.on_train_begin()
+    assert [row["epoch"] for row in run.checkpointer.rows] == [0, 1, 2]
+    run.checkpointer.on_train_begin()
+    assert run.checkpointer.rows == []
+
+
+def test_a_disk_that_is_full_stops_the_training_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+
+    def disk_full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    class Fill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                monkeypatch.setattr(os, "fsync", disk_full)
+
+    with pytest.raises(OSError, match="No space left"):
+        run.fit(Fill())
+    monkeypatch.undo()
+    fresh = Run(tmp_path)
+    assert fresh.checkpointer.restore(fresh.model) == 2
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
+    run = Run(tmp_path)
+    before = [copy_of(v) for v in run.model.weights]
+
+    class Break(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                run.batches.x[:, 1] = np.nan
+
+    with pytest.raises(TrainingDiverged, match="epoch 2, batch 0: .* feature 1 is not finite"):
+        run.fit(Break())
+    fresh = Run(tmp_path)
+    assert fresh.checkpointer.restore(fresh.model) == 2
+    assert all(np.all(np.isfinite(copy_of(v))) for v in fresh.model.variables)
+    assert any(
+        not np.array_equal(copy_of(v), value)
+        for v, value in zip(fresh.model.weights, before, strict=True)
+    )
+
+
+# Refusals
+
+
+DETAILS = {"flags": {"SEED": 0, "AFL_GAMMA": [1.0, 2.0]}, "bars": "ab12", "keras": "3.15.1"}
+
+
+def test_differences_are_named_and_compared_as_json():
+    now = {"flags": {"SEED": 1, "AFL_GAMMA": (1.0, 2.0)}, "bars": "cd34", "new": None}
+    assert differences(DETAILS, now) == [
+        "flags.SEED was 0 and is 1",
+        'bars was "ab12" and is "cd34"',
+        'keras was "3.15.1" and is null',
+    ]
+    assert differences(DETAILS, {**DETAILS}) == []
+
+
+def test_other_details_are_refused_unless_forced(tmp_path):
+    with pytest.raises(Interrupted):
+        Run(tmp_path, DETAILS).fit(KillAt(1, 0))
+    run = Run(tmp_path, DETAILS | {"keras": "3.16.0"})
+    before = [copy_of(v) for v in run.model.variables]
+    with pytest.raises(ValueError, match='but keras was "3.15.1" and is "3.16.0"$'):
+        run.checkpointer.restore(run.model)
+    for variable, value in zip(run.model.variables, before, strict=True):
+        np.testing.assert_array_equal(copy_of(variable), value)
+    notes = []
+    assert run.checkpointer.restore(run.model, notes.append, force=True) == 1
+    assert notes == ['accepted although keras was "3.15.1" and is "3.16.0"']
+
+
+def test_a_checkpoint_of_another_model_or_other_callbacks_is_refused(uninterrupted):
+    arrays, state = collect_training_state(uninterrupted.model, uninterrupted.parts)
+    other = make_model(units=7)
+    with pytest.raises(ValueError, match="shapes differ: it is of another configuration"):
+        restore_training_state(other, uninterrupted.parts, arrays, state)
+    some = {name: part for name, part in uninterrupted.parts.items() if name != "mining"}
+    with pytest.raises(ValueError, match="the checkpoint has the callbacks .*'mining'"):
+        restore_training_state(make_model(), some, arrays, state)
