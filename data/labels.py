@@ -36,7 +36,8 @@ def trade_return(open_: np.ndarray, close: np.ndarray, horizon: int) -> np.ndarr
         float64 (bars,); NaN in the last `horizon` rows.
     """
     moves = np.full(len(close), np.nan)
-    moves[:-horizon] = np.log(close[horizon:] / open_[1 : len(open_) - horizon + 1])
+    count = max(len(close) - horizon, 0)
+    moves[:count] = np.log(close[horizon:] / open_[1 : count + 1])
     return moves
 
 
