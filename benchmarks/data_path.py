@@ -10,9 +10,11 @@ import gc
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np  # noqa: E402
 from data.bars import read_bars  # noqa: E402
 from data.market import build_market, training_statistics  # noqa: E402
 from data.sampling import BatchPlan, quotas  # noqa: E402
+from data.synthetic import random_walk  # noqa: E402
 from data.windows import first_window_ends  # noqa: E402
 
 BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -36,11 +39,15 @@ PLANNED_WINDOWS, PLANNED_SYMBOLS, PLANNED_BATCH = 700_000, 10, 64
 COPIED_WINDOWS = 30_000  # for the generator that needs them as one array: 180 MB
 ALL = {"noise_std": 0.02, "time_shift": 2, "mask_prob": 0.1, "mask_max_t": 4}
 ROUNDS, CALLS = 25, 40
+LIMITED_SYMBOLS, LIMITED_BARS = 20, 1_000_000
+LIMIT = 2_250_000_000  # bytes; the features alone have more
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--memory", action="store_true", help="used by itself: the child process")
+    children = parser.add_mutually_exclusive_group()
+    children.add_argument("--memory", action="store_true", help="used by itself: a child process")
+    children.add_argument("--limited", metavar="FOLDER", help="the same; '' for no feature store")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     if not (BARS / FILE).is_file():
@@ -48,13 +55,19 @@ def main() -> None:
     if arguments.memory:
         print(json.dumps(measure_memory()))
         return
-    memory = _in_child()
+    if arguments.limited is not None:
+        print(json.dumps(measure_limited(arguments.limited)))
+        return
+    memory = _in_child("--memory")
+    with tempfile.TemporaryDirectory() as folder:
+        limited = {"in memory": _in_child("--limited", ""), "store": _in_child("--limited", folder)}
     market, reading = measure_reading()
     tables = [
         _speed_table("A batch of 64 planned, from 700,000 windows of 10 symbols", *planning()),
         _speed_table(f"A batch of {BATCH} x {LENGTH} x {NUM_FEATURES}", *batching(market)),
     ]
     text = "\n".join([_head(), *tables, _reading_table(reading), _memory_table(memory)])
+    text += "\n" + _limited_table(limited)
     arguments.out.write_text(text)
     print(text)
 
@@ -244,7 +257,7 @@ def measure_reading():
     return market, {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def make_market(bars, method: str = "volatility"):
+def make_market(bars, method: str = "volatility", feature_store: str | None = None):
     """Returns the market with the default settings of the project's flags."""
     return build_market(
         bars,
@@ -255,6 +268,7 @@ def make_market(bars, method: str = "volatility"):
         target_class_ratios=RATIOS,
         embargo_bars=12,
         max_gap_bars=5,
+        feature_store=feature_store,
     )
 
 
@@ -294,8 +308,46 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _in_child() -> dict:
-    command = [sys.executable, __file__, "--memory"]
+def measure_limited(store: str) -> dict:
+    """Returns how a run over 20 million rows went under a limit of private memory.
+
+    Args:
+        store: folder of the feature store; "": features in memory.
+    """
+    import data.batches  # noqa: F401
+
+    begun, taken = time.perf_counter(), _megabytes("VmData")
+    limit = int(taken * 1e6) + LIMIT
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        market = make_market(_generated(), feature_store=store or None)
+        made = time.perf_counter() - begun
+        batches = make_batches(market, market.features, ALL)
+        begun = time.perf_counter()
+        for index in range(1000):
+            batches[index]
+    except MemoryError as error:
+        return {"outcome": type(error).__name__, "seconds": time.perf_counter() - begun}
+    return {
+        "outcome": "1,000 batches of 256 drawn",
+        "rows": len(market.symbols),
+        "features": market.features.nbytes / 1e6,
+        "private": _megabytes("VmData") - taken,
+        "seconds": made,
+        "milliseconds": time.perf_counter() - begun,
+    }
+
+
+def _generated():
+    """Yields the bars of 20 random walks of a million bars, one symbol at a time."""
+    for index in range(LIMITED_SYMBOLS):
+        bars = random_walk(1, LIMITED_BARS, seed=index, interval="5min")
+        bars["symbol"] = bars["symbol"].cat.rename_categories([f"SYN{index:02d}"])
+        yield bars
+
+
+def _in_child(*arguments: str) -> dict:
+    command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -354,6 +406,23 @@ def _memory_table(memory) -> str:
     ]
     for name, value in stages.items():
         lines.append(f"| {name} | {value:.0f} | {(value - stages['imports']) / features:.2f} |")
+    return "\n".join([*lines, ""])
+
+
+def _limited_table(limited) -> str:
+    lines = [
+        f"## {LIMITED_SYMBOLS * LIMITED_BARS / 1e6:.0f} million rows in bounded memory\n",
+        f"Generated bars; at most {LIMIT / 1e9:.1f} GB of private memory beyond the imports.\n",
+        "| features | outcome | rows made, s | ms per batch | private memory left, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, told in limited.items():
+        figures = [
+            f"{told[key]:.1f}" if key in told else ""
+            for key in ("seconds", "milliseconds", "private")
+        ]
+        size = f" of {told['features']:.0f} MB" if "features" in told else ""
+        lines.append(f"| {name}{size} | {told['outcome']} | {' | '.join(figures)} |")
     return "\n".join([*lines, ""])
 
 
