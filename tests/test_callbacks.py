@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
+from tiny_training import Windows, assert_equal, averages_of, fit, make_model, weights_of
 
 from models.callbacks import (
     BestWeights,
@@ -13,90 +13,8 @@ from models.callbacks import (
 )
 from models.head import CappedDense
 from models.losses import MixedLoss
-from models.optimizers import AveragedAdam
-from models.stateful import copy_of
 
 NAMES = ("sell", "hold", "buy")
-
-
-class Windows(keras.utils.PyDataset):
-    """Batches of eight windows; raises in the batch `fails_at`."""
-
-    def __init__(self, num=40, seed=0, fails_at=None):
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.y = rng.integers(0, 3, num).astype("int32")
-        self.x = rng.normal(size=(num, 4)).astype("float32") + self.y[:, None]
-        self.fails_at, self.epochs = fails_at, []
-
-    def __len__(self):
-        return len(self.y) // 8
-
-    def __getitem__(self, index):
-        if index == self.fails_at:
-            raise RuntimeError("no such batch")
-        return self.x[8 * index : 8 * index + 8], self.y[8 * index : 8 * index + 8]
-
-    def set_epoch(self, epoch):
-        self.epochs.append(epoch)
-
-
-def make_model(decay=0.9, loss=None, seed=0, head=None, **compile_arguments):
-    keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            layers.Dense(6, activation="tanh"),
-            layers.Dropout(0.2, seed=3),
-            head or layers.Dense(3, name="classifier"),
-        ]
-    )
-    optimizer = AveragedAdam(0.05, average_decay=decay)
-    model.compile(optimizer, loss or MixedLoss(gamma=1.0), **compile_arguments)
-    return model
-
-
-def fit(model, *callbacks, epochs=2, **arguments):
-    settings = {"epochs": epochs, "shuffle": False, "verbose": 0, **arguments}
-    return model.fit(Windows(), callbacks=list(callbacks), **settings).history
-
-
-def weights_of(model):
-    return [copy_of(v) for v in model.trainable_variables]
-
-
-def averages_of(model):
-    return [copy_of(v) for v in model.optimizer.averages]
-
-
-def assert_equal(ours, expected):
-    for a, b in zip(ours, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def differ(ours, expected):
-    return any(not np.array_equal(a, b) for a, b in zip(ours, expected, strict=True))
-
-
-class Recorder(keras.callbacks.Callback):
-    """Keeps the weights at the hooks of training and testing."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = {}
-
-    def _keep(self, name):
-        self.seen.setdefault(name, []).append(weights_of(self.model))
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._keep("batch")
-
-    def on_test_begin(self, logs=None):
-        self._keep("test")
-        self.averages = averages_of(self.model)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._keep("epoch")
 
 
 # EpochTracker
@@ -136,100 +54,6 @@ def test_tracker_starts_a_resumed_training_at_its_epoch():
     tracker = EpochTracker(loss=loss, ce_weight_schedule=lambda epoch: 1 / (1 + epoch))
     history = fit(make_model(loss=loss), tracker, epochs=4, initial_epoch=3)
     assert history["ce_weight"] == [0.25]
-
-
-# EMAWeightsCallback
-
-
-def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exactly():
-    model, recorder = make_model(), Recorder()
-    fit(model, EMAWeightsCallback(), recorder, validation_data=Windows(seed=1))
-    assert_equal(recorder.seen["test"][-1], recorder.averages)
-    assert differ(recorder.seen["test"][-1], recorder.seen["batch"][-1])
-    for epoch, weights in enumerate(recorder.seen["epoch"]):
-        assert_equal(weights, recorder.seen["batch"][5 * epoch + 4])
-
-
-@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"steps_per_execution": 5}])
-def test_validation_leaves_the_training_bit_identical(arguments):
-    validated, plain = make_model(**arguments), make_model(**arguments)
-    ema = EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
-    fit(validated, ema, metrics, epochs=3, validation_data=Windows(seed=1))
-    fit(plain, epochs=3)
-    assert_equal(weights_of(validated), weights_of(plain))
-    assert_equal(
-        [copy_of(v) for v in validated.optimizer.variables],
-        [copy_of(v) for v in plain.optimizer.variables],
-    )
-
-
-def test_tiny_and_infinite_weights_survive_the_swap():
-    model, ema = make_model(), EMAWeightsCallback()
-    fit(model, ema)
-    kernel = model.trainable_variables[0]
-    special = np.full(kernel.shape, 1e-38, "float32")
-    special[0, :3] = [np.inf, -np.inf, np.nan]
-    kernel.assign(special)
-    with ema.swapped(model):
-        pass
-    np.testing.assert_array_equal(kernel.numpy(), special)
-
-
-def test_weights_come_back_where_the_validation_inside_fit_raises():
-    model, plain = make_model(), make_model()
-    with pytest.raises(Exception, match="no such batch"):
-        fit(model, EMAWeightsCallback(), epochs=1, validation_data=Windows(fails_at=2))
-    fit(plain, epochs=1)
-    assert_equal(weights_of(model), weights_of(plain))
-
-
-def test_weights_come_back_where_the_body_of_swapped_raises():
-    model, ema = make_model(), EMAWeightsCallback()
-    fit(model, ema)
-    before = weights_of(model)
-    with pytest.raises(RuntimeError, match="inside"), ema.swapped(model):
-        assert differ(weights_of(model), before)
-        raise RuntimeError("inside")
-    assert_equal(weights_of(model), before)
-
-
-def test_swapped_may_be_nested_and_used_before_any_training():
-    model, ema = make_model(), EMAWeightsCallback()
-    before = weights_of(model)
-    with ema.swapped(model):
-        assert_equal(weights_of(model), before)
-    fit(model, ema)
-    before = weights_of(model)
-    with ema.swapped(model), ema.swapped(model):
-        assert_equal(weights_of(model), averages_of(model))
-    assert_equal(weights_of(model), before)
-
-
-def test_switched_off_for_validation_the_weights_stay():
-    model, recorder = make_model(), Recorder()
-    ema = EMAWeightsCallback(use_for_validation=False)
-    fit(model, ema, recorder, validation_data=Windows(seed=1))
-    assert_equal(recorder.seen["test"][-1], recorder.seen["batch"][-1])
-    with ema.for_validation(model):
-        assert_equal(weights_of(model), recorder.seen["batch"][-1])
-
-
-def test_evaluate_is_the_models_own_again_after_fit():
-    model = make_model()
-    fit(model, EMAWeightsCallback(), validation_data=Windows(seed=1))
-    assert "evaluate" not in vars(model)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", AveragedAdam(0.1)])
-def test_an_optimizer_without_averages_is_refused(optimizer):
-    model = make_model()
-    model.compile(optimizer, MixedLoss())
-    message = r"need a model compiled with AveragedAdam\(average_decay > 0\)"
-    with pytest.raises(ValueError, match=message):
-        fit(model, EMAWeightsCallback())
-    with pytest.raises(ValueError, match=message), EMAWeightsCallback().swapped(model):
-        pass
 
 
 # ValidationMetrics

@@ -74,6 +74,14 @@ def test_switched_off_it_is_plain_adam_bit_for_bit(arguments):
     assert len(ours.optimizer.variables) == len(plain.optimizer.variables)
 
 
+@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"steps_per_execution": 5}])
+def test_switched_off_it_is_plain_adam_in_compiled_and_grouped_steps(arguments):
+    ours = fit(AveragedAdam(0.01, global_clipnorm=0.01), **arguments)
+    plain = fit(keras.optimizers.Adam(0.01, global_clipnorm=0.01), **arguments)
+    for a, b in zip(ours.variables, plain.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_averaging_does_not_change_the_training():
     averaged = fit(AveragedAdam(0.01, average_decay=0.99))
     plain = fit(keras.optimizers.Adam(0.01))
@@ -81,13 +89,32 @@ def test_averaging_does_not_change_the_training():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"steps_per_execution": 4}])
-def test_compiled_and_grouped_steps_give_the_same_averages(arguments):
+@pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 0.01}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"jit_compile": True},
+        {"steps_per_execution": 4},
+        {"steps_per_execution": 4, "jit_compile": True},
+    ],
+)
+def test_compiled_and_grouped_steps_give_the_same_averages(arguments, clip):
     # Without dropout, which draws other masks under XLA.
-    expected = fit(AveragedAdam(0.01, average_decay=0.9), dropout=0.0)
-    ours = fit(AveragedAdam(0.01, average_decay=0.9), dropout=0.0, **arguments)
+    expected = fit(AveragedAdam(0.01, average_decay=0.9, **clip), dropout=0.0)
+    ours = fit(AveragedAdam(0.01, average_decay=0.9, **clip), dropout=0.0, **arguments)
+    assert int(ours.optimizer.iterations) == int(expected.optimizer.iterations)
     for a, b in zip(ours.optimizer.averages, expected.optimizer.averages, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_norm_of_the_whole_gradient_is_clipped():
+    # Adam hides the gradient's scale, but not in its first moment: 0.1 times the gradient.
+    optimizer = AveragedAdam(0.1, average_decay=0.9, global_clipnorm=1.0)
+    weights = [keras.Variable(np.zeros(2, "float32")) for _ in range(2)]
+    optimizer.build(weights)
+    optimizer.apply([ops.convert_to_tensor([3.0, 0.0]), ops.convert_to_tensor([0.0, 4.0])], weights)
+    moments = [v.numpy() for v in optimizer.variables if "momentum" in v.path]
+    np.testing.assert_allclose(np.concatenate(moments), [0.06, 0.0, 0.0, 0.08], rtol=1e-5)
 
 
 def test_averages_are_taken_after_the_constraints():
