@@ -66,7 +66,7 @@ def label_moves(bars: pd.DataFrame, method: str, horizon: int) -> np.ndarray:
     Raises:
         ValueError: for an unknown method or a horizon below 1.
     """
-    _check(method, horizon)
+    check_method(method, horizon)
     close = bars["close"].to_numpy(np.float64)
     moves = forward_return(close, horizon)
     if method == "fixed":
@@ -213,7 +213,8 @@ def _reach(close, high, low, scale, horizon, rows) -> np.ndarray:
     return np.maximum(np.maximum(up, down), 0.0) / scale[rows]
 
 
-def _check(method: str, horizon: int) -> None:
+def check_method(method: str, horizon: int) -> None:
+    """Raises ValueError for an unknown label method or a horizon below 1 bar."""
     if method not in METHODS:
         raise ValueError(f"the label method must be one of {', '.join(METHODS)}, got {method!r}")
     if horizon < 1:

@@ -126,6 +126,7 @@ def build_market(
         ValueError: if no symbol is long enough, a split has no windows, or lacks a class.
     """
     labelling.hold_share(target_class_ratios)
+    labelling.check_method(label_method, future_window)
     if label_method == "fixed" and not price_change_threshold > 0:
         raise ValueError(f"the price change must be above 0, got {price_change_threshold}")
     if sequence_length < 1:

@@ -96,8 +96,7 @@ def split_windows(
 
     Test windows have their last bar in [test_start, test_stop). Validation windows have it in
     [validation_start, test_start), and no test window's first bar comes before the end of their
-    label plus the embargo; training windows likewise against both. A rolling training window has
-    its first bar at train_start or later.
+    label plus the embargo; training windows, from train_start on, likewise against both.
 
     Args:
         ends: end rows (windows,) of all windows with a label, rising.
@@ -126,8 +125,7 @@ def split_windows(
     near = _select(ends, _between(timestamps, times.validation_start, times.test_start))
     validation = _select(near, ends_before(limit))
     limit = min(limit, _earliest(validation, first_bar, times.validation_start))
-    early = _select(ends, lambda chosen: timestamps[chosen] < times.validation_start)
-    early = _select(early, lambda chosen: first_bar(chosen) >= times.train_start)
+    early = _select(ends, _between(timestamps, times.train_start, times.validation_start))
     train = _select(early, ends_before(limit))
     dropped = {
         "training windows purged or under embargo": len(early) - len(train),

@@ -50,23 +50,19 @@ class FolderTable:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         _prepare(self.folder)
-        self._files = {}
         self._kinds: dict[str, dict] = {}
         self._rows = 0
 
     def append(self, block: Mapping[str, np.ndarray]) -> None:
         """Adds rows: every column's array has the same first axis."""
         for name, values in block.items():
-            if name not in self._files:
-                self._files[name] = open(self._path(name), "wb")  # noqa: SIM115
-                self._kinds[name] = {"dtype": values.dtype.str, "shape": list(values.shape[1:])}
-            np.ascontiguousarray(values).tofile(self._files[name])
+            self._kinds[name] = {"dtype": values.dtype.str, "shape": list(values.shape[1:])}
+            with open(self._path(name), "ab") as file:
+                np.ascontiguousarray(values).tofile(file)
         self._rows += len(values)
 
     def finish(self) -> dict[str, np.ndarray]:
-        """Closes the files, writes the index and returns the columns mapped read-only."""
-        for file in self._files.values():
-            file.close()
+        """Writes the index and returns the columns mapped read-only."""
         index = {"rows": self._rows, "columns": self._kinds}
         (self.folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n")
         return open_store(self.folder)

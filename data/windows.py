@@ -123,11 +123,12 @@ def missed_bars(timestamps: np.ndarray) -> np.ndarray:
     """Returns how many bars that usually trade are missing before each bar but the first.
 
     The week is divided into slots of one bar interval. A slot is usual if it trades in at least
-    three quarters of the weeks between the symbol's first and last bar, so nights, weekends and
-    the two hours that summer time moves do not count as missing. Below three weeks there is too
-    little to learn from: then a time of day that never trades on any of three days or more is not
-    usual, nor is a Saturday or Sunday that never trades. The calendar is learnt from all bars of
-    the symbol: it decides which windows exist, never a value in one.
+    three quarters of the weeks that have bars, so nights, weekends and the two hours that summer
+    time moves do not count as missing, and a month without bars is no habit. Below three weeks
+    there is too little to learn from: then a time of day that never trades on any of three days or
+    more is not usual, nor is a Saturday or Sunday that never trades. Where less than half of the
+    bars lie in usual slots no calendar explains the bars, and every slot counts. The calendar is
+    learnt from all bars of the symbol: it decides which windows exist, never a value in one.
 
     Args:
         timestamps: datetime64[ns] (bars,) of one symbol, rising.
@@ -146,6 +147,8 @@ def missed_bars(timestamps: np.ndarray) -> np.ndarray:
     if _WEEK % interval:
         return np.maximum(np.diff(steps) - 1, 0)
     usual = _usual_slots(steps, _WEEK // interval)
+    if usual[steps % len(usual)].mean() < 0.5:
+        usual = np.ones(len(usual), bool)
     before = _count_usual(steps, usual)
     return np.maximum(before[1:] - before[:-1] - usual[steps[:-1] % len(usual)], 0)
 
@@ -159,12 +162,14 @@ def bar_interval_ns(timestamps: np.ndarray) -> int:
 
 def _usual_slots(steps: np.ndarray, per_week: int) -> np.ndarray:
     """Returns which slots of the week usually trade, bool (slots of a week,)."""
-    traded = np.bincount(np.unique(steps) % per_week, minlength=per_week)
-    slots = np.arange(per_week)
-    # How often each slot of the week occurs between the first and the last bar.
-    offered = (steps[-1] - slots) // per_week - (steps[0] - 1 - slots) // per_week
-    if steps[-1] - steps[0] >= 3 * per_week:
-        return traded >= USUAL_SHARE * offered
+    steps = np.unique(steps)
+    traded = np.bincount(steps % per_week, minlength=per_week)
+    weeks = steps[np.flatnonzero(np.diff(steps // per_week, prepend=-1))] // per_week
+    if steps[-1] - steps[0] >= 3 * per_week and len(weeks) >= 3:
+        slots = np.arange(per_week)
+        # The first week and the last are offered from the first bar and up to the last one only.
+        cut = (slots < steps[0] % per_week) * 1 + (slots > steps[-1] % per_week)
+        return traded >= np.maximum(USUAL_SHARE * (len(weeks) - cut), 1)
     per_day, rest = divmod(per_week, 7)
     days = (steps[-1] // max(per_day, 1)) - (steps[0] // max(per_day, 1)) + 1
     if rest or days < 3:

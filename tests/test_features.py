@@ -78,7 +78,7 @@ def test_features_refuse_more_than_one_symbol():
         compute_features(random_walk(2, 200), intraday=True)
 
 
-@pytest.mark.parametrize("factor", [1000.0, 1e-7])
+@pytest.mark.parametrize("factor", [1000.0, 1e-12])
 def test_the_unit_of_price_changes_nothing(bars, features, factor):
     scaled = bars.copy()
     scaled[["open", "high", "low", "close"]] *= factor
@@ -87,7 +87,7 @@ def test_the_unit_of_price_changes_nothing(bars, features, factor):
     )
 
 
-@pytest.mark.parametrize("factor", [7.0, 1e-6, 1e9])
+@pytest.mark.parametrize("factor", [7.0, 1e-16, 1e9])
 def test_the_unit_of_volume_changes_nothing(bars, features, factor):
     scaled = bars.assign(volume=bars["volume"] * factor)
     np.testing.assert_allclose(
@@ -163,6 +163,13 @@ def test_flat_prices_without_volume_have_neutral_values():
         )
 
 
+def test_a_first_fall_after_flat_prices_is_the_bottom_of_the_stochastic_rsi():
+    bars = one_symbol(200).assign(open=5.0, high=5.0, low=5.0, close=5.0)
+    bars.loc[180:, ["low", "close"]] = 4.9
+    values = compute_features(bars, intraday=False)["stochastic_rsi"]
+    assert values.loc[179:181].tolist() == [0.0, -0.5, -0.5]
+
+
 def test_prices_that_go_flat_stay_finite():
     bars = one_symbol(300)
     close = bars["close"].iloc[200]
@@ -183,8 +190,8 @@ def test_bars_below_a_day_are_intraday(interval, expected):
 
 
 def test_the_jump_between_symbols_does_not_count_as_spacing():
-    # Two daily bars of each symbol: only the steps back between symbols would look intraday.
-    assert not is_intraday(random_walk(20, 2, interval="1D"))
+    # One bar of each symbol, all at the same time: there is no spacing at all.
+    assert not is_intraday(random_walk(20, 1, interval="1D"))
 
 
 def test_rolling_sums_are_those_of_a_loop_and_exactly_zero_after_large_values():

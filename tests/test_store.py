@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from data.market import build_market, training_statistics
+from data.store import INDEX_NAME, FolderTable, MemoryTable, open_store
+from data.synthetic import random_walk
+from data.windows import gather
+
+SETTINGS = {
+    "sequence_length": 10,
+    "future_window": 4,
+    "label_method": "triple_barrier",
+    "price_change_threshold": 0.004,
+    "target_class_ratios": (0.33, 0.40, 0.33),
+    "embargo_bars": 3,
+    "max_gap_bars": 2,
+}
+
+
+def blocks():
+    rng = np.random.default_rng(0)
+    for rows in (3, 0, 5):
+        yield {
+            "features": rng.normal(size=(rows, 2)).astype(np.float32),
+            "symbols": np.full(rows, rows, np.int16),
+            "timestamps": np.arange(rows).astype("datetime64[ns]"),
+        }
+
+
+def filled(table):
+    for block in blocks():
+        table.append(block)
+    return table.finish()
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_a_table_is_the_blocks_one_after_another(kind, tmp_path):
+    columns = filled(MemoryTable() if kind == "memory" else FolderTable(tmp_path / "store"))
+    for name in ("features", "symbols", "timestamps"):
+        expected = np.concatenate([block[name] for block in blocks()])
+        np.testing.assert_array_equal(columns[name], expected)
+        assert columns[name].dtype == expected.dtype
+
+
+def test_a_memory_table_does_not_share_the_blocks():
+    block = next(blocks())
+    table = MemoryTable()
+    table.append(block)
+    block["features"][:] = 7
+    assert not (table.finish()["features"] == 7).any()
+
+
+def test_columns_of_a_folder_are_mapped_and_read_only(tmp_path):
+    columns = filled(FolderTable(tmp_path))
+    assert all(isinstance(values, np.memmap) for values in columns.values())
+    with pytest.raises(ValueError, match="read-only"):
+        columns["features"][0] = 1
+
+
+def test_a_finished_store_opens_again(tmp_path):
+    columns = filled(FolderTable(tmp_path))
+    again = open_store(tmp_path)
+    assert set(again) == set(columns)
+    np.testing.assert_array_equal(again["features"], columns["features"])
+
+
+def test_an_earlier_store_is_replaced(tmp_path):
+    filled(FolderTable(tmp_path))
+    table = FolderTable(tmp_path)
+    table.append({"close": np.ones(4)})
+    table.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["close.bin", INDEX_NAME]
+
+
+def test_an_unfinished_store_has_no_columns(tmp_path):
+    table = FolderTable(tmp_path)
+    table.append(next(blocks()))
+    assert open_store(tmp_path) == {}
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="new or empty folder .* letter.txt"):
+        FolderTable(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written: "):
+        FolderTable(tmp_path / "file")
+
+
+def test_a_folder_without_a_store_does_not_open(tmp_path):
+    with pytest.raises(ValueError, match=f"must hold {INDEX_NAME}"):
+        open_store(tmp_path)
+
+
+def test_a_market_with_a_store_equals_the_one_in_memory(tmp_path):
+    bars = random_walk(3, 700)
+    here = build_market(bars, **SETTINGS)
+    there = build_market(bars, **SETTINGS, feature_store=tmp_path / "store")
+    assert isinstance(there.features, np.memmap)
+    for name in ("features", "timestamps", "symbols", "close", "scores", "bounds"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+    for name in ("train", "validation", "test", "labels", "persistence", "threshold"):
+        expected = getattr(here.folds[0], name)
+        np.testing.assert_array_equal(expected, getattr(there.folds[0], name))
+    ends = here.folds[0].test
+    np.testing.assert_array_equal(gather(here.features, ends, 10), gather(there.features, ends, 10))
+    for here_figures, figures in zip(
+        training_statistics(here, here.folds[0]),
+        training_statistics(there, there.folds[0]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(here_figures, figures)
