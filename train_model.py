@@ -121,24 +121,24 @@ def _resume(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int
     flags = config.load(arguments.set, folder / files.CONFIG)
     data = arguments.data or before["data"]
     market, facts = _read_market(data, flags)
-    changes = [
-        *files.differences(saved_flags, config.as_dict(flags), "flag"),
-        *files.differences(
-            {"bars": before["bars_sha256"]}, {"bars": facts["bars_sha256"]}, "SHA-256 of the"
-        ),
-        *files.differences(before["versions"], files.versions(), "version of"),
-    ]
+    with _without_native_chatter():
+        from models.checkpoint import differences
+
+    names = ("bars_sha256", "versions")
+    then = {"flags": saved_flags, **{name: before[name] for name in names}}
+    now = {"flags": config.as_dict(flags), "versions": files.versions(), **facts}
+    changes = differences(then, now)
     if changes and not arguments.force:
-        raise ValueError("\n".join(f"{line}; --force accepts it" for line in changes))
-    for line in changes:
-        _say("note", line)
+        raise ValueError("\n".join(f"{change}; --force accepts it" for change in changes))
+    for change in changes:
+        _say("note", change)
     facts = {**before, "data": data, **facts, "resumes": before.get("resumes", 0) + 1}
     return _run(flags, market, folder, facts, resume=True)
 
 
 def _run(flags, market, folder: Path, facts: dict, *, resume: bool) -> int:
     with _without_native_chatter():
-        from models.alarms import TrainingDiverged
+        from models.divergence import TrainingDiverged
         from recipe.run import run
 
     try:

@@ -1,13 +1,10 @@
-"""Watching a training: collapse to one class, and losses that are no numbers."""
+"""Watching a training for its collapse to one class."""
 
-import math
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
-from keras import ops
 
-from models.stateful import StatefulCallback, copy_of
+from models.stateful import StatefulCallback
 
 LOOK_AT = {
     "no signal": "FUTURE_WINDOW, SEQUENCE_LENGTH, LABEL_METHOD, LR_BASE, WEIGHT_DECAY_L2",
@@ -17,6 +14,8 @@ LOOK_AT = {
 
 class CollapseAlarm(StatefulCallback):
     """Tells "no signal" from "prior shift" when the predictions run into one class.
+
+    Listed after `ValidationMetrics`, whose logits and figures it reads.
 
     *No signal*: all windows get nearly the same logits and MCC is about 0, so argmax names one
     class throughout for an edge of a few per cent; another loss would only change which class.
@@ -126,111 +125,3 @@ def _message(alarm: dict) -> str:
         f"{alarm['rate']:.0%} of the predictions, logit spread {alarm['spread']:.3f}, MCC "
         f"{alarm['mcc']:+.3f}); look at {LOOK_AT[alarm['kind']]}"
     )
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss or weight became NaN or infinite; has `epoch`, `batch` and `fault`."""
-
-    def __init__(self, epoch: int, batch: int | None, fault: str):
-        place = f"epoch {epoch}" + ("" if batch is None else f", batch {batch}")
-        super().__init__(f"training diverged in {place}: {fault}")
-        self.epoch, self.batch, self.fault = epoch, batch, fault
-
-
-class NonFiniteLoss(StatefulCallback):
-    """Stops the training at once where the loss or a weight is NaN or infinite.
-
-    The weights are looked at after each epoch too, so that a checkpoint never holds broken ones.
-    After a loss that is no number the model has the weights of the start of the epoch: one broken
-    step breaks all weights, and with them the trace of the layer at fault.
-
-    Args:
-        batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
-        describe: from (epoch, batch) to a text that says which windows the batch held.
-        feature_names: of the input, (features,), to name one that is not finite.
-
-    Raises:
-        TrainingDiverged: from `fit`, with epoch, batch and the first fault found.
-    """
-
-    part = "non_finite"
-
-    def __init__(
-        self,
-        batches=None,
-        describe: Callable[[int, int], str] | None = None,
-        feature_names: Sequence[str] | None = None,
-    ):
-        super().__init__()
-        self.batches = batches
-        self.describe = describe
-        self.feature_names = feature_names
-        self._epoch = 0
-        self._start: list[np.ndarray] = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Keeps the weights, to find the fault with."""
-        self._epoch, self._checked = epoch, -1
-        self._start = [copy_of(v) for v in self.model.variables]
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Stops at the first loss that is no number."""
-        if math.isfinite((logs or {}).get("loss", 0.0)):
-            self._checked = batch
-            return
-        # With several steps per execution the loss is that of the last one.
-        suspects = range(self._checked + 1, batch + 1)
-        raise TrainingDiverged(self._epoch, *self._find(suspects))
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Stops where the last steps broke the weights."""
-        broken = _nonfinite_weight(self.model)
-        if broken is not None:
-            raise TrainingDiverged(epoch, None, f"weight {broken} is not finite")
-
-    def _find(self, suspects) -> tuple[int, str]:
-        """Returns the batch at fault and a sentence on what is wrong with it."""
-        broken = _nonfinite_weight(self.model)
-        batch, fault = suspects[-1], "no layer's output was at fault before the epoch's steps"
-        if broken is not None:
-            fault += f"; weight {broken} is not finite after them"
-        for variable, value in zip(self.model.variables, self._start, strict=True):
-            variable.assign(value)
-        for index in suspects if self.batches is not None else []:
-            found = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
-            if found is not None:
-                batch, fault = index, found
-                break
-        if self.describe is not None:
-            fault += f" ({self.describe(self._epoch, batch)})"
-        return batch, f"the loss is not finite; {fault}"
-
-
-def first_nonfinite_layer(
-    model: keras.Model, x: np.ndarray, feature_names: Sequence[str] | None = None
-) -> str | None:
-    """Returns where the first NaN or infinity arises, or None if there is none.
-
-    Args:
-        model: a functional model; its layers are tried in order, without dropout.
-        x: windows, (batch, time, features).
-        feature_names: of the input, (features,); None: features have numbers alone.
-    """
-    x = np.asarray(x)
-    if not np.all(np.isfinite(x)):
-        features = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(x.ndim - 1))))
-        name = f" ({feature_names[features[0]]})" if feature_names is not None else ""
-        return f"input feature {features[0]}{name} is not finite"
-    outputs = [(layer.name, layer.output) for layer in model.layers]
-    values = keras.Model(model.inputs, [output for _, output in outputs])([x], training=False)
-    for (name, _), value in zip(outputs, values, strict=True):
-        if not np.all(np.isfinite(ops.convert_to_numpy(value))):
-            return f"layer {name} is the first whose output is not finite"
-    return None
-
-
-def _nonfinite_weight(model: keras.Model) -> str | None:
-    for variable in model.trainable_variables:
-        if not np.all(np.isfinite(copy_of(variable))):
-            return variable.path
-    return None

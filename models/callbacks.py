@@ -3,8 +3,8 @@
 They must be listed in this order: `EpochTracker`, `NonFiniteLoss`, `EMAWeightsCallback`,
 `ValidationMetrics`, `CollapseAlarm`, `BestWeights`, `HardNegativeMining`, and last `Checkpointer`,
 which saves what all others know. `models.training.get_training_callbacks` makes such a list. The
-averaged weights are in models/ema.py, the alarms in models/alarms.py, the mining in
-models/mining.py.
+averaged weights are in models/ema.py, the guard in models/divergence.py, the alarm in
+models/alarms.py, the mining in models/mining.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,8 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from models.alarms import CollapseAlarm, NonFiniteLoss, TrainingDiverged, first_nonfinite_layer
+from models.alarms import CollapseAlarm
+from models.divergence import NonFiniteLoss, TrainingDiverged, first_nonfinite_layer
 from models.ema import EMAWeightsCallback, validation_weights
 from models.mining import HardNegativeMining
 from models.stateful import StatefulCallback, copy_of

@@ -7,9 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.alarms import CollapseAlarm, NonFiniteLoss
+from models.alarms import CollapseAlarm
 from models.callbacks import BestWeights, EpochTracker, ValidationMetrics
 from models.checkpoint import Checkpointer
+from models.divergence import NonFiniteLoss
 from models.ema import EMAWeightsCallback
 from models.mining import HardNegativeMining
 from models.stateful import StatefulCallback

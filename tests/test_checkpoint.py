@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from models.alarms import TrainingDiverged
 from models.checkpoint import (
     Checkpointer,
     collect_training_state,
     differences,
     restore_training_state,
 )
+from models.divergence import TrainingDiverged
 from models.head import CappedDense
 from models.losses import MixedLoss
 from models.optimizers import AveragedAdam
