@@ -81,11 +81,14 @@ class BatchPlan:
         _check(labels, symbols, batch_size, steps_per_epoch)
         self.labels, self.symbols = np.asarray(labels), np.asarray(symbols)
         self.batch_size, self.seed, self.hard_share = int(batch_size), int(seed), hard_share
-        self.num_classes = len(class_ratios) if class_ratios is not None else 1 + labels.max()
+        found = 1 + int(self.labels.max())
+        ratios = np.ones(found) if class_ratios is None else np.asarray(class_ratios)
+        if len(ratios) < found:
+            raise ValueError(f"every class needs a ratio; {len(ratios)} for {found} classes")
+        self.num_classes = len(ratios)
         self.num_batches = int(steps_per_epoch) or -(-len(self.labels) // self.batch_size)
         self._by_class, self._by_symbol = balance_classes, balance_symbols
         if balance_classes:
-            ratios = np.ones(self.num_classes) if class_ratios is None else class_ratios
             self._quotas = _class_quotas(ratios, self.batch_size, self.labels)
         else:
             self._quotas = np.array([self.batch_size])
@@ -95,7 +98,7 @@ class BatchPlan:
         self._totals: dict[tuple[int, bool], list[list[np.ndarray]]] = {}
         self._passes: dict[tuple[int, ...], tuple[int, np.ndarray]] = {}  # the latest of each cell
         self._pools: dict[int, dict[int, np.ndarray]] = {}
-        self._pool_cells: dict[int, dict[tuple, np.ndarray]] = {}
+        self._pool_cells: dict[tuple[int, int, int], np.ndarray] = {}
 
     @property
     def class_prior(self) -> np.ndarray:
@@ -199,9 +202,11 @@ class BatchPlan:
     def _num_hard(self, epoch: int) -> list[int]:
         """Returns the hard slots of each group in a batch of the epoch."""
         share = self.hard_share(epoch) if self.hard_share is not None else 0.0
-        if share <= 0:
-            return [0] * len(self._groups)
-        return quotas(self._quotas, round(min(share, 1.0) * self.batch_size)).tolist()
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"the hard share of a batch must lie in 0..1, epoch {epoch} has {share}"
+            )
+        return quotas(self._quotas, round(share * self.batch_size)).tolist()
 
     def _draw_normal(self, number: int, num_hard: int, epoch: int, index: int) -> list[int]:
         group, step = self._groups[number], epoch * self.num_batches
@@ -388,11 +393,9 @@ def _check(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
         )
 
 
-def _class_quotas(ratios: Sequence[float], batch_size: int, labels: np.ndarray) -> np.ndarray:
+def _class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.ndarray:
     counts = np.bincount(labels, minlength=len(ratios))
     names = CLASS_NAMES if len(counts) == len(CLASS_NAMES) else range(len(counts))
-    if len(counts) > len(ratios):
-        raise ValueError(f"every class needs a ratio; {len(ratios)} for {len(counts)} classes")
     shares = quotas(ratios, batch_size)
     for name, count, share in zip(names, counts, shares, strict=True):
         if not count:
@@ -400,7 +403,7 @@ def _class_quotas(ratios: Sequence[float], batch_size: int, labels: np.ndarray) 
         if not share:
             raise ValueError(
                 f"a batch of {batch_size} has no place for class {name} at the ratios "
-                f"{list(ratios)}; enlarge the batch or the ratio"
+                f"{ratios.tolist()}; enlarge the batch or the ratio"
             )
     return shares
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -150,6 +152,34 @@ def test_a_sequence_covers_all_windows_in_order_with_a_short_last_batch():
     assert [len(x) for x, _ in parts] == [25, 25, 25, 25, 12]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in parts]), gather(features, ends, 5))
     np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), labels)
+
+
+def test_memory_is_that_of_the_feature_rows_and_a_batch_not_of_the_windows():
+    num_rows, length, num_features = 40_000, 60, 25
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((num_rows, num_features), np.float32)
+    ends = np.arange(length - 1, num_rows, dtype=np.int32)
+    labels = rng.integers(3, size=len(ends), dtype=np.int32)
+    symbols = np.sort(rng.integers(10, size=len(ends))).astype(np.int16)
+    options = {"balance_classes": True, "balance_symbols": True, "hard_share": lambda epoch: 0.5}
+    tracemalloc.start()
+    plan = BatchPlan(labels, symbols, batch_size=64, seed=0, **options)
+    batches = WindowBatches(
+        features,
+        ends,
+        labels,
+        symbols,
+        plan=plan,
+        sequence_length=length,
+        first_ends=np.full(len(ends), length - 1),
+        augmentations=ALL,
+    )
+    for index in range(100):
+        batches[index]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A window has 6,000 bytes; features and windows themselves were made before.
+    assert peak < 40 * len(ends) + 4 * 64 * length * num_features * 4
 
 
 def tiny_model():

@@ -417,6 +417,17 @@ def test_quotas_that_cannot_be_filled_are_explained(options, message):
         BatchPlan(**arguments, seed=0, balance_classes=True)
 
 
+def test_every_class_needs_a_ratio_without_balancing_too():
+    with pytest.raises(ValueError, match="2 for 3 classes"):
+        make_plan([0, 1, 2], [0, 0, 0], class_ratios=(1, 1))
+
+
+def test_a_hard_share_beyond_the_batch_is_an_error():
+    plan = make_plan([0, 1, 2], [0, 0, 0], batch_size=3, hard_share=lambda epoch: 1.5)
+    with pytest.raises(ValueError, match="must lie in 0..1, epoch 2 has 1.5"):
+        plan.indices(2, 0)
+
+
 def test_a_batch_outside_the_epoch_is_an_error():
     with pytest.raises(IndexError, match="has 1 batches; there is none at 1"):
         make_plan(np.zeros(4, int), np.zeros(4, int)).indices(0, 1)
