@@ -147,6 +147,8 @@ def test_bars_without_any_calendar_count_every_slot():
 def test_an_interval_that_does_not_divide_a_week_counts_plain_steps():
     at = np.datetime64("2024-01-01", "ns") + 11 * MINUTE * np.array([0, 1, 2, 3, 6, 7])
     assert missed_bars(at).tolist() == [0, 0, 0, 2, 0]
+    fortnights = np.datetime64("2024-01-01") + np.timedelta64(14, "D") * np.array([0, 1, 2, 5])
+    assert missed_bars(fortnights.astype("datetime64[ns]")).tolist() == [0, 0, 2]
 
 
 def test_small_delays_are_no_gaps():
@@ -195,6 +197,7 @@ def test_a_time_shift_may_go_back_to_the_segments_first_window():
     bounds = np.array([0, 10, 25])
     found = first_window_ends(np.array([4, 9, 14, 20]), bounds, 4)
     assert found.tolist() == [3, 3, 13, 13]
+    assert first_window_ends(np.array([9, 10]), bounds, 1).tolist() == [0, 10]
 
 
 def test_spans_run_from_the_first_bar_to_the_last_bar_of_the_label():
