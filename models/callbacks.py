@@ -37,8 +37,8 @@ __all__ = [
 class EpochTracker(StatefulCallback):
     """Tells the parts that change with the epoch which epoch it is, and logs their values.
 
-    The schedules are pure functions of the epoch, so there is nothing to store: a resumed run
-    finds every value again.
+    Listed first: all others find the epoch's values set. The schedules are pure functions of the
+    epoch, so there is nothing to store: a resumed run finds every value again.
 
     Args:
         batches: object with `set_epoch(epoch)`, such as the training batches.
@@ -95,6 +95,9 @@ class ValidationMetrics(StatefulCallback):
     nothing may be chosen by it. These figures are of the training logits, before any calibration:
     val_mcc, val_macro_f1, val_nll and, for each class, val_rate_CLASS, its share of the
     predictions. The last logits stay in `logits`, float32 (windows, classes).
+
+    Listed after `EMAWeightsCallback`, and before `CollapseAlarm` and `BestWeights`, which read the
+    figures.
 
     Args:
         sequence: the validation windows in order, a Keras PyDataset.
@@ -167,7 +170,9 @@ def validation_figures(
 class BestWeights(StatefulCallback):
     """Keeps the weights of the best epoch, those that the monitored figure was measured with.
 
-    Epochs whose logs lack the figure, or where it is not a number, are no candidates.
+    Epochs whose logs lack the figure, or where it is not a number, are no candidates. Listed after
+    `ValidationMetrics`, and before `Checkpointer`. After `fit` the model has the weights of the
+    last epoch until `restore(model)` is called.
 
     Args:
         monitor: name of the figure in the logs.

@@ -20,6 +20,8 @@ class EMAWeightsCallback(StatefulCallback):
         with ema.swapped(model):
             logits = model.predict(windows)
 
+    Listed before all callbacks that validate, choose or mine; they are given this one.
+
     Args:
         use_for_validation: whether the validation inside `fit`, and `for_validation`, use the
             averages. `swapped` always does.

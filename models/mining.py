@@ -96,7 +96,8 @@ class HardNegativeMining(StatefulCallback):
 
     The first refresh is at the end of the epoch before `start_epoch` (an untrained network has
     nothing to say, so never before the first epoch), the others follow every `update_period`
-    epochs. Only training windows are scored, those of `batches`, without augmentation.
+    epochs. Only training windows are scored, those of `batches`, without augmentation. Listed after
+    the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
 
     Args:
         batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
