@@ -131,16 +131,6 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> list[str]:
-    """Returns a line for each value that is not what it was, JSON values compared as such."""
-    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
-    lines = []
-    for name in [*before, *(n for n in now if n not in before)]:
-        if before.get(name) != now.get(name):
-            lines.append(f"{what} {name} was {before.get(name)}, is {now.get(name)}")
-    return lines
-
-
 def other_runs_on(folder: Path, bars_sha256: str) -> int:
     """Returns how many finished runs beside `folder` used the same bars: trials to count."""
     count = 0

@@ -1,5 +1,9 @@
 import json
+import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,54 +107,251 @@ def test_predictions_are_proper_probabilities_of_the_test_windows(finished):
     }
 
 
-def test_the_same_seed_gives_the_same_numbers(finished, bars_file, tmp_path):
-    again = tmp_path / "again"
-    assert train_model.main(["--data", str(bars_file), "--out", str(again), *settings()]) == 0
-    assert metrics_of(again) == metrics_of(finished)
-    assert (again / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
-
-
 def test_a_replayed_config_gives_the_same_numbers(finished, bars_file, tmp_path):
     again = tmp_path / "again"
     replay = ["--config", str(finished / "config.json"), "--data", str(bars_file)]
     assert train_model.main([*replay, "--out", str(again)]) == 0
     assert metrics_of(again) == metrics_of(finished)
+    assert (again / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
 
 
-# Every improvement's flags: the off-value, or another value.
-FLIPS = {
-    "[1] peak": {"LR_BASE": 1e-3},
-    "[1] minimum": {"LR_MIN": 5e-4},
-    "[1] warm-up": {"LR_WARMUP_EPOCHS": 0.0},
-    "[1] clipping": {"GRADIENT_CLIP_NORM": 0.0},
-    "[2] prior bias": {"USE_PRIOR_BIAS": False},
-    "[3] blend": {"CE_WEIGHT_END": 1.0},
-    "[3] start": {"CE_WEIGHT_START": 0.5},
-    "[3] length": {"AFL_WARMUP_EPOCHS": 1},
-    "[3] alpha": {"AFL_ALPHA": (1.0, 0.8, 1.0)},
-    "[3] gamma": {"AFL_GAMMA": (0.0, 0.0, 0.0)},
-    "[3] smoothing": {"CLASS_SMOOTHING": (0.0, 0.0, 0.0)},
-    "[4] averages": {"USE_EMA_VALIDATION": False},
-    "[4] decay": {"EMA_DECAY": 0.5},
-    "[5] mining": {"USE_HARD_NEGATIVE_MINING": False},
-    "[5] share": {"HNM_HARD_SAMPLE_START": 0.0, "HNM_HARD_SAMPLE_END": 0.0},
-    "[5] start": {"HNM_START_EPOCH": 2},
-    "[5] pool": {"HNM_TOP_K_FRACTION": 0.05},
-    "[5] trim": {"HNM_TRIM_FRACTION": 0.3},
-    "[5] scored": {"HNM_MAX_SCORED": 60},
-    "[6] dropout 1": {"DROPOUT_RNN1": 0.0},
-    "[6] dropout 2": {"DROPOUT_RNN2": 0.0},
-    "[6] recurrent dropout": {"RECURRENT_DROPOUT": 0.0},
-    "[6] L2": {"WEIGHT_DECAY_L2": 0.0},
-    "[6] logit clip": {"LOGIT_CLIP": 0.0},
-    "[6] release": {"LOGIT_CLIP_RELEASE_EPOCH": 1},
-    "[7] augmentations": {"USE_AUGMENTATIONS": False},
-    "[7] noise": {"AUG_NOISE_STD": 0.0},
-    "[7] shift": {"AUG_TIME_SHIFT": 0},
-    "[7] mask": {"AUG_MASK_PROB": 0.0},
-    "[7] mask length": {"AUG_MASK_MAX_T": 2},
-    "[8] classes": {"CLASS_BALANCED_BATCHING": False},
-    "[8] symbols": {"SYMBOL_STRATIFIED_BATCHING": False},
-    "gate cap": {"GATE_SOFT_CAP": 0.5},
-    "uniqueness": {"USE_UNIQUENESS_WEIGHTS": True},
+def test_metrics_are_those_of_the_saved_model_in_a_fresh_process(finished, bars_file):
+    code = (
+        "import sys, json, numpy as np\n"
+        "from data.bars import read_bars\n"
+        "from models.metrics import evaluate\n"
+        "from models.xlstm_rl_model import load_classifier\n"
+        "from recipe.classify import classify\n"
+        "import pandas as pd\n"
+        "model, bars, predictions = sys.argv[1:]\n"
+        "table = classify(load_classifier(model), read_bars(bars))\n"
+        "expected = pd.read_parquet(predictions)\n"
+        "both = expected.merge(table, on=['timestamp', 'symbol'], suffixes=('', '_now'))\n"
+        "assert len(both) == len(expected)\n"
+        "names = ['p_sell', 'p_hold', 'p_buy']\n"
+        "now = both[[n + '_now' for n in names]].to_numpy()\n"
+        "print(json.dumps({'distance': float(np.abs(both[names].to_numpy() - now).max()),"
+        " 'nll': evaluate(both['label'].to_numpy(), now)['nll']}))\n"
+    )
+    paths = [finished / "model.keras", bars_file, finished / "predictions.parquet"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, paths)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["distance"] < 1e-6
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert found["nll"] == pytest.approx(metrics["test"]["nll"], abs=1e-6)
+
+
+def test_predict_writes_the_table_of_classify(finished, bars_file, tmp_path, capsys):
+    out = tmp_path / "table.csv"
+    arguments = ["--predict", str(finished / "model.keras"), "--data", str(bars_file)]
+    assert train_model.main([*arguments, "--out", str(out)]) == 0
+    table = pd.read_csv(out)
+    assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy"]
+    assert train_model.main([*arguments, "--out", str(out)]) == 2
+    assert "must not exist yet" in capsys.readouterr().err
+
+
+def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
+    path = tmp_path / "hourly.parquet"
+    persistent_drift(num_symbols=1, num_bars=300, interval="1h").to_parquet(path)
+    assert train_model.main(["--predict", str(finished / "model.keras"), "--data", str(path)]) == 2
+    assert "trained on bars every 900 seconds, got bars every 3600" in capsys.readouterr().err
+
+
+# --- bad input: status 2, one line for each fault, nothing written
+
+BARS = persistent_drift(num_symbols=2, num_bars=400, seed=2)
+
+
+def faulty(tmp_path, change):
+    frame = BARS.astype({"symbol": str}).copy()
+    path = tmp_path / "bars.csv"
+    frame = change(frame)
+    frame.to_csv(path, index=False)
+    return path
+
+
+def set_value(row, column, value):
+    def change(frame):
+        frame[column] = frame[column].astype(object)
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+def refused(arguments, capsys, tmp_path):
+    """Runs the command and returns the lines on standard error; nothing may be left behind."""
+    out = tmp_path / "run"
+    before = sorted(tmp_path.rglob("*"))
+    status = train_model.main([*arguments, "--out", str(out)])
+    assert status == 2
+    assert sorted(tmp_path.rglob("*")) == before
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and not any("Traceback" in line for line in lines)
+    return lines
+
+
+FAULTS = {
+    "unreadable date": (set_value(7, "timestamp", "soon"), ["timestamp", "SYN0, row 8", "soon"]),
+    "duplicate time": (lambda f: pd.concat([f.iloc[:5], f.iloc[4:]]), ["SYN0", "timestamp"]),
+    "unsorted": (lambda f: f.iloc[[1, 0, *range(2, len(f))]], ["SYN0"]),
+    "price of zero": (set_value(3, "close", 0.0), ["close", "SYN0"]),
+    "high below low": (set_value(3, "high", 0.001), ["high", "SYN0"]),
+    "missing value": (set_value(3, "volume", None), ["volume", "SYN0"]),
+    "infinite value": (set_value(3, "close", "inf"), ["close", "SYN0"]),
+    "text": (set_value(3, "open", "a lot"), ["open"]),
+    "no close": (lambda f: f.drop(columns="close"), ["close"]),
+    "too few rows": (lambda f: f.groupby("symbol").head(100), ["needs at least"]),
 }
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faulty_bars_are_named_and_leave_nothing(name, tmp_path, capsys):
+    change, words = FAULTS[name]
+    path = faulty(tmp_path, change)
+    lines = refused(["--data", str(path), *settings()], capsys, tmp_path)
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words), lines
+
+
+def test_missing_and_empty_files_are_named(tmp_path, capsys):
+    assert "nothing.csv" in refused(["--data", "nothing.csv"], capsys, tmp_path)[0]
+    empty = tmp_path / "empty.csv"
+    empty.touch()
+    assert "empty.csv" in refused(["--data", str(empty)], capsys, tmp_path)[0]
+
+
+def test_a_class_missing_from_the_labels_is_named(tmp_path, capsys):
+    path = faulty(tmp_path, lambda f: f)
+    flags = settings(LABEL_METHOD="fixed", PRICE_CHANGE_THRESHOLD=5.0)
+    lines = refused(["--data", str(path), *flags], capsys, tmp_path)
+    assert "SELL" in lines[0] and "BUY" in lines[0]
+
+
+def test_a_single_symbol_and_a_short_one_train_on(tmp_path, capsys):
+    one = persistent_drift(num_symbols=1, num_bars=900, seed=1).astype({"symbol": str})
+    path = tmp_path / "bars.parquet"
+    pd.concat([one, one.head(30).assign(symbol="SHORT")]).to_parquet(path)
+    flags = config.load(**TINY)
+    market, _ = train_model._read_market(str(path), flags)
+    assert len(market.symbol_names) == 1
+    assert "is skipped" in capsys.readouterr().out
+
+
+def test_faulty_flags_are_named_before_anything_is_read(tmp_path, capsys):
+    arguments = ["--set", "EMA_DECY=1", "--set", "EMA_DECAY=fast", "--data", "nothing.csv"]
+    lines = refused(arguments, capsys, tmp_path)
+    assert sorted(lines) == [
+        "EMA_DECAY must be float, got 'fast'",
+        "unknown flag EMA_DECY; did you mean EMA_DECAY?",
+    ]
+    assert "need 0 <= EMA_DECAY < 1" in refused(["--set", "EMA_DECAY=2"], capsys, tmp_path)[0]
+
+
+def test_an_existing_folder_is_never_touched(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    assert "must not exist yet" in refused([], capsys, tmp_path)[0]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train_model.main(["--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_model, "_read_market", interrupted)
+    assert train_model.main(["--out", str(tmp_path / "run")]) == 130
+    assert "nothing was written yet" in capsys.readouterr().err
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text('{"data": null}')
+    (tmp_path / "old" / "config.json").write_text("{}")
+    assert train_model.main(["--resume", str(tmp_path / "old")]) == 130
+    assert f"--resume {tmp_path / 'old'}" in capsys.readouterr().err
+
+
+# --- never lost
+
+
+def wait_for(path, process, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def killed_run(folder, bars_file, epoch, delay, kill):
+    """Starts a run and kills it some time after the checkpoint of an epoch was written."""
+    process = subprocess.Popen(
+        command("--data", bars_file, "--out", folder, *settings()),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(folder / "checkpoint" / "fold-0" / f"epoch-{epoch:06d}.checkpoint", process)
+    time.sleep(delay)
+    process.send_signal(kill)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def test_a_killed_run_that_goes_on_ends_as_if_never_killed(finished, bars_file, tmp_path):
+    folder = tmp_path / "one"
+    delay = np.random.default_rng().uniform(0, 0.5)
+    status, _ = killed_run(folder, bars_file, 0, delay, signal.SIGKILL)
+    assert status == -signal.SIGKILL and not (folder / "metrics.json").exists()
+    assert train_model.main(["--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(finished)
+    assert (folder / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
+    tables = [pd.read_parquet(f / "predictions.parquet") for f in (folder, finished)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    last = "checkpoint/fold-0/epoch-000002.checkpoint"
+    assert (folder / last).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [0, 1, 1, 2])
+def test_a_run_killed_at_a_random_point_goes_on(epoch, finished, bars_file, tmp_path):
+    folder = tmp_path / "one"
+    delay = np.random.default_rng().uniform(0, 3)
+    killed_run(folder, bars_file, epoch, delay, signal.SIGKILL)
+    done = subprocess.run(command("--resume", folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(folder) == metrics_of(finished)
+    assert (folder / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_training_cleanly(bars_file, tmp_path):
+    folder = tmp_path / "one"
+    status, errors = killed_run(folder, bars_file, 0, 0.1, signal.SIGINT)
+    assert status == 130
+    assert errors.strip() == f"interrupted; go on with: python train_model.py --resume {folder}"
+
+
+def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, capsys):
+
+    folder = tmp_path / "one"
+    shutil.copytree(finished, folder)
+    (folder / "metrics.json").unlink()
+    assert train_model.main(["--resume", str(folder), "--set", "EMA_DECAY=0.5"]) == 2
+    assert "EMA_DECAY" in capsys.readouterr().err
+    other = tmp_path / "other.parquet"
+    persistent_drift(num_symbols=3, num_bars=900, seed=2).to_parquet(other)
+    assert train_model.main(["--resume", str(folder), "--data", str(other)]) == 2
+    assert "bars_sha256" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_run_again(finished, capsys):
+    before = (finished / "metrics.json").read_bytes()
+    assert train_model.main(["--resume", str(finished)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert (finished / "metrics.json").read_bytes() == before

@@ -1,0 +1,151 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import config
+from data.market import build_market
+from data.synthetic import persistent_drift
+from recipe.fold import assemble, train
+
+# Small enough for many trainings, with every improvement at work in three epochs.
+TINY = {
+    "SEQUENCE_LENGTH": 8,
+    "FUTURE_WINDOW": 3,
+    "EMBARGO_BARS": 3,
+    "XLSTM_BLOCKS": "mm",
+    "XLSTM_UNITS": 4,
+    "XLSTM_HEADS": 2,
+    "SUPERVISED_EPOCHS": 3,
+    "STEPS_PER_EPOCH": 5,
+    "SUPERVISED_BATCH_SIZE": 12,
+    "LR_BASE": 1e-2,
+    "LR_WARMUP_EPOCHS": 0.5,
+    "AFL_WARMUP_EPOCHS": 2,
+    "LOGIT_CLIP": 1.0,
+    "LOGIT_CLIP_RELEASE_EPOCH": 2,
+    "HNM_START_EPOCH": 1,
+    "HNM_END_EPOCH": 2,
+    "HNM_UPDATE_PERIOD": 1,
+    "HNM_MAX_SCORED": 200,
+    "AUG_MASK_PROB": 0.5,
+    "VALIDATION_MAX_WINDOWS": 100,
+}
+
+# Every improvement's flags: the off-value, or another value.
+FLIPS = {
+    "[1] peak": {"LR_BASE": 2e-2},
+    "[1] minimum": {"LR_MIN": 1e-2},
+    "[1] warm-up": {"LR_WARMUP_EPOCHS": 0.0},
+    "[1] clipping": {"GRADIENT_CLIP_NORM": 0.0},
+    "[2] prior bias": {"USE_PRIOR_BIAS": False},
+    "[3] blend": {"CE_WEIGHT_END": 1.0},
+    "[3] start": {"CE_WEIGHT_START": 0.5},
+    "[3] length": {"AFL_WARMUP_EPOCHS": 1},
+    "[3] alpha": {"AFL_ALPHA": (1.0, 0.8, 1.0)},
+    "[3] gamma": {"AFL_GAMMA": (0.0, 0.0, 0.0)},
+    "[3] smoothing": {"CLASS_SMOOTHING": (0.0, 0.0, 0.0)},
+    "[4] averages": {"USE_EMA_VALIDATION": False},
+    "[4] decay": {"EMA_DECAY": 0.5},
+    "[5] mining": {"USE_HARD_NEGATIVE_MINING": False},
+    "[5] share": {"HNM_HARD_SAMPLE_START": 0.0, "HNM_HARD_SAMPLE_END": 0.0},
+    "[5] start": {"HNM_START_EPOCH": 2},
+    "[5] pool": {"HNM_TOP_K_FRACTION": 0.05},
+    "[5] trim": {"HNM_TRIM_FRACTION": 0.3},
+    "[5] scored": {"HNM_MAX_SCORED": 60},
+    "[6] dropout 1": {"DROPOUT_RNN1": 0.0},
+    "[6] dropout 2": {"DROPOUT_RNN2": 0.0},
+    "[6] recurrent dropout": {"RECURRENT_DROPOUT": 0.0},
+    "[6] L2": {"WEIGHT_DECAY_L2": 0.0},
+    "[6] logit clip": {"LOGIT_CLIP": 0.0},
+    "[6] release": {"LOGIT_CLIP_RELEASE_EPOCH": 1},
+    "[7] augmentations": {"USE_AUGMENTATIONS": False},
+    "[7] noise": {"AUG_NOISE_STD": 0.0},
+    "[7] shift": {"AUG_TIME_SHIFT": 0},
+    "[7] mask": {"AUG_MASK_PROB": 0.0},
+    "[7] mask length": {"AUG_MASK_MAX_T": 2},
+    "[8] classes": {"CLASS_BALANCED_BATCHING": False},
+    "[8] symbols": {"SYMBOL_STRATIFIED_BATCHING": False},
+    "gate cap": {"GATE_SOFT_CAP": 0.5},
+    "uniqueness": {"USE_UNIQUENESS_WEIGHTS": True},
+    "validated windows": {"VALIDATION_MAX_WINDOWS": 0},
+    "restored loss": {"RESTORE_LOSS": False},
+    "restored prior": {"RESTORE_PRIOR": False},
+    "restored temperature": {"RESTORE_TEMPERATURE": False},
+    "seed": {"SEED": 1},
+    "batch size": {"SUPERVISED_BATCH_SIZE": 15},
+    "blocks": {"XLSTM_BLOCKS": "m"},
+    "[5] period": {"HNM_UPDATE_PERIOD": 2},
+    "[5] end": {"HNM_END_EPOCH": 4},
+    "[5] end share": {"HNM_HARD_SAMPLE_END": 0.9},
+}
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return persistent_drift(num_symbols=3, num_bars=700, seed=1)
+
+
+@pytest.fixture(scope="module")
+def market(bars):
+    flags = config.load(**TINY)
+    return build_market(
+        bars,
+        sequence_length=flags.SEQUENCE_LENGTH,
+        future_window=flags.FUTURE_WINDOW,
+        label_method=flags.LABEL_METHOD,
+        price_change_threshold=flags.PRICE_CHANGE_THRESHOLD,
+        target_class_ratios=flags.TARGET_CLASS_RATIOS,
+        embargo_bars=flags.EMBARGO_BARS,
+        max_gap_bars=flags.MAX_GAP_BARS,
+    )
+
+
+def trained(market, folder, **changes):
+    """Returns what a training gave: the history and the validation probabilities."""
+    flags = config.load(**(TINY | changes))
+    assembly = assemble(flags, market, 0)
+    result = train(
+        assembly,
+        folder,
+        resume=False,
+        verbose=0,
+        note=lambda text: None,
+        on_rows=lambda rows: None,
+    )
+    return result.rows, result.probabilities["validation"]
+
+
+@pytest.fixture(scope="module")
+def plain(market, tmp_path_factory):
+    return trained(market, tmp_path_factory.mktemp("plain"))
+
+
+def same(a, b):
+    return a[0] == b[0] and np.array_equal(a[1], b[1])
+
+
+def test_the_same_flags_give_the_same_training(market, plain, tmp_path):
+    assert same(trained(market, tmp_path), plain)
+
+
+def first_of_each_improvement_then_slow():
+    """Yields every flip; a training takes seconds, so all but one of each kind are marked slow."""
+    seen = set()
+    for name in FLIPS:
+        kind = name.partition("]")[0]
+        marks = [pytest.mark.slow] if kind in seen or "[" not in name else []
+        seen.add(kind)
+        yield pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", list(first_of_each_improvement_then_slow()))
+def test_a_flipped_flag_changes_the_training(name, market, plain, tmp_path):
+    assert not same(trained(market, tmp_path, **FLIPS[name]), plain)
+
+
+def test_every_flag_of_an_improvement_is_flipped():
+    source = Path(config.__file__).read_text(encoding="utf-8")
+    marked = {line.partition(":")[0] for line in source.splitlines() if "# [" in line}
+    marked -= {line for line in marked if line.startswith("#")}
+    assert marked <= {flag for flip in FLIPS.values() for flag in flip}
