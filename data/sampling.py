@@ -95,7 +95,7 @@ class BatchPlan:
         self._groups = self._make_groups()
         plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
         self._whole_passes = -(-self.num_batches * self.batch_size // len(labels)) if plain else 0
-        self._totals: dict[tuple[int, bool], list[list[np.ndarray]]] = {}
+        self._corrections: dict[tuple[int, bool], list[list[np.ndarray]]] = {}
         self._passes: dict[tuple[int, ...], tuple[int, np.ndarray]] = {}  # the latest of each cell
         self._pools: dict[int, dict[int, np.ndarray]] = {}
         self._pool_cells: dict[tuple[int, int, int], np.ndarray] = {}
@@ -209,22 +209,21 @@ class BatchPlan:
         return quotas(self._quotas, round(share * self.batch_size)).tolist()
 
     def _draw_normal(self, number: int, num_hard: int, epoch: int, index: int) -> list[int]:
-        group, step = self._groups[number], epoch * self.num_batches
-        done = self._before(0, epoch, hard=False)[number]
-        done = done + group.count(step, step + index, num_hard, group.quota)
+        group = self._groups[number]
+        cells, places = group.slots(epoch * self.num_batches + index, num_hard, group.quota)
+        places = places + self._before(0, epoch, hard=False)[number][cells]
         return [
-            self._walk((number, at, _WALK), group.cells[at].members, int(done[at]) + place)
-            for at, place in group.slots(step + index, num_hard, group.quota)
+            self._walk((number, at, _WALK), group.cells[at].members, place)
+            for at, place in zip(cells.tolist(), places.tolist(), strict=True)
         ]
 
     def _draw_hard(self, number: int, num_hard: int, epoch: int, index: int, rng) -> list[int]:
-        group, step = self._groups[number], epoch * self.num_batches
+        group = self._groups[number]
         since = max((e for e in self._pools if e <= epoch), default=0)
-        done = self._before(since, epoch, hard=True)[number]
-        done = done + group.count(step, step + index, 0, num_hard)
+        cells, places = group.slots(epoch * self.num_batches + index, 0, num_hard)
+        places = places + self._before(since, epoch, hard=True)[number][cells]
         drawn = []
-        for at, place in group.slots(step + index, 0, num_hard):
-            place += int(done[at])
+        for at, place in zip(cells.tolist(), places.tolist(), strict=True):
             label = number if self._by_class else int(group.cells[at].draw_class(rng))
             windows, shared = self._hard_windows(since, label, group.cells[at])
             if shared:  # by all cells of the group, which take turns
@@ -233,19 +232,34 @@ class BatchPlan:
         return drawn
 
     def _before(self, since: int, epoch: int, *, hard: bool) -> list[np.ndarray]:
-        """Returns the slots of each cell of each group from one epoch until another begins."""
+        """Returns, for each cell of each group, what to add to the visits that its group counts.
+
+        A group counts as if all epochs had as many hard slots as this one. The sum is the slots
+        that the cell really had since an epoch.
+        """
         if self._whole_passes and not hard:
-            return [np.array([epoch * self._whole_passes * len(self.labels)])]
-        nothing = [np.zeros(len(group.cells), np.int64) for group in self._groups]
-        totals = self._totals.setdefault((since, hard), [nothing])
-        for e in range(since + len(totals) - 1, epoch):
-            steps = e * self.num_batches, (e + 1) * self.num_batches
-            added = [
-                group.count(*steps, *((0, num_hard) if hard else (num_hard, group.quota)))
-                for group, num_hard in zip(self._groups, self._num_hard(e), strict=True)
-            ]
-            totals.append([a + b for a, b in zip(totals[-1], added, strict=True)])
-        return totals[epoch - since]
+            unused = self._whole_passes * len(self.labels) - self.num_batches * self.batch_size
+            return [np.array([epoch * unused])]
+        known = self._corrections.setdefault((since, hard), [])
+        for e in range(since + len(known), epoch + 1):
+            counted = self._visits(e, e, hard)
+            if known:  # what the cells really had until here
+                real = zip(known[-1], self._visits(e, e - 1, hard), strict=True)
+                known.append([a + b - c for (a, b), c in zip(real, counted, strict=True)])
+            else:
+                known.append([-c for c in counted])
+        return known[epoch - since]
+
+    def _visits(self, epoch: int, settings_of: int, hard: bool) -> list[np.ndarray]:
+        """Returns the slots of all cells until an epoch, as if all epochs were like another."""
+        return [
+            group.visits(
+                np.arange(len(group.cells)),
+                epoch * self.num_batches,
+                *((0, num_hard) if hard else (num_hard, group.quota)),
+            )
+            for group, num_hard in zip(self._groups, self._num_hard(settings_of), strict=True)
+        ]
 
     def _hard_windows(self, since: int, label: int, cell: "_Cell") -> tuple[np.ndarray, bool]:
         """Returns the windows for a hard slot, and whether other cells share them."""
@@ -304,27 +318,26 @@ class _Group:
     def __init__(self, quota: int, offset: int, batch_size: int, cells: list[_Cell]):
         self.quota, self.offset, self.cells = quota, offset, cells
         self.stride = next(s for s in itertools.count(batch_size) if gcd(s, len(cells)) == 1)
-        self._tables: dict[tuple[int, int], np.ndarray] = {}
+        self._inverse = pow(self.stride, -1, len(cells))
 
-    def slots(self, step: int, low: int, high: int) -> list[tuple[int, int]]:
-        """Returns for each slot low..high-1 its cell, and how many such slots of it come before."""
-        size, start = len(self.cells), self.offset + step * self.stride
-        return [((start + j) % size, (j - low) // size) for j in range(low, high)]
+    def slots(self, step: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the cells of the slots low..high-1 of a step, and how many each had before.
 
-    def count(self, first_step: int, stop_step: int, low: int, high: int) -> np.ndarray:
-        """Returns how many slots low..high-1 of the steps each cell has, int64 (cells,)."""
-        return self._until(stop_step, low, high) - self._until(first_step, low, high)
+        Returns:
+            two int64 arrays (slots,).
+        """
+        size, slots = len(self.cells), np.arange(low, high)
+        cells = (slots + (self.offset + step * self.stride) % size) % size
+        return cells, self.visits(cells, step, low, high) + (slots - low) // size
 
-    def _until(self, step: int, low: int, high: int) -> np.ndarray:
+    def visits(self, cells: np.ndarray, steps: int, low: int, high: int) -> np.ndarray:
+        """Returns how many slots low..high-1 of the first steps some cells had, (cells,)."""
         size = len(self.cells)
-        if (low, high) not in self._tables:
-            rounds = [
-                np.bincount([cell for cell, _ in self.slots(t, low, high)], minlength=size)
-                for t in range(size)
-            ]
-            self._tables[low, high] = np.cumsum([np.zeros(size, np.int64), *rounds], axis=0)
-        rounds, rest = divmod(step, size)
-        return rounds * (high - low) + self._tables[low, high][rest]
+        full, rest = divmod(high - low, size)  # slots that go to all cells of a step, and others
+        # The steps, within a round of S, in which one of the others comes to the cell.
+        turns = (cells[:, None] - self.offset - low - np.arange(rest)) * self._inverse % size
+        rounds, late = divmod(steps, size)
+        return steps * full + rounds * rest + (turns < late).sum(axis=1)
 
 
 def balanced_batch_generator(

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -257,6 +258,39 @@ def test_hard_draws_go_evenly_through_the_pool():
     for windows in pool.values():
         counts = np.bincount(drawn, minlength=len(plan.labels))[windows]
         assert np.ptp(counts) <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(drawn=plans)
+def test_a_growing_hard_share_leaves_the_walks_over_each_cell_unbroken(drawn):
+    plan = plan_of(drawn, balance_classes=True, hard_share=lambda epoch: 0.1 * epoch)
+    plan.set_hard_pool(hardest(plan.labels), epoch=0)
+    counts = np.zeros(len(plan.labels), int)
+    for epoch in range(6):
+        np.add.at(counts, epoch_of(plan, epoch).ravel(), 1)
+    in_pool = np.isin(np.arange(len(counts)), np.concatenate(list(hardest(plan.labels).values())))
+    cells = 10 * plan.labels + plan.symbols * drawn["balance_symbols"]
+    for cell in np.unique(cells):
+        others = counts[(cells == cell) & ~in_pool]
+        assert len(others) == 0 or np.ptp(others) <= 1
+
+
+def test_hundreds_of_symbols_are_planned_in_little_memory():
+    num_symbols = 900
+    symbols = np.repeat(np.arange(num_symbols), 6)
+    labels = np.tile([0, 1, 2], 2 * num_symbols)
+    tracemalloc.start()
+    plan = balanced(
+        labels, symbols, hard_share=lambda epoch: 0.1 * epoch, steps_per_epoch=num_symbols
+    )
+    for epoch in range(6):
+        plan.indices(epoch, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1000 * 3 * num_symbols  # a table of all pairs of symbols would have 6.5 MB
+    drawn = np.concatenate([plan.indices(7, i) for i in range(num_symbols)])
+    counts = np.bincount(symbols[drawn], minlength=num_symbols)
+    assert set(counts) == {16}  # as many batches as symbols: each has had every slot
 
 
 def test_hard_draws_take_each_symbol_alike():
