@@ -8,12 +8,13 @@ import keras
 import numpy as np
 
 from models.alarms import CollapseAlarm
-from models.callbacks import BestWeights, EpochTracker, ValidationMetrics
+from models.callbacks import BestWeights, EpochTracker
 from models.checkpoint import Checkpointer
 from models.divergence import NonFiniteLoss
 from models.ema import EMAWeightsCallback
 from models.mining import HardNegativeMining
 from models.stateful import StatefulCallback
+from models.validation import ValidationMetrics
 
 _SMALLER_IS_BETTER = ("val_nll", "val_loss", "loss")
 

@@ -7,7 +7,8 @@ import numpy as np
 from keras import layers, regularizers
 
 from models.artefact import load_classifier
-from models.callbacks import EMAWeightsCallback, EpochTracker
+from models.callbacks import EpochTracker
+from models.ema import EMAWeightsCallback
 from models.head import CappedDense, PriorBias
 from models.losses import AsymmetricFocalLoss, MixedLoss
 from models.mlstm import MLSTMBlock

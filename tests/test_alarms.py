@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.alarms import CollapseAlarm, kl_divergence, logit_spread
-from models.callbacks import validation_figures
+from models.validation import validation_figures
 
 QUOTAS = (0.33, 0.40, 0.33)
 NAMES = ("sell", "hold", "buy")

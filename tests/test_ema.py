@@ -11,11 +11,11 @@ from tiny_training import (
     weights_of,
 )
 
-from models.callbacks import ValidationMetrics
 from models.ema import EMAWeightsCallback, averaged_weights, validation_weights
 from models.losses import MixedLoss
 from models.optimizers import AveragedAdam
 from models.stateful import copy_of
+from models.validation import ValidationMetrics
 
 
 class Recorder(keras.callbacks.Callback):
