@@ -234,20 +234,17 @@ class BatchPlan:
     def _before(self, since: int, epoch: int, *, hard: bool) -> list[np.ndarray]:
         """Returns, for each cell of each group, what to add to the visits that its group counts.
 
-        A group counts as if all epochs had as many hard slots as this one. The sum is the slots
-        that the cell really had since an epoch.
+        A group counts as if all epochs had as many hard slots as this one. The sum rises by one
+        with every slot of the cell since an epoch; what it begins with does not matter.
         """
         if self._whole_passes and not hard:
             unused = self._whole_passes * len(self.labels) - self.num_batches * self.batch_size
             return [np.array([epoch * unused])]
-        known = self._corrections.setdefault((since, hard), [])
+        nothing = [np.zeros(len(group.cells), np.int64) for group in self._groups]
+        known = self._corrections.setdefault((since, hard), [nothing])
         for e in range(since + len(known), epoch + 1):
-            counted = self._visits(e, e, hard)
-            if known:  # what the cells really had until here
-                real = zip(known[-1], self._visits(e, e - 1, hard), strict=True)
-                known.append([a + b - c for (a, b), c in zip(real, counted, strict=True)])
-            else:
-                known.append([-c for c in counted])
+            as_before, as_now = self._visits(e, e - 1, hard), self._visits(e, e, hard)
+            known.append([a + b - c for a, b, c in zip(known[-1], as_before, as_now, strict=True)])
         return known[epoch - since]
 
     def _visits(self, epoch: int, settings_of: int, hard: bool) -> list[np.ndarray]:
