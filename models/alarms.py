@@ -1,5 +1,6 @@
 """Watching a training for its collapse to one class."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ class CollapseAlarm(StatefulCallback):
     *No signal*: all windows get nearly the same logits and MCC is about 0, so argmax names one
     class throughout for an edge of a few per cent; another loss would only change which class.
     *Prior shift*: the logits tell windows apart, but one class is favoured far beyond its share
-    of the batches: loss parameters and quotas are to blame.
+    of the batches and of the validation labels: loss parameters and quotas are to blame.
 
     `alarms` has one dictionary for each epoch with an alarm: epoch, kind, favoured (class name),
     rate (its share of predictions), kl (nats, of the predicted rates to the quotas), spread,
@@ -32,7 +33,8 @@ class CollapseAlarm(StatefulCallback):
         max_kl: divergence above which one class counts as favoured, in nats.
         min_spread: standard deviation of the logits over the windows (centred over the classes,
             averaged over them) below which they count as equal, in nats.
-        max_mcc: |MCC| up to which there is no skill.
+        max_mcc: |MCC| up to which there is no skill; at least 2 / sqrt(windows), which is what
+            luck alone gives.
         first_epoch: first epoch that is watched; an untrained head is always without signal.
         note: told the message of every alarm.
     """
@@ -68,7 +70,12 @@ class CollapseAlarm(StatefulCallback):
         names = self.validation.class_names
         rates = np.array([logs[f"val_rate_{name}"] for name in names])
         spread, kl = logit_spread(logits), kl_divergence(rates, self.quotas)
-        kind = self._kind(kl, spread, logs["val_mcc"])
+        labels = self.validation.labels
+        shares = np.bincount(labels, minlength=len(names)) / len(labels)
+        shifted = min(kl, kl_divergence(rates, shares)) > self.max_kl
+        luck = max(self.max_mcc, 2 / math.sqrt(len(labels)))
+        skilled = abs(logs["val_mcc"]) > luck
+        kind = _kind(spread < self.min_spread, skilled, shifted)
         if kind is None:
             return
         favoured = int(np.argmax(rates / self.quotas))
@@ -86,11 +93,6 @@ class CollapseAlarm(StatefulCallback):
         if self.note is not None:
             self.note(alarm["message"])
 
-    def _kind(self, kl: float, spread: float, mcc: float) -> str | None:
-        if spread < self.min_spread and abs(mcc) <= self.max_mcc:
-            return "no signal"
-        return "prior shift" if kl > self.max_kl else None
-
     def get_state(self):
         """Returns the alarms."""
         return {"alarms": [dict(alarm) for alarm in self.alarms]}
@@ -98,6 +100,12 @@ class CollapseAlarm(StatefulCallback):
     def load(self, state):
         """Takes over the alarms."""
         self.alarms = [dict(alarm) for alarm in state["alarms"]]
+
+
+def _kind(equal_logits: bool, skilled: bool, shifted: bool) -> str | None:
+    if equal_logits and not skilled:
+        return "no signal"
+    return "prior shift" if shifted else None
 
 
 def logit_spread(logits: np.ndarray) -> float:
@@ -110,9 +118,13 @@ def logit_spread(logits: np.ndarray) -> float:
 
 
 def kl_divergence(rates: np.ndarray, quotas: np.ndarray) -> float:
-    """Returns sum of rate log(rate / quota) in nats; a rate of 0 adds nothing."""
+    """Returns sum of rate log(rate / quota) in nats; a rate of 0 adds nothing.
+
+    A quota of 0 counts as 1e-6, so that the sum stays finite.
+    """
     seen = rates > 0
-    return float(np.sum(rates[seen] * np.log(rates[seen] / quotas[seen])))
+    quotas = np.maximum(quotas[seen], 1e-6)
+    return float(np.sum(rates[seen] * np.log(rates[seen] / quotas)))
 
 
 def _message(alarm: dict) -> str:

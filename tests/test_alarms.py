@@ -13,12 +13,13 @@ class Validation:
 
     class_names = NAMES
     logits = None
+    labels = None
 
 
 def alarms_of(logits, labels, epoch=3, **arguments):
     validation, notes = Validation(), []
     alarm = CollapseAlarm(QUOTAS, validation, note=notes.append, **arguments)
-    validation.logits = logits
+    validation.logits, validation.labels = logits, labels
     alarm.on_epoch_end(epoch, validation_figures(labels, logits, NAMES))
     assert notes == [a["message"] for a in alarm.alarms]
     return alarm.alarms
@@ -45,6 +46,24 @@ def test_a_healthy_network_raises_no_alarm():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 300)
     assert alarms_of(np.eye(3)[labels] + rng.normal(0, 1, (300, 3)), labels) == []
+
+
+def test_a_skilled_network_on_windows_of_another_mix_raises_no_alarm():
+    labels = np.repeat([0, 1, 2], [10, 280, 10])
+    logits = np.eye(3)[labels] * 4.0
+    rates = np.bincount(labels) / 300
+    assert kl_divergence(rates, np.array(QUOTAS) / sum(QUOTAS)) > 0.25
+    assert alarms_of(logits, labels) == []
+    # The same predictions for windows of the quotas' mix are a shift.
+    (alarm,) = alarms_of(logits, np.random.default_rng(0).integers(0, 3, 300))
+    assert alarm["kind"] == "prior shift" and alarm["favoured"] == "HOLD"
+
+
+def test_no_more_mcc_than_luck_gives_is_no_skill():
+    rng = np.random.default_rng(2)
+    labels, logits = rng.integers(0, 3, 300), rng.normal(0, 1e-3, (300, 3))
+    (alarm,) = alarms_of(logits, labels)
+    assert alarm["kind"] == "no signal" and 0.02 < abs(alarm["mcc"]) < 2 / np.sqrt(300)
 
 
 def test_small_logits_with_skill_raise_no_alarm():
@@ -76,6 +95,7 @@ def test_divergence_and_spread_by_hand():
     rates, quotas = np.array([0.0, 0.5, 0.5]), np.array([0.5, 0.25, 0.25])
     assert kl_divergence(rates, quotas) == pytest.approx(np.log(2))
     assert kl_divergence(quotas, quotas) == 0
+    assert np.isfinite(kl_divergence(quotas, np.array([0.0, 0.5, 0.5])))
     # Adding one number to all logits of a window changes no probability.
     logits = np.array([[1.0, -1.0], [-1.0, 1.0]]) + np.array([[7.0], [0.0]])
     assert logit_spread(logits) == pytest.approx(1)
