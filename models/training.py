@@ -44,8 +44,8 @@ def get_training_callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a training in the order they must be listed in.
 
-    Every default leaves its part out, except that the epoch is always tracked and a loss that is
-    no number always stops the training. `callbacks_by_name` finds the parts again.
+    Every default leaves its part out, except the tracking of the epoch and the guard against a
+    loss that is no number. `callbacks_by_name` finds the parts again.
 
     Args:
         model: compiled. Averaged weights are used where its optimizer keeps them (an
