@@ -437,7 +437,8 @@ def _head() -> str:
         f"one process; medians of {ROUNDS} rounds of {CALLS} batches. Linux {platform.machine()}, "
         f"{os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
         f"Keras {keras.__version__}, TensorFlow {tf.__version__}, imbalanced-learn "
-        f"{imblearn.__version__}.\n"
+        f"{imblearn.__version__}. Load average of the machine, not idle otherwise, over the "
+        f"last five minutes: {os.getloadavg()[1]:.1f}.\n"
     )
 
 
