@@ -7,6 +7,7 @@ seconds to import, and a misspelt flag should not have to wait for it.
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -44,11 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        the exit status: 0, 1 where training diverged, 2 for bad input, 130 for Ctrl-C.
+        the exit status: 0, 1 where training diverged or a file could not be written, 2 for bad
+        input, 130 for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Each fold is a model of its own; TensorFlow takes them for one function traced in vain.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder = Path(arguments.resume or arguments.out or files.default_folder())
     try:
         return _command(arguments)(arguments, folder, argv)
@@ -143,7 +147,7 @@ def _run(flags, market, folder: Path, facts: dict, *, resume: bool) -> int:
 
     try:
         run(flags, config.as_dict(flags), market, folder, facts=facts, resume=resume, say=_say)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, OSError) as error:  # OSError: a full disk, above all
         print(f"{error}; {_how_to_go_on(folder)}", file=sys.stderr)
         return FAILED
     return OK

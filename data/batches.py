@@ -18,7 +18,7 @@ class WindowBatches(keras.utils.PyDataset):
 
     A batch is a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at
     the begin of an epoch by a callback: Keras's own `on_epoch_begin` comes too late where batches
-    are made ahead. `seconds` is the time spent making batches so far.
+    are made ahead. `seconds` is the processor time spent making batches so far.
 
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
@@ -107,7 +107,7 @@ class WindowBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
-        started = time.perf_counter()
+        started = time.thread_time()
         with self._lock:  # the plan keeps what it counted; Keras may use several threads
             drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
@@ -116,7 +116,7 @@ class WindowBatches(keras.utils.PyDataset):
         if self._weights is not None:
             batch += (self._weights[drawn].astype(np.float32),)
         with self._lock:
-            self.seconds += time.perf_counter() - started
+            self.seconds += time.thread_time() - started
         return batch
 
     def _windows(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +142,7 @@ class WindowBatches(keras.utils.PyDataset):
 class WindowSequence(keras.utils.PyDataset):
     """Windows in order and un-augmented, to validate or predict; the last batch may be short.
 
-    `seconds` is the time spent making batches so far.
+    `seconds` is the processor time spent making batches so far.
 
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
@@ -174,9 +174,9 @@ class WindowSequence(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), and y int32 (batch,) if there are labels."""
-        started = time.perf_counter()
+        started = time.thread_time()
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         x = gather(self.features, self.window_rows[part], self.sequence_length)
         batch = (x,) if self.window_labels is None else (x, self.window_labels[part])
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.thread_time() - started
         return batch
