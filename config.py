@@ -50,7 +50,7 @@ AUG_MASK_MAX_T: int = 4  # [7] bars in the longest mask; 0: off
 
 # --- the network
 XLSTM_BLOCKS: str = "ms"  # m: mLSTM block, s: sLSTM block, first to last
-XLSTM_UNITS: int = 64  # width of the residual stream
+XLSTM_UNITS: int = 32  # width of the residual stream
 XLSTM_HEADS: int = 4  # heads of every block; divides XLSTM_UNITS
 GATE_SOFT_CAP: float = 0.0  # cap of the gate pre-activations; 0: off
 
@@ -58,10 +58,10 @@ GATE_SOFT_CAP: float = 0.0  # cap of the gate pre-activations; 0: off
 USE_PRIOR_BIAS: bool = True  # [2] false: off
 
 # --- [6] regularisation inside the xLSTM
-DROPOUT_RNN1: float = 0.1  # [6] after the first block; 0: off
-DROPOUT_RNN2: float = 0.1  # [6] after each later block; 0: off
-RECURRENT_DROPOUT: float = 0.1  # [6] one mask per sequence; 0: off
-WEIGHT_DECAY_L2: float = 1e-5  # [6] on kernels alone; 0: off
+DROPOUT_RNN1: float = 0.3  # [6] after the first block; 0: off
+DROPOUT_RNN2: float = 0.3  # [6] after each later block; 0: off
+RECURRENT_DROPOUT: float = 0.2  # [6] one mask per sequence; 0: off
+WEIGHT_DECAY_L2: float = 1e-3  # [6] on kernels alone; 0: off
 LOGIT_CLIP: float = 5.0  # [6] soft cap of the logits in the early epochs; 0: off
 LOGIT_CLIP_RELEASE_EPOCH: int = 5  # [6] epoch in which the cap is gone
 

@@ -11,7 +11,11 @@ STEPS_PER_BAR = 4
 def random_walk(
     num_symbols: int = 4, num_bars: int = 4000, seed: int = 0, interval: str = "15min"
 ) -> pd.DataFrame:
-    """Returns bars of a random walk with stochastic volatility: nothing can be forecast."""
+    """Returns bars of a random walk with stochastic volatility: no return can be forecast.
+
+    The volatility drifts so slowly that the labels' past volatility says nearly all that is to be
+    known of it; a faster one would make the size of a move, and so HOLD, forecastable.
+    """
     return _market(num_symbols, num_bars, seed, interval, drift_strength=0.0)
 
 
@@ -22,6 +26,7 @@ def persistent_drift(
     interval: str = "15min",
     strength: float = 0.5,
     mean_duration: float = 80.0,
+    duration_spread: float | None = None,
 ) -> pd.DataFrame:
     """Returns bars with a hidden drift of either sign that lasts long enough to be learnt.
 
@@ -31,9 +36,12 @@ def persistent_drift(
         seed: of the generator.
         interval: a pandas offset such as "15min".
         strength: the drift of a bar in units of the bar's volatility.
-        mean_duration: bars that a drift lasts on average (geometric).
+        mean_duration: bars that a drift lasts on average.
+        duration_spread: standard deviation of the duration, relative to its mean. None: durations
+            are geometric, so a drift does not age and recent returns say nearly all. With a small
+            spread the age of a drift tells when it ends, which asks for the order of the bars.
     """
-    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration)
+    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration, duration_spread)
 
 
 def known_posterior(
@@ -56,13 +64,13 @@ def known_posterior(
 
 
 def _market(
-    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=80.0
+    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=80.0, spread=None
 ) -> pd.DataFrame:
     frames = []
     for index in range(num_symbols):
         rng = np.random.default_rng((seed, index))
         volatility = _volatility(rng, num_bars)
-        drift = drift_strength * _regime(rng, num_bars, mean_duration) * volatility
+        drift = drift_strength * _regime(rng, num_bars, mean_duration, spread) * volatility
         frame = _bars(rng, volatility, drift)
         frame["timestamp"] = pd.date_range("2024-01-01", periods=num_bars, freq=interval, tz="UTC")
         frame["symbol"] = f"SYN{index}"
@@ -71,20 +79,33 @@ def _market(
 
 
 def _volatility(rng: np.random.Generator, num_bars: int) -> np.ndarray:
-    """Returns a log-normal AR(1) volatility of a bar's log return, around 0.3 %."""
-    log, shocks = np.empty(num_bars), rng.normal(scale=0.05, size=num_bars)
+    """Returns a log-normal AR(1) volatility of a bar's log return, around 0.3 %.
+
+    With steps of 0.05 and a memory of 0.99 a logistic regression reached an MCC of 0.06 on the
+    volatility labels of a random walk.
+    """
+    log, shocks = np.empty(num_bars), rng.normal(scale=0.01, size=num_bars)
     level = 0.0
     for t in range(num_bars):
-        level = 0.99 * level + shocks[t]
+        level = 0.9995 * level + shocks[t]
         log[t] = level
     return 0.003 * np.exp(log)
 
 
-def _regime(rng: np.random.Generator, num_bars: int, mean_duration: float) -> np.ndarray:
-    """Returns +1, 0 or -1 for each bar, constant over geometric durations."""
-    changes = rng.random(num_bars) < 1 / mean_duration
-    signs = rng.integers(-1, 2, size=num_bars)
-    return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
+def _regime(
+    rng: np.random.Generator, num_bars: int, mean_duration: float, spread: float | None
+) -> np.ndarray:
+    """Returns +1, 0 or -1 for each bar, constant over geometric durations; else +1 or -1."""
+    if spread is None:
+        changes = rng.random(num_bars) < 1 / mean_duration
+        signs = rng.integers(-1, 2, size=num_bars)
+        return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
+    count = int(num_bars / mean_duration) + 3
+    durations = rng.normal(mean_duration, spread * mean_duration, size=count).round().astype(int)
+    signs = rng.choice([-1.0, 1.0], size=count)
+    start = rng.integers(0, int(mean_duration))
+    path = np.repeat(signs, np.maximum(durations, 1))
+    return np.resize(path[start:], num_bars)
 
 
 def _bars(rng: np.random.Generator, volatility: np.ndarray, drift: np.ndarray) -> pd.DataFrame:
