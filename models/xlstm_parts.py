@@ -66,7 +66,11 @@ def causal_conv(x, kernel, bias, state=None, segments=None):
             same = before[:, tap : tap + time] == segments
             part = part * ops.cast(same, part.dtype)[..., None]
         y = y + part
-    return y, past[:, time:]
+    last = past[:, time:]
+    if segments is not None:  # inputs before a reset are no past of the steps to come
+        same = before[:, time:] == segments[:, -1:]
+        last = last * ops.cast(same, last.dtype)[..., None]
+    return y, last
 
 
 def block_diagonal(kernel):
