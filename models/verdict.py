@@ -77,7 +77,7 @@ def verdict(
     }
     found["no_skill"] = found["mcc_interval"][0] <= 0 <= found["mcc_interval"][1]
     found["verdict"] = _comparison(found)
-    return {"verdict": found["verdict"], "sentence": _sentence(found), **found}
+    return {"verdict": found["verdict"], "sentence": sentence(found), **found}
 
 
 def time_blocks(timestamps: np.ndarray, block_seconds: float) -> np.ndarray:
@@ -147,7 +147,8 @@ def _comparison(found: dict[str, Any]) -> str:
     return "beats" if low > 0 and not found["no_skill"] else "no better than"
 
 
-def _sentence(found: dict[str, Any]) -> str:
+def sentence(found: Mapping[str, Any]) -> str:
+    """Returns in words what `verdict` found; `trials` may have been set later."""
     low, high = found["difference_interval"]
     text = (
         f"The model {_verb(found['verdict'])} {found['baseline']}: MCC {found['mcc']:+.3f} "

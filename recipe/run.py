@@ -14,6 +14,7 @@ from data.labels import CLASS_NAMES
 from models.artefact import save_model
 from models.metrics import evaluate
 from models.report import write_report
+from models.verdict import sentence
 from recipe import evaluation
 from recipe import folder as files
 from recipe.fold import assemble, train
@@ -94,10 +95,11 @@ def run(
         "other_runs_on_these_bars": files.other_runs_on(folder, facts["bars_sha256"]),
     }
     files.write_json(folder / files.RUN, facts)
-    write_report(folder, metrics=metrics, history=_history(trained), predictions=predictions)
+    seen = _with_trials(metrics, 1 + facts["other_runs_on_these_bars"])
+    write_report(folder, metrics=seen, history=_history(trained), predictions=predictions)
     # The metrics come last: they mark the run as complete.
     files.write_json(folder / files.METRICS, metrics)
-    _conclude(metrics, folder, facts, say)
+    _conclude(seen, folder, facts, say)
     return metrics
 
 
@@ -178,6 +180,15 @@ def _metrics(flags, market, trained, others) -> dict[str, Any]:
     return metrics
 
 
+def _with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
+    """Returns the metrics as a person should read them after several runs on the same bars.
+
+    metrics.json itself does not count them: the same run must give the same file at any time.
+    """
+    verdict = metrics["verdict"] | {"trials": trials}
+    return metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
+
+
 def _timing(trained) -> dict[str, Any]:
     """Returns where the time of the epochs went that this process trained."""
     epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
@@ -216,8 +227,6 @@ def _conclude(metrics: dict, folder: Path, facts: dict, say: Say) -> None:
         print(f"{name:<18}" + "".join(f"{count:>9,}" for count in counts))
     print()
     say("verdict", metrics["verdict"]["sentence"])
-    if trials := facts["other_runs_on_these_bars"]:
-        say("trials", f"{trials + 1} runs on these bars so far: the best of several is luck too")
     say(
         "run",
         f"{facts['wall_seconds']:.0f} s, {facts['peak_memory_bytes'] / 1e9:.2f} GB at its peak",

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,9 @@ import pytest
 import config
 import train_model
 from data.synthetic import persistent_drift
+from data.windows import evenly, gather
+from models.artefact import load_classifier
+from models.validation import validation_figures
 
 ROOT = Path(config.__file__).parent
 
@@ -355,3 +359,18 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
     assert train_model.main(["--resume", str(finished)]) == 0
     assert "is finished" in capsys.readouterr().out
     assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_file):
+    chosen = json.loads((finished / "metrics.json").read_text())["chosen"]["epoch"]
+    row = pd.read_csv(finished / "history.csv").set_index("epoch").loc[chosen]
+    flags = config.load(replay=finished / "config.json")
+    market, _ = train_model._read_market(str(bars_file), flags)
+    fold = market.folds[0]
+    ends = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    model = load_classifier(finished / "model.keras", feature_names=market.feature_names)
+    logits = keras.Model(model.input, model.get_layer("classifier").output)
+    predicted = logits.predict(gather(market.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
+    figures = validation_figures(fold.labels[ends], predicted, ("sell", "hold", "buy"))
+    for name, value in figures.items():
+        assert value == pytest.approx(row[name], abs=1e-6), name
