@@ -32,6 +32,15 @@ def scan(
     return _scan_unrolled(step, list(state), list(inputs), reverse)
 
 
+def tanh(x):
+    """Returns the hyperbolic tangent in the dtype of x: keras.ops.tanh on JAX gives float32."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.numpy.tanh(x)
+    return keras.ops.tanh(x)
+
+
 def _scan_tensorflow(step, state, inputs, outputs_like, reverse):
     import tensorflow as tf
 

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import initializers, layers, ops
 
-from models.recurrence import scan
+from models.recurrence import scan, tanh
 from models.xlstm_parts import (
     block_diagonal,
     causal_conv,
@@ -75,7 +75,9 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
         last, saved = _forward(recurrent, mask, [h, r, n, m], steps, cap, *flagged)
 
         def gradient(*args, upstream=None):
-            dy, dh, dr, dn, _ = args if upstream is None else upstream
+            if upstream is None:  # JAX hands over one tuple
+                upstream = args[0] if len(args) == 1 else args
+            dy, dh, dr, dn, _ = upstream
             # log n gets n times what n gets; m is a constant.
             last_gradients = dy, dh, dr, dn * last[2]
             return _backward(last_gradients, saved, recurrent, mask, h, r, n, steps, *flagged)
@@ -112,7 +114,7 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
         a, b = ops.exp(kept - m_new) * n, ops.exp(i - m_new)
         n_new = a + b
         alpha, beta = a / n_new, b / n_new
-        z, o = ops.tanh(z), ops.sigmoid(o)
+        z, o = tanh(z), ops.sigmoid(o)
         r_new = alpha * r + beta * z
         h_new = o * r_new
         slope = ops.sigmoid(-f)

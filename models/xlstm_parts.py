@@ -4,6 +4,8 @@ import math
 
 from keras import initializers, ops
 
+from models.recurrence import tanh
+
 NORM_EPSILON = 1e-5
 
 
@@ -29,15 +31,16 @@ def torch_conv_init(taps: int) -> initializers.Initializer:
 
 def layer_norm(x, scale):
     """Returns x normalised over the last axis, times scale; no shift."""
-    mean = ops.mean(x, axis=-1, keepdims=True)
+    # keras.ops.mean on JAX takes float64 through float32.
+    mean = ops.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     centred = x - mean
-    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / x.shape[-1]
     return centred * ops.rsqrt(variance + NORM_EPSILON) * scale
 
 
 def soft_cap(x, cap):
     """Returns cap * tanh(x / cap), or x where the cap is None."""
-    return x if not cap else cap * ops.tanh(x / cap)
+    return x if not cap else cap * tanh(x / cap)
 
 
 def causal_conv(x, kernel, bias, state=None, segments=None):

@@ -118,7 +118,7 @@ def run(function, tensors, variables, cotangent):
         return ops.sum(outputs[0] * cotangent), outputs
 
     values = [v.value for v in variables]
-    gradients, outputs = jax.grad(loss, argnums=(0, 1), has_aux=True)(tensors, values)
+    gradients, outputs = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(tensors, values)
     return outputs, [*gradients[0], *gradients[1]]
 
 
