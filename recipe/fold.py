@@ -9,14 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.batches import WindowBatches, WindowSequence
-from data.features import WARM_UP_BARS
+from data.batches import WindowBatches
 from data.labels import CLASS_NAMES, average_uniqueness
 from data.market import Fold, Market, training_statistics
 from data.sampling import BatchPlan
-from data.windows import evenly, first_window_ends, spans
-from models.artefact import make_deployable
-from models.calibration import RestoreProbabilities, fit_temperature
+from data.windows import evenly, first_window_ends
 from models.collapse import forecast_collapse
 from models.losses import MixedLoss
 from models.mining import hard_share
@@ -25,9 +22,7 @@ from models.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_
 from models.timing import StepTimer
 from models.training import callbacks_by_name, get_training_callbacks
 from models.xlstm_rl_model import build_xlstm_classifier
-from recipe.folder import versions
-
-_PREDICTED_AT_ONCE = 1024  # windows
+from recipe.deploy import deploy, window_sequence
 
 
 @dataclass
@@ -158,14 +153,17 @@ def train(
     on_rows(checkpointer.rows)
     best = parts["best"]
     best.restore(classifier)
-    deployable, calibration, validation = _calibrate(assembly, best.best_epoch)
-    test = deployable.predict(_sequence(assembly.market, fold.test), verbose=0)
+    deployable, calibration = deploy(assembly, ce_weight=_ce_weight(flags)(best.best_epoch))
+    probabilities = {
+        name: deployable.predict(window_sequence(assembly.market, ends), verbose=0)
+        for name, ends in [("validation", fold.validation), ("test", fold.test)]
+    }
     return TrainedFold(
         fold=fold,
         deployable=deployable,
         rows=checkpointer.rows,
         best_epoch=best.best_epoch,
-        probabilities={"validation": validation, "test": test},
+        probabilities=probabilities,
         calibration=calibration,
         forecast=assembly.forecast(),
         alarms=parts["alarm"].alarms,
@@ -268,7 +266,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         ce_weight=_ce_weight(flags),
         logit_cap=cap,
         hard_share=_hard_share(flags),
-        validation=_sequence(market, few),
+        validation=window_sequence(market, few),
         validation_labels=fold.labels[few],
         alarm_quotas=assembly.class_prior,
         monitor=flags.CHECKPOINT_METRIC,
@@ -300,73 +298,7 @@ def _repeats(assembly: Assembly) -> dict[str, Any]:
     return repeats | {"symbols": symbols}
 
 
-def _sequence(market: Market, ends: np.ndarray) -> WindowSequence:
-    return WindowSequence(
-        market.features,
-        ends,
-        sequence_length=market.sequence_length,
-        batch_size=_PREDICTED_AT_ONCE,
-    )
-
-
-def _calibrate(assembly: Assembly, best_epoch: int):
-    """Returns the deployable model, its calibration, and its validation probabilities."""
-    flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    ends = fold.validation
-    logits = assembly.classifier.predict(_sequence(market, ends), verbose=0)
-    labels = fold.labels[ends]
-    settings: dict[str, Any] = {}
-    if flags.RESTORE_LOSS:
-        settings |= {
-            "alpha": flags.AFL_ALPHA,
-            "gamma": flags.AFL_GAMMA,
-            "smoothing": flags.CLASS_SMOOTHING,
-            "ce_weight": _ce_weight(flags)(best_epoch),
-        }
-    if flags.RESTORE_PRIOR:
-        settings |= {
-            "training_prior": assembly.class_prior.tolist(),
-            "deploy_prior": assembly.natural_prior.tolist(),
-        }
-    if flags.RESTORE_TEMPERATURE:
-        restored = keras.ops.convert_to_numpy(RestoreProbabilities(**settings)(logits))
-        settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
-    restoration = RestoreProbabilities(**settings, name="restoration")
-    contract = _contract(assembly, settings)
-    deployable = make_deployable(assembly.classifier, restoration, contract)
-    probabilities = deployable.predict(_sequence(market, ends), verbose=0)
-    return deployable, settings, probabilities
-
-
 def _ce_weight(flags) -> Callable[[int], float]:
     return lambda epoch: linear_ramp(
         epoch, 0, flags.AFL_WARMUP_EPOCHS, flags.CE_WEIGHT_START, flags.CE_WEIGHT_END
     )
-
-
-def _contract(assembly: Assembly, settings: dict[str, Any]) -> dict[str, Any]:
-    flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    first, last = spans(fold.train, market.timestamps, flags.SEQUENCE_LENGTH, flags.FUTURE_WINDOW)
-    return {
-        "class_names": list(CLASS_NAMES),
-        "feature_names": list(market.feature_names),
-        "warm_up_bars": WARM_UP_BARS,
-        "sequence_length": flags.SEQUENCE_LENGTH,
-        "max_gap_bars": flags.MAX_GAP_BARS,
-        "intraday": bool(market.intraday),
-        "interval_seconds": market.interval_seconds,
-        "label": {
-            "method": flags.LABEL_METHOD,
-            "future_window_bars": flags.FUTURE_WINDOW,
-            "threshold": fold.threshold,
-        },
-        "priors": {
-            "training_stream": assembly.class_prior.tolist(),
-            "training_period": assembly.natural_prior.tolist(),
-        },
-        "restoration": settings,
-        "temperature": settings.get("temperature", 1.0),
-        "training_period": [str(first.min())[:19], str(last.max())[:19]],
-        "symbols": list(market.symbol_names),
-        "versions": versions(),
-    }
