@@ -13,6 +13,7 @@ import pyarrow.parquet
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 COLUMNS = ("timestamp", *NUMBERS)
+_KNOWN = (*COLUMNS, "symbol")
 SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather")
 EPOCH_UNITS = [(1e11, "s"), (1e14, "ms"), (1e17, "us"), (np.inf, "ns")]
 
@@ -93,28 +94,48 @@ def _files(path: Path) -> list[Path]:
 
 def _read_file(file: Path, note: Callable[[str], None]) -> pd.DataFrame:
     try:
-        frame = _parse(file)
+        frame, names = _parse(file)
     except (OSError, ValueError, pa.ArrowException, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BarsError([f"{file.name} cannot be read: {reason}"]) from error
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    extra = [name for name in frame.columns if name not in (*COLUMNS, "symbol")]
+    frame.columns = [_plain(name) for name in frame.columns]
+    extra = [name for name in names if name not in _KNOWN]
     if extra:
         note(f"{file.name}: columns ignored: {', '.join(extra)}")
-        frame = frame.drop(columns=extra)
+        frame = frame.drop(columns=extra, errors="ignore")
     if "symbol" not in frame.columns:
         frame["symbol"] = file.name.removesuffix(".gz").rsplit(".", 1)[0]
     return frame
 
 
-def _parse(file: Path) -> pd.DataFrame:
+def _parse(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Returns the columns of a file, and the names of all that it has."""
     if file.name.endswith(".parquet"):
-        return pa.parquet.read_table(file, read_dictionary=["symbol"]).to_pandas(
-            split_blocks=True, self_destruct=True
-        )
-    if file.name.endswith(".feather"):
-        return pa.feather.read_feather(file)
+        return _parse_parquet(file)
+    read = pa.feather.read_feather if file.name.endswith(".feather") else _read_csv
+    frame = read(file)
+    return frame, [_plain(name) for name in frame.columns]
+
+
+def _parse_parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Reads one column after another: a whole table would stand in memory beside the frame."""
+    with pa.parquet.ParquetFile(file, read_dictionary=["symbol"]) as source:
+        names = source.schema_arrow.names
+        columns = {
+            name: source.read(columns=[name]).column(0).to_pandas()
+            for name in names
+            if _plain(name) in _KNOWN
+        }
+    pa.default_memory_pool().release_unused()
+    return pd.DataFrame(columns, copy=False), [_plain(name) for name in names]
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, low_memory=False)
+
+
+def _plain(name) -> str:
+    return str(name).strip().lower()
 
 
 def _check(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -187,9 +208,10 @@ def _check_values(frame: pd.DataFrame, source: str, faults: list[str]) -> None:
     _report(bad, "high must not be below low", frame, "high", source, faults, frame["high"])
     if faults:
         return
-    slack = 1e-9 * frame["high"]
-    top, bottom = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
-    bad = (top > frame["high"] + slack) | (bottom < frame["low"] - slack)
+    open_, high, low, close = (frame[name].to_numpy() for name in PRICES)
+    slack = 1e-9 * high
+    bad = np.maximum(open_, close) > high + slack
+    bad |= np.minimum(open_, close) < low - slack
     _report(bad, "open and close must lie between low and high", frame, "open", source, faults)
     for symbol, times in frame.groupby("symbol", observed=True)["timestamp"]:
         steps = np.diff(times.to_numpy("datetime64[ns]")).astype(np.int64)
@@ -213,9 +235,10 @@ def _report(bad, what, frame, name, source, faults, shown=None) -> None:
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    names = sorted(frame["symbol"].astype(str).unique())
-    frame["symbol"] = pd.Categorical(frame["symbol"].astype(str), categories=names)
-    order = np.lexsort((frame["timestamp"].to_numpy(), frame["symbol"].cat.codes.to_numpy()))
-    if not np.array_equal(order, np.arange(len(frame))):
-        frame = frame.iloc[order]
+    """Returns the bars sorted by symbol; within a symbol they rise already."""
+    symbols = frame["symbol"].astype("category")  # files of several symbols were put together
+    frame["symbol"] = symbols.cat.set_categories(sorted(symbols.cat.categories))
+    codes = frame["symbol"].cat.codes.to_numpy()
+    if np.any(codes[1:] < codes[:-1]):
+        frame = frame.iloc[np.argsort(codes, kind="stable")]
     return frame.reset_index(drop=True)
