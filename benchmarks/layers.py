@@ -282,14 +282,17 @@ def products(blocks: str, batch: int) -> float:
         shape = (batch * HEADS, LENGTH, head)
         total += 6 * _product_seconds(tf, shape, (batch * HEADS, head, LENGTH))
     if "s" in blocks:  # the recurrent product of every step, forwards and backwards; then one
-        total += 2 * LENGTH * _product_seconds(tf, (batch, UNITS // HEADS), (16, 4 * UNITS))
+        steps = 2 * LENGTH
+        total += _product_seconds(tf, (batch, UNITS // HEADS), (16, 4 * UNITS), steps)
         total += _product_seconds(tf, (UNITS // HEADS, rows), (rows, 4 * UNITS))
     return total
 
 
-def _product_seconds(tf, left, right) -> float:
-    a, b = tf.random.normal(left), tf.random.normal(right)
-    function = tf.function(tf.matmul)
+def _product_seconds(tf, left, right, repeats=1) -> float:
+    a, b = tf.random.normal((repeats, *left)), tf.random.normal(right)
+    function = tf.function(lambda a, b: [tf.matmul(x, b) for x in tf.unstack(a)][-1])
+    if repeats > 1:
+        function = tf.function(lambda a, b: tf.stack([x @ b for x in tf.unstack(a)]))
     times = []
     for _ in range(30):
         start = time.perf_counter()
