@@ -106,7 +106,7 @@ COST_BPS: float = 5.0  # trading cost per side in basis points
 BOOTSTRAP_RESAMPLES: int = 2000  # draws behind every interval
 
 # --- the machine
-JIT_COMPILE: bool = False  # XLA for the training step
+JIT_COMPILE: bool = True  # XLA for the training step; false: off
 SEED: int = 0  # one seed for everything
 
 

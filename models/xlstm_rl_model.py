@@ -66,8 +66,8 @@ def build_xlstm_classifier(
         class_prior: class distribution of the training stream, any positive scale. The untrained
             model then outputs exactly this distribution: the head's bias is its logarithm (Lin et
             al. 2017, section 3.3) and its kernel starts at 0. None: Keras's default start.
-        dropout_rnn1: dropout rate after the first block.
-        dropout_rnn2: dropout rate after each later block.
+        dropout_rnn1: dropout rate after the first block; one mask for each sequence.
+        dropout_rnn2: dropout rate after each later block, likewise.
         recurrent_dropout: rate inside the blocks, one mask for each sequence (Gal and Ghahramani
             2016).
         weight_decay_l2: L2 factor on kernels; biases, norms and gate biases are exempt.
@@ -97,7 +97,10 @@ def build_xlstm_classifier(
         x = _block(kind, index, kernel_regularizer=regularizer, **shared)(x)
         rate = dropout_rnn1 if index == 0 else dropout_rnn2
         if rate:
-            x = layers.Dropout(rate, name=f"dropout_{index}")(x)
+            # One mask for each sequence (Gal and Ghahramani 2016): XLA draws random numbers slowly on
+            # a CPU, and a mask for each step took two thirds of the whole training step.
+            mask = (None, 1, units)
+            x = layers.Dropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
     # The only place that selects the step to classify.
     x = x[:, -1, :]  # (batch, units)
     x = layers.LayerNormalization(epsilon=1e-5, center=False, name="post_norm")(x)

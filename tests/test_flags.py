@@ -10,6 +10,7 @@ from recipe.fold import assemble, train
 
 # Small enough for many trainings, with every improvement at work in three epochs.
 TINY = {
+    "JIT_COMPILE": False,  # seconds of compilation
     "SEQUENCE_LENGTH": 8,
     "FUTURE_WINDOW": 3,
     "EMBARGO_BARS": 3,

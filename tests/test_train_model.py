@@ -22,6 +22,7 @@ ROOT = Path(config.__file__).parent
 
 # Small enough for a test, with every improvement at work in three epochs.
 TINY = {
+    "JIT_COMPILE": False,  # seconds of compilation
     "SEQUENCE_LENGTH": 12,
     "FUTURE_WINDOW": 3,
     "EMBARGO_BARS": 3,
