@@ -97,8 +97,8 @@ def build_xlstm_classifier(
         x = _block(kind, index, kernel_regularizer=regularizer, **shared)(x)
         rate = dropout_rnn1 if index == 0 else dropout_rnn2
         if rate:
-            # One mask for each sequence (Gal and Ghahramani 2016): XLA draws random numbers slowly on
-            # a CPU, and a mask for each step took two thirds of the whole training step.
+            # One mask for each sequence (Gal and Ghahramani 2016): XLA draws random numbers slowly
+            # on a CPU, and a mask for each time step took two thirds of the training step.
             mask = (None, 1, units)
             x = layers.Dropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
     # The only place that selects the step to classify.
