@@ -87,7 +87,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     bounds = tuple(np.log(_TEMPERATURES))
     found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    # Digits beyond the minimiser's tolerance would only tell apart runs that are the same.
+    return float(f"{np.exp(found.x):.5g}")
 
 
 def _log_posterior(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
