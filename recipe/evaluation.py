@@ -84,7 +84,9 @@ def judge(
         name: np.concatenate([given[name] for _, _, given in test_folds])[order]
         for name in test_folds[0][2]
     }
-    span_bars = market.sequence_length + market.future_window
+    # In calendar time: nights and weekends make a span longer than its bars.
+    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+    longest = (last - first).max() / np.timedelta64(1, "s")
     return {
         "test": evaluate(labels, model),
         "tests": {name: evaluate(labels, values) for name, values in others.items()},
@@ -93,7 +95,7 @@ def judge(
             labels,
             model,
             others,
-            block_seconds=span_bars * market.interval_seconds,
+            block_seconds=float(longest),
             num_resamples=num_resamples,
             seed=seed,
         ),
