@@ -28,6 +28,9 @@ UNITS, HEADS, FEATURES, LENGTH, CLASSES = 64, 4, 25, 60, 3
 BATCHES, BLOCKS, GROWTH = (64, 256), ("m", "s", "ms"), (64, 256, 1024, 4096)
 GROWTH_BATCH = 4
 OURS = ("ours, XLA", "ours, graph")
+EVERY_STEP = (
+    "ours, XLA, every step"  # the last block too computes what the classifier does not read
+)
 OFFICIAL = ("official", "official, stacked once")
 SCALE = ("keras LSTM", "torch LSTM")
 
@@ -38,21 +41,36 @@ def data(batch, length, seed=0):
     return x, rng.integers(0, CLASSES, size=batch).astype("int32")
 
 
-def ours(blocks, batch, length, jit_compile):
+def our_model(blocks, length, every_step):
+    """Returns the Keras model."""
+    import keras
+
+    from models.mlstm import MLSTMBlock
+    from models.slstm import SLSTMBlock
+    from models.xlstm_rl_model import build_xlstm_classifier
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((length, FEATURES))
+    if blocks == "lstm":
+        x = keras.layers.LSTM(UNITS)(keras.layers.Dense(UNITS)(inputs))
+    elif every_step:
+        x = keras.layers.Dense(UNITS)(inputs)
+        for block in (SLSTMBlock if letter == "s" else MLSTMBlock for letter in blocks):
+            x = block(HEADS, num_blocks=len(blocks))(x)
+        x = keras.layers.LayerNormalization(epsilon=1e-5)(x[:, -1])
+    else:
+        return build_xlstm_classifier(
+            length, FEATURES, units=UNITS, blocks=blocks, num_heads=HEADS, num_classes=CLASSES
+        )
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+def ours(blocks, batch, length, jit_compile, every_step):
     """Returns functions for a training step and for inference."""
     import keras
     import tensorflow as tf
 
-    from models.xlstm_rl_model import build_xlstm_classifier
-
-    keras.utils.set_random_seed(0)
-    if blocks == "lstm":
-        layers = [keras.layers.Dense(UNITS), keras.layers.LSTM(UNITS), keras.layers.Dense(CLASSES)]
-        model = keras.Sequential([keras.Input((length, FEATURES)), *layers])
-    else:
-        model = build_xlstm_classifier(
-            length, FEATURES, units=UNITS, blocks=blocks, num_heads=HEADS, num_classes=CLASSES
-        )
+    model = our_model(blocks, length, every_step)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)
@@ -150,13 +168,13 @@ def _official(blocks, length, stacked):
 
 
 def make(contestant, blocks, batch, length):
-    if contestant in OURS:
-        return ours(blocks, batch, length, contestant == OURS[0])
+    if contestant in (*OURS, EVERY_STEP):
+        return ours(blocks, batch, length, contestant != OURS[1], contestant == EVERY_STEP)
     if contestant in OFFICIAL:
         return theirs(blocks, batch, length, contestant == OFFICIAL[1])
     if contestant == "torch LSTM":
         return theirs("lstm", batch, length, False)
-    return ours("lstm", batch, length, True)
+    return ours("lstm", batch, length, True, False)
 
 
 def stacked_once(x, states, R, b, pointwise_forward, constants=None):  # noqa: N803
@@ -227,7 +245,7 @@ class Worker:
 
 def compare(rounds: int, calls: int):
     """Returns the median seconds by (contestant, blocks, batch, kind), and those of first calls."""
-    workers = {name: Worker(name) for name in (*OURS, *OFFICIAL, *SCALE)}
+    workers = {name: Worker(name) for name in (*OURS, EVERY_STEP, *OFFICIAL, *SCALE)}
     cases = [
         (name, blocks, batch, kind)
         for blocks in (*BLOCKS, "lstm")
@@ -303,16 +321,17 @@ def _product_seconds(tf, left, right, repeats=1) -> float:
 
 def table(times, first) -> str:
     """Returns the comparison in Markdown."""
-    lines = ["| blocks | batch | step | ours, XLA | ours, graph | official | ratio |"]
-    lines += ["|---|---:|---|---:|---:|---:|---:|"]
+    lines = ["| blocks | batch | step | ours, XLA | ours, graph | official | ratio | every step |"]
+    lines += ["|---|---:|---|---:|---:|---:|---:|---:|"]
     for blocks in BLOCKS:
         for batch in BATCHES:
             for kind in ("training", "inference"):
                 mine = [times[name, blocks, batch, kind] for name in OURS]
                 other = min(times.get((name, blocks, batch, kind), np.inf) for name in OFFICIAL)
                 cells = [f"{1e3 * s:.1f} ({batch / s:,.0f}/s)" for s in (*mine, other)]
-                ratio = f"{other / min(mine):.1f}"
-                lines.append(f"| {blocks} | {batch} | {kind} | {' | '.join(cells)} | {ratio} |")
+                cells.append(f"{other / min(mine):.2f}")
+                cells.append(f"{other / times[EVERY_STEP, blocks, batch, kind]:.2f}")
+                lines.append(f"| {blocks} | {batch} | {kind} | {' | '.join(cells)} |")
     lines += ["", "| for scale | batch | training ms | inference ms |", "|---|---:|---:|---:|"]
     for name in SCALE:
         for batch in BATCHES:

@@ -53,8 +53,9 @@ def build_xlstm_classifier(
 ) -> keras.Model:
     """Returns an uncompiled model from windows (batch, time, features) to logits (batch, classes).
 
-    Scaling, a linear embedding, xLSTM blocks (Beck et al. 2024, arXiv 2405.04517), a norm, the
-    last time step, and the head `classifier`. Every neutral default leaves its part out.
+    Scaling, a linear embedding, xLSTM blocks (Beck et al. 2024, arXiv 2405.04517), of the last of
+    them the last time step, a norm, and the head `classifier`. Every neutral default leaves its
+    part out.
 
     Args:
         sequence_length: bars in a window (time).
@@ -94,15 +95,17 @@ def build_xlstm_classifier(
     }
     for index, kind in enumerate(blocks):
         regularizer = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
-        x = _block(kind, index, kernel_regularizer=regularizer, **shared)(x)
+        last = index == len(blocks) - 1  # The last block gives the step to classify alone.
+        block = _block(
+            kind, index, kernel_regularizer=regularizer, return_sequences=not last, **shared
+        )
+        x = block(x)  # (batch, time, units); of the last block (batch, units)
         rate = dropout_rnn1 if index == 0 else dropout_rnn2
         if rate:
             # One mask for each sequence (Gal and Ghahramani 2016): XLA draws random numbers slowly
             # on a CPU, and a mask for each time step took two thirds of the training step.
-            mask = (None, 1, units)
+            mask = (None, units) if last else (None, 1, units)
             x = layers.Dropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
-    # The only place that selects the step to classify.
-    x = x[:, -1, :]  # (batch, units)
     x = layers.LayerNormalization(epsilon=1e-5, center=False, name="post_norm")(x)
     logits = _head(num_classes, class_prior, logit_clip, weight_decay_l2)(x)
     return keras.Model(inputs, logits, name=name)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.mlstm import LinearSpacing, MLSTMBlock, mlstm_cell
-from models.slstm import ForgetBias, SLSTMBlock, slstm_cell
+from models.mlstm import LinearSpacing, MLSTMBlock
+from models.mlstm_cell import mlstm_cell
+from models.slstm import ForgetBias, SLSTMBlock
+from models.slstm_cell import slstm_cell
 from models.xlstm_parts import block_diagonal, heads_norm, layer_norm, width_of
 
 FOLDER = Path(os.environ.get("XLSTM_GOLDEN_DIR", Path(__file__).parent.parent / "../shared/golden"))
@@ -299,7 +301,7 @@ MLSTM_WEIGHTS = {
     **{f"{n}_bias": [f"b_{n}"] for n in "qkv"},
 }
 SLSTM_WEIGHTS = {
-    "pre_norm_scale": ["gamma_pre"],
+    "norm_scale": ["gamma_pre"],
     "conv_kernel": ["conv_kernel"],
     "conv_bias": ["conv_bias"],
     "head_norm_scale": ["gamma_h"],

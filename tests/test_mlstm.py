@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.mlstm import MLSTMBlock, mlstm_cell
+from models.mlstm import MLSTMBlock
+from models.mlstm_cell import mlstm_cell
 from models.xlstm_rl_model import build_xlstm_classifier
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.slstm import ForgetBias, SLSTMBlock, slstm_cell
+from models.slstm import ForgetBias, SLSTMBlock
+from models.slstm_cell import slstm_cell
 
 ROOT = Path(__file__).parent.parent
 BATCH, TIME, UNITS, HEADS = 3, 11, 8, 2
@@ -282,7 +283,7 @@ def test_initial_values_are_the_official_ones():
         assert weights[name].std() == pytest.approx(0.5 / np.sqrt(3), rel=0.1), name
     for name in ("i_bias", "z_bias", "o_bias", *(f"{g}_recurrent_kernel" for g in "ifzo")):
         assert not np.any(weights[name]), name
-    for name in ("pre_norm_scale", "head_norm_scale", "ff_norm_scale"):
+    for name in ("norm_scale", "head_norm_scale", "ff_norm_scale"):
         assert np.all(weights[name] == 1), name
     assert_same(weights["f_bias"], ForgetBias(1, 2, 4)((units,)))
     assert weights["f_bias"][0] == 5 and weights["f_bias"][-1] == -7
