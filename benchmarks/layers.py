@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 
 UNITS, HEADS, FEATURES, LENGTH, CLASSES = 64, 4, 25, 60, 3
 BATCHES, BLOCKS, GROWTH = (64, 256), ("m", "s", "ms"), (64, 256, 1024, 4096)
-GROWTH_BATCH = 4
+GROWTH_BATCH = 16
 OURS = ("ours, XLA", "ours, graph")
 EVERY_STEP = (
     "ours, XLA, every step"  # the last block too computes what the classifier does not read
@@ -347,12 +347,18 @@ def table(times, first) -> str:
 
 def growth_table(growth) -> str:
     """Returns the growth in Markdown."""
-    lines = ["| contestant | time steps | step ms | µs per token | peak MiB |"]
-    lines += ["|---|---:|---:|---:|---:|"]
+    lines = ["| contestant | time steps | step ms | µs per token | peak MiB | KiB per token more |"]
+    lines += ["|---|---:|---:|---:|---:|---:|"]
     for name, rows in growth.items():
+        before = None
         for length, (seconds, peak) in rows.items():
             token = 1e6 * seconds / (length * GROWTH_BATCH)
-            lines.append(f"| {name} | {length} | {1e3 * seconds:.0f} | {token:.1f} | {peak:.0f} |")
+            cells = [name, str(length), f"{1e3 * seconds:.0f}", f"{token:.1f}", f"{peak:.0f}", ""]
+            if before is not None:
+                more = 1024 * (peak - before[1]) / (GROWTH_BATCH * (length - before[0]))
+                cells[-1] = f"{more:.0f}"
+            before = length, peak
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ import math
 import numpy as np
 from keras import ops
 
-from models.recurrence import scan
+from models.recurrence import scan, weighted_sums
 
 EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
 CELL_EPSILON = 1e-6
@@ -48,10 +48,11 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
     time = q.shape[2]
     length = min(chunk or (time if time <= _ONE_CHUNK else _CHUNK), time)
     num_chunks = -(-time // length)
+    last_query = q[:, :, -1:]
     if num_chunks == 1:
-        return _one_chunk(q[:, :, -1:] if last_only else q, k, v, i, f, state, segments)
-    if last_only:
-        return _last_of_many(q, k, v, i, f, state, segments, (num_chunks - 1) * length, length)
+        written, left = _write(k, v, i, f, segments)
+        h = _read(last_query if last_only else q, k, v, i, f, state, segments)
+        return h, written if state is None else _advance(state, written, left)
     spare = num_chunks * length - time
     if spare:  # steps that write nothing and forget nothing
         q, k, v = (ops.pad(x, ((0, 0), (0, 0), (0, spare), (0, 0))) for x in (q, k, v))
@@ -62,31 +63,20 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
             segments = ops.concatenate([segments, last], axis=-1)
     if state is None:
         state = empty_state(ops.shape(q)[0], q.shape[1], q.shape[3], q.dtype)
-    inputs = [_in_chunks(x, num_chunks) for x in (q, k, v, i, f)]
+    q, k, v, i, f = (_in_chunks(x, num_chunks) for x in (q, k, v, i, f))
     if segments is not None:
         parts = _in_chunks(segments, num_chunks)
         # Counted from the end of the chunk before, whose memory segment 0 may use.
         before = ops.concatenate([ops.zeros_like(parts[:1, ..., -1:]), parts[:-1, ..., -1:]])
-        inputs.append(parts - before)
-
-    def step(state, parts):
-        h, state = _one_chunk(*parts[:5], state, parts[5] if len(parts) > 5 else None)
-        return state, [h]
-
-    state, (h,) = scan(step, list(state), inputs, [ops.zeros_like(inputs[0][0])])
-    h = ops.moveaxis(h, 0, 2)  # (batch, heads, chunks, length, head_dim)
-    h = ops.reshape(h, (-1, q.shape[1], num_chunks * length, q.shape[3]))
+        segments = parts - before
+    # Everything but the sums of memories over chunks is done for all chunks at once.
+    states, state = _states(state, *_write(k, v, i, f, segments))
+    if last_only:
+        k, v, i, f, segments = (None if x is None else x[-1] for x in (k, v, i, f, segments))
+        return _read(last_query, k, v, i, f, [x[-1] for x in states], segments), state
+    h = ops.moveaxis(_read(q, k, v, i, f, states, segments), 0, 2)
+    h = ops.reshape(h, (-1, h.shape[1], num_chunks * length, h.shape[4]))
     return h[:, :, :time], state
-
-
-def _last_of_many(q, k, v, i, f, state, segments, start: int, length: int):
-    """Returns h of the last step and the last state; the last chunk begins at step `start`."""
-    before = [x[:, :, :start] for x in (q, k, v, i, f)]
-    rest = [x[:, :, start:] for x in (q, k, v, i, f)]
-    earlier = None if segments is None else segments[..., :start]
-    _, state = mlstm_cell(*before, state, segments=earlier, chunk=length)
-    later = None if segments is None else segments[..., start:] - earlier[..., -1:]
-    return mlstm_cell(*rest, state, segments=later, chunk=length, last_only=True)
 
 
 def _in_chunks(x, num_chunks: int):
@@ -95,54 +85,104 @@ def _in_chunks(x, num_chunks: int):
     return ops.moveaxis(ops.reshape(x, (-1, x.shape[1], num_chunks, length, *x.shape[3:])), 2, 0)
 
 
-def _one_chunk(q, k, v, i, f, state, segments):
-    """Returns h at the steps of the queries, which are the last ones, and the last state."""
-    scale = 1 / math.sqrt(q.shape[-1])
-    length, wanted = f.shape[-1], q.shape[2]
-    lower = np.tril(np.ones((length, length), bool))  # (t, s)
-    # F_t as a product: XLA's cumulative sum and its gradient cost a third of the whole cell.
-    forgotten = ops.matmul(ops.log_sigmoid(f), ops.cast(lower.T, f.dtype))  # (..., length)
-    # Counted from the middle of the chunk, F is half as large and twice as precise.
-    middle = forgotten[..., length // 2 : length // 2 + 1]
-    forgotten = forgotten - middle
-    a = i - forgotten
-    seen = ops.convert_to_tensor(lower[-wanted:])
-    if segments is not None:
-        seen = seen & (segments[..., -wanted:, None] == segments[..., None, :])
-    # Below EMPTY, so that steps that are not seen weigh nothing even beside empty ones.
-    logs = ops.where(seen, a[..., None, :], ops.cast(2 * EMPTY, a.dtype))  # (..., t, s)
-    every = segments is None and wanted == length
+def _read(q, k, v, i, f, state, segments):
+    """Returns h at the steps of the queries, the last ones of a chunk, (..., queries, head_dim).
+
+    Args:
+        q: queries (..., queries, head_dim).
+        k: keys (..., length, head_dim).
+        v: values, of the same shape.
+        i: input gate pre-activations (..., length).
+        f: forget gate pre-activations (..., length).
+        state: C, n, m before the chunk; None: empty.
+        segments: resets so far in the chunk, (..., length); None: no resets.
+    """
+    scale, wanted = 1 / math.sqrt(q.shape[-1]), q.shape[-2]
+    a, forgotten, middle = _gates(i, f)
+    logs = _logs(a, segments, wanted)  # (..., queries, length)
+    every = segments is None and wanted == a.shape[-1]
     largest = _running_max(a) if every else ops.max(logs, axis=-1)  # M_t
     if state is not None:
-        carried = state[2][..., None] + middle  # (batch, heads, 1)
+        carried = state[2][..., None] + middle  # (..., 1)
         if segments is not None:
             carried = ops.where(segments[..., -wanted:] == 0, carried, ops.cast(EMPTY, a.dtype))
         largest = ops.maximum(largest, carried)
     shift = ops.stop_gradient(largest)
     weights = ops.exp(logs - shift[..., None]) * (scale * ops.matmul(q, ops.swapaxes(k, -1, -2)))
-    h = ops.matmul(weights, v)  # (..., t, head_dim)
-    norm = ops.sum(weights, axis=-1)  # (..., t)
+    h = ops.matmul(weights, v)
+    norm = ops.sum(weights, axis=-1)  # (..., queries)
     if state is not None:
-        share = ops.exp(carried - shift)  # of the carried memory, (..., t)
+        share = ops.exp(carried - shift)  # of the carried memory
         h = h + share[..., None] * ops.matmul(q, state[0])
         norm = norm + share * ops.sum(q * state[1][..., None, :], axis=-1)
     # A constant exponent above the clip: exp would overflow, and 0 * inf in its gradient is NaN.
-    forgotten = forgotten[..., -wanted:]
-    least = ops.exp(ops.minimum(-(forgotten + shift), _LARGEST_EXPONENT))
-    bound = ops.maximum(ops.abs(norm), least) + CELL_EPSILON
+    m = forgotten[..., -wanted:] + shift
+    bound = ops.maximum(ops.abs(norm), ops.exp(ops.minimum(-m, _LARGEST_EXPONENT))) + CELL_EPSILON
     # h depends on M through the epsilon alone: a factor 1 that has this gradient.
     factor = 1 - ops.stop_gradient(CELL_EPSILON / bound) * (largest - shift)
-    h = h * (factor / bound)[..., None]
+    return h * (factor / bound)[..., None]
 
-    write = ops.exp(logs[..., -1, :] - shift[..., -1:]) * scale  # (..., s)
-    written = k * write[..., None]
+
+def _write(k, v, i, f, segments):
+    """Returns C, n, m of a chunk that begins empty, and the logarithm of what it leaves."""
+    a, forgotten, middle = _gates(i, f)
+    logs = _logs(a, segments, 1)[..., 0, :]  # (..., length)
+    largest = ops.max(logs, axis=-1, keepdims=True)
+    written = k * (ops.exp(logs - largest) / math.sqrt(k.shape[-1]))[..., None]
     c = ops.matmul(ops.swapaxes(written, -1, -2), v)
-    n = ops.sum(written, axis=-2)
-    if state is not None:
-        c = c + share[..., -1, None, None] * state[0]
-        n = n + share[..., -1, None] * state[1]
-    factor = 1 - (largest - shift)[..., -1, None]  # 1, with the gradient of exp(shift - largest)
-    return h, [c * factor[..., None], n * factor, forgotten[..., -1] + largest[..., -1]]
+    last = forgotten[..., -1:]
+    left = (last + middle)[..., 0]
+    if segments is not None:
+        left = ops.where(segments[..., -1] == 0, left, ops.cast(EMPTY, left.dtype))
+    return [c, ops.sum(written, axis=-2), (last + largest)[..., 0]], left
+
+
+def _advance(state, written, left):
+    """Returns C, n, m after a chunk that wrote and left so much."""
+    c, n, m = state
+    c_written, n_written, m_written = written
+    m_new = ops.maximum(m + left, m_written)
+    old, new = ops.exp(m + left - m_new)[..., None], ops.exp(m_written - m_new)[..., None]
+    c = old[..., None] * c + new[..., None] * c_written
+    return [c, old * n + new * n_written, m_new]
+
+
+def _states(state, written, left):
+    """Returns C, n, m before each of many chunks, (chunks, ...), and after the last."""
+    c, n, m = state
+    c_written, n_written, m_written = written
+
+    def step(m, parts):
+        return [ops.maximum(m[0] + parts[0], parts[1])], m
+
+    (m_last,), (m,) = scan(step, [m], [left, m_written], [m])
+    m_new = ops.concatenate([m[1:], m_last[None]])
+    old, new = (ops.exp(x - m_new)[..., None, None] for x in (m + left, m_written))
+    both = ops.concatenate([c_written, n_written[..., None]], axis=-1)
+    both, last = weighted_sums(old, new * both, ops.concatenate([c, n[..., None]], axis=-1))
+    return [both[..., :-1], both[..., -1], m], [last[..., :-1], last[..., -1], m_last]
+
+
+def _gates(i, f):
+    """Returns a_s and F_t, both counted from the middle of the chunk, and F there."""
+    length = f.shape[-1]
+    upper = np.triu(np.ones((length, length)))
+    # F_t as a product: XLA's cumulative sum and its gradient cost a third of the whole cell.
+    forgotten = ops.matmul(ops.log_sigmoid(f), ops.convert_to_tensor(upper, f.dtype))
+    # Counted from the middle of the chunk, F is half as large and twice as precise.
+    middle = forgotten[..., length // 2 : length // 2 + 1]
+    forgotten = forgotten - middle
+    return i - forgotten, forgotten, middle
+
+
+def _logs(a, segments, wanted: int):
+    """Returns a_s where step s is seen from the last `wanted` steps, (..., wanted, length)."""
+    length = a.shape[-1]
+    seen = ops.convert_to_tensor(np.tril(np.ones((length, length), bool))[-wanted:])
+    if segments is not None:
+        seen = seen & (segments[..., -wanted:, None] == segments[..., None, :])
+    # Below EMPTY, so that steps that are not seen weigh nothing even beside empty ones.
+    return ops.where(seen, a[..., None, :], ops.cast(2 * EMPTY, a.dtype))
 
 
 def _running_max(a):

@@ -8,6 +8,7 @@ TensorArrays, which keeps time and memory of the gradient linear in the length.
 from collections.abc import Callable, Sequence
 
 import keras
+from keras import ops
 
 
 def scan(
@@ -32,13 +33,48 @@ def scan(
     return _scan_unrolled(step, list(state), list(inputs), reverse)
 
 
+def weighted_sums(shares, parts, start):
+    """Returns S before each step, stacked, and S after the last, of S' = share S + part.
+
+    The gradient is a loop of the same form backwards; an automatic one, that copies what it saved
+    at each step, took six times as long at 128 steps under XLA.
+
+    Args:
+        shares: tensor (time, ..., 1, 1).
+        parts: tensor (time, ..., rows, columns).
+        start: S before the first step, (..., rows, columns).
+    """
+
+    def step(state, inputs):
+        share, part = inputs
+        return [share * state[0] + part], state
+
+    @ops.custom_gradient
+    def run(shares, parts, start):
+        (last,), (before,) = scan(step, [start], [shares, parts], [start])
+
+        def gradient(*args, upstream=None):
+            if upstream is None:  # JAX hands over one tuple
+                upstream = args[0] if len(args) == 1 else args
+            d_before, d_last = upstream
+            (d_start,), (d_parts,) = scan(
+                step, [d_last], [shares, d_before], [d_last], reverse=True
+            )
+            d_shares = ops.sum(d_parts * before, axis=(-2, -1), keepdims=True)
+            return d_shares, d_parts, d_start
+
+        return (before, last), gradient
+
+    return run(shares, parts, start)
+
+
 def tanh(x):
     """Returns the hyperbolic tangent in the dtype of x: keras.ops.tanh on JAX gives float32."""
     if keras.backend.backend() == "jax":
         import jax
 
         return jax.numpy.tanh(x)
-    return keras.ops.tanh(x)
+    return ops.tanh(x)
 
 
 def _scan_tensorflow(step, state, inputs, outputs_like, reverse):
@@ -71,4 +107,4 @@ def _scan_unrolled(step, state, inputs, reverse):
     outputs = [None] * len(places)
     for place in reversed(places) if reverse else places:
         state, outputs[place] = step(state, [x[place] for x in inputs])
-    return state, [keras.ops.stack(values) for values in zip(*outputs, strict=True)]
+    return state, [ops.stack(values) for values in zip(*outputs, strict=True)]

@@ -198,6 +198,31 @@ def test_chunks_with_resets_have_values_and_gradients_of_the_plain_recurrence(ch
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="differentiates by tape")
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+def test_chunks_have_values_and_gradients_of_one_chunk_with_a_state_before_and_after(chunk, resets):
+    rng = np.random.default_rng(0)
+    q, k, v = 2 * rng.normal(size=(3, BATCH, HEADS, TIME, 4))
+    i, f = 2 * rng.normal(size=(2, BATCH, HEADS, TIME))
+    start = [rng.normal(size=s) for s in [(BATCH, HEADS, 4, 4), (BATCH, HEADS, 4), (BATCH, HEADS)]]
+    segments = np.cumsum(rng.random((BATCH, 1, TIME)) < 0.2, axis=-1).astype("int32")
+    options = {"segments": ops.convert_to_tensor(segments)} if resets else {}
+
+    def function(length):
+        def call(q, k, v, i, f, *state):
+            h, last = mlstm_cell(q, k, v, i, f, list(state), chunk=length, **options)
+            return sum(ops.sum(ops.sin(x)) for x in (h, *last))
+
+        return gradients(call, [q, k, v, i, f, *start])
+
+    value, got = function(chunk)
+    plain, expected = function(TIME)
+    assert_same(value, plain, 1e-11)
+    for mine, theirs in zip(got, expected, strict=True):
+        assert_same(mine, theirs, 1e-10)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="differentiates by tape")
 @pytest.mark.parametrize("chunk", [None, 512])
 @pytest.mark.parametrize("sign", [-1, 1, None])
 def test_values_and_gradients_are_finite_at_any_gates_over_512_steps(sign, chunk):
