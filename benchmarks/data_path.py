@@ -27,7 +27,8 @@ import numpy as np  # noqa: E402
 
 from data.bars import read_bars  # noqa: E402
 from data.market import build_market, training_statistics  # noqa: E402
-from data.sampling import BatchPlan, quotas  # noqa: E402
+from data.quotas import quotas  # noqa: E402
+from data.sampling import BatchPlan  # noqa: E402
 from data.synthetic import random_walk  # noqa: E402
 from data.windows import first_window_ends  # noqa: E402
 
@@ -192,8 +193,6 @@ def make_batches(market, features, augmentations, hard_share=lambda epoch: 0.4):
     return WindowBatches(
         features,
         fold.train,
-        labels,
-        symbols,
         plan=plan,
         sequence_length=LENGTH,
         first_ends=first_window_ends(fold.train, market.bounds, LENGTH),

@@ -178,7 +178,7 @@ def _compare_rows(market: Market, other: Market, cut: np.datetime64) -> list[Fin
     ]
     compared += [
         ("label", name, getattr(market, name), getattr(other, name), settled)
-        for name in ("scores", "forward_return", "trade_return")
+        for name in ("forward_return", "trade_return")
     ]
     return _compare_columns(compared, market, cut)
 

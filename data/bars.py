@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
+from data.memory import give_back
+
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 COLUMNS = ("timestamp", *NUMBERS)
@@ -55,7 +57,9 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
             faults.append(f"a symbol must come from one file; {twice.iloc[0]} is in several")
     if faults:
         raise BarsError(faults)
-    return _sorted(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
+    bars = _sorted(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts.pop())
+    give_back()
+    return bars
 
 
 def check_bars(frame: pd.DataFrame, source: str = "bars") -> pd.DataFrame:
@@ -118,15 +122,19 @@ def _parse(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _parse_parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Reads one column after another: a whole table would stand in memory beside the frame."""
+    """Reads one column after another: a whole table would stand in memory beside the frame.
+
+    In this thread and with a copy, because Arrow's allocator gives nothing back of what other
+    threads took or of what columns still use.
+    """
+    columns = {}
     with pa.parquet.ParquetFile(file, read_dictionary=["symbol"]) as source:
         names = source.schema_arrow.names
-        columns = {
-            name: source.read(columns=[name]).column(0).to_pandas()
-            for name in names
-            if _plain(name) in _KNOWN
-        }
-    pa.default_memory_pool().release_unused()
+        for name in (name for name in names if _plain(name) in _KNOWN):
+            column = source.read(columns=[name], use_threads=False).column(0)
+            columns[name] = column.to_pandas().copy()
+            del column
+            give_back()
     return pd.DataFrame(columns, copy=False), [_plain(name) for name in names]
 
 
@@ -188,7 +196,9 @@ def _timestamps(frame: pd.DataFrame, source: str, faults: list[str]) -> pd.Serie
 
 def _numbers(frame: pd.DataFrame, name: str, source: str, faults: list[str]) -> pd.Series:
     raw = frame[name]
-    numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
+    numbers = raw
+    if raw.dtype != np.float64:
+        numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
     absent = raw.isna() | (raw.astype(str).str.strip() == "" if raw.dtype == object else False)
     _report(absent, f"{name} is missing", frame, name, source, faults)
     text = numbers.isna() & ~absent
@@ -240,5 +250,8 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     frame["symbol"] = symbols.cat.set_categories(sorted(symbols.cat.categories))
     codes = frame["symbol"].cat.codes.to_numpy()
     if np.any(codes[1:] < codes[:-1]):
-        frame = frame.iloc[np.argsort(codes, kind="stable")]
+        order = np.argsort(codes, kind="stable")
+        # One column after another, so that two whole frames never stand side by side.
+        columns = {name: frame.pop(name).take(order) for name in list(frame.columns)}
+        frame = pd.DataFrame(columns, copy=False)
     return frame.reset_index(drop=True)

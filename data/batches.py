@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from data.augment import augment_sequences_batched, shift_ends
+from data.memory import give_back
 from data.sampling import BatchPlan
 from data.windows import gather
 
@@ -23,9 +24,7 @@ class WindowBatches(keras.utils.PyDataset):
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
         ends: rows of the windows' last bars, (windows,).
-        labels: class codes of the windows, (windows,).
-        symbols: symbol codes of the windows, (windows,).
-        plan: of the same windows.
+        plan: of the same windows; it has their labels and symbols.
         sequence_length: bars of a window.
         first_ends: first end row to which each window may be shifted, (windows,), see
             `data.windows.first_window_ends`; needed for a time shift alone.
@@ -44,8 +43,6 @@ class WindowBatches(keras.utils.PyDataset):
         self,
         features: np.ndarray,
         ends: np.ndarray,
-        labels: np.ndarray,
-        symbols: np.ndarray,
         *,
         plan: BatchPlan,
         sequence_length: int,
@@ -60,8 +57,7 @@ class WindowBatches(keras.utils.PyDataset):
         super().__init__(workers=1, use_multiprocessing=False)
         self.features, self.plan, self.seed = features, plan, int(seed)
         self.window_rows = np.asarray(ends)
-        self.window_labels = np.asarray(labels, np.int32)
-        self.window_symbols = np.asarray(symbols)
+        self.window_labels, self.window_symbols = plan.labels, plan.symbols
         self.sequence_length = sequence_length
         self._weights = weights
         settings = dict(augmentations or {})
@@ -73,8 +69,10 @@ class WindowBatches(keras.utils.PyDataset):
         if self._max_shift:
             if first_ends is None:
                 raise ValueError("a time shift needs first_ends, how far back each window may go")
-            room = np.minimum(self.window_rows - first_ends, self._max_shift)
-            self._room = room.astype(np.int16)  # a quarter of the memory of the rows
+            room = self.window_rows - first_ends
+            np.minimum(room, self._max_shift, out=room)
+            self._room = room.astype(np.int16)  # half the memory of the rows
+        give_back()  # what the plan and the room took to make
 
     @property
     def num_windows(self) -> int:
@@ -112,7 +110,7 @@ class WindowBatches(keras.utils.PyDataset):
             drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
-        batch = (x, self.window_labels[drawn])
+        batch = (x, self.window_labels[drawn].astype(np.int32))
         if self._weights is not None:
             batch += (self._weights[drawn].astype(np.float32),)
         with self._lock:
@@ -128,11 +126,10 @@ class WindowBatches(keras.utils.PyDataset):
         return augment_sequences_batched(x, rng, out=x, **self._augmentation)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        lengths = {len(self.window_rows), len(self.window_labels), len(self.window_symbols)}
-        if lengths != {len(self.plan.labels)}:
+        if len(self.window_rows) != len(self.plan.labels):
             raise ValueError(
-                "ends, labels and symbols must be those of the plan's "
-                f"{len(self.plan.labels)} windows; their lengths are {sorted(lengths)}"
+                f"ends must be those of the plan's {len(self.plan.labels)} windows, got "
+                f"{len(self.window_rows)}"
             )
         unknown = set(settings) - {"noise_std", "mask_prob", "mask_max_t"}
         if unknown:
@@ -166,7 +163,7 @@ class WindowSequence(keras.utils.PyDataset):
             raise ValueError(f"a batch must have at least 1 window, got {batch_size}")
         self.features, self.window_rows = features, np.asarray(ends)
         self.sequence_length, self.batch_size = sequence_length, batch_size
-        self.window_labels = None if labels is None else np.asarray(labels, np.int32)
+        self.window_labels = None if labels is None else np.asarray(labels)
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -177,6 +174,8 @@ class WindowSequence(keras.utils.PyDataset):
         started = time.thread_time()
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         x = gather(self.features, self.window_rows[part], self.sequence_length)
-        batch = (x,) if self.window_labels is None else (x, self.window_labels[part])
+        batch = (x,)
+        if self.window_labels is not None:
+            batch += (self.window_labels[part].astype(np.int32),)
         self.seconds += time.thread_time() - started
         return batch

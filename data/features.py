@@ -76,10 +76,21 @@ def compute_features(bars: pd.DataFrame, *, intraday: bool) -> pd.DataFrame:
         raise ValueError("features need the bars of one symbol; they depend on the bars before")
     names = feature_names(intraday)
     values = np.full((len(bars), len(names)), np.nan, np.float32)
+    fill_features(bars, values[WARM_UP_BARS:], intraday=intraday)
+    return pd.DataFrame(values, index=bars.index, columns=list(names))
+
+
+def fill_features(bars: pd.DataFrame, out: np.ndarray, *, intraday: bool) -> None:
+    """Writes the features of ONE symbol's bars after the warm-up into an array.
+
+    Args:
+        bars: as `compute_features` takes them.
+        out: float32 (bars - WARM_UP_BARS, features).
+        intraday: as in `compute_features`.
+    """
     if len(bars) > WARM_UP_BARS:  # TA-Lib refuses series shorter than its own look-back
         for position, column in enumerate(_columns(bars, intraday)):
-            values[WARM_UP_BARS:, position] = column[WARM_UP_BARS:]
-    return pd.DataFrame(values, index=bars.index, columns=list(names))
+            out[:, position] = column[WARM_UP_BARS:]
 
 
 def rolling_sum(values: np.ndarray, window: int) -> np.ndarray:
@@ -105,11 +116,9 @@ def _columns(bars: pd.DataFrame, intraday: bool) -> Iterator[np.ndarray]:
     # TA-Lib takes sums below 1e-14 for zero: prices relative to the first close keep tokens that
     # cost a millionth of a dollar away from that.
     unit = bars["close"].iloc[0]
-    open_, high, low, close = (
-        bars[name].to_numpy(np.float64) / unit for name in ("open", "high", "low", "close")
-    )
+    high, low, close = (bars[name].to_numpy(np.float64) / unit for name in ("high", "low", "close"))
     volume = bars["volume"].to_numpy(np.float64)
-    yield from _moves(open_, high, low, close)
+    yield from _moves(bars["open"].to_numpy(np.float64) / unit, high, low, close)
     yield from _trend(close)
     yield from _oscillators(high, low, close)
     yield from _volume_columns(high, low, close, volume)
@@ -128,13 +137,14 @@ def _moves(open_, high, low, close) -> Iterator[np.ndarray]:
 
 
 def _trend(close) -> Iterator[np.ndarray]:
-    for line in talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9):
-        yield line / close
+    lines = talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9)
+    yield from (line / close for line in lines)
+    del lines
     for span in (12, 26, 50):
         yield close / talib.EMA(close, timeperiod=span) - 1
     yield close / talib.KAMA(close, timeperiod=10) - 1
     upper, middle, lower = talib.BBANDS(close, timeperiod=20, nbdevup=2.0, nbdevdn=2.0)
-    width = upper - lower
+    width = np.subtract(upper, lower, out=upper)
     flat = _flat(close, 20) | ~(width > 0)
     position = _guarded((close - lower) / np.where(flat, 1.0, width) - 0.5, flat, 0.0)
     # 20 values lie within sqrt(19) deviations of their mean; beyond that is rounding.
@@ -156,16 +166,21 @@ def _oscillators(high, low, close) -> Iterator[np.ndarray]:
 
 
 def _volume_columns(high, low, close, volume) -> Iterator[np.ndarray]:
-    typical = (high + low + close) / 3
-    flow = np.where(np.diff(typical, prepend=typical[:1]) != 0, typical * volume, 0.0)
     # TA-Lib's MFI reads money flows below 1 as none; the factor is far above any unit of volume.
     mfi = talib.MFI(high, low, close, volume * 1e9, timeperiod=14)
-    yield _guarded(np.clip(mfi / 100, 0, 1) - 0.5, rolling_sum(flow, 14) <= 0, 0.0)
+    still = rolling_sum(_money_flow(high, low, close, volume), 14) <= 0
+    yield _guarded(np.clip(mfi / 100, 0, 1) - 0.5, still, 0.0)
+    del mfi
     signed = np.sign(np.diff(close, prepend=close[:1])) * volume  # one bar's step of the OBV
     total = rolling_sum(volume, 14)
     yield _ratio(rolling_sum(signed, 14), total, 0.0)
     yield realised_volatility(close, 24)
     yield np.log1p(_ratio(volume, rolling_sum(volume, 48) / 48, 1.0))
+
+
+def _money_flow(high, low, close, volume) -> np.ndarray:
+    typical = (high + low + close) / 3
+    return np.where(np.diff(typical, prepend=typical[:1]) != 0, typical * volume, 0.0)
 
 
 def _clock(times: np.ndarray) -> Iterator[np.ndarray]:

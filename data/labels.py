@@ -77,20 +77,29 @@ def label_moves(bars: pd.DataFrame, method: str, horizon: int) -> np.ndarray:
 
 
 def label_scores(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns int32 labels (bars,): BUY above the threshold, SELL below minus it, -1 for NaN."""
-    labels = np.full(len(scores), HOLD, np.int32)
+    """Returns int8 labels (bars,): BUY above the threshold, SELL below minus it, -1 for NaN."""
+    labels = np.full(len(scores), HOLD, np.int8)
     labels[scores > threshold] = BUY
     labels[scores < -threshold] = SELL
     labels[np.isnan(scores)] = UNLABELLED
     return labels
 
 
+def class_counts(labels: np.ndarray, num_classes: int = len(CLASS_NAMES)) -> np.ndarray:
+    """Returns how many labels there are of each class, int64 (classes,)."""
+    # np.bincount would make a copy of eight times the memory.
+    return np.array([np.count_nonzero(labels == code) for code in range(num_classes)])
+
+
 def choose_multiple(scores: np.ndarray, target_ratios: Sequence[float]) -> float:
     """Returns the threshold that gives HOLD its normalised share of these (training) scores."""
-    sizes = np.abs(scores[~np.isnan(scores)])
+    sizes = scores[~np.isnan(scores)]
+    np.abs(sizes, out=sizes)
     if not len(sizes):
         raise ValueError("the label threshold needs at least one labelled training row; got none")
-    return float(np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf"))
+    return float(
+        np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf", overwrite_input=True)
+    )
 
 
 def hold_share(target_ratios: Sequence[float]) -> float:
@@ -125,14 +134,14 @@ def triple_barrier_labels(
         rows: positions to label; all by default.
 
     Returns:
-        int32 (rows,); -1 where fewer than `horizon` bars follow.
+        int8 (rows,); -1 where fewer than `horizon` bars follow.
     """
     rows = np.arange(len(close)) if rows is None else rows
-    labels = np.full(len(rows), UNLABELLED, np.int32)
+    labels = np.full(len(rows), UNLABELLED, np.int8)
     complete = rows < len(close) - horizon
     start = rows[complete]
     upper, lower = close[start] * np.exp(widths[start]), close[start] * np.exp(-widths[start])
-    found = np.full(len(start), HOLD, np.int32)
+    found = np.full(len(start), HOLD, np.int8)
     undecided = np.ones(len(start), bool)
     for ahead in range(1, horizon + 1):
         up, down = high[start + ahead] >= upper, low[start + ahead] <= lower

@@ -1,6 +1,6 @@
 """Builds the market that training sees: feature rows, labels, windows and purged folds."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
-from data.features import WARM_UP_BARS, compute_features, feature_names, is_intraday
-from data.split import plan_times, split_windows
-from data.store import FolderTable, MemoryTable
-from data.windows import bar_interval_ns, ends_within, segment_bounds, symbol_bounds
+from data.memory import give_back
+from data.rows import PATH, Rules, make_rows
+from data.split import plan_times, split_windows, time_range
+from data.windows import ends_within, symbol_bounds
 
-_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-_CHUNK = 1 << 16  # rows of which statistics are taken at a time
+_LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
+_CHUNK = 1 << 11  # rows of which statistics are taken at a time
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Fold:
         train: end rows (windows,) of the training windows, rising.
         validation: the same of the validation windows.
         test: the same of the test windows.
-        labels: int32 (rows,), -1 where there is no label.
+        labels: int8 (rows,), -1 where there is no label.
         threshold: what a score must exceed (for the barriers: the multiple of the past scale).
-        persistence: int32 (rows,), the label of the move that ended at the row, -1 if none.
+        persistence: int8 (rows,), the label of the move that ended at the row, -1 if none.
         dropped: how many windows the split dropped, by reason.
     """
 
@@ -50,10 +50,8 @@ class Market:
         timestamps: datetime64[ns] (rows,), UTC, of the bars' opens.
         symbols: int16 (rows,), positions in `symbol_names`.
         symbol_names: the symbols that were kept.
-        close: float64 (rows,).
         forward_return: float32 (rows,) log return over the label's horizon, NaN if unlabelled.
         trade_return: float32 (rows,) log return from the next bar's open to the horizon's close.
-        scores: float32 (rows,), see `data.labels.label_moves`; NaN if unlabelled.
         intraday: whether the bars are shorter than a day.
         interval_seconds: median spacing of the bars.
         sequence_length: bars of a window.
@@ -69,10 +67,8 @@ class Market:
     timestamps: np.ndarray
     symbols: np.ndarray
     symbol_names: tuple[str, ...]
-    close: np.ndarray
     forward_return: np.ndarray
     trade_return: np.ndarray
-    scores: np.ndarray
     intraday: bool
     interval_seconds: float
     sequence_length: int
@@ -131,11 +127,10 @@ def build_market(
         raise ValueError(f"the price change must be above 0, got {price_change_threshold}")
     if sequence_length < 1:
         raise ValueError(f"a window must have at least 1 bar, got {sequence_length}")
-    rules = _Rules(label_method, sequence_length, future_window, max_gap_bars)
-    table = MemoryTable() if feature_store is None else FolderTable(feature_store)
-    parts = _by_symbol(bars)
-    del bars
-    rows, facts = _fill(table, parts, rules, note or (lambda text: None))
+    rules = Rules(label_method, sequence_length, future_window, max_gap_bars)
+    held = [bars]
+    del bars  # held by nobody but the making of the rows, which lets go of it bit by bit
+    rows, facts = make_rows(held.pop(), rules, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
     facts["dropped"]["windows that would cross a hole in time"] = _num_windows(
         rows["symbols"], rules
@@ -146,17 +141,15 @@ def build_market(
             f"{max_gap_bars}; no symbol has them"
         )
     times = plan_times(
-        rows["timestamps"][ends].min(),
-        rows["timestamps"][ends].max(),
+        *time_range(ends, rows["timestamps"]),
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         num_folds=num_folds,
         rolling=rolling,
     )
     threshold = float(price_change_threshold) if label_method == "fixed" else None
-    folds = []
-    for moments in times:
-        split = split_windows(
+    splits = [
+        split_windows(
             ends,
             rows["symbols"],
             rows["timestamps"],
@@ -165,11 +158,19 @@ def build_market(
             future_window=future_window,
             embargo_bars=embargo_bars,
         )
-        folds.append(_fold(split, rows, facts["bounds"], rules, target_class_ratios, threshold))
-    path = ("high", "low", "scale")  # what only the barriers needed
-    kept = {name: column for name, column in rows.items() if name not in path}
+        for moments in times
+    ]
+    del ends
+    give_back()
+    folds = [
+        _fold(split, rows, facts["bounds"], rules, target_class_ratios, threshold)
+        for split in splits
+    ]
+    for name in ("scores", *PATH):  # what only the labels needed
+        rows.pop(name, None)
+    give_back()
     return Market(
-        **kept,
+        **rows,
         **facts,
         sequence_length=sequence_length,
         future_window=future_window,
@@ -180,11 +181,12 @@ def build_market(
 
 def training_rows(market: Market, fold: Fold) -> np.ndarray:
     """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
-    length = market.sequence_length
-    changes = np.zeros(len(market.symbols) + 1, np.int32)
-    np.add.at(changes, fold.train - length + 1, 1)
-    np.add.at(changes, fold.train + 1, -1)
-    return np.cumsum(changes[:-1], dtype=np.int32) > 0
+    shown = np.zeros(len(market.symbols), bool)
+    breaks = np.flatnonzero(np.diff(fold.train) != 1) + 1
+    for start, stop in zip([0, *breaks], [*breaks, len(fold.train)], strict=True):
+        first, last = fold.train[start], fold.train[stop - 1]
+        shown[first - market.sequence_length + 1 : last + 1] = True
+    return shown
 
 
 def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
@@ -194,6 +196,7 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
         two float32 arrays (features,), as `keras.layers.Normalization` takes them.
     """
     shown = training_rows(market, fold)
+    give_back()
     count, mean, spread = 0, 0.0, 0.0
     for start in range(0, len(shown), _CHUNK):
         part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
@@ -206,121 +209,13 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
     return np.float32(mean), np.float32(spread / count)
 
 
-def _by_symbol(bars) -> Iterator[pd.DataFrame]:
-    """Yields the bars of one symbol at a time and lets go of those already used."""
-    if not isinstance(bars, pd.DataFrame):
-        yield from bars
-        return
-    codes = bars["symbol"].cat.codes.to_numpy()
-    names = bars["symbol"].cat.categories
-    bounds = symbol_bounds(codes)
-    columns = {
-        name: np.asarray(bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float))
-        for name in _COLUMNS
-    }
-    parts = [
-        (
-            str(names[codes[start]]),
-            {name: values[start:stop].copy() for name, values in columns.items()},
-        )
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    del bars, codes, columns
-    while parts:
-        symbol, part = parts.pop(0)
-        frame = pd.DataFrame(part, copy=False)
-        frame["symbol"] = symbol
-        yield frame
-
-
-@dataclass(frozen=True)
-class _Rules:
-    label_method: str
-    sequence_length: int
-    future_window: int
-    max_gap_bars: int
-
-    @property
-    def num_bars_needed(self) -> int:
-        return WARM_UP_BARS + self.sequence_length + self.future_window
-
-
-def _fill(table, parts, rules: _Rules, note) -> tuple[dict, dict]:
-    """Appends every symbol that is long enough to the table.
-
-    Returns:
-        the columns of the table, and what else is known of the market.
-    """
-    names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
-    for bars in parts:
-        symbol = str(bars["symbol"].iloc[0])
-        if len(bars) < rules.num_bars_needed:
-            skipped.append(f"{symbol} has {len(bars)}")
-            note(f"symbol {symbol} is skipped: {_needs(rules)}; it has {len(bars)}")
-            continue
-        intraday = is_intraday(bars) if intraday is None else intraday
-        block, first_rows = _block(bars, len(names), intraday, rules)
-        table.append(block)
-        bounds.append(first_rows + num_rows)
-        num_rows += len(block["symbols"])
-        intervals.append(bar_interval_ns(block["timestamps"]))
-        names.append(symbol)
-    if not names:
-        raise ValueError(f"{_needs(rules)}; {', '.join(skipped) or 'there are no bars'}")
-    facts = {
-        "feature_names": feature_names(intraday),
-        "symbol_names": tuple(names),
-        "intraday": intraday,
-        "interval_seconds": float(np.median(intervals)) / 1e9,
-        "bounds": np.concatenate([*bounds, [num_rows]]),
-        "dropped": {
-            "symbols too short": len(skipped),
-            "warm-up rows": WARM_UP_BARS * len(names),
-        },
-    }
-    return table.finish(), facts
-
-
-def _needs(rules: _Rules) -> str:
-    return (
-        f"a symbol needs at least {rules.num_bars_needed} bars ({WARM_UP_BARS} of warm-up, "
-        f"{rules.sequence_length} of a window, {rules.future_window} of its label)"
-    )
-
-
-def _block(bars, code: int, intraday: bool, rules: _Rules) -> tuple[dict, np.ndarray]:
-    """Returns the columns of one symbol without its warm-up, and its segments' first rows."""
-    horizon, method = rules.future_window, rules.label_method
-    close = bars["close"].to_numpy(np.float64)
-    columns = {
-        "features": compute_features(bars, intraday=intraday).to_numpy(),
-        "timestamps": bars["timestamp"].to_numpy("datetime64[ns]"),
-        "symbols": np.full(len(bars), code, np.int16),
-        "close": close,
-        "forward_return": labelling.forward_return(close, horizon).astype(np.float32),
-        "trade_return": labelling.trade_return(
-            bars["open"].to_numpy(np.float64), close, horizon
-        ).astype(np.float32),
-        "scores": labelling.label_moves(bars, method, horizon),
-    }
-    if method == "triple_barrier":
-        columns |= {name: bars[name].to_numpy(np.float64) for name in ("high", "low")}
-        columns["scale"] = labelling.past_scale(close, horizon)
-    bounds = segment_bounds(columns["symbols"], columns["timestamps"], rules.max_gap_bars)
-    for name in ("forward_return", "trade_return", "scores"):
-        for stop in bounds[1:]:
-            columns[name][max(stop - horizon, 0) : stop] = np.nan  # would look across a hole
-    bounds = np.unique(np.maximum(bounds[:-1] - WARM_UP_BARS, 0))
-    return {name: values[WARM_UP_BARS:] for name, values in columns.items()}, bounds
-
-
-def _num_windows(symbols: np.ndarray, rules: _Rules) -> int:
+def _num_windows(symbols: np.ndarray, rules: Rules) -> int:
     """Returns how many windows there would be if no symbol had a hole."""
     rows = np.diff(symbol_bounds(symbols))
     return int(np.maximum(rows - rules.sequence_length - rules.future_window + 1, 0).sum())
 
 
-def _fold(split, rows, bounds, rules: _Rules, target_ratios, threshold: float | None) -> Fold:
+def _fold(split, rows, bounds, rules: Rules, target_ratios, threshold: float | None) -> Fold:
     """Returns the fold of a split; without a threshold one is chosen on its training rows."""
     horizon = rules.future_window
     if rules.label_method == "triple_barrier":
@@ -328,7 +223,13 @@ def _fold(split, rows, bounds, rules: _Rules, target_ratios, threshold: float | 
         threshold = labelling.choose_barrier_multiple(
             *path, rows["scale"], horizon, split.train, target_ratios
         )
-        labels = labelling.triple_barrier_labels(*path, threshold * rows["scale"], horizon)
+        labels = np.full(len(rows["scores"]), labelling.UNLABELLED, np.int8)
+        for start in range(0, len(labels), _LABEL_CHUNK):
+            # With the bars after the chunk that its last labels look at.
+            part = slice(start, start + _LABEL_CHUNK + horizon)
+            *path, scale = (rows[name][part] for name in PATH)
+            found = labelling.triple_barrier_labels(*path, threshold * scale, horizon)
+            labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
         labels[np.isnan(rows["scores"])] = labelling.UNLABELLED
     else:
         if threshold is None:
@@ -357,7 +258,7 @@ def _persistence(labels: np.ndarray, bounds: np.ndarray, horizon: int) -> np.nda
 def _check_classes(split, labels: np.ndarray) -> None:
     faults = []
     for name in ("train", "validation", "test"):
-        counts = np.bincount(labels[getattr(split, name)], minlength=3)
+        counts = labelling.class_counts(labels[getattr(split, name)])
         missing = [c for c, n in zip(labelling.CLASS_NAMES, counts, strict=True) if not n]
         if missing:
             shown = ", ".join(

@@ -9,37 +9,17 @@ ones. The slots of a cell walk through one shuffled pass over its windows after 
 they came is counted in closed form, so nothing need be remembered from batch to batch.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import gcd
 from typing import Any
 
 import numpy as np
 
-from data.labels import CLASS_NAMES
+from data.labels import CLASS_NAMES, class_counts
+from data.quotas import Cell, Group, class_quotas, quotas
 from data.windows import gather
 
 # Last words of seeds, so that no two uses draw the same numbers.
 _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3
-
-
-def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
-    """Returns whole shares of `total` by largest remainder, int64 (classes,); ties go first.
-
-    Args:
-        ratios: not negative, any scale.
-        total: what the shares add up to.
-    """
-    ratios = np.asarray(ratios, np.float64)
-    if not (ratios.ndim == 1 and np.all(ratios >= 0) and 0 < ratios.sum() < np.inf):
-        raise ValueError(f"ratios must not be negative and not all 0, got {ratios.tolist()}")
-    exact = ratios / ratios.sum() * total
-    shares = np.floor(exact + 1e-9).astype(np.int64)
-    # Rounded, so that equal ratios still have equal remainders after the division.
-    order = np.argsort(-np.round(exact - shares, 9), kind="stable")
-    shares[order[: total - shares.sum()]] += 1
-    return shares
 
 
 class BatchPlan:
@@ -89,7 +69,7 @@ class BatchPlan:
         self.num_batches = int(steps_per_epoch) or -(-len(self.labels) // self.batch_size)
         self._by_class, self._by_symbol = balance_classes, balance_symbols
         if balance_classes:
-            self._quotas = _class_quotas(ratios, self.batch_size, self.labels)
+            self._quotas = class_quotas(ratios, self.batch_size, self.labels)
         else:
             self._quotas = np.array([self.batch_size])
         self._groups = self._make_groups()
@@ -180,22 +160,23 @@ class BatchPlan:
             "symbols": _repeats(draws, self.symbols, range(self.symbols.max() + 1)),
         }
 
-    def _make_groups(self) -> list["_Group"]:
-        nothing = np.zeros(len(self.labels), np.int8)
-        groups = self.labels if self._by_class else nothing
-        symbols = self.symbols if self._by_symbol else nothing
-        order = np.lexsort((self.labels, symbols, groups)).astype(np.int32)
+    def _make_groups(self) -> list["Group"]:
         made, offset = [], 0
-        sizes = np.bincount(groups, minlength=len(self._quotas))
-        for quota, members in zip(
-            self._quotas.tolist(), np.split(order, np.cumsum(sizes)[:-1]), strict=True
-        ):
-            codes, starts = np.unique(symbols[members], return_index=True)
+        for number, quota in enumerate(self._quotas.tolist()):
+            if self._by_class:
+                members = np.flatnonzero(self.labels == number).astype(np.int32)
+            else:
+                members = np.arange(len(self.labels), dtype=np.int32)
+            symbols, labels = self.symbols[members], self.labels[members]
+            if not self._by_symbol:
+                symbols = np.zeros_like(symbols)
+            members = members[np.lexsort((labels, symbols))]
+            codes, counts = np.unique(symbols, return_counts=True)
             cells = [
-                _Cell(int(code), part, np.bincount(self.labels[part], minlength=self.num_classes))
-                for code, part in zip(codes, np.split(members, starts[1:]), strict=True)
+                Cell(int(code), part, class_counts(self.labels[part], self.num_classes))
+                for code, part in zip(codes, np.split(members, np.cumsum(counts)[:-1]), strict=True)
             ]
-            made.append(_Group(quota, offset, self.batch_size, cells))
+            made.append(Group(quota, offset, self.batch_size, cells))
             offset += quota
         return made
 
@@ -258,7 +239,7 @@ class BatchPlan:
             for group, num_hard in zip(self._groups, self._num_hard(settings_of), strict=True)
         ]
 
-    def _hard_windows(self, since: int, label: int, cell: "_Cell") -> tuple[np.ndarray, bool]:
+    def _hard_windows(self, since: int, label: int, cell: "Cell") -> tuple[np.ndarray, bool]:
         """Returns the windows for a hard slot, and whether other cells share them."""
         pool = self._pools.get(since, {}).get(label)
         if pool is None:
@@ -281,60 +262,6 @@ class BatchPlan:
             rng.shuffle(order)
             held = self._passes[key] = number, order
         return int(windows[held[1][place]])
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """The windows of one symbol in a group, sorted by class, and how many of each class."""
-
-    symbol: int
-    members: np.ndarray
-    class_counts: np.ndarray
-
-    @property
-    def frequencies(self) -> np.ndarray:
-        return self.class_counts / self.class_counts.sum()
-
-    def draw_class(self, rng: np.random.Generator) -> int:
-        ends = np.cumsum(self.class_counts)
-        return np.searchsorted(ends, rng.integers(ends[-1]), side="right")
-
-    def of_class(self, label: int) -> np.ndarray:
-        stop = self.class_counts[: label + 1].sum()
-        return self.members[stop - self.class_counts[label] : stop]
-
-
-class _Group:
-    """A quota of every batch, and the cells that its slots go round.
-
-    The slots of step t start at cell offset + t * stride and go round all S from there; the offset
-    is where the group before stopped, so that the batch as a whole is even too. The stride has no
-    factor in common with S, so within S steps every slot visits every cell once.
-    """
-
-    def __init__(self, quota: int, offset: int, batch_size: int, cells: list[_Cell]):
-        self.quota, self.offset, self.cells = quota, offset, cells
-        self.stride = next(s for s in itertools.count(batch_size) if gcd(s, len(cells)) == 1)
-        self._inverse = pow(self.stride, -1, len(cells))
-
-    def slots(self, step: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the cells of the slots low..high-1 of a step, and how many each had before.
-
-        Returns:
-            two int64 arrays (slots,).
-        """
-        size, slots = len(self.cells), np.arange(low, high)
-        cells = (slots + (self.offset + step * self.stride) % size) % size
-        return cells, self.visits(cells, step, low, high) + (slots - low) // size
-
-    def visits(self, cells: np.ndarray, steps: int, low: int, high: int) -> np.ndarray:
-        """Returns how many slots low..high-1 of the first steps some cells had, (cells,)."""
-        size = len(self.cells)
-        full, rest = divmod(high - low, size)  # slots that go to all cells of a step, and others
-        # The steps, within a round of S, in which one of the others comes to the cell.
-        turns = (cells[:, None] - self.offset - low - np.arange(rest)) * self._inverse % size
-        rounds, late = divmod(steps, size)
-        return steps * full + rounds * rest + (turns < late).sum(axis=1)
 
 
 def balanced_batch_generator(
@@ -401,21 +328,6 @@ def _check(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
             "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
             f"got {batch_size} and {steps_per_epoch}"
         )
-
-
-def _class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.ndarray:
-    counts = np.bincount(labels, minlength=len(ratios))
-    names = CLASS_NAMES if len(counts) == len(CLASS_NAMES) else range(len(counts))
-    shares = quotas(ratios, batch_size)
-    for name, count, share in zip(names, counts, shares, strict=True):
-        if not count:
-            raise ValueError(f"no training window is labelled {name}; its quota cannot be filled")
-        if not share:
-            raise ValueError(
-                f"a batch of {batch_size} has no place for class {name} at the ratios "
-                f"{ratios.tolist()}; enlarge the batch or the ratio"
-            )
-    return shares
 
 
 def _repeats(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.windows import bar_interval_ns, symbol_bounds
 
-_CHUNK = 1 << 16  # windows looked at at a time
+_CHUNK = 1 << 14  # windows looked at at a time
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ def plan_times(
         moments = (train_start, test_start - validation, test_start, stop)
         times.append(SplitTimes(*(np.datetime64(moment, "ns") for moment in moments)))
     return times
+
+
+def time_range(ends: np.ndarray, timestamps: np.ndarray) -> tuple[np.datetime64, np.datetime64]:
+    """Returns the earliest and the latest time of some rows, at least one."""
+    ranges = [(times.min(), times.max()) for times in (timestamps[rows] for rows in _chunks(ends))]
+    return min(first for first, _ in ranges), max(last for _, last in ranges)
 
 
 def split_windows(

@@ -11,30 +11,36 @@ from pathlib import Path
 import numpy as np
 
 INDEX_NAME = "feature_store.json"
+Kind = tuple[type, tuple[int, ...]]  # dtype and shape of a row
 
 
 class MemoryTable:
-    """Columns in memory that grow symbol by symbol without ever being held twice."""
+    """Columns in memory that grow symbol by symbol without ever being held twice.
 
-    def __init__(self):
+    Args:
+        capacity: rows to make room for at once; more are taken as well.
+    """
+
+    def __init__(self, capacity: int = 0):
         self._columns: dict[str, np.ndarray] = {}
+        self._capacity, self._rows = capacity, 0
 
-    def append(self, block: Mapping[str, np.ndarray]) -> None:
-        """Adds rows: every column's array has the same first axis."""
-        for name, values in block.items():
-            column = self._columns.get(name)
-            if column is None:
-                self._columns[name] = values.copy()
-                continue
-            rows = len(column)
-            # realloc moves the pages of a large array instead of copying them.
-            column.resize((rows + len(values), *values.shape[1:]), refcheck=False)
-            column[rows:] = values
+    def grow(self, num_rows: int, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
+        """Returns the columns of so many new rows, to be filled before anything else is called."""
+        start, self._rows = self._rows, self._rows + num_rows
+        for name, (dtype, shape) in kinds.items():
+            if name not in self._columns:
+                room = max(self._capacity, self._rows)
+                self._columns[name] = np.empty((room, *shape), dtype)
+            elif len(self._columns[name]) < self._rows:
+                # realloc moves the pages of a large array instead of copying them.
+                self._columns[name].resize((self._rows, *shape), refcheck=False)
+        return {name: self._columns[name][start : self._rows] for name in kinds}
 
     def finish(self) -> dict[str, np.ndarray]:
         """Returns the columns, each (rows, ...); nothing may be appended afterwards."""
         columns, self._columns = self._columns, {}
-        return columns
+        return {name: values[: self._rows] for name, values in columns.items()}
 
 
 class FolderTable:
@@ -51,18 +57,29 @@ class FolderTable:
         self.folder = Path(folder)
         _prepare(self.folder)
         self._kinds: dict[str, dict] = {}
+        self._new: dict[str, np.ndarray] = {}
         self._rows = 0
 
-    def append(self, block: Mapping[str, np.ndarray]) -> None:
-        """Adds rows: every column's array has the same first axis."""
-        for name, values in block.items():
+    def grow(self, num_rows: int, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
+        """Returns the columns of so many new rows, to be filled before anything else is called."""
+        self._write()
+        self._new = {
+            name: np.empty((num_rows, *shape), dtype) for name, (dtype, shape) in kinds.items()
+        }
+        return self._new
+
+    def _write(self) -> None:
+        """Appends the rows that were filled to the files: a full disk is an error, not a crash."""
+        for name, values in self._new.items():
             self._kinds[name] = {"dtype": values.dtype.str, "shape": list(values.shape[1:])}
             with open(self._path(name), "ab") as file:
-                np.ascontiguousarray(values).tofile(file)
-        self._rows += len(values)
+                values.tofile(file)
+        self._rows += len(next(iter(self._new.values()), ()))
+        self._new = {}
 
     def finish(self) -> dict[str, np.ndarray]:
         """Writes the index and returns the columns mapped read-only."""
+        self._write()
         index = {"rows": self._rows, "columns": self._kinds}
         (self.folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n")
         return open_store(self.folder)

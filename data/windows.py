@@ -29,7 +29,7 @@ def window_ends(
         max_gap_bars: missed trading bars that a window may cross.
 
     Returns:
-        int64 (windows,), rising.
+        int32 (windows,), rising; int64 beyond 2^31 rows.
     """
     bounds = segment_bounds(symbols, timestamps, max_gap_bars)
     return ends_within(bounds, sequence_length, future_window)
@@ -64,19 +64,23 @@ def ends_within(bounds: np.ndarray, sequence_length: int, future_window: int) ->
             "a window must have at least 1 bar and a label at least 0, "
             f"got {sequence_length} and {future_window}"
         )
-    runs = [
-        np.arange(start + sequence_length - 1, stop - future_window)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *runs])
+    dtype = np.int32 if bounds[-1] < 1 << 31 else np.int64
+    first, stops = bounds[:-1] + sequence_length - 1, bounds[1:] - future_window
+    counts = np.maximum(stops - first, 0)
+    places = np.cumsum(counts)
+    ends = np.empty(counts.sum(), dtype)
+    for start, count, place in zip(first, counts, places - counts, strict=True):
+        ends[place : place + count] = np.arange(start, start + count)
+    return ends
 
 
 def first_window_ends(ends: np.ndarray, bounds: np.ndarray, sequence_length: int) -> np.ndarray:
     """Returns the first end row that a window may have in the segment of each window, (windows,).
 
-    A time shift may move a window back to it, never further.
+    A time shift may move a window back to it, never further. The ends must rise.
     """
-    return bounds[np.searchsorted(bounds, ends, side="right") - 1] + sequence_length - 1
+    counts = np.diff(np.searchsorted(ends, bounds))
+    return np.repeat((bounds[:-1] + sequence_length - 1).astype(ends.dtype), counts)
 
 
 def gather(features: np.ndarray, ends: np.ndarray, sequence_length: int) -> np.ndarray:

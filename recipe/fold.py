@@ -202,8 +202,6 @@ def _training_batches(flags, market, fold, seed, mean, variance) -> WindowBatche
     return WindowBatches(
         market.features,
         ends,
-        fold.labels[ends],
-        market.symbols[ends],
         plan=plan,
         sequence_length=flags.SEQUENCE_LENGTH,
         first_ends=first_window_ends(ends, market.bounds, flags.SEQUENCE_LENGTH),

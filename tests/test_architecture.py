@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DATA_ORDER = [
+    "memory",
     "bars",
     "sample",
     "synthetic",
@@ -15,9 +16,11 @@ DATA_ORDER = [
     "windows",
     "split",
     "store",
+    "rows",
     "market",
     "audit",
     "augment",
+    "quotas",
     "sampling",
     "batches",
 ]

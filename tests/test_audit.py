@@ -57,7 +57,7 @@ def scaled_on_all_rows(part, values):
 
 def threshold_of_the_last_bars(bars, **settings):
     market = build_market(bars, **settings)
-    fold, scores = market.folds[0], market.scores
+    fold, scores = market.folds[0], market.forward_return
     late = scores[-200:][~np.isnan(scores[-200:])]
     threshold = float(np.quantile(np.abs(late), 0.4))
     labels = label_scores(scores, threshold)
@@ -136,10 +136,10 @@ def test_a_scaler_fitted_on_all_rows_is_caught_and_named(bars):
 def test_labels_that_look_beyond_their_horizon_are_caught_and_named(bars):
     def build(bars, **settings):
         market = build_market(bars, **settings)
-        return dataclasses.replace(market, scores=np.roll(market.scores, -1))
+        return dataclasses.replace(market, trade_return=np.roll(market.trade_return, -1))
 
     findings = audit_market(bars, build=build, **SETTINGS)
-    assert [(finding.kind, finding.column) for finding in findings] == [("label", "scores")]
+    assert [(finding.kind, finding.column) for finding in findings] == [("label", "trade_return")]
 
 
 def test_persistence_of_a_move_that_has_not_ended_is_caught(bars):

@@ -37,8 +37,6 @@ def make_batches(features=None, *, hard=None, seed=0, **options):
     return WindowBatches(
         made if features is None else features,
         ends,
-        labels,
-        symbols,
         plan=plan,
         sequence_length=LENGTH,
         first_ends=np.where(symbols == 0, LENGTH - 1, 60 + LENGTH - 1),
@@ -167,8 +165,6 @@ def test_memory_is_that_of_the_feature_rows_and_a_batch_not_of_the_windows():
     batches = WindowBatches(
         features,
         ends,
-        labels,
-        symbols,
         plan=plan,
         sequence_length=length,
         first_ends=np.full(len(ends), length - 1),
@@ -238,9 +234,9 @@ def test_arguments_that_do_not_fit_are_named():
     features, ends, labels, symbols = make_rows()
     plan = BatchPlan(labels, symbols, batch_size=4, seed=0)
     arguments = {"plan": plan, "sequence_length": LENGTH}
-    with pytest.raises(ValueError, match="plan's 112 windows; their lengths are .100, 112."):
-        WindowBatches(features, ends[:100], labels, symbols, **arguments)
+    with pytest.raises(ValueError, match="plan's 112 windows, got 100"):
+        WindowBatches(features, ends[:100], **arguments)
     with pytest.raises(ValueError, match="a time shift needs first_ends"):
-        WindowBatches(features, ends, labels, symbols, augmentations={"time_shift": 1}, **arguments)
+        WindowBatches(features, ends, augmentations={"time_shift": 1}, **arguments)
     with pytest.raises(ValueError, match="at least 1 window, got 0"):
         WindowSequence(features, ends, sequence_length=LENGTH, batch_size=0)

@@ -52,7 +52,6 @@ def test_rows_are_the_bars_after_the_warm_up_by_symbol_and_time(bars, market):
     names = np.array(market.symbol_names)[market.symbols]
     assert names.tolist() == kept["symbol"].astype(str).tolist()
     assert (market.timestamps == kept["timestamp"].to_numpy("datetime64[ns]")).all()
-    assert (market.close == kept["close"].to_numpy()).all()
     assert market.dropped["warm-up rows"] == 3 * WARM_UP_BARS
     assert np.isfinite(market.features).all()
 
@@ -63,14 +62,12 @@ def test_columns_have_the_promised_types(market):
         "features": np.float32,
         "timestamps": "datetime64[ns]",
         "symbols": np.int16,
-        "close": np.float64,
         "forward_return": np.float32,
         "trade_return": np.float32,
-        "scores": np.float32,
     }
     for name, dtype in types.items():
         assert getattr(market, name).dtype == np.dtype(dtype), name
-    assert {fold.labels.dtype, fold.persistence.dtype} == {np.dtype(np.int32)}
+    assert {fold.labels.dtype, fold.persistence.dtype} == {np.dtype(np.int8)}
     assert (market.intraday, market.interval_seconds) == (True, 900.0)
 
 
@@ -78,7 +75,7 @@ def test_no_symbol_sees_another(bars, market):
     alone = market_of(bars[bars["symbol"] == "SYN1"])
     own = market.symbols == 1
     np.testing.assert_array_equal(market.features[own], alone.features)
-    np.testing.assert_array_equal(market.scores[own], alone.scores)
+    np.testing.assert_array_equal(market.forward_return[own], alone.forward_return)
 
 
 def test_a_window_shows_the_bars_up_to_its_end_and_its_label_the_move_after(bars, market):

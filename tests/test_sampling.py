@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.sampling import BatchPlan, balanced_batch_generator, quotas
+from data.quotas import quotas
+from data.sampling import BatchPlan, balanced_batch_generator
 
 PRIORS = (0.33, 0.40, 0.33)
 

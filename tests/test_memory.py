@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.memory import give_back
+from data.synthetic import random_walk
+
+ROOT = Path(__file__).parent.parent
+NUM_SYMBOLS, NUM_BARS = 10, 60_000
+RUN = """
+import sys
+import numpy as np
+from pathlib import Path
+from data.bars import read_bars
+from data.batches import WindowBatches
+from data.market import build_market, training_statistics
+from data.sampling import BatchPlan
+from data.windows import first_window_ends
+
+def run(path, num_batches):
+    market = build_market(
+        read_bars(path), sequence_length=60, future_window=12, label_method="volatility",
+        price_change_threshold=0.01, target_class_ratios=(0.33, 0.40, 0.33), embargo_bars=12,
+        max_gap_bars=5,
+    )
+    fold = market.folds[0]
+    plan = BatchPlan(
+        fold.labels[fold.train], market.symbols[fold.train], batch_size=256, seed=0,
+        class_ratios=(0.33, 0.40, 0.33), balance_classes=True, balance_symbols=True,
+    )
+    mean, variance = training_statistics(market, fold)
+    batches = WindowBatches(
+        market.features, fold.train, plan=plan, sequence_length=60,
+        first_ends=first_window_ends(fold.train, market.bounds, 60),
+        augmentations={"noise_std": 0.02, "time_shift": 2, "mask_prob": 0.1, "mask_max_t": 4},
+        feature_std=np.sqrt(variance), fill=mean,
+    )
+    for index in range(num_batches):
+        batches[index % len(batches)]
+    return market.features.nbytes
+
+def status(name):
+    return 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+
+run(sys.argv[1], 10)  # code that is loaded when it is first used is no part of the data
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+print(run(sys.argv[2], 1000), status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_reading_features_labels_and_batches_take_half_of_the_features_beside_them(tmp_path):
+    few, many = tmp_path / "few.parquet", tmp_path / "many.parquet"
+    random_walk(2, 2000, interval="5min").to_parquet(few)
+    random_walk(NUM_SYMBOLS, NUM_BARS, interval="5min").to_parquet(many)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(few), str(many)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    features, peak = map(int, done.stdout.split())
+    assert features > 0.99 * NUM_SYMBOLS * NUM_BARS * 30 * 4
+    assert peak < 1.5 * features, f"{peak / features:.2f} times the features"
+
+
+def test_memory_is_given_back_and_arrays_stay():
+    kept = [np.full(1000, 7.0) for _ in range(100)]
+    give_back()
+    assert all((values == 7).all() for values in kept)
