@@ -15,7 +15,7 @@ CLASS_NAMES = ("SELL", "HOLD", "BUY")
 SELL, HOLD, BUY, UNLABELLED = 0, 1, 2, -1
 METHODS = ("volatility", "fixed", "triple_barrier")
 VOLATILITY_BARS = 96  # bars of the past volatility; below WARM_UP_BARS of the features
-_SEARCH_ROWS = 100_000  # rows that the search for a barrier multiple looks at
+_SEARCH_ROWS = 50_000  # rows that the search for a barrier multiple looks at
 
 
 def forward_return(close: np.ndarray, horizon: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def choose_barrier_multiple(
 ) -> float:
     """Returns the multiple of `scale` that gives HOLD its share among these (training) rows.
 
-    Looks at 100,000 rows spread evenly over `rows` at most. Every row must have its horizon.
+    Looks at 50,000 rows spread evenly over `rows` at most. Every row must have its horizon.
     """
     share = hold_share(target_ratios)
     rows = rows[:: max(1, -(-len(rows) // _SEARCH_ROWS))]
@@ -216,8 +216,10 @@ def average_uniqueness(ends: np.ndarray, horizon: int) -> np.ndarray:
 
 def _reach(close, high, low, scale, horizon, rows) -> np.ndarray:
     """Returns the largest log excursion within the horizon in units of the scale, (rows,)."""
-    top = np.max([high[rows + ahead] for ahead in range(1, horizon + 1)], axis=0)
-    bottom = np.min([low[rows + ahead] for ahead in range(1, horizon + 1)], axis=0)
+    top, bottom = high[rows + 1], low[rows + 1]
+    for ahead in range(2, horizon + 1):
+        np.maximum(top, high[rows + ahead], out=top)
+        np.minimum(bottom, low[rows + ahead], out=bottom)
     up, down = np.log(top / close[rows]), np.log(close[rows] / bottom)
     return np.maximum(np.maximum(up, down), 0.0) / scale[rows]
 

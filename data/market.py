@@ -166,8 +166,8 @@ def build_market(
         _fold(split, rows, facts["bounds"], rules, target_class_ratios, threshold)
         for split in splits
     ]
-    for name in ("scores", *PATH):  # what only the labels needed
-        rows.pop(name, None)
+    for name in rules.label_columns:
+        del rows[name]
     give_back()
     return Market(
         **rows,
@@ -218,19 +218,19 @@ def _num_windows(symbols: np.ndarray, rules: Rules) -> int:
 def _fold(split, rows, bounds, rules: Rules, target_ratios, threshold: float | None) -> Fold:
     """Returns the fold of a split; without a threshold one is chosen on its training rows."""
     horizon = rules.future_window
-    if rules.label_method == "triple_barrier":
+    if rules.label_columns == PATH:
         path = rows["close"], rows["high"], rows["low"]
         threshold = labelling.choose_barrier_multiple(
             *path, rows["scale"], horizon, split.train, target_ratios
         )
-        labels = np.full(len(rows["scores"]), labelling.UNLABELLED, np.int8)
+        labels = np.full(len(rows["symbols"]), labelling.UNLABELLED, np.int8)
         for start in range(0, len(labels), _LABEL_CHUNK):
             # With the bars after the chunk that its last labels look at.
             part = slice(start, start + _LABEL_CHUNK + horizon)
             *path, scale = (rows[name][part] for name in PATH)
             found = labelling.triple_barrier_labels(*path, threshold * scale, horizon)
             labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
-        labels[np.isnan(rows["scores"])] = labelling.UNLABELLED
+        labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:
         if threshold is None:
             threshold = labelling.choose_multiple(rows["scores"][split.train], target_ratios)
