@@ -13,13 +13,16 @@ from data.memory import give_back
 from data.sampling import BatchPlan
 from data.windows import gather
 
+_MADE_AHEAD = 4  # batches
+
 
 class WindowBatches(keras.utils.PyDataset):
     """Training batches: drawn by a plan, gathered from the feature rows, augmented.
 
     A batch is a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at
     the begin of an epoch by a callback: Keras's own `on_epoch_begin` comes too late where batches
-    are made ahead. `seconds` is the processor time spent making batches so far.
+    are made ahead. `ready` has the `time.perf_counter()` at which each batch was last made,
+    (batches,).
 
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
@@ -63,7 +66,7 @@ class WindowBatches(keras.utils.PyDataset):
         settings = dict(augmentations or {})
         self._max_shift = settings.pop("time_shift", 0)
         self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
-        self.epoch, self.seconds = 0, 0.0
+        self.epoch, self.ready = 0, np.zeros(plan.num_batches)
         self._lock = threading.Lock()
         self._check(settings)
         if self._max_shift:
@@ -96,6 +99,32 @@ class WindowBatches(keras.utils.PyDataset):
             batch_size=batch_size,
         )
 
+    def stream(self):
+        """Returns what `fit` should be given: these batches, made ahead beside the steps.
+
+        On TensorFlow a tf.data pipeline of fixed depth. Keras would make one that tunes itself,
+        and TensorFlow 2.21 deletes the iterators of such a pipeline late: training stood still
+        for up to as long as the epoch before had lasted. On other backends these batches as they
+        are.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        shapes = [(None, self.sequence_length, self.features.shape[1]), (None,), (None,)]
+        kinds = [np.float32, np.int32] + [np.float32] * (self._weights is not None)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return (
+            tf.data.Dataset.from_generator(
+                lambda: (self[index] for index in range(len(self))),
+                output_signature=tuple(map(tf.TensorSpec, shapes, kinds)),
+            )
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(_MADE_AHEAD)
+            .with_options(options)
+        )
+
     def describe(self, epoch: int, index: int) -> list[int]:
         """Returns the rows of the last bars of a batch's windows, for messages."""
         return self.window_rows[self.plan.indices(epoch, index)].tolist()
@@ -105,7 +134,6 @@ class WindowBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
-        started = time.thread_time()
         with self._lock:  # the plan keeps what it counted; Keras may use several threads
             drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
@@ -113,8 +141,7 @@ class WindowBatches(keras.utils.PyDataset):
         batch = (x, self.window_labels[drawn].astype(np.int32))
         if self._weights is not None:
             batch += (self._weights[drawn].astype(np.float32),)
-        with self._lock:
-            self.seconds += time.thread_time() - started
+        self.ready[index] = time.perf_counter()
         return batch
 
     def _windows(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -139,8 +166,6 @@ class WindowBatches(keras.utils.PyDataset):
 class WindowSequence(keras.utils.PyDataset):
     """Windows in order and un-augmented, to validate or predict; the last batch may be short.
 
-    `seconds` is the processor time spent making batches so far.
-
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
         ends: rows of the windows' last bars, (windows,).
@@ -164,18 +189,15 @@ class WindowSequence(keras.utils.PyDataset):
         self.features, self.window_rows = features, np.asarray(ends)
         self.sequence_length, self.batch_size = sequence_length, batch_size
         self.window_labels = None if labels is None else np.asarray(labels)
-        self.seconds = 0.0
 
     def __len__(self) -> int:
         return -(-len(self.window_rows) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), and y int32 (batch,) if there are labels."""
-        started = time.thread_time()
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         x = gather(self.features, self.window_rows[part], self.sequence_length)
         batch = (x,)
         if self.window_labels is not None:
             batch += (self.window_labels[part].astype(np.int32),)
-        self.seconds += time.thread_time() - started
         return batch

@@ -143,10 +143,10 @@ def train(
     )
     if start < flags.SUPERVISED_EPOCHS and not parts["best"].exhausted:
         classifier.fit(
-            assembly.batches,
+            assembly.batches.stream(),
             epochs=flags.SUPERVISED_EPOCHS,
             initial_epoch=start,
-            shuffle=False,
+            shuffle=False,  # the plan has shuffled
             verbose=verbose,
             callbacks=[assembly.timer, *callbacks, keep_history],
         )

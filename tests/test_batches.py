@@ -195,17 +195,37 @@ class Recorder(keras.callbacks.Callback):
         self.batches.set_epoch(epoch)
 
 
-def test_keras_trains_on_each_epoch_s_own_batches():
+@pytest.mark.parametrize("stream", [False, True])
+def test_keras_trains_on_each_epoch_s_own_batches(stream):
     batches = make_batches(augmentations=ALL)
     asked = []
     plan_indices = batches.plan.indices
     batches.plan.indices = lambda e, i: asked.append((e, i)) or plan_indices(e, i)
     model = tiny_model()
-    model.fit(batches, epochs=3, shuffle=False, verbose=0, callbacks=[Recorder(batches)])
+    given = batches.stream() if stream else batches
+    model.fit(given, epochs=3, shuffle=False, verbose=0, callbacks=[Recorder(batches)])
     for epoch in range(3):
         assert {(epoch, i) for i in range(len(batches))} <= set(asked)
     assert int(model.optimizer.iterations) == 3 * len(batches)
-    assert batches.seconds > 0
+    assert (batches.ready > 0).all()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a stream of tf.data")
+@pytest.mark.parametrize("weights", [None, np.linspace(0, 1, 112)])
+def test_the_stream_has_the_batches_of_an_epoch(weights):
+    features, ends, labels, symbols = make_rows()
+    plan = BatchPlan(labels, symbols, batch_size=16, seed=0)
+    batches = WindowBatches(features, ends, plan=plan, sequence_length=LENGTH, weights=weights)
+    stream = batches.stream()
+    assert int(stream.cardinality()) == len(batches)
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        for index, streamed in enumerate(stream):
+            made = batches[index]
+            assert len(streamed) == len(made)
+            for theirs, ours in zip(streamed, made, strict=True):
+                np.testing.assert_array_equal(theirs, ours)
+        assert index == len(batches) - 1
 
 
 def test_threads_of_keras_get_the_same_batches():
