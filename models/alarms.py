@@ -36,7 +36,7 @@ class CollapseAlarm(StatefulCallback):
         max_mcc: |MCC| up to which there is no skill; at least 2 / sqrt(windows), which is what
             luck alone gives.
         first_epoch: first epoch that is watched; an untrained head is always without signal.
-        note: told the message of every alarm.
+        note: told the message of an alarm, unless the epoch before had one of the same kind.
     """
 
     part = "alarm"
@@ -89,8 +89,9 @@ class CollapseAlarm(StatefulCallback):
             "mcc": float(logs["val_mcc"]),
         }
         alarm["message"] = _message(alarm)
+        goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
         self.alarms.append(alarm)
-        if self.note is not None:
+        if self.note is not None and not goes_on:
             self.note(alarm["message"])
 
     def get_state(self):

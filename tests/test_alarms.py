@@ -80,6 +80,17 @@ def test_early_epochs_and_epochs_without_validation_are_not_watched():
     assert alarm.alarms == []
 
 
+def test_a_spell_of_alarms_is_told_of_once():
+    labels, notes, validation = np.arange(9) % 3, [], Validation()
+    alarm = CollapseAlarm(QUOTAS, validation, note=notes.append)
+    skill = np.eye(3)[labels] * 5.0
+    for epoch, logits in enumerate([np.zeros((9, 3))] * 3 + [skill, np.zeros((9, 3))]):
+        validation.logits, validation.labels = logits, labels
+        alarm.on_epoch_end(epoch, validation_figures(labels, logits, NAMES))
+    assert [a["epoch"] for a in alarm.alarms] == [0, 1, 2, 4]
+    assert notes == [alarm.alarms[0]["message"], alarm.alarms[3]["message"]]
+
+
 def test_state_round_trip():
     alarm, other = (CollapseAlarm(QUOTAS, Validation()) for _ in range(2))
     alarm.alarms = [{"epoch": 1, "kind": "no signal"}]
