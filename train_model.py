@@ -17,6 +17,7 @@ import config
 from data.augment import augment_sequences_batched
 from data.bars import digest, read_bars
 from data.market import build_market
+from data.rows import by_symbol
 from data.sample import load_sample
 from data.sampling import balanced_batch_generator
 from recipe import folder as files
@@ -221,10 +222,9 @@ def _read_market(path: str | None, flags):
     _say("reading", path or "the sample: daily bars of five US stocks, 2000 to 2013")
     bars = _read_bars(path)
     facts, count = {"bars_sha256": digest(bars)}, len(bars)
-    # No name may hold on to the bars: their memory is freed while the features grow.
-    holder = [bars]
+    parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made
     del bars
-    market = build_market(holder.pop(), **_market_settings(flags))
+    market = build_market(parts, **_market_settings(flags))
     _say("bars", f"{count:,} of {len(market.symbol_names)} symbols, {_range(market)}")
     _say(
         "windows",

@@ -98,8 +98,8 @@ def build_market(
 ) -> Market:
     """Returns features, labels, windows and folds of the bars of many symbols.
 
-    Works symbol by symbol. If the caller keeps no reference to `bars`
-    (`build_market(read_bars(path), ...)`), their memory is freed while the features grow.
+    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.rows`, it frees the bars
+    while the features grow; a frame itself may be held by the caller.
 
     Args:
         bars: as `data.bars.read_bars` returns them, or an iterable of frames of one symbol each,

@@ -64,7 +64,7 @@ def make_rows(
     """
     room = _num_rows(bars, rules) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
-    parts = _by_symbol(bars)
+    parts = by_symbol(bars)
     del bars
     names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
     for bars in parts:
@@ -98,8 +98,13 @@ def make_rows(
     return table.finish(), facts
 
 
-def _by_symbol(bars) -> Iterator[pd.DataFrame]:
-    """Yields the bars of one symbol at a time and lets go of those already used."""
+def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yields the bars of one symbol at a time and lets go of those already used.
+
+    Args:
+        bars: as `data.bars.read_bars` returns them; an iterable of frames of one symbol each is
+            passed on.
+    """
     if not isinstance(bars, pd.DataFrame):
         yield from bars
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.labels import METHODS
 from data.memory import give_back
 from data.synthetic import random_walk
 
@@ -17,15 +18,17 @@ from pathlib import Path
 from data.bars import read_bars
 from data.batches import WindowBatches
 from data.market import build_market, training_statistics
+from data.rows import by_symbol
 from data.sampling import BatchPlan
 from data.windows import first_window_ends
 
+SETTINGS = dict(
+    sequence_length=60, future_window=12, label_method=sys.argv[3], price_change_threshold=0.01,
+    target_class_ratios=(0.33, 0.40, 0.33), embargo_bars=12, max_gap_bars=5,
+)
+
 def run(path, num_batches):
-    market = build_market(
-        read_bars(path), sequence_length=60, future_window=12, label_method="volatility",
-        price_change_threshold=0.01, target_class_ratios=(0.33, 0.40, 0.33), embargo_bars=12,
-        max_gap_bars=5,
-    )
+    market = build_market(by_symbol(read_bars(path)), **SETTINGS)
     fold = market.folds[0]
     plan = BatchPlan(
         fold.labels[fold.train], market.symbols[fold.train], batch_size=256, seed=0,
@@ -53,12 +56,16 @@ print(run(sys.argv[2], 1000), status("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_reading_features_labels_and_batches_take_half_of_the_features_beside_them(tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_path, method):
     few, many = tmp_path / "few.parquet", tmp_path / "many.parquet"
     random_walk(2, 2000, interval="5min").to_parquet(few)
     random_walk(NUM_SYMBOLS, NUM_BARS, interval="5min").to_parquet(many)
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(few), str(many)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", RUN, str(few), str(many), method],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     features, peak = map(int, done.stdout.split())
