@@ -42,7 +42,7 @@ CURVES = (
     ("validation macro F1", {"val_macro_f1": "macro F1"}),
     ("learning rate", {"learning_rate": "learning rate"}),
     ("shares", {"ce_weight": "CE weight", "hard_share": "hard share"}),
-    ("logit cap", {"logit_cap": "logit cap"}),
+    ("logit cap (a gap: none)", {"logit_cap": "logit cap"}),
 )
 
 
@@ -62,6 +62,8 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
             strongest.
         chosen_epoch: marked where it is given.
     """
+    if "logit_cap" in history:
+        history = history.assign(logit_cap=history["logit_cap"].replace(0, np.nan))  # 0: none
     rows = [(title, {c: n for c, n in curves.items() if c in history}) for title, curves in CURVES]
     rows = [(title, curves) for title, curves in rows if curves]
     with matplotlib.rc_context(STYLE):

@@ -93,6 +93,7 @@ def render(
         cost_rows=_cost_rows(metrics.get("costs") or {}),
         cost_columns=COST_COLUMNS,
         folds=metrics.get("folds") or [],
+        spells=_spells((metrics.get("collapse") or {}).get("alarms") or []),
     )
 
 
@@ -154,6 +155,18 @@ def _cost_rows(costs: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = {"xLSTM": costs.get("model"), "buy and hold": costs.get("buy_and_hold")}
     rows |= costs.get("baselines") or {}
     return [{"name": name, "values": values} for name, values in rows.items() if values]
+
+
+def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Returns the first and the last alarm of every run of epochs with one kind of alarm."""
+    spells: list[list[Mapping[str, Any]]] = []
+    for alarm in alarms:
+        last = spells[-1][1] if spells else {}
+        if (last.get("kind"), last.get("epoch", -2) + 1) == (alarm.get("kind"), alarm["epoch"]):
+            spells[-1][1] = alarm
+        else:
+            spells.append([alarm, alarm])
+    return spells
 
 
 def _number(value: Any, column: str = "") -> str:

@@ -86,11 +86,18 @@ def run():
         "calibration": {"gamma": [1.0, 2.0, 1.0], "temperature": 1.2345},
         "collapse": {
             "forecast": forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]).as_dict(NAMES),
-            "alarms": [{"epoch": 1, "message": "epoch 1: no signal: look at <b>LR_BASE</b>"}],
+            "alarms": [
+                {"epoch": e, "kind": kind, "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>"}
+                for e, kind in enumerate(["no signal"] * 3 + ["prior shift"])
+            ],
         },
         "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
         "dropped": {"warm-up rows": 960},
-        "repeats": {"classes": {"SELL": 1.1, "HOLD": 0.9, "BUY": 1.0}},
+        "repeats": {
+            "epoch": 3,
+            "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
+            "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
+        },
         "timing": {"seconds_per_epoch": list(range(10, 20)), "windows_per_second": 12345.6},
         "seed": 7,
         "folds": [{"splits": splits, "best_epoch": 2, "test": test}] * 2,
@@ -104,7 +111,7 @@ def run():
             "learning_rate": 1e-3,
             "ce_weight": 1.0 - 0.2 * epochs,
             "hard_share": 0.1 * epochs,
-            "logit_cap": [5.0, 10.0, np.inf, np.inf],
+            "logit_cap": [5.0, 10.0, 0.0, 0.0],  # 0: none
             "val_mcc": [0.1, np.nan, 0.2, 0.15],
             "val_macro_f1": 0.4,
             "val_nll": 1.05,
@@ -143,12 +150,16 @@ def test_page_is_well_formed_and_says_everything(tmp_path, run):
         "pooled",
         "2024-01-07T05:45:00",
         "warm-up rows 960",
-        "classes SELL 1.1, HOLD 0.9, BUY 1",
+        "epoch 3 windows repeats SELL 1,200 1.125",
+        "AAA 3,600 0.875",
+        "epoch 0: no signal: see <b>LR_BASE</b> (and so on until epoch 2)",
+        "epoch 3: prior shift: see <b>LR_BASE</b>",
         "14.5 in the middle, 10 to 19 (10 values)",
         "seed 7",
     ]:
         assert part in text
     assert len(page.images) == 5
+    assert text.count("no signal: see") == 1
 
 
 def test_page_needs_no_network(tmp_path, run):
@@ -238,7 +249,7 @@ def test_learning_curves_leave_out_what_is_no_number(run):
     panels = {p.get_title(loc="left"): p for p in figures.learning_curves(history).axes}
     (line,) = panels["validation MCC"].get_lines()
     assert line.get_xdata().tolist() == [0, 2, 3]
-    (line,) = panels["logit cap"].get_lines()
+    (line,) = panels["logit cap (a gap: none)"].get_lines()
     assert line.get_ydata().tolist() == [5, 10]
 
 
