@@ -49,13 +49,11 @@ def weighted_sums(shares, parts, start):
         share, part = inputs
         return [share * state[0] + part], state
 
-    @ops.custom_gradient
+    @with_gradient
     def run(shares, parts, start):
         (last,), (before,) = scan(step, [start], [shares, parts], [start])
 
-        def gradient(*args, upstream=None):
-            if upstream is None:  # JAX hands over one tuple
-                upstream = args[0] if len(args) == 1 else args
+        def gradient(upstream):
             d_before, d_last = upstream
             (d_start,), (d_parts,) = scan(
                 step, [d_last], [shares, d_before], [d_last], reverse=True
@@ -66,6 +64,28 @@ def weighted_sums(shares, parts, start):
         return (before, last), gradient
 
     return run(shares, parts, start)
+
+
+def with_gradient(run: Callable) -> Callable:
+    """Returns a function of tensors whose gradient is written by hand.
+
+    Args:
+        run: from tensors to (outputs, gradient): a tuple of tensors, and a function from the
+            gradients of these, a tuple, to those of the arguments.
+    """
+    if keras.backend.backend() == "torch":  # where that of Keras takes a single output alone
+        return _with_gradient_torch(run)
+
+    @ops.custom_gradient
+    def function(*args):
+        outputs, gradient = run(*args)
+
+        def from_upstream(*upstream):  # JAX hands over one tuple
+            return gradient(upstream[0] if len(upstream) == 1 else upstream)
+
+        return outputs, from_upstream
+
+    return function
 
 
 def tanh(x):
@@ -108,3 +128,20 @@ def _scan_unrolled(step, state, inputs, reverse):
     for place in reversed(places) if reverse else places:
         state, outputs[place] = step(state, [x[place] for x in inputs])
     return state, [ops.stack(values) for values in zip(*outputs, strict=True)]
+
+
+def _with_gradient_torch(run):
+    import torch
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args):
+            outputs, ctx.gradient = run(*args)
+            # Others than those that `gradient` holds: a circle through them would never be freed.
+            return tuple(output.detach() for output in outputs)
+
+        @staticmethod
+        def backward(ctx, *upstream):
+            return ctx.gradient(upstream)
+
+    return Function.apply

@@ -15,7 +15,7 @@ gives n' = 1 at any gate value.
 
 from keras import ops
 
-from models.recurrence import scan, tanh
+from models.recurrence import scan, tanh, with_gradient
 from models.xlstm_parts import soft_cap
 
 EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
@@ -55,13 +55,11 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
             steps.append(ops.cast(ops.transpose(flag)[..., None], dtype))  # (time, batch, 1)
     flagged = reset is not None, valid is not None
 
-    @ops.custom_gradient
+    @with_gradient
     def run(recurrent, mask, h, r, n, m, *steps):
         last, saved = _forward(recurrent, mask, [h, r, n, m], steps, cap, *flagged)
 
-        def gradient(*args, upstream=None):
-            if upstream is None:  # JAX hands over one tuple
-                upstream = args[0] if len(args) == 1 else args
+        def gradient(upstream):
             dy, dh, dr, dn, _ = upstream
             # log n gets n times what n gets; m is a constant.
             last_gradients = dy, dh, dr, dn * last[2]
