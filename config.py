@@ -93,7 +93,7 @@ HNM_HARD_SAMPLE_END: float = 0.50  # [5] hard share of a batch at the end
 HNM_UPDATE_PERIOD: int = 3  # [5] epochs between two refreshes of the pool
 HNM_TOP_K_FRACTION: float = 0.20  # [5] share of a class that forms its pool
 HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels
-HNM_MAX_SCORED: int = 8192  # [5] windows scored at a refresh at the most
+HNM_MAX_SCORED: int = 32768  # [5] windows scored at a refresh at the most
 
 # --- choosing, calibrating and judging
 CHECKPOINT_METRIC: str = "val_mcc"  # val_mcc | val_macro_f1 | val_nll: chooses the epoch
