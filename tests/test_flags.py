@@ -41,7 +41,7 @@ FLIPS = {
     "[1] warm-up": {"LR_WARMUP_EPOCHS": 0.0},
     "[1] clipping": {"GRADIENT_CLIP_NORM": 0.0},
     "[2] prior bias": {"USE_PRIOR_BIAS": False},
-    "[3] blend": {"CE_WEIGHT_END": 1.0},
+    "[3] blend": {"CE_WEIGHT_START": 1.0, "CE_WEIGHT_END": 1.0},
     "[3] start": {"CE_WEIGHT_START": 0.5},
     "[3] length": {"AFL_WARMUP_EPOCHS": 1},
     "[3] alpha": {"AFL_ALPHA": (1.0, 0.8, 1.0)},
