@@ -218,6 +218,7 @@ def test_the_stream_has_the_batches_of_an_epoch(weights):
     batches = WindowBatches(features, ends, plan=plan, sequence_length=LENGTH, weights=weights)
     stream = batches.stream()
     assert int(stream.cardinality()) == len(batches)
+    assert stream.options().autotune.enabled is False
     for epoch in range(2):
         batches.set_epoch(epoch)
         for index, streamed in enumerate(stream):

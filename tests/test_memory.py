@@ -73,7 +73,7 @@ def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_
     assert peak < 1.5 * features, f"{peak / features:.2f} times the features"
 
 
-def test_memory_is_given_back_and_arrays_stay():
+def test_giving_memory_back_leaves_arrays_alone():
     kept = [np.full(1000, 7.0) for _ in range(100)]
     give_back()
     assert all((values == 7).all() for values in kept)
