@@ -20,7 +20,7 @@ from data.market import build_market
 from data.rows import by_symbol
 from data.sample import load_sample
 from data.sampling import balanced_batch_generator
-from recipe import folder as files
+from recipe import run_folder as files
 
 __all__ = ["augment_sequences_batched", "balanced_batch_generator", "main"]
 
@@ -127,7 +127,7 @@ def _resume(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int
     data = arguments.data or before["data"]
     market, facts = _read_market(data, flags)
     with _without_native_chatter():
-        from models.checkpoint import differences
+        from models.training.callbacks.checkpoint import differences
 
     names = ("bars_sha256", "versions")
     then = {"flags": saved_flags, **{name: before[name] for name in names}}
@@ -143,7 +143,7 @@ def _resume(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int
 
 def _run(flags, market, folder: Path, facts: dict, *, resume: bool) -> int:
     with _without_native_chatter():
-        from models.divergence import TrainingDiverged
+        from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run
 
     try:
@@ -197,8 +197,8 @@ def _predict(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> in
     if arguments.out and Path(arguments.out).exists():
         raise ValueError(f"the file {arguments.out} must not exist yet; it does")
     with _without_native_chatter():
-        from models.artefact import load_classifier
-        from recipe.classify import classify
+        from models.deployable import load_classifier
+        from recipe.predict import classify
 
     def note(text):
         print(text, file=sys.stderr)

@@ -44,8 +44,8 @@ def our_model(blocks, length, every_step):
     """Returns the Keras model."""
     import keras
 
-    from models.mlstm import MLSTMBlock
-    from models.slstm import SLSTMBlock
+    from models.layers.mlstm_block import MLSTMBlock
+    from models.layers.slstm_block import SLSTMBlock
     from models.xlstm_rl_model import build_xlstm_classifier
 
     keras.utils.set_random_seed(0)

@@ -6,7 +6,7 @@ another vector than eta. Here both are undone, in the reverse order.
 
 The inverse of the loss. Where the expected loss sum over y of eta_y L_y(p) is smallest, its
 gradient in the logits is 0. With p = softmax(z), C classes, S_y the smoothed cross-entropy, and
-the loss of `models.losses` (w the weight of plain cross-entropy),
+the loss of `models.training.losses` (w the weight of plain cross-entropy),
 
     L_y = w (-log p_y) + (1 - w) alpha_y (1 - p_y)^gamma_y S_y
     -dL_y / dz_j = g_y (delta_yj - p_j) + h_y (1/C - p_j)
@@ -51,7 +51,7 @@ def invert_focal(
 
     Args:
         p: softmax of the training logits, (samples, classes), all positive.
-        alpha: as in `models.losses`, here and below; one number counts for all classes.
+        alpha: as in `models.training.losses`, here and below; one number counts for all classes.
         gamma: focusing exponent of each class.
         smoothing: label smoothing of each class.
         ce_weight: weight of plain cross-entropy, in [0, 1].

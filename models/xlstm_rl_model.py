@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from keras import layers, regularizers
 
-from models.artefact import load_classifier
-from models.callbacks import EpochTracker
-from models.ema import EMAWeightsCallback
-from models.head import CappedDense, PriorBias
-from models.losses import AsymmetricFocalLoss, MixedLoss
-from models.mlstm import MLSTMBlock
-from models.optimizers import AveragedAdam
-from models.schedules import WarmUpCosineDecayScheduler
-from models.slstm import SLSTMBlock
-from models.training import get_training_callbacks
+from models.deployable import load_classifier
+from models.layers.head import CappedDense, PriorBias
+from models.layers.mlstm_block import MLSTMBlock
+from models.layers.slstm_block import SLSTMBlock
+from models.training.callbacks.callback_list import get_training_callbacks
+from models.training.callbacks.ema import EMAWeightsCallback
+from models.training.callbacks.epoch_tracker import EpochTracker
+from models.training.losses import AsymmetricFocalLoss, MixedLoss
+from models.training.optimizers import AveragedAdam
+from models.training.schedules import WarmUpCosineDecayScheduler
 
 __all__ = [
     "AsymmetricFocalLoss",

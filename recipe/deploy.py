@@ -10,9 +10,9 @@ from data.features import WARM_UP_BARS
 from data.labels import CLASS_NAMES
 from data.market import Market
 from data.windows import spans
-from models.artefact import make_deployable
 from models.calibration import RestoreProbabilities, fit_temperature
-from recipe.folder import versions
+from models.deployable import make_deployable
+from recipe.run_folder import versions
 
 _PREDICTED_AT_ONCE = 1024  # windows
 

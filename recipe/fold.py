@@ -14,13 +14,13 @@ from data.labels import CLASS_NAMES, average_uniqueness
 from data.market import Fold, Market, training_statistics
 from data.sampling import BatchPlan
 from data.windows import evenly, first_window_ends
-from models.collapse import forecast_collapse
-from models.losses import MixedLoss
-from models.mining import hard_share
-from models.optimizers import AveragedAdam
-from models.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
-from models.timing import StepTimer
-from models.training import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.mining import hard_share
+from models.training.callbacks.step_timer import StepTimer
+from models.training.collapse_forecast import forecast_collapse
+from models.training.losses import MixedLoss
+from models.training.optimizers import AveragedAdam
+from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
 from models.xlstm_rl_model import build_xlstm_classifier
 from recipe.deploy import deploy, window_sequence
 

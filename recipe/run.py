@@ -11,12 +11,12 @@ import keras
 import pandas as pd
 
 from data.labels import CLASS_NAMES
-from models.artefact import save_model
-from models.metrics import evaluate
-from models.report import write_report
-from models.verdict import sentence
-from recipe import evaluation
-from recipe import folder as files
+from evaluation import evaluate as evaluation
+from evaluation.metrics import evaluate
+from evaluation.report.report import write_report
+from evaluation.verdict import sentence
+from models.deployable import save_model
+from recipe import run_folder as files
 from recipe.fold import assemble, train
 
 Say = Callable[[str, str], None]

@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DATA_ORDER = [
+    "errors",
     "memory",
     "bars",
     "sample",
@@ -26,8 +28,19 @@ DATA_ORDER = [
 ]
 
 
+MAY_IMPORT = {
+    "data": {"data"},
+    "models": {"models"},
+    "evaluation": {"evaluation", "data"},
+    "recipe": {"recipe", "data", "models", "evaluation", "config"},
+    "config.py": {"data"},
+    "train_model.py": {"config", "recipe", "data"},
+}
+OURS = {"config", "train_model", "data", "models", "evaluation", "recipe"}
+
+
 def modules(folder):
-    return sorted(path for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py")
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py")
 
 
 def imports(path):
@@ -42,11 +55,46 @@ def imports(path):
     return names
 
 
-@pytest.mark.parametrize("path", modules("data") + modules("models"), ids=lambda p: p.stem)
-def test_library_code_never_imports_the_config_or_the_other_package(path):
-    other = "models" if path.parent.name == "data" else "data"
-    roots = {name.partition(".")[0] for name in imports(path)}
-    assert not roots & {"config", "train_model", "recipe", other}
+def roots(path):
+    """Returns the first words of what the file imports."""
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def library():
+    return [
+        path for folder in ("data", "models", "evaluation", "recipe") for path in modules(folder)
+    ]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_the_rooms_before_it(room):
+    paths = [ROOT / room] if room.endswith(".py") else modules(room)
+    assert paths
+    for path in paths:
+        assert roots(path) & OURS <= MAY_IMPORT[room], path
+
+
+def test_layers_and_training_do_not_import_each_other():
+    for here, other in [("layers", "training"), ("training", "layers")]:
+        for path in modules(f"models/{here}"):
+            assert not [name for name in imports(path) if name.startswith(f"models.{other}")], path
+
+
+def test_nobody_in_models_imports_the_builder():
+    for path in modules("models"):
+        assert "models.xlstm_rl_model" not in imports(path), path
+
+
+def test_the_evaluation_needs_no_keras():
+    for path in modules("evaluation"):
+        assert not roots(path) & {"keras", "tensorflow"}, path
+
+
+def test_the_class_names_are_defined_once():
+    homes = [
+        p for p in library() if re.search(r"\b(SELL|sell)\b[\"'], [\"'](HOLD|hold)", p.read_text())
+    ]
+    assert [path.relative_to(ROOT).as_posix() for path in homes] == ["data/labels.py"]
 
 
 @pytest.mark.parametrize("path", modules("data"), ids=lambda p: p.stem)
@@ -58,23 +106,18 @@ def test_a_stage_of_the_data_never_imports_a_later_stage(path):
 
 @pytest.mark.parametrize("path", modules("data"), ids=lambda p: p.stem)
 def test_only_the_batches_import_keras(path):
-    uses = {name.partition(".")[0] for name in imports(path)} & {"keras", "tensorflow"}
+    uses = roots(path) & {"keras", "tensorflow"}
     assert not uses or path.stem == "batches"
 
 
 @pytest.mark.parametrize("path", modules("models"), ids=lambda p: p.stem)
 def test_a_backend_is_imported_only_in_the_recurrence(path):
-    uses = {name.partition(".")[0] for name in imports(path)} & {"tensorflow", "jax", "torch"}
+    uses = roots(path) & {"tensorflow", "jax", "torch"}
     assert not uses or path.stem == "recurrence"
 
 
-@pytest.mark.parametrize("path", modules("recipe"), ids=lambda p: p.stem)
-def test_the_recipe_gets_its_flags_as_arguments(path):
-    assert not {name.partition(".")[0] for name in imports(path)} & {"config", "train_model"}
-
-
 def test_every_module_starts_with_its_purpose():
-    for path in [*modules("data"), *modules("models"), *modules("recipe"), *ROOT.glob("*.py")]:
+    for path in [*library(), *ROOT.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path.name
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from models.baselines import (
+from evaluation.baselines import (
     boosted_trees,
     constant_prior,
     logistic_regression,
     persistence,
     window_summary,
 )
-from models.metrics import evaluate
+from evaluation.metrics import evaluate
 
 LEARNERS = [logistic_regression, boosted_trees]
 

@@ -6,10 +6,10 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from data.synthetic import known_posterior
+from evaluation.metrics import classwise_ece, confidence_ece
 from models.calibration import RestoreProbabilities, fit_temperature, invert_focal
-from models.collapse import best_answer
-from models.losses import MixedLoss
-from models.metrics import classwise_ece, confidence_ece
+from models.training.collapse_forecast import best_answer
+from models.training.losses import MixedLoss
 
 SETTINGS = [
     {"alpha": [1.0, 1.0, 1.0], "gamma": [1.0, 2.0, 1.0]},

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from models.mlstm import MLSTMBlock
-from models.slstm import SLSTMBlock
+from models.layers.mlstm_block import MLSTMBlock
+from models.layers.slstm_block import SLSTMBlock
 
 pytestmark = pytest.mark.slow
 UNITS = 32

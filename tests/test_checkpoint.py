@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from keras import layers
 
-from models.checkpoint import (
+from models.layers.head import CappedDense
+from models.training.callbacks.base import copy_of
+from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.checkpoint import (
     Checkpointer,
     collect_training_state,
     differences,
     restore_training_state,
 )
-from models.divergence import TrainingDiverged
-from models.head import CappedDense
-from models.losses import MixedLoss
-from models.optimizers import AveragedAdam
-from models.schedules import WarmUpCosineDecayScheduler
-from models.stateful import copy_of
-from models.training import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.nan_guard import TrainingDiverged
+from models.training.losses import MixedLoss
+from models.training.optimizers import AveragedAdam
+from models.training.schedules import WarmUpCosineDecayScheduler
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 5

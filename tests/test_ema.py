@@ -11,11 +11,11 @@ from tiny_training import (
     weights_of,
 )
 
-from models.ema import EMAWeightsCallback, averaged_weights, validation_weights
-from models.losses import MixedLoss
-from models.optimizers import AveragedAdam
-from models.stateful import copy_of
-from models.validation import ValidationMetrics
+from models.training.callbacks.base import copy_of
+from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights, validation_weights
+from models.training.callbacks.validation import ValidationMetrics
+from models.training.losses import MixedLoss
+from models.training.optimizers import AveragedAdam
 
 
 class Recorder(keras.callbacks.Callback):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.mlstm import LinearSpacing, MLSTMBlock
-from models.mlstm_cell import mlstm_cell
-from models.slstm import ForgetBias, SLSTMBlock
-from models.slstm_cell import slstm_cell
-from models.xlstm_parts import block_diagonal, heads_norm, layer_norm, width_of
+from models.layers.common import block_diagonal, heads_norm, layer_norm, width_of
+from models.layers.mlstm_block import LinearSpacing, MLSTMBlock
+from models.layers.mlstm_cell import mlstm_cell
+from models.layers.slstm_block import ForgetBias, SLSTMBlock
+from models.layers.slstm_cell import slstm_cell
 
 FOLDER = Path(os.environ.get("XLSTM_GOLDEN_DIR", Path(__file__).parent.parent / "../shared/golden"))
 FILES = sorted(FOLDER.glob("*.npz")) if FOLDER.is_dir() else []

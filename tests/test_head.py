@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from models.head import CappedDense, PriorBias
+from models.layers.head import CappedDense, PriorBias
 
 # Keras 3.15 saves arrays of TensorFlow in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

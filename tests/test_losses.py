@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.losses import AsymmetricFocalLoss, MixedLoss, asymmetric_focal_loss
+from models.training.losses import AsymmetricFocalLoss, MixedLoss, asymmetric_focal_loss
 
 
 @pytest.fixture

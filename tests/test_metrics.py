@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from models.metrics import classwise_ece, confidence_ece, evaluate, mcc, reliability
+from evaluation.metrics import classwise_ece, confidence_ece, evaluate, mcc, reliability
 
 
 @pytest.fixture

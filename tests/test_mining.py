@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 from keras import layers
 
-from models.ema import EMAWeightsCallback
-from models.mining import (
+from models.training.callbacks.ema import EMAWeightsCallback
+from models.training.callbacks.mining import (
     HardNegativeMining,
     cross_entropies,
     hard_band,
     hard_share,
     scored_subsample,
 )
-from models.optimizers import AveragedAdam
+from models.training.optimizers import AveragedAdam
 
 
 def test_hard_share_follows_the_schedule():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from models.optimizers import AveragedAdam
+from models.training.optimizers import AveragedAdam
 
 
 def small_model(dropout=0.3, seed=0):

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from models import figures
-from models.baselines import constant_prior
-from models.collapse import forecast_collapse
-from models.costs import simulate_trades
-from models.metrics import evaluate
-from models.report import write_report
-from models.verdict import verdict
+from evaluation.backtest import simulate_trades
+from evaluation.baselines import constant_prior
+from evaluation.metrics import evaluate
+from evaluation.report import plots as figures
+from evaluation.report.report import write_report
+from evaluation.verdict import verdict
+from models.training.collapse_forecast import forecast_collapse
 
 NAMES = ("SELL", "HOLD", "BUY")
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -229,7 +229,7 @@ def test_a_failed_write_leaves_the_old_page_whole(tmp_path, run, monkeypatch):
     def broken(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr("models.report.os.replace", broken)
+    monkeypatch.setattr("evaluation.report.report.os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         written(tmp_path, {}, pd.DataFrame(), pd.DataFrame())
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

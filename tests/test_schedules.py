@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
+from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
 
 
 def values(schedule, steps):

@@ -15,8 +15,8 @@ import config
 import train_model
 from data.synthetic import persistent_drift
 from data.windows import evenly, gather
-from models.artefact import load_classifier
-from models.validation import validation_figures
+from models.deployable import load_classifier
+from models.training.callbacks.validation import validation_figures
 
 ROOT = Path(config.__file__).parent
 
@@ -124,9 +124,9 @@ def test_metrics_are_those_of_the_saved_model_in_a_fresh_process(finished, bars_
     code = (
         "import sys, json, numpy as np\n"
         "from data.bars import read_bars\n"
-        "from models.metrics import evaluate\n"
+        "from evaluation.metrics import evaluate\n"
         "from models.xlstm_rl_model import load_classifier\n"
-        "from recipe.classify import classify\n"
+        "from recipe.predict import classify\n"
         "import pandas as pd\n"
         "model, bars, predictions = sys.argv[1:]\n"
         "table = classify(load_classifier(model), read_bars(bars))\n"

@@ -4,8 +4,8 @@ import pytest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
 from tiny_training import Windows, fit, make_model
 
-from models.ema import EMAWeightsCallback
-from models.validation import ValidationMetrics, validation_figures
+from models.training.callbacks.ema import EMAWeightsCallback
+from models.training.callbacks.validation import ValidationMetrics, validation_figures
 
 NAMES = ("sell", "hold", "buy")
 

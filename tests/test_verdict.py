@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from models.metrics import mcc
-from models.verdict import block_bootstrap, confusions, interval, time_blocks, verdict
+from evaluation.metrics import mcc
+from evaluation.verdict import block_bootstrap, confusions, interval, time_blocks, verdict
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.artefact import make_deployable, save_model
 from models.calibration import RestoreProbabilities
+from models.deployable import make_deployable, save_model
 from models.xlstm_rl_model import MixedLoss, build_xlstm_classifier, load_classifier
 
 ROOT = Path(__file__).parent.parent

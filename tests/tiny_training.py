@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from models.losses import MixedLoss
-from models.optimizers import AveragedAdam
-from models.stateful import copy_of
+from models.training.callbacks.base import copy_of
+from models.training.losses import MixedLoss
+from models.training.optimizers import AveragedAdam
 
 
 class Windows(keras.utils.PyDataset):

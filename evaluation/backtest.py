@@ -1,0 +1,186 @@
+"""A simple, honest trade simulation from probabilities; never used for choosing a model.
+
+One position per symbol at a time. At a bar's close the most probable class decides: BUY goes long,
+SELL goes short, HOLD stays out. The position is entered at the next bar's open and left at the
+close FUTURE_WINDOW bars after the decision; only then the next decision is looked at. Every symbol
+gets the same fixed stake, 1 / symbols of the capital, and gains are not reinvested. Costs are paid
+on entry and on exit; borrowing, funding and market impact are left out. A trade's result is booked
+when it ends, so drawdowns inside a trade are not seen.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from data.labels import CLASS_NAMES
+
+SELL, BUY = 0, 2
+_DAY_SECONDS = 86_400
+_YEAR_SECONDS = 365.25 * _DAY_SECONDS
+_FEWEST_PERIODS = 5  # for a Sharpe ratio
+
+
+def simulate_trades(
+    timestamps: np.ndarray,
+    symbols: np.ndarray,
+    probabilities: np.ndarray,
+    trade_return: np.ndarray,
+    *,
+    holding_bars: int,
+    cost_bps: float,
+    baselines: Mapping[str, np.ndarray] | None = None,
+    forward_return: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Returns what trading on the probabilities would have brought, beside buy-and-hold.
+
+    Rows are consecutive bars of a symbol, sorted by symbol, then time; a hole in them only delays
+    the next decision.
+
+    Args:
+        timestamps: of the deciding bars, datetime64 (rows,).
+        symbols: codes, (rows,).
+        probabilities: SELL, HOLD, BUY, (rows, 3).
+        trade_return: log return from the next bar's open to the close `holding_bars` later,
+            (rows,); rows with NaN are not traded.
+        holding_bars: bars from the decision to the exit.
+        cost_bps: cost of each side in basis points of the traded value.
+        baselines: their probabilities (rows, 3).
+        forward_return: log return close to close over the same bars, (rows,): makes buy-and-hold
+            exact. Without it the gaps between one close and the next open are missed.
+
+    Returns:
+        `model`, `buy_and_hold` and `baselines` (by name), each with net_return (share of the
+        capital), gross_return, sharpe (annualised, None where there is too little), turnover
+        (traded value over capital per year), drawdown (largest fall from a peak, share of the
+        capital), trades, hit_rate (share of trades with a net gain) and gross_bps_per_trade; and
+        cost_bps, holding_bars, symbols, period_days, years.
+
+    Raises:
+        ValueError: if arrays do not fit together, or the rows are not sorted.
+    """
+    timestamps = np.asarray(timestamps, "datetime64[ns]").astype(np.int64) / 1e9  # seconds
+    symbols, trade_return = np.asarray(symbols), np.asarray(trade_return, np.float64)
+    bounds = _check(timestamps, symbols, probabilities, trade_return, holding_bars, cost_bps)
+    calendar = _Calendar(timestamps, bounds)
+
+    def traded(given: np.ndarray) -> dict[str, Any]:
+        sides = _sides(given)
+        rows = _entries((sides != 0) & np.isfinite(trade_return), bounds, holding_bars)
+        exits = _exits(rows, bounds, holding_bars)
+        gross = sides[rows] * np.expm1(trade_return[rows])
+        return calendar.figures(exits, gross, np.full(len(rows), 2.0), cost_bps)
+
+    chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
+    return {
+        "model": traded(probabilities),
+        "buy_and_hold": _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps),
+        "baselines": {name: traded(given) for name, given in (baselines or {}).items()},
+        "cost_bps": float(cost_bps),
+        "holding_bars": int(holding_bars),
+        "symbols": len(bounds) - 1,
+        "period_days": calendar.period_days,
+        "years": calendar.years,
+    }
+
+
+def _check(timestamps, symbols, probabilities, trade_return, holding_bars, cost_bps) -> np.ndarray:
+    """Returns the first row of each symbol, then the row count, (symbols + 1,)."""
+    num_rows = len(timestamps)
+    shapes = [np.shape(symbols), np.shape(trade_return), np.shape(probabilities)]
+    if not num_rows or shapes != [(num_rows,), (num_rows,), (num_rows, len(CLASS_NAMES))]:
+        raise ValueError(f"need arrays of the same rows, at least one; got {num_rows} and {shapes}")
+    if holding_bars < 1 or not cost_bps >= 0:
+        raise ValueError(
+            f"need holding_bars >= 1 and cost_bps >= 0, got {holding_bars} and {cost_bps}"
+        )
+    starts = np.flatnonzero(np.diff(symbols)) + 1
+    later = np.diff(timestamps) > 0
+    later[starts - 1] = True
+    if len(starts) + 1 != len(np.unique(symbols)) or not np.all(later):
+        raise ValueError("rows must be sorted by symbol, then time, without repeated times")
+    return np.concatenate([[0], starts, [num_rows]])
+
+
+def _sides(probabilities: np.ndarray) -> np.ndarray:
+    """Returns +1 for long, -1 for short, 0 for neither, (rows,)."""
+    named = np.asarray(probabilities).argmax(axis=1)
+    return (named == BUY).astype(int) - (named == SELL)
+
+
+def _entries(wanted: np.ndarray, bounds: np.ndarray, holding_bars: int) -> np.ndarray:
+    """Returns the rows that open a position: the first wanted ones after the last has ended."""
+    entries = []
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        rows = np.flatnonzero(wanted[start:stop]) + start
+        place = 0
+        while place < len(rows):
+            entries.append(rows[place])
+            place = np.searchsorted(rows, rows[place] + holding_bars)
+    return np.array(entries, np.int64)
+
+
+def _exits(rows: np.ndarray, bounds: np.ndarray, holding_bars: int) -> np.ndarray:
+    """Returns the rows at which positions end; those that outlast a symbol end in its last row."""
+    last = bounds[np.searchsorted(bounds, rows, side="right")] - 1
+    return np.minimum(rows + holding_bars, last)
+
+
+def _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps) -> dict[str, Any]:
+    """Returns the figures of holding every symbol throughout: bought once, sold once."""
+    rows, gains, sides = [], [], []
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        links = np.arange(start, stop, holding_bars)
+        links = links[np.isfinite(chained[links])]
+        value = np.exp(np.concatenate([[0.0], np.cumsum(chained[links])]))
+        traded = np.zeros(len(links))
+        traded[:1] += 1.0
+        traded[-1:] += value[-1]
+        rows.append(links)
+        gains.append(np.diff(value))
+        sides.append(traded)
+    rows = np.concatenate(rows)
+    exits = _exits(rows, bounds, holding_bars)
+    figures = calendar.figures(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
+    return {**figures, "trades": len(bounds) - 1, "hit_rate": None, "gross_bps_per_trade": None}
+
+
+class _Calendar:
+    """Books results in calendar periods: days, or weeks where bars are a day or longer."""
+
+    def __init__(self, seconds: np.ndarray, bounds: np.ndarray):
+        spacing = np.diff(seconds)
+        spacing = spacing[spacing > 0]
+        bar = float(np.median(spacing)) if len(spacing) else float(_DAY_SECONDS)
+        self.period_days = 1 if bar < _DAY_SECONDS else 7
+        self.years = float((seconds.max() - seconds.min() + bar) / _YEAR_SECONDS)
+        self._seconds, self._num_symbols = seconds, len(bounds) - 1
+        periods = seconds // (self.period_days * _DAY_SECONDS)
+        self._periods = (periods - periods.min()).astype(np.int64)
+
+    def figures(
+        self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
+    ) -> dict[str, Any]:
+        """Returns the figures of results (trades,), in stakes, booked at rows `exits`."""
+        net = gross - sides * cost_bps / 1e4
+        order = np.argsort(self._seconds[exits], kind="stable")
+        equity = np.concatenate([[0.0], np.cumsum(net[order])]) / self._num_symbols
+        size = int(self._periods.max()) + 1
+        booked = np.bincount(self._periods[exits], weights=net, minlength=size)
+        return {
+            "net_return": float(equity[-1]),
+            "gross_return": float(gross.sum() / self._num_symbols),
+            "sharpe": self._sharpe(booked),
+            "turnover": float(sides.sum() / self._num_symbols / self.years),
+            "drawdown": float((np.maximum.accumulate(equity) - equity).max()),
+            "trades": len(net),
+            "hit_rate": float((net > 0).mean()) if len(net) else None,
+            "gross_bps_per_trade": float(gross.mean() * 1e4) if len(net) else None,
+        }
+
+    def _sharpe(self, booked: np.ndarray) -> float | None:
+        spread = booked.std(ddof=1) if len(booked) >= _FEWEST_PERIODS else 0.0
+        if not spread > 0:
+            return None
+        per_year = _YEAR_SECONDS / (self.period_days * _DAY_SECONDS)
+        return float(booked.mean() / spread * np.sqrt(per_year))

@@ -1,0 +1,144 @@
+"""What a trained fold is worth: figures, baselines on the same windows, verdict, trades."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.labels import CLASS_NAMES
+from data.market import Fold, Market
+from data.windows import evenly, gather, spans
+from evaluation import baselines
+from evaluation.backtest import simulate_trades
+from evaluation.metrics import evaluate
+from evaluation.verdict import verdict
+
+_CHUNK = 4096  # windows gathered at a time
+_MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
+SPLITS = ("train", "validation", "test")
+
+
+def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
+    """Returns windows, class counts, and first and last time of each split."""
+    described = {}
+    for name in SPLITS:
+        ends = getattr(fold, name)
+        first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+        counts = np.bincount(fold.labels[ends], minlength=len(CLASS_NAMES))
+        described[name] = {
+            "windows": len(ends),
+            "class_counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
+            "first_time": str(first.min())[:19],
+            "last_time": str(last.max())[:19],
+        }
+    return described
+
+
+def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
+    train_labels = fold.labels[fold.train]
+    few = fold.train[evenly(len(fold.train), _MOST_FITTED)]
+    summaries = {name: _summaries(market, getattr(fold, name)) for name in SPLITS[1:]}
+    fit_to = _summaries(market, few), fold.labels[few]
+    fitted = {
+        "logistic regression": baselines.logistic_regression(*fit_to, seed=seed),
+        "boosted trees": baselines.boosted_trees(*fit_to, seed=seed),
+    }
+    found: dict[str, dict[str, Any]] = {"constant prior": {}, "persistence": {}}
+    for name in SPLITS[1:]:
+        ends = getattr(fold, name)
+        found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))
+        found["persistence"][name] = baselines.persistence(
+            fold.persistence[ends], fold.persistence[fold.train], train_labels
+        )
+    for baseline, estimator in fitted.items():
+        found[baseline] = {
+            name: estimator.predict_proba(summary) for name, summary in summaries.items()
+        }
+    return found
+
+
+def judge(
+    market: Market,
+    test_folds: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]],
+    *,
+    cost_bps: float,
+    num_resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns figures, verdict and trades of the out-of-sample windows of one or more folds.
+
+    Args:
+        market: that the folds are of.
+        test_folds: for each fold its probabilities (test windows, 3), and those of the baselines.
+        cost_bps: trading cost per side in basis points.
+        num_resamples: draws of the bootstrap.
+        seed: of the bootstrap.
+    """
+    ends = np.concatenate([fold.test for fold, _, _ in test_folds])
+    labels = np.concatenate([fold.labels[fold.test] for fold, _, _ in test_folds])
+    order = np.argsort(ends, kind="stable")  # by symbol, then time
+    ends, labels = ends[order], labels[order]
+    model = np.concatenate([own for _, own, _ in test_folds])[order]
+    others = {
+        name: np.concatenate([given[name] for _, _, given in test_folds])[order]
+        for name in test_folds[0][2]
+    }
+    # In calendar time: nights and weekends make a span longer than its bars.
+    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+    longest = (last - first).max() / np.timedelta64(1, "s")
+    return {
+        "test": evaluate(labels, model),
+        "tests": {name: evaluate(labels, values) for name, values in others.items()},
+        "verdict": verdict(
+            market.timestamps[ends],
+            labels,
+            model,
+            others,
+            block_seconds=float(longest),
+            num_resamples=num_resamples,
+            seed=seed,
+        ),
+        "costs": simulate_trades(
+            market.timestamps[ends],
+            market.symbols[ends],
+            model,
+            market.trade_return[ends],
+            holding_bars=market.future_window,
+            cost_bps=cost_bps,
+            baselines=others,
+            forward_return=market.forward_return[ends],
+        ),
+    }
+
+
+def predictions_table(
+    market: Market, folds: list[Fold], probabilities: list[np.ndarray]
+) -> pd.DataFrame:
+    """Returns the test windows: timestamp of the last bar, symbol, label, three probabilities."""
+    parts = []
+    for fold, values in zip(folds, probabilities, strict=True):
+        parts.append(
+            pd.DataFrame(
+                {
+                    "timestamp": pd.to_datetime(market.timestamps[fold.test], utc=True),
+                    "symbol": pd.Categorical.from_codes(
+                        market.symbols[fold.test], list(market.symbol_names)
+                    ),
+                    "label": fold.labels[fold.test].astype("int32"),
+                    **{f"p_{name.lower()}": values[:, i] for i, name in enumerate(CLASS_NAMES)},
+                    "forward_return": market.forward_return[fold.test],
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _summaries(market: Market, ends: np.ndarray) -> np.ndarray:
+    chunks = [
+        baselines.window_summary(
+            gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
+        )
+        for start in range(0, len(ends), _CHUNK)
+    ]
+    return np.concatenate(chunks)

@@ -1,0 +1,240 @@
+"""The figures of a run's report, made with matplotlib.
+
+Narrow, one idea each, so that they can be read on a phone. Nothing here touches pyplot, whose
+figures live in a global list.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from evaluation.metrics import reliability
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
+INK, ACCENT, FAINT = "#1a1a1a", "#009E73", "#c8c8c8"
+WIDTH = 4.8  # inches
+STYLE = {
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#808080",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "report",  # equal figures, equal bytes
+}
+# What the rows of the learning curves show, where the history has it.
+CURVES = (
+    ("training loss (its scale moves with the CE weight)", {"loss": "loss"}),
+    ("validation NLL, nats", {"val_nll": "NLL"}),
+    ("validation MCC", {"val_mcc": "MCC"}),
+    ("validation macro F1", {"val_macro_f1": "macro F1"}),
+    ("learning rate", {"learning_rate": "learning rate"}),
+    ("shares", {"ce_weight": "CE weight", "hard_share": "hard share"}),
+    ("logit cap (a gap: none)", {"logit_cap": "logit cap"}),
+)
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Returns the figure as an SVG file; its text is drawn as paths and needs no font."""
+    with matplotlib.rc_context(STYLE):
+        buffer = BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> Figure:
+    """Returns loss and fixed metrics per epoch, with the schedules under them.
+
+    Args:
+        history: a row for each epoch; several folds are drawn one over another, the last one
+            strongest.
+        chosen_epoch: marked where it is given.
+    """
+    if "logit_cap" in history:
+        history = history.assign(logit_cap=history["logit_cap"].replace(0, np.nan))  # 0: none
+    rows = [(title, {c: n for c, n in curves.items() if c in history}) for title, curves in CURVES]
+    rows = [(title, curves) for title, curves in rows if curves]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 0.5 + 1.15 * max(1, len(rows))), layout="constrained")
+        panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0] if rows else []
+        for panel, (title, curves) in zip(panels, rows, strict=True):
+            for (column, name), colour in zip(curves.items(), (COLOURS[2], ACCENT), strict=False):
+                _lines(panel, history, column, name, colour)
+            panel.set_title(title)
+            panel.margins(y=0.12)
+            panel.grid(axis="y", color="#ececec", linewidth=0.7)
+            panel.yaxis.set_major_locator(MaxNLocator(4))
+            if chosen_epoch is not None:
+                panel.axvline(chosen_epoch, color=INK, linewidth=0.8, linestyle=":")
+            if len(curves) > 1:
+                _legend_above(panel)
+        if rows:
+            chosen = "" if chosen_epoch is None else " (dotted: the chosen one)"
+            _epoch_axis(panels[-1], "epoch" + chosen)
+    return figure
+
+
+def class_shares(
+    history: pd.DataFrame, class_names: Sequence[str], true_rates: Sequence[float] | None = None
+) -> Figure:
+    """Returns the share of each class in the predictions on validation windows, per epoch.
+
+    Args:
+        history: a row for each epoch, with val_rate_CLASS.
+        class_names: in class order.
+        true_rates: shares of the labels, drawn as dashed lines.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 2.6), layout="constrained")
+        panel = figure.subplots()
+        for code, name in enumerate(class_names):
+            _lines(panel, history, f"val_rate_{name.lower()}", name, COLOURS[code])
+            if true_rates is not None:
+                panel.axhline(true_rates[code], color=COLOURS[code], linewidth=0.8, linestyle="--")
+        panel.set_ylim(-0.02, 1.02)
+        panel.yaxis.set_major_formatter(PercentFormatter(1))
+        panel.set_title("predicted" if true_rates is None else "predicted; dashed: true")
+        _legend_above(panel)
+        _epoch_axis(panel, "epoch")
+    return figure
+
+
+def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+    """Returns the confusion matrix (rows true), shaded by the share of the true class."""
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 3.5), layout="constrained")
+        panel = figure.subplots()
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)  # so that dark text can be read
+        for (row, column), count in np.ndenumerate(counts):
+            panel.text(
+                column, row, f"{count:,}\n{shares[row, column]:.0%}", ha="center", va="center"
+            )
+        panel.set_xticks(range(len(class_names)), class_names)
+        panel.set_yticks(range(len(class_names)), class_names)
+        panel.set_xlabel("predicted")
+        panel.set_ylabel("true")
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    return figure
+
+
+def reliability_diagram(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+    """Returns for each class how often it came true against the probability that it was given.
+
+    Args:
+        labels: class codes, (samples,).
+        probabilities: (samples, 3).
+        class_names: in class order.
+    """
+    num_bins = int(np.clip(len(labels) // 100, 2, 12))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 3.9), layout="constrained")
+        panel = figure.subplots()
+        highest = 0.0
+        for code, name in enumerate(class_names):
+            given, rate, size = reliability(labels == code, probabilities[:, code], num_bins)
+            error = np.sqrt(np.maximum(rate * (1 - rate), 0) / size)
+            panel.errorbar(
+                given, rate, error, color=COLOURS[code], label=name, **_POINTS[code % len(_POINTS)]
+            )
+            highest = max(highest, given.max(), (rate + error).max())
+        limit = min(1.0, 1.08 * highest)
+        panel.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle="--", zorder=0)
+        panel.set_xlim(0, limit)
+        panel.set_ylim(0, limit)
+        panel.set_xlabel("probability given")
+        panel.set_ylabel("share that came true")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+        panel.set_aspect("equal")
+        _legend_above(panel)
+    return figure
+
+
+def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> Figure:
+    """Returns the model's MCC with its interval, and the MCC of each baseline.
+
+    Args:
+        verdict: from `evaluation.verdict`.
+        scores: MCC of each baseline.
+    """
+    names = ["model", *scores]
+    places = np.arange(len(names))[::-1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 0.7 + 0.34 * len(names)), layout="constrained")
+        panel = figure.subplots()
+        panel.axvline(0, color=INK, linewidth=0.8)
+        low, high = verdict["mcc_interval"]
+        panel.plot([low, high], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
+        panel.plot(verdict["mcc"], places[0], "o", color=COLOURS[2])
+        panel.plot(list(scores.values()), places[1:], "D", color=COLOURS[1], markersize=5)
+        panel.set_yticks(places, names)
+        panel.set_ylim(-0.6, len(names) - 0.4)
+        panel.margins(x=0.1)
+        panel.tick_params(axis="y", length=0)
+        panel.grid(axis="x", color="#ececec", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.set_xlabel("MCC on test windows; bar: 95 % interval")
+    return figure
+
+
+_POINTS = (
+    {"marker": "o", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
+    {"marker": "s", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
+    {"marker": "^", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
+)
+
+
+def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: str) -> None:
+    """Draws a column over the epochs, one line for each fold; epochs without it are left out."""
+    if column not in history:
+        return
+    folds = history["fold"] if "fold" in history else pd.Series(0, history.index)
+    for fold, rows in history.groupby(folds):
+        values = pd.to_numeric(rows[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
+        epochs = rows["epoch"] if "epoch" in rows else pd.Series(range(len(rows)), rows.index)
+        last = fold == folds.max()
+        panel.plot(
+            epochs[values.notna()],
+            values.dropna(),
+            color=colour,
+            linewidth=1.6 if last else 0.8,
+            alpha=1.0 if last else 0.45,
+            marker="o" if len(rows) < 3 else None,
+            markersize=4,
+            label=name if last else None,
+        )
+
+
+def _legend_above(panel: Axes) -> None:
+    """Puts the legend over the axes, at the right of the title, where no data can lie."""
+    if panel.get_legend_handles_labels()[1]:
+        panel.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.02, 0.98),
+            ncols=3,
+            borderaxespad=0,
+            handlelength=1.2,
+            columnspacing=1.2,
+        )
+
+
+def _epoch_axis(panel: Axes, label: str) -> None:
+    panel.set_xlabel(label)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))

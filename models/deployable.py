@@ -1,0 +1,124 @@
+"""The deployable model: raw windows in, probabilities out, all that it needs inside."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+# Importing the modules registers their classes, so that loading needs no custom_objects.
+from models import calibration  # noqa: F401
+from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class ModelContract(layers.Layer):
+    """Passes its input on and carries, in its config, what the model was trained on.
+
+    Args:
+        contract: a dictionary that JSON can hold: `class_names`, `feature_names`,
+            `sequence_length`, `label`, `interval_seconds`, `priors`, `temperature`,
+            `training_period`, `versions`.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, contract: Mapping[str, Any], **kwargs):
+        super().__init__(**kwargs)
+        self.contract = dict(contract)
+
+    def call(self, inputs):
+        """Returns the input."""
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the arguments of the layer."""
+        return {**super().get_config(), "contract": self.contract}
+
+
+def make_deployable(
+    classifier: keras.Model, restoration: layers.Layer, contract: Mapping[str, Any]
+) -> keras.Model:
+    """Returns a model from raw windows (batch, time, features) to probabilities (batch, classes).
+
+    Args:
+        classifier: the trained model, windows to logits; its weights are shared, not copied.
+        restoration: the layer from training logits to deployable probabilities.
+        contract: see `ModelContract`.
+    """
+    outputs = ModelContract(contract, name="contract")(restoration(classifier.outputs[0]))
+    return keras.Model(classifier.inputs, outputs, name="deployable")
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Writes the model to `path` (.keras) at once or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    try:
+        model.save(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def contract_of(model: keras.Model) -> dict[str, Any]:
+    """Returns what a deployable model was trained on.
+
+    Raises:
+        ValueError: if the model carries no contract.
+    """
+    for layer in model.layers:
+        if isinstance(layer, ModelContract):
+            return layer.contract
+    raise ValueError(f"the model must be a model.keras of this project, got {model.name!r}")
+
+
+def load_classifier(
+    path: str | Path,
+    *,
+    feature_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> keras.Model:
+    """Returns the deployable model in `path`, loaded in Keras's safe mode and uncompiled.
+
+    Args:
+        path: a `model.keras` of a run folder.
+        feature_names: if given, the features that the caller will feed, in order.
+        class_names: if given, the class order that the caller expects.
+
+    Raises:
+        ValueError: if the file is missing or no such model, or carries other names.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"need a model file at {path}; there is none")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, TypeError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} must be a model.keras of this project: {reason}") from error
+    contract = contract_of(model)
+    _compare("features", feature_names, contract["feature_names"], path)
+    _compare("classes", class_names, contract["class_names"], path)
+    return model
+
+
+def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path) -> None:
+    if given is None or list(given) == list(stored):
+        return
+    place = next(
+        (i for i, (a, b) in enumerate(zip(given, stored, strict=False)) if a != b),
+        min(len(given), len(stored)),
+    )
+    here = given[place] if place < len(given) else "nothing"
+    there = stored[place] if place < len(stored) else "nothing"
+    raise ValueError(
+        f"the {what} must be those of {path}, in its order: at place {place} it has {there}, "
+        f"got {here}"
+    )

@@ -1,0 +1,1 @@
+"""Layers of the network: recurrent cells, blocks, head."""

@@ -1,0 +1,99 @@
+"""Parts that both xLSTM blocks share: norms, causal convolution, block-diagonal products."""
+
+import math
+
+from keras import initializers, ops
+
+from models.layers.recurrence import tanh
+
+NORM_EPSILON = 1e-5
+
+
+def width_of(factor: float, units: int) -> int:
+    """Returns factor * units rounded up to a multiple of 64, as in the official package."""
+    return 64 * math.ceil(factor * units / 64)
+
+
+def small_init(units: int) -> initializers.Initializer:
+    """Returns N(0, 2 / (5 units)) (Nguyen and Salazar 2019)."""
+    return initializers.RandomNormal(stddev=math.sqrt(2 / (5 * units)))
+
+
+def wang_init(units: int, num_blocks: int) -> initializers.Initializer:
+    """Returns N(0, (2 / (num_blocks sqrt(units)))^2), for projections back to the stream."""
+    return initializers.RandomNormal(stddev=2 / (num_blocks * math.sqrt(units)))
+
+
+def torch_conv_init(taps: int) -> initializers.Initializer:
+    """Returns U(-1/sqrt(taps), 1/sqrt(taps))."""
+    return initializers.RandomUniform(-1 / math.sqrt(taps), 1 / math.sqrt(taps))
+
+
+def layer_norm(x, scale):
+    """Returns x normalised over the last axis, times scale; no shift."""
+    # keras.ops.mean on JAX takes float64 through float32.
+    mean = ops.sum(x, axis=-1, keepdims=True) / x.shape[-1]
+    centred = x - mean
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / x.shape[-1]
+    return centred * ops.rsqrt(variance + NORM_EPSILON) * scale
+
+
+def soft_cap(x, cap):
+    """Returns cap * tanh(x / cap), or x where the cap is None."""
+    return x if not cap else cap * tanh(x / cap)
+
+
+def causal_conv(x, kernel, bias, state=None, segments=None):
+    """Returns the depthwise causal convolution, (batch, time, channels), and its last inputs.
+
+    Shifted multiply-adds: the convolution op is fourteen times slower under XLA on a CPU.
+
+    Args:
+        x: (batch, time, channels).
+        kernel: (taps, channels); the last tap is for the current step.
+        bias: (channels,).
+        state: the taps - 1 inputs before the first, (batch, taps - 1, channels); None: zeros.
+        segments: int32 (batch, time), rising by 1 at each reset; None: no reset.
+    """
+    taps, time = kernel.shape[0], x.shape[1]
+    if state is None:
+        past = ops.pad(x, ((0, 0), (taps - 1, 0), (0, 0)))
+    else:
+        past = ops.concatenate([ops.cast(state, x.dtype), x], axis=1)
+    if segments is not None:
+        before = ops.pad(segments, ((0, 0), (taps - 1, 0)))
+    y = bias
+    for tap in range(taps):
+        part = past[:, tap : tap + time] * kernel[tap]
+        if segments is not None and tap < taps - 1:
+            same = before[:, tap : tap + time] == segments
+            part = part * ops.cast(same, part.dtype)[..., None]
+        y = y + part
+    last = past[:, time:]
+    if segments is not None:  # inputs before a reset are no past of the steps to come
+        same = before[:, time:] == segments[:, -1:]
+        last = last * ops.cast(same, last.dtype)[..., None]
+    return y, last
+
+
+def block_diagonal(kernel):
+    """Returns the dense matrix (blocks * in, blocks * out) of kernel (blocks, in, out).
+
+    One dense product with zeros off the blocks beats many small ones on a CPU at usual widths.
+    """
+    blocks, inner, outer = kernel.shape
+    eye = ops.eye(blocks, dtype=kernel.dtype)
+    dense = kernel[:, :, None, :] * eye[:, None, :, None]
+    return ops.reshape(dense, (blocks * inner, blocks * outer))
+
+
+def heads_norm(h, scale, num_heads: int):
+    """Returns h (batch, time, width) normalised within each head and step, times scale."""
+    split = ops.reshape(h, (-1, h.shape[1], num_heads, h.shape[2] // num_heads))
+    normed = layer_norm(split, 1.0)
+    return ops.reshape(normed, (-1, h.shape[1], h.shape[2])) * scale
+
+
+def cell_dtype(compute_dtype: str) -> str:
+    """Returns the dtype of gates and memory: float32 at least, since they hold logarithms."""
+    return "float64" if compute_dtype == "float64" else "float32"

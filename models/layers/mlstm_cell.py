@@ -1,0 +1,204 @@
+"""The mLSTM cell (Beck et al. 2024, arXiv 2405.04517, section 2.3).
+
+Glossary of the equations: q, k, v query, key, value; i, f gate pre-activations, one of each for
+every head; C matrix memory, n normaliser, m stabiliser (a logarithm), h output. With
+F(s, t) = sum of log sigmoid(f_u) over s < u <= t:
+
+    h_t = sum_s S(t, s) v_s / (max(|sum_s S(t, s)|, exp(-m_t)) + 1e-6)
+    S(t, s) = q_t . k_s / sqrt(head_dim) exp(F(s, t) + i_s - m_t),  m_t = max_s F(s, t) + i_s
+
+which is the recurrence C' = f C + i k v^T, n' = f n + i k, h = C q / max(|n . q|, 1) (eq. 19-27),
+stabilised. It is computed chunk by chunk. Within a chunk let F_t be the sum from its first step
+and a_s = i_s - F_s: the weight of s at t is exp(a_s - M_t), where M_t is the largest of a_1 .. a_t
+and of the m that the chunk began with, and m_t = F_t + M_t. Sums never run over more than a chunk,
+so that large gates lose no precision. One chunk is the parallel form, chunks of one step are the
+recurrent form.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from models.layers.recurrence import scan, weighted_sums
+
+EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
+CELL_EPSILON = 1e-6
+_ONE_CHUNK, _CHUNK = 64, 32
+_LARGEST_EXPONENT = 80.0
+
+
+def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_only=False):
+    """Returns h (batch, heads, time, head_dim) and the last state C, n, m.
+
+    Args:
+        q: queries (batch, heads, time, head_dim).
+        k: keys, of the same shape.
+        v: values, of the same shape.
+        i: input gate pre-activations (batch, heads, time).
+        f: forget gate pre-activations (batch, heads, time).
+        state: C (batch, heads, head_dim, head_dim), key channel first, with 1 / sqrt(head_dim)
+            inside, n (batch, heads, head_dim), m (batch, heads); None: empty.
+        segments: int32 (batch, 1, time), from 0, rising by 1 where the memory is emptied before a
+            step.
+        chunk: steps of a chunk, any number. None: up to 64 steps are one chunk, more are chunks
+            of 32, whose sums are short enough for gates of any size.
+        last_only: whether h of the last step alone is wanted, (batch, heads, 1, head_dim).
+    """
+    time = q.shape[2]
+    length = min(chunk or (time if time <= _ONE_CHUNK else _CHUNK), time)
+    num_chunks = -(-time // length)
+    last_query = q[:, :, -1:]
+    if num_chunks == 1:
+        written, left = _write(k, v, i, f, segments)
+        h = _read(last_query if last_only else q, k, v, i, f, state, segments)
+        return h, written if state is None else _advance(state, written, left)
+    spare = num_chunks * length - time
+    if spare:  # steps that write nothing and forget nothing
+        q, k, v = (ops.pad(x, ((0, 0), (0, 0), (0, spare), (0, 0))) for x in (q, k, v))
+        i = ops.pad(i, ((0, 0), (0, 0), (0, spare)), constant_values=EMPTY)
+        f = ops.pad(f, ((0, 0), (0, 0), (0, spare)), constant_values=-EMPTY)
+        if segments is not None:
+            last = ops.repeat(segments[..., -1:], spare, axis=-1)
+            segments = ops.concatenate([segments, last], axis=-1)
+    if state is None:
+        state = empty_state(ops.shape(q)[0], q.shape[1], q.shape[3], q.dtype)
+    q, k, v, i, f = (_in_chunks(x, num_chunks) for x in (q, k, v, i, f))
+    if segments is not None:
+        parts = _in_chunks(segments, num_chunks)
+        # Counted from the end of the chunk before, whose memory segment 0 may use.
+        before = ops.concatenate([ops.zeros_like(parts[:1, ..., -1:]), parts[:-1, ..., -1:]])
+        segments = parts - before
+    # Everything but the sums of memories over chunks is done for all chunks at once.
+    states, state = _states(state, *_write(k, v, i, f, segments))
+    if last_only:
+        k, v, i, f, segments = (None if x is None else x[-1] for x in (k, v, i, f, segments))
+        return _read(last_query, k, v, i, f, [x[-1] for x in states], segments), state
+    h = ops.moveaxis(_read(q, k, v, i, f, states, segments), 0, 2)
+    h = ops.reshape(h, (-1, h.shape[1], num_chunks * length, h.shape[4]))
+    return h[:, :, :time], state
+
+
+def _in_chunks(x, num_chunks: int):
+    """Returns x (batch, heads, time, ...) as (chunks, batch, heads, length, ...)."""
+    length = x.shape[2] // num_chunks
+    return ops.moveaxis(ops.reshape(x, (-1, x.shape[1], num_chunks, length, *x.shape[3:])), 2, 0)
+
+
+def _read(q, k, v, i, f, state, segments):
+    """Returns h at the steps of the queries, the last ones of a chunk, (..., queries, head_dim).
+
+    Args:
+        q: queries (..., queries, head_dim).
+        k: keys (..., length, head_dim).
+        v: values, of the same shape.
+        i: input gate pre-activations (..., length).
+        f: forget gate pre-activations (..., length).
+        state: C, n, m before the chunk; None: empty.
+        segments: resets so far in the chunk, (..., length); None: no resets.
+    """
+    scale, wanted = 1 / math.sqrt(q.shape[-1]), q.shape[-2]
+    a, forgotten, middle = _gates(i, f)
+    logs = _logs(a, segments, wanted)  # (..., queries, length)
+    every = segments is None and wanted == a.shape[-1]
+    largest = _running_max(a) if every else ops.max(logs, axis=-1)  # M_t
+    if state is not None:
+        carried = state[2][..., None] + middle  # (..., 1)
+        if segments is not None:
+            carried = ops.where(segments[..., -wanted:] == 0, carried, ops.cast(EMPTY, a.dtype))
+        largest = ops.maximum(largest, carried)
+    shift = ops.stop_gradient(largest)
+    weights = ops.exp(logs - shift[..., None]) * (scale * ops.matmul(q, ops.swapaxes(k, -1, -2)))
+    h = ops.matmul(weights, v)
+    norm = ops.sum(weights, axis=-1)  # (..., queries)
+    if state is not None:
+        share = ops.exp(carried - shift)  # of the carried memory
+        h = h + share[..., None] * ops.matmul(q, state[0])
+        norm = norm + share * ops.sum(q * state[1][..., None, :], axis=-1)
+    # A constant exponent above the clip: exp would overflow, and 0 * inf in its gradient is NaN.
+    m = forgotten[..., -wanted:] + shift
+    bound = ops.maximum(ops.abs(norm), ops.exp(ops.minimum(-m, _LARGEST_EXPONENT))) + CELL_EPSILON
+    # h depends on M through the epsilon alone: a factor 1 that has this gradient.
+    factor = 1 - ops.stop_gradient(CELL_EPSILON / bound) * (largest - shift)
+    return h * (factor / bound)[..., None]
+
+
+def _write(k, v, i, f, segments):
+    """Returns C, n, m of a chunk that begins empty, and the logarithm of what it leaves."""
+    a, forgotten, middle = _gates(i, f)
+    logs = _logs(a, segments, 1)[..., 0, :]  # (..., length)
+    largest = ops.max(logs, axis=-1, keepdims=True)
+    written = k * (ops.exp(logs - largest) / math.sqrt(k.shape[-1]))[..., None]
+    c = ops.matmul(ops.swapaxes(written, -1, -2), v)
+    last = forgotten[..., -1:]
+    left = (last + middle)[..., 0]
+    if segments is not None:
+        left = ops.where(segments[..., -1] == 0, left, ops.cast(EMPTY, left.dtype))
+    return [c, ops.sum(written, axis=-2), (last + largest)[..., 0]], left
+
+
+def _advance(state, written, left):
+    """Returns C, n, m after a chunk that wrote and left so much."""
+    c, n, m = state
+    c_written, n_written, m_written = written
+    m_new = ops.maximum(m + left, m_written)
+    old, new = ops.exp(m + left - m_new)[..., None], ops.exp(m_written - m_new)[..., None]
+    c = old[..., None] * c + new[..., None] * c_written
+    return [c, old * n + new * n_written, m_new]
+
+
+def _states(state, written, left):
+    """Returns C, n, m before each of many chunks, (chunks, ...), and after the last."""
+    c, n, m = state
+    c_written, n_written, m_written = written
+
+    def step(m, parts):
+        return [ops.maximum(m[0] + parts[0], parts[1])], m
+
+    (m_last,), (m,) = scan(step, [m], [left, m_written], [m])
+    m_new = ops.concatenate([m[1:], m_last[None]])
+    old, new = (ops.exp(x - m_new)[..., None, None] for x in (m + left, m_written))
+    both = ops.concatenate([c_written, n_written[..., None]], axis=-1)
+    both, last = weighted_sums(old, new * both, ops.concatenate([c, n[..., None]], axis=-1))
+    return [both[..., :-1], both[..., -1], m], [last[..., :-1], last[..., -1], m_last]
+
+
+def _gates(i, f):
+    """Returns a_s and F_t, both counted from the middle of the chunk, and F there."""
+    length = f.shape[-1]
+    upper = np.triu(np.ones((length, length)))
+    # F_t as a product: XLA's cumulative sum and its gradient cost a third of the whole cell.
+    forgotten = ops.matmul(ops.log_sigmoid(f), ops.convert_to_tensor(upper, f.dtype))
+    # Counted from the middle of the chunk, F is half as large and twice as precise.
+    middle = forgotten[..., length // 2 : length // 2 + 1]
+    forgotten = forgotten - middle
+    return i - forgotten, forgotten, middle
+
+
+def _logs(a, segments, wanted: int):
+    """Returns a_s where step s is seen from the last `wanted` steps, (..., wanted, length)."""
+    length = a.shape[-1]
+    seen = ops.convert_to_tensor(np.tril(np.ones((length, length), bool))[-wanted:])
+    if segments is not None:
+        seen = seen & (segments[..., -wanted:, None] == segments[..., None, :])
+    # Below EMPTY, so that steps that are not seen weigh nothing even beside empty ones.
+    return ops.where(seen, a[..., None, :], ops.cast(2 * EMPTY, a.dtype))
+
+
+def _running_max(a):
+    """Returns the largest of a_1 .. a_t for each t, (..., time), in log2(time) steps."""
+    step = 1
+    while step < a.shape[-1]:
+        before = [(0, 0)] * (len(a.shape) - 1) + [(step, 0)]
+        a = ops.maximum(a, ops.pad(a[..., :-step], before, constant_values=2 * EMPTY))
+        step *= 2
+    return a
+
+
+def empty_state(batch_size, num_heads: int, head_dim: int, dtype):
+    """Returns an empty memory C, n, m."""
+    return [
+        ops.zeros((batch_size, num_heads, head_dim, head_dim), dtype),
+        ops.zeros((batch_size, num_heads, head_dim), dtype),
+        ops.full((batch_size, num_heads), EMPTY, dtype),
+    ]

@@ -1,0 +1,177 @@
+"""The sLSTM cell (Beck et al. 2024, arXiv 2405.04517, section 2.2).
+
+Glossary of the equations: i, f, z, o gates and cell input; c cell, n normaliser, m stabiliser (a
+logarithm), h output; R recurrent weights, block-diagonal by head. Pre-activations are i_pre, ...
+
+    m' = max(log sigmoid(f_pre) + m, i_pre)                               (eq. 15)
+    a = exp(log sigmoid(f_pre) + m - m'),  b = exp(i_pre - m')            (eq. 16, 17)
+    c' = a c + b tanh(z_pre),  n' = a n + b                               (eq. 8, 9)
+    h' = sigmoid(o_pre) c' / n'                                           (eq. 10)
+
+The forget gate is the sigmoid one of the official package, not the exponential variant. An empty
+memory has n = 0 and counts as m = -infinity, for every element by itself, so that the first step
+gives n' = 1 at any gate value.
+"""
+
+from keras import ops
+
+from models.layers.common import soft_cap
+from models.layers.recurrence import scan, tanh, with_gradient
+
+EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
+
+
+def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=None):
+    """Returns outputs (batch, time, units) and the last state of the sLSTM recurrence.
+
+    The gradient is written by hand. With r = c / n, alpha = a n / n' and beta = b / n', the cell
+    is the weighted mean r' = alpha r + beta z, and h' = o r'. Let dr and e be the gradients for r'
+    and log n'. Then those of the logarithms of b and a are
+
+        di = beta (dr (z - r') + e),  dl = alpha (dr (r - r') + e)
+
+    and the step before gets alpha dr and e = dl: there is no difference of large terms, as there
+    is between those of c and n. All factors are made outside the loop, and the recurrent weights'
+    gradient is one product after it. m is a constant, which is exact: c / n does not depend on it.
+
+    Args:
+        pre: gate pre-activations (batch, time, 4 * units), i, f, z, o one after another.
+        recurrent: dense matrix (units, 4 * units) from h to the gates.
+        state: h, c, n, m, each (batch, units).
+        cap: soft cap of the i and f pre-activations; None: none.
+        mask: scales of the recurrent input (batch, units), the same at all times; None: ones.
+        reset: bool (batch, time), whether the state is emptied before the step; None: never.
+        valid: bool (batch, time), false: the step passes the state on; None: always true.
+    """
+    h, c, n, m = state
+    dtype = pre.dtype
+    empty = n == 0
+    m = ops.where(empty, ops.cast(EMPTY, dtype), m)
+    r = c / ops.where(empty, ops.ones_like(n), n)
+    mask = ops.ones_like(h) if mask is None else mask
+    steps = [ops.transpose(pre, (1, 0, 2))]  # (time, batch, 4 * units)
+    for flag in (reset, valid):
+        if flag is not None:
+            steps.append(ops.cast(ops.transpose(flag)[..., None], dtype))  # (time, batch, 1)
+    flagged = reset is not None, valid is not None
+
+    @with_gradient
+    def run(recurrent, mask, h, r, n, m, *steps):
+        last, saved = _forward(recurrent, mask, [h, r, n, m], steps, cap, *flagged)
+
+        def gradient(upstream):
+            dy, dh, dr, dn, _ = upstream
+            # log n gets n times what n gets; m is a constant.
+            last_gradients = dy, dh, dr, dn * last[2]
+            return _backward(last_gradients, saved, recurrent, mask, h, r, n, steps, *flagged)
+
+        return (saved[0], *last), gradient
+
+    y, h, r, n, m = run(recurrent, mask, h, r, n, m, *steps)
+    return ops.transpose(y, (1, 0, 2)), [h, r * n, n, m]
+
+
+def _flags(steps, has_reset: bool, has_valid: bool):
+    """Returns pre, keeps (0 at a reset) and valid of the steps; None where there is no flag."""
+    rest = list(steps[1:])
+    keeps = 1 - rest.pop(0) if has_reset else None
+    return steps[0], keeps, rest.pop(0) if has_valid else None
+
+
+def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: bool):
+    """Returns the last state; for each step h, r, alpha, beta, z, o, slope of log sigmoid(f)."""
+    units = state[0].shape[-1]
+    like = ops.zeros_like(state[0])
+
+    def step(state, inputs):
+        h, r, n, m = state
+        pre, keeps, valid = _flags(inputs, has_reset, has_valid)
+        if has_reset:
+            h, r, n = h * keeps, r * keeps, n * keeps
+            m = ops.where(keeps > 0, m, ops.full_like(m, EMPTY))
+        gates = pre + ops.matmul(h * mask, recurrent)  # (batch, 4 * units)
+        i, f, z, o = (gates[:, k * units : (k + 1) * units] for k in range(4))
+        i, f = soft_cap(i, cap), soft_cap(f, cap)
+        kept = m + ops.log_sigmoid(f)
+        m_new = ops.maximum(kept, i)
+        a, b = ops.exp(kept - m_new) * n, ops.exp(i - m_new)
+        n_new = a + b
+        alpha, beta = a / n_new, b / n_new
+        z, o = tanh(z), ops.sigmoid(o)
+        r_new = alpha * r + beta * z
+        h_new = o * r_new
+        slope = ops.sigmoid(-f)
+        extra = []
+        if cap:
+            slope = slope * (1 - ops.square(f / cap))
+            extra = [1 - ops.square(i / cap)]
+        if has_valid:
+            h_new, r_new, n_new, m_new = (
+                ops.where(valid > 0, new, old)
+                for new, old in zip((h_new, r_new, n_new, m_new), (h, r, n, m), strict=True)
+            )
+        return [h_new, r_new, n_new, m_new], [h_new, r_new, alpha, beta, z, o, slope, *extra]
+
+    return scan(step, state, steps, [like] * (8 if cap else 7))
+
+
+def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, has_valid):
+    """Returns the gradients for recurrent, mask, h, r, n, m and the steps."""
+    h, r, alpha, beta, z, o, slope, *extra = saved
+    _, keeps, valid = _flags(steps, has_reset, has_valid)
+    h_before = ops.concatenate([h0[None], h[:-1]])
+    r_before = ops.concatenate([r0[None], r[:-1]])
+    if has_reset:
+        h_before, r_before = h_before * keeps, r_before * keeps
+    to_o, to_r = r * o * (1 - o), o
+    if has_valid:  # a step that is passed over keeps everything and gets nothing
+        alpha = ops.where(valid > 0, alpha, ops.ones_like(alpha))
+        beta, slope, to_o, to_r = (
+            ops.where(valid > 0, x, ops.zeros_like(x)) for x in (beta, slope, to_o, to_r)
+        )
+    # di + dl = e: the smaller is computed, the other is the rest. So no rounding errors add up in
+    # their sums over time, of which that for the input gate's bias is exactly 0.
+    keeps_more = alpha > beta
+    lesser = ops.minimum(alpha, beta)
+    lesser_r = ops.where(keeps_more, beta * (z - r), alpha * (r_before - r))
+    factors = [
+        ops.cast(keeps_more, alpha.dtype),
+        lesser,
+        lesser_r,
+        alpha,
+        slope,
+        beta * (1 - z * z),
+        to_o,
+        to_r,
+    ]
+    dy, dh, dr, e = upstream
+    backwards = ops.transpose(recurrent)
+    options = [x for x in (extra[0] if extra else None, keeps, valid) if x is not None]
+
+    def step(state, inputs):
+        dh, dr, e = state
+        dy, keeps_more, lesser, lesser_r, alpha, slope, to_z, to_o, to_r, *options = inputs
+        dh = dh + dy
+        dr = dr + dh * to_r
+        few = lesser * e + lesser_r * dr
+        di = ops.where(keeps_more > 0, few, e - few)
+        dl = e - di
+        if extra:
+            di = di * options[0]
+        gates = ops.concatenate([di, dl * slope, dr * to_z, dh * to_o], axis=-1)
+        dh_before = ops.matmul(gates, backwards) * mask
+        if has_valid:
+            dh_before = dh_before + dh * (1 - options[-1])
+        dr = dr * alpha
+        if has_reset:
+            keeps = options[1] if extra else options[0]
+            dh_before, dr, dl = dh_before * keeps, dr * keeps, dl * keeps
+        return [dh_before, dr, dl], [gates]
+
+    (dh, dr, e), (gates,) = scan(
+        step, [dh, dr, e], [dy, *factors, *options], [ops.zeros_like(steps[0][0])], reverse=True
+    )
+    safe = ops.where(n0 == 0, ops.ones_like(n0), n0)
+    d_recurrent = ops.einsum("tbu,tbg->ug", h_before * mask, gates)
+    rest = [ops.zeros_like(x) for x in steps[1:]]
+    return d_recurrent, ops.zeros_like(mask), dh, dr, e / safe, e, gates, *rest

@@ -1,0 +1,1 @@
+"""What trains the network: losses, schedules, the optimizer, the collapse forecast."""

@@ -1,0 +1,200 @@
+"""Checkpoints that are never lost: all that the next epoch depends on, saved and restored.
+
+Keras's `BackupAndRestore` is not used: it leaves out dropout seeds, loss variables and callback
+states, and its writes are not atomic. The files are those of checkpoint_file.py.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from models.training.callbacks.base import StatefulCallback, copy_of
+from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
+
+_ARRAY = "__array__"
+
+
+def collect_training_state(
+    model: keras.Model, callbacks: dict[str, StatefulCallback]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns (arrays, state) of all that the next epoch depends on.
+
+    That is: weights and dropout seeds of the model, slots, averages and step of the optimizer,
+    variables of the loss (no list of Keras has them), and the states of the callbacks.
+    """
+    arrays = {
+        f"{group}/{index:05d}": copy_of(variable)
+        for group, variables in _variables(model).items()
+        for index, variable in enumerate(variables)
+    }
+    states = {name: callback.get_state() for name, callback in callbacks.items()}
+    return arrays, {"callbacks": _take_arrays(states, "callbacks", arrays)}
+
+
+def restore_training_state(
+    model: keras.Model,
+    callbacks: dict[str, StatefulCallback],
+    arrays: dict[str, np.ndarray],
+    state: dict[str, Any],
+) -> None:
+    """Puts a collected state into a compiled model and into callbacks of the same names.
+
+    Raises:
+        ValueError: where the state is of another model, optimizer, loss or set of callbacks.
+    """
+    states = _put_arrays(state["callbacks"], arrays)
+    if set(states) != set(callbacks):
+        raise ValueError(
+            f"the checkpoint has the callbacks {sorted(states)}, this training {sorted(callbacks)}"
+        )
+    pairs = []
+    for group, variables in _variables(model).items():
+        saved = [value for name, value in arrays.items() if name.startswith(f"{group}/")]
+        if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
+            raise ValueError(
+                f"the checkpoint has {len(saved)} {group} variables, this training "
+                f"{len(variables)}, or their shapes differ: it is of another configuration"
+            )
+        pairs += zip(variables, saved, strict=True)
+    for variable, value in pairs:
+        variable.assign(value)
+    for name, callback in callbacks.items():
+        callback.set_state(states[name])
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
+    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
+    phrases = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        then, value = before.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(value, dict):
+            phrases += differences(then, value, f"{path}{name}.")
+        elif then != value:
+            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
+    return phrases
+
+
+class Checkpointer(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each epoch; must be listed after all that it saves.
+
+    An interrupted training that is restored ends in bit-identical weights, averages and rows. What
+    a training script has to do for that:
+
+        callbacks = get_training_callbacks(model, batches, ...)  # without a checkpoint_folder
+        checkpointer = Checkpointer(folder, callbacks_by_name(callbacks), details)
+        first = checkpointer.restore(model, note) if resume else 0
+        if first < epochs and not best.exhausted:
+            model.fit(batches, initial_epoch=first, epochs=epochs, shuffle=False,
+                      callbacks=[*callbacks, checkpointer, ...])
+        best.restore(model)
+
+    The model must be built and compiled anew, by the same code and seed, before `restore`, and
+    nothing may train or predict with dropout between `restore` and `fit`. `shuffle` must be False,
+    and batches a pure function of (seed, epoch, index): then the only state of theirs is the hard
+    pool, which the mining callback hands back. A callback of one's own either has no state, or is
+    a `StatefulCallback` with a `part`. The history that `fit` returns has the epochs after the
+    restore alone; `rows` has all: one dictionary for each epoch, `epoch` and what the callbacks
+    listed before this one left in the logs. A callback that writes the rows to a file comes after
+    this one.
+
+    Args:
+        folder: where the checkpoints go; one for each fold.
+        callbacks: all callbacks that have a state, by a name that stays the same, as
+            `callbacks_by_name` returns them.
+        details: what the run depends on (flags, digests of data, versions); JSON values. A
+            checkpoint with other details is refused.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        callbacks: Mapping[str, StatefulCallback],
+        details: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.folder = Path(folder)
+        self.callbacks = dict(callbacks)
+        self.details = dict(details or {})
+        self.rows: list[dict[str, float]] = []
+        self._continues = False
+
+    def restore(
+        self,
+        model: keras.Model,
+        note: Callable[[str], None] | None = None,
+        *,
+        force: bool = False,
+    ) -> int:
+        """Restores the newest whole checkpoint and returns the epoch to go on with; 0 if none.
+
+        Args:
+            model: compiled; see above.
+            note: told about a file that is passed over, and about differences that are accepted.
+            force: whether a checkpoint with other details is accepted.
+
+        Raises:
+            ValueError: where details differ, with every difference named; or where the
+                checkpoint is of another model, optimizer, loss or set of callbacks.
+        """
+        latest = load_latest(self.folder, note)
+        if latest is None:
+            return 0
+        epoch, arrays, state = latest
+        changes = differences(state["details"], self.details)
+        if changes and not force:
+            raise ValueError("the checkpoint must be of the same run, but " + "; ".join(changes))
+        if changes and note is not None:
+            note("accepted although " + "; ".join(changes))
+        restore_training_state(model, self.callbacks, arrays, state)
+        self.rows = list(state["rows"])
+        self._continues = True
+        return epoch + 1
+
+    def on_train_begin(self, logs=None):
+        """Forgets the rows of an earlier training, unless this one goes on with it."""
+        if not self._continues:
+            self.rows = []
+        self._continues = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds a row and saves."""
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        self.rows.append({"epoch": int(epoch), **row})
+        arrays, state = collect_training_state(self.model, self.callbacks)
+        state |= {"rows": self.rows, "details": self.details}
+        save_checkpoint(self.folder, epoch, arrays, state)
+
+
+def _variables(model: keras.Model) -> dict[str, list]:
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    in_loss = [
+        v for v in getattr(model.loss, "__dict__", {}).values() if isinstance(v, keras.Variable)
+    ]
+    return {"model": model.variables, "optimizer": optimizer.variables, "loss": in_loss}
+
+
+def _take_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Returns `value` with a reference in the place of each array, which goes into `arrays`."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, dict):
+        return {key: _take_arrays(item, f"{name}/{key}", arrays) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_arrays(item, f"{name}/{i}", arrays) for i, item in enumerate(value)]
+    return value
+
+
+def _put_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: _put_arrays(item, arrays) for key, item in value.items()}
+    return [_put_arrays(item, arrays) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,140 @@
+"""Watching a training for its collapse to one class."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from models.training.callbacks.base import StatefulCallback
+
+LOOK_AT = {
+    "no signal": "FUTURE_WINDOW, SEQUENCE_LENGTH, LABEL_METHOD, LR_BASE, WEIGHT_DECAY_L2",
+    "prior shift": "AFL_GAMMA, AFL_ALPHA, CLASS_SMOOTHING, CE_WEIGHT_END, TARGET_CLASS_RATIOS",
+}
+
+
+class CollapseAlarm(StatefulCallback):
+    """Tells "no signal" from "prior shift" when the predictions run into one class.
+
+    Listed after `ValidationMetrics`, whose logits and figures it reads.
+
+    *No signal*: all windows get nearly the same logits and MCC is about 0, so argmax names one
+    class throughout for an edge of a few per cent; another loss would only change which class.
+    *Prior shift*: the logits tell windows apart, but one class is favoured far beyond its share
+    of the batches and of the validation labels: loss parameters and quotas are to blame.
+
+    `alarms` has one dictionary for each epoch with an alarm: epoch, kind, favoured (class name),
+    rate (its share of predictions), kl (nats, of the predicted rates to the quotas), spread,
+    mcc, message.
+
+    Args:
+        quotas: class distribution of the training batches, any positive scale.
+        validation: the `ValidationMetrics` listed before this callback.
+        max_kl: divergence above which one class counts as favoured, in nats.
+        min_spread: standard deviation of the logits over the windows (centred over the classes,
+            averaged over them) below which they count as equal, in nats.
+        max_mcc: |MCC| up to which there is no skill; at least 2 / sqrt(windows), which is what
+            luck alone gives.
+        first_epoch: first epoch that is watched; an untrained head is always without signal.
+        note: told the message of an alarm, unless the epoch before had one of the same kind.
+    """
+
+    part = "alarm"
+
+    def __init__(
+        self,
+        quotas: Sequence[float],
+        validation,
+        max_kl: float = 0.25,
+        min_spread: float = 0.05,
+        max_mcc: float = 0.02,
+        first_epoch: int = 0,
+        note: Callable[[str], None] | None = None,
+    ):
+        super().__init__()
+        self.quotas = np.asarray(quotas, "float64") / np.sum(quotas)
+        self.validation = validation
+        self.max_kl, self.min_spread, self.max_mcc = max_kl, min_spread, max_mcc
+        self.first_epoch = first_epoch
+        self.note = note
+
+    def reset(self):
+        """Forgets the alarms."""
+        self.alarms: list[dict] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at the last validation and records an alarm where there is one."""
+        logits = self.validation.logits
+        if logits is None or epoch < self.first_epoch or not np.all(np.isfinite(logits)):
+            return
+        names = self.validation.class_names
+        rates = np.array([logs[f"val_rate_{name}"] for name in names])
+        spread, kl = logit_spread(logits), kl_divergence(rates, self.quotas)
+        labels = self.validation.labels
+        shares = np.bincount(labels, minlength=len(names)) / len(labels)
+        shifted = min(kl, kl_divergence(rates, shares)) > self.max_kl
+        luck = max(self.max_mcc, 2 / math.sqrt(len(labels)))
+        skilled = abs(logs["val_mcc"]) > luck
+        kind = _kind(spread < self.min_spread, skilled, shifted)
+        if kind is None:
+            return
+        favoured = int(np.argmax(rates / self.quotas))
+        alarm = {
+            "epoch": int(epoch),
+            "kind": kind,
+            "favoured": names[favoured].upper(),
+            "rate": float(rates[favoured]),
+            "kl": float(kl),
+            "spread": float(spread),
+            "mcc": float(logs["val_mcc"]),
+        }
+        alarm["message"] = _message(alarm)
+        goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
+        self.alarms.append(alarm)
+        if self.note is not None and not goes_on:
+            self.note(alarm["message"])
+
+    def get_state(self):
+        """Returns the alarms."""
+        return {"alarms": [dict(alarm) for alarm in self.alarms]}
+
+    def load(self, state):
+        """Takes over the alarms."""
+        self.alarms = [dict(alarm) for alarm in state["alarms"]]
+
+
+def _kind(equal_logits: bool, skilled: bool, shifted: bool) -> str | None:
+    if equal_logits and not skilled:
+        return "no signal"
+    return "prior shift" if shifted else None
+
+
+def logit_spread(logits: np.ndarray) -> float:
+    """Returns how far windows differ in logits (windows, classes): a standard deviation, nats.
+
+    Centred over the classes first, since softmax knows only differences.
+    """
+    centred = logits - logits.mean(axis=-1, keepdims=True)
+    return float(centred.std(axis=0).mean())
+
+
+def kl_divergence(rates: np.ndarray, quotas: np.ndarray) -> float:
+    """Returns sum of rate log(rate / quota) in nats; a rate of 0 adds nothing.
+
+    A quota of 0 counts as 1e-6, so that the sum stays finite.
+    """
+    seen = rates > 0
+    quotas = np.maximum(quotas[seen], 1e-6)
+    return float(np.sum(rates[seen] * np.log(rates[seen] / quotas)))
+
+
+def _message(alarm: dict) -> str:
+    cause = {
+        "no signal": "the network tells no windows apart",
+        "prior shift": "the network tells windows apart but favours one class",
+    }[alarm["kind"]]
+    return (
+        f"epoch {alarm['epoch']}: {alarm['kind']}: {cause} ({alarm['favoured']} is "
+        f"{alarm['rate']:.0%} of the predictions, logit spread {alarm['spread']:.3f}, MCC "
+        f"{alarm['mcc']:+.3f}); look at {LOOK_AT[alarm['kind']]}"
+    )

@@ -1,0 +1,189 @@
+"""Hard-negative mining on a schedule: which training windows the batches should see more often.
+
+Market labels are noisy, and the highest losses are mostly wrong labels. So the pool of hard
+windows is a band: for each class the very top is left out and the next windows are taken. And
+neighbouring windows share nearly all their bars: only the hardest of them counts, as one event.
+"""
+
+import time
+
+import numpy as np
+from scipy.special import log_softmax
+
+from models.training.callbacks.base import StatefulCallback
+from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
+from models.training.schedules import linear_ramp
+
+
+def hard_share(
+    epoch: int, start_epoch: int, end_epoch: int, start_share: float, end_share: float
+) -> float:
+    """Returns the hard share of a batch: 0 before `start_epoch`, then a ramp to `end_epoch`."""
+    if epoch < start_epoch:
+        return 0.0
+    return linear_ramp(epoch, start_epoch, end_epoch, start_share, end_share)
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the plain cross-entropy of each window, float64 (windows,), from logits."""
+    log_p = log_softmax(np.asarray(logits, "float64"), axis=-1)
+    return -log_p[np.arange(len(labels)), labels]
+
+
+def hard_band(
+    losses: np.ndarray,
+    labels: np.ndarray,
+    symbols: np.ndarray,
+    rows: np.ndarray,
+    *,
+    top_k_fraction: float,
+    trim_fraction: float,
+    spacing: int = 1,
+) -> dict[int, np.ndarray]:
+    """Returns for each class the windows of its band, hardest first.
+
+    Args:
+        losses: of each window, (windows,); `nan` ranks highest.
+        labels: class codes, (windows,).
+        symbols: symbol codes, (windows,).
+        rows: row of each window's last bar, (windows,); neighbours in time are neighbours here.
+        top_k_fraction: share of a class that the band holds at the most.
+        trim_fraction: share of a class, its highest losses, that is left out.
+        spacing: rows within which windows of one symbol and class are one event; 1: none.
+    """
+    band = {}
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = members[np.argsort(-losses[members], kind="stable")]
+        num_trimmed = int(np.ceil(trim_fraction * len(order)))
+        num_taken = int(np.ceil(top_k_fraction * len(order)))
+        order = order[num_trimmed:]
+        band[int(label)] = order[_events(symbols[order], rows[order], spacing, num_taken)]
+    return band
+
+
+def _events(symbols: np.ndarray, rows: np.ndarray, spacing: int, limit: int) -> np.ndarray:
+    """Returns the first `limit` indices that are no neighbours of an earlier one."""
+    taken: set[tuple[int, int]] = set()
+    chosen = []
+    for index, (symbol, row) in enumerate(zip(symbols.tolist(), rows.tolist(), strict=True)):
+        if len(chosen) == limit:
+            break
+        if not any((symbol, row + d) in taken for d in range(1 - spacing, spacing)):
+            taken.add((symbol, row))
+            chosen.append(index)
+    return np.array(chosen, dtype=np.int64)
+
+
+def scored_subsample(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns at most `limit` positions, increasing; classes share the limit evenly.
+
+    A class with fewer windows than its share gives all it has, and the others get the rest.
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    chosen, left = [], limit
+    groups = sorted((np.flatnonzero(labels == c) for c in np.unique(labels)), key=len)
+    for num_done, members in enumerate(groups):
+        share = min(len(members), left // (len(groups) - num_done))
+        chosen.append(rng.choice(members, share, replace=False))
+        left -= share
+    return np.sort(np.concatenate(chosen))
+
+
+class HardNegativeMining(StatefulCallback):
+    """Refreshes the pool of hard windows, scored under the averaged weights.
+
+    The first refresh is at the end of the epoch before `start_epoch` (an untrained network has
+    nothing to say, so never before the first epoch), the others follow every `update_period`
+    epochs. Only training windows are scored, those of `batches`, without augmentation. Listed after
+    the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
+
+    Args:
+        batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
+            and `window_rows`, each (windows,), `window_batches(positions)`, a Keras dataset of
+            these windows in order, and `set_hard_pool({class: positions}, epoch=first_epoch)`.
+        ema: callback with the averages; None to score under the raw weights.
+        start_epoch: first epoch with hard windows, counted from 0.
+        update_period: epochs between two refreshes.
+        top_k_fraction: share of a class's scored windows that forms its pool.
+        trim_fraction: share of a class's highest losses that is left out.
+        max_scored: windows scored at a refresh at the most.
+        spacing: bars within which windows of one symbol and class are one event.
+        seed: the seed of the run; the subsample is drawn from (seed, epoch).
+    """
+
+    part = "mining"
+
+    def __init__(
+        self,
+        batches,
+        ema: EMAWeightsCallback | None,
+        *,
+        start_epoch: int,
+        update_period: int,
+        top_k_fraction: float,
+        trim_fraction: float,
+        max_scored: int,
+        spacing: int = 1,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.batches = batches
+        self.ema = ema
+        self.start_epoch = max(start_epoch, 1)
+        self.update_period = update_period
+        self.band = {
+            "top_k_fraction": top_k_fraction,
+            "trim_fraction": trim_fraction,
+            "spacing": spacing,
+        }
+        self.max_scored = max_scored
+        self.seed = seed
+        self.seconds = 0.0
+
+    def reset(self):
+        """Forgets the pool."""
+        self.pool: dict[int, np.ndarray] = {}
+        self.pool_epoch: int | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Refreshes the pool for the next epoch, where it is time."""
+        since_start = epoch + 1 - self.start_epoch
+        if since_start < 0 or since_start % self.update_period:
+            return
+        if epoch + 1 == (self.params or {}).get("epochs"):
+            return
+        started = time.perf_counter()
+        self.pool, self.pool_epoch = self._mine(epoch), epoch + 1
+        self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)
+        self.seconds += time.perf_counter() - started
+
+    def _mine(self, epoch: int) -> dict[int, np.ndarray]:
+        batches = self.batches
+        rng = np.random.default_rng((self.seed, epoch))
+        labels = np.asarray(batches.window_labels)
+        scored = scored_subsample(labels, self.max_scored, rng)
+        with averaged_weights(self.ema, self.model):
+            logits = self.model.predict(batches.window_batches(scored), verbose=0)
+        labels = labels[scored]
+        band = hard_band(
+            cross_entropies(logits, labels),
+            labels,
+            np.asarray(batches.window_symbols)[scored],
+            np.asarray(batches.window_rows)[scored],
+            **self.band,
+        )
+        return {label: scored[indices] for label, indices in band.items()}
+
+    def get_state(self):
+        """Returns the pool and the first epoch it is for."""
+        pool = {str(label): positions for label, positions in self.pool.items()}
+        return {"pool": pool, "pool_epoch": self.pool_epoch}
+
+    def load(self, state):
+        """Takes over a pool and hands it to the batches."""
+        self.pool = {int(label): positions for label, positions in state["pool"].items()}
+        self.pool_epoch = state["pool_epoch"]
+        if self.pool_epoch is not None:
+            self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)

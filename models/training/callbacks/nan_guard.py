@@ -1,0 +1,118 @@
+"""Stopping a training whose loss is no number, with the first thing at fault named."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from models.training.callbacks.base import StatefulCallback, copy_of
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or weight became NaN or infinite; has `epoch`, `batch` and `fault`."""
+
+    def __init__(self, epoch: int, batch: int | None, fault: str):
+        place = f"epoch {epoch}" + ("" if batch is None else f", batch {batch}")
+        super().__init__(f"training diverged in {place}: {fault}")
+        self.epoch, self.batch, self.fault = epoch, batch, fault
+
+
+class NonFiniteLoss(StatefulCallback):
+    """Stops the training at once where the loss or a weight is NaN or infinite.
+
+    Listed after `EpochTracker`, which sets the epoch of the batches, and before all that would
+    act on broken weights: nothing is validated, mined with, chosen or saved after a fault, so the
+    last checkpoint stays the last good one.
+
+    After each step the loss is looked at and the last weight, which a gradient that is not finite
+    reaches first; after each epoch all weights are. The model then has the weights of the start
+    of the epoch: one broken step breaks all weights, and with them the trace of the layer at
+    fault.
+
+    Args:
+        batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
+        describe: from (epoch, batch) to a text that says which windows the batch held.
+        feature_names: of the input, (features,), to name one that is not finite.
+
+    Raises:
+        TrainingDiverged: from `fit`, with epoch, batch and the first fault found.
+    """
+
+    part = "non_finite"
+
+    def __init__(
+        self,
+        batches=None,
+        describe: Callable[[int, int], str] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ):
+        super().__init__()
+        self.batches = batches
+        self.describe = describe
+        self.feature_names = feature_names
+        self._epoch = 0
+        self._start: list[np.ndarray] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Keeps the weights, to find the fault with."""
+        self._epoch, self._checked = epoch, -1
+        self._start = [copy_of(v) for v in self.model.variables]
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stops at the first loss or gradient that is no number."""
+        finite = math.isfinite((logs or {}).get("loss", 0.0))
+        last = self.model.trainable_variables[-1:]
+        if finite and all(np.all(np.isfinite(copy_of(v))) for v in last):
+            self._checked = batch
+            return
+        # With several steps per execution the loss is that of the last one.
+        suspects = range(self._checked + 1, batch + 1)
+        what = "the weights are not finite after its step" if finite else "the loss is not finite"
+        index, fault = self._find(suspects)
+        if self.describe is not None:
+            fault += f" ({self.describe(self._epoch, index)})"
+        raise TrainingDiverged(self._epoch, index, f"{what}; {fault}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Stops where a weight is broken that no loss has shown yet."""
+        for variable in self.model.trainable_variables:
+            if not np.all(np.isfinite(copy_of(variable))):
+                raise TrainingDiverged(epoch, None, f"weight {variable.path} is not finite")
+
+    def _find(self, suspects: Sequence[int]) -> tuple[int, str]:
+        """Returns the batch at fault and what is wrong with it."""
+        for variable, value in zip(self.model.variables, self._start, strict=True):
+            variable.assign(value)
+        for index in suspects if self.batches is not None else []:
+            fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
+            if fault is not None:
+                return index, fault
+        return suspects[-1], (
+            "with the weights of the epoch's start the outputs of all layers are finite, so the "
+            "steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM"
+        )
+
+
+def first_nonfinite_layer(
+    model: keras.Model, x: np.ndarray, feature_names: Sequence[str] | None = None
+) -> str | None:
+    """Returns where the first NaN or infinity arises, or None if there is none.
+
+    Args:
+        model: a functional model; its layers are tried in order, without dropout.
+        x: windows, (batch, time, features).
+        feature_names: of the input, (features,); None: features have numbers alone.
+    """
+    x = np.asarray(x)
+    if not np.all(np.isfinite(x)):
+        features = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(x.ndim - 1))))
+        name = f" ({feature_names[features[0]]})" if feature_names is not None else ""
+        return f"input feature {features[0]}{name} is not finite"
+    outputs = [(layer.name, layer.output) for layer in model.layers]
+    values = keras.Model(model.inputs, [output for _, output in outputs])([x], training=False)
+    for (name, _), value in zip(outputs, values, strict=True):
+        if not np.all(np.isfinite(ops.convert_to_numpy(value))):
+            return f"layer {name} is the first whose output is not finite"
+    return None

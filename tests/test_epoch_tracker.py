@@ -1,0 +1,123 @@
+import keras
+import numpy as np
+import pytest
+from tiny_training import Windows, assert_equal, averages_of, fit, make_model, weights_of
+
+from models.layers.head import CappedDense
+from models.training.callbacks.best_weights import BestWeights
+from models.training.callbacks.ema import EMAWeightsCallback
+from models.training.callbacks.epoch_tracker import EpochTracker
+from models.training.callbacks.validation import ValidationMetrics, validation_figures
+from models.training.losses import MixedLoss
+
+NAMES = ("sell", "hold", "buy")
+
+
+# EpochTracker
+
+
+def test_tracker_sets_epoch_weight_and_cap_and_logs_them():
+    batches, loss = Windows(), MixedLoss(gamma=2.0)
+    model = make_model(loss=loss, head=CappedDense(3, logit_cap=9.0))
+    head = model.layers[-1]
+    tracker = EpochTracker(
+        batches=batches,
+        loss=loss,
+        ce_weight_schedule=lambda epoch: [1.0, 0.5, 0.25][epoch],
+        logit_cap_layer=head,
+        logit_cap_schedule=lambda epoch: [5.0, 10.0, 0.0][epoch],
+        hard_share=lambda epoch: 0.1 * epoch,
+    )
+    history = fit(model, tracker, epochs=3)
+    assert batches.epochs == [0, 1, 2]
+    assert history["ce_weight"] == [1.0, 0.5, 0.25]
+    assert history["logit_cap"] == [5.0, 10.0, 0.0]
+    np.testing.assert_allclose(history["hard_share"], [0.0, 0.1, 0.2])
+    np.testing.assert_allclose(history["learning_rate"], [0.05] * 3)
+
+
+def test_tracker_logs_the_rate_of_a_schedule_after_the_epoch():
+    schedule = keras.optimizers.schedules.PolynomialDecay(1e-3, 10, 0.0)
+    model = make_model()
+    model.optimizer.learning_rate = schedule
+    history = fit(model, EpochTracker())
+    np.testing.assert_allclose(history["learning_rate"], [5e-4, 0.0], atol=1e-9)
+    assert set(history) == {"loss", "learning_rate"}
+
+
+def test_tracker_starts_a_resumed_training_at_its_epoch():
+    loss = MixedLoss()
+    tracker = EpochTracker(loss=loss, ce_weight_schedule=lambda epoch: 1 / (1 + epoch))
+    history = fit(make_model(loss=loss), tracker, epochs=4, initial_epoch=3)
+    assert history["ce_weight"] == [0.25]
+
+
+# BestWeights
+
+
+class Figures(keras.callbacks.Callback):
+    """Logs given figures."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.values[epoch] is not None:
+            logs["val_mcc"] = self.values[epoch]
+
+
+@pytest.mark.parametrize(
+    "mode, figures, best_epoch",
+    [
+        ("max", [0.1, 0.3, 0.2], 1),
+        ("min", [0.1, 0.3, 0.05], 2),
+        ("max", [0.3, 0.3, 0.2], 0),
+        ("max", [None, float("nan"), -0.5], 2),
+    ],
+)
+def test_best_epoch_is_chosen_and_its_averages_restored(mode, figures, best_epoch):
+    model, ema, kept = make_model(), EMAWeightsCallback(), []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: kept.append(averages_of(model))
+    )
+    best = BestWeights(mode=mode, ema=ema)
+    fit(model, ema, Figures(figures), best, keep, epochs=3)
+    assert best.best_epoch == best_epoch and best.best == figures[best_epoch]
+    best.restore(model)
+    assert_equal(weights_of(model), kept[best_epoch])
+
+
+def test_what_was_chosen_reproduces_its_logged_figure():
+    model, ema = make_model(), EMAWeightsCallback()
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
+    best = BestWeights("val_nll", "min", ema)
+    history = fit(model, ema, metrics, best, epochs=4)
+    best.restore(model)
+    figures = validation_figures(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
+    assert figures["val_nll"] == pytest.approx(min(history["val_nll"]), abs=1e-6)
+
+
+def test_training_stops_when_the_patience_is_used_up():
+    best = BestWeights(patience=2)
+    history = fit(make_model(), Figures([0.3, 0.1, 0.4, 0.2, 0.1, 0.9]), best, epochs=6)
+    assert len(history["loss"]) == 5 and best.exhausted
+    assert best.best_epoch == 2
+
+
+def test_a_new_fit_forgets_the_best_epoch_unless_a_state_was_set():
+    model, best = make_model(), BestWeights(patience=9)
+    fit(model, Figures([0.9]), best, epochs=1)
+    state = best.get_state()
+    fit(model, Figures([0.2]), best, epochs=1)
+    assert best.best == 0.2
+    best.set_state(state)
+    fit(model, Figures([0.9, 0.2]), best, epochs=2, initial_epoch=1)
+    assert (best.best, best.best_epoch, best.wait) == (0.9, 0, 1)
+
+
+def test_restoring_without_a_best_epoch_is_refused():
+    with pytest.raises(ValueError, match="no epoch logged a finite val_mcc"):
+        BestWeights().restore(make_model())
+    with pytest.raises(ValueError, match="mode must be 'max' or 'min', got 'auto'"):
+        BestWeights(mode="auto")
