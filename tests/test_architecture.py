@@ -1,5 +1,4 @@
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ MAY_IMPORT = {
     "evaluation": {"evaluation", "data"},
     "recipe": {"recipe", "data", "models", "evaluation", "config"},
     "config.py": {"data"},
-    "train_model.py": {"config", "recipe", "data"},
+    "train_model.py": {"config", "recipe", "models", "data"},
 }
 OURS = {"config", "train_model", "data", "models", "evaluation", "recipe"}
 
@@ -61,9 +60,8 @@ def roots(path):
 
 
 def library():
-    return [
-        path for folder in ("data", "models", "evaluation", "recipe") for path in modules(folder)
-    ]
+    rooms = ("data", "models", "evaluation", "recipe")
+    return [path for room in rooms for path in modules(room)]
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
@@ -88,13 +86,6 @@ def test_nobody_in_models_imports_the_builder():
 def test_the_evaluation_needs_no_keras():
     for path in modules("evaluation"):
         assert not roots(path) & {"keras", "tensorflow"}, path
-
-
-def test_the_class_names_are_defined_once():
-    homes = [
-        p for p in library() if re.search(r"\b(SELL|sell)\b[\"'], [\"'](HOLD|hold)", p.read_text())
-    ]
-    assert [path.relative_to(ROOT).as_posix() for path in homes] == ["data/labels.py"]
 
 
 @pytest.mark.parametrize("path", modules("data"), ids=lambda p: p.stem)

@@ -20,17 +20,24 @@ def test_the_two_commands_stand_at_the_top(name):
 
 
 @READMES
-def test_every_module_is_in_the_file_map_and_every_entry_exists(name):
+def test_the_tree_names_every_folder_and_only_those(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
-    listed = {p.strip() for row in rows for p in row.split(",") if p.strip().endswith(".py")}
-    there = {
-        str(path.relative_to(ROOT))
-        for folder in (".", "data", "models", "recipe")
-        for path in (ROOT / folder).glob("*.py")
-        if path.name != "__init__.py"
-    }
-    assert listed == there
+    tree = next(part for part in text.split("```") if "\ntrain_model.py " in part)
+    stack, listed = [], set()
+    for line in tree.strip().splitlines():
+        entry = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        stack[depth:] = [entry]
+        listed.add("".join(stack))
+    there = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in tracked("*.py")}
+    there |= {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in tracked("*.ipynb")}
+    there = there - {"./"} | {path.name for path in ROOT.glob("*.py")}
+    assert listed - {"tests/golden/"} == there - {"tests/golden/"}
+
+
+def tracked(pattern):
+    rooms = "data models evaluation recipe tests benchmarks notebooks examples".split()
+    return [path for room in rooms for path in (ROOT / room).rglob(pattern)]
 
 
 @READMES
