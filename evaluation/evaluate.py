@@ -7,7 +7,7 @@ import pandas as pd
 
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market
-from data.windows import evenly, gather, spans
+from data.windows import gather, spans, subsample
 from evaluation import baselines
 from evaluation.backtest import simulate_trades
 from evaluation.metrics import evaluate
@@ -37,7 +37,7 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
     train_labels = fold.labels[fold.train]
-    few = fold.train[evenly(len(fold.train), _MOST_FITTED)]
+    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
     summaries = {name: _summaries(market, getattr(fold, name)) for name in SPLITS[1:]}
     fit_to = _summaries(market, few), fold.labels[few]
     fitted = {

@@ -14,7 +14,7 @@ import pytest
 import config
 import train_model
 from data.synthetic import persistent_drift
-from data.windows import evenly, gather
+from data.windows import gather, subsample
 from models.deployable import load_classifier
 from models.training.callbacks.validation import validation_figures
 
@@ -377,7 +377,7 @@ def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_f
     flags = config.load(replay=finished / "config.json")
     market, _ = train_model._read_market(str(bars_file), flags)
     fold = market.folds[0]
-    ends = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    ends = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
     model = load_classifier(finished / "model.keras", feature_names=market.feature_names)
     logits = keras.Model(model.input, model.get_layer("classifier").output)
     predicted = logits.predict(gather(market.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
