@@ -88,9 +88,9 @@ def metrics_of(folder):
 def test_a_run_folder_is_complete(finished):
     assert {path.name for path in finished.iterdir()} == FILES
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert {"splits", "validation", "test", "baselines", "verdict", "collapse", "timing"} <= set(
-        metrics
-    )
+    assert {"test", "baselines", "verdict", "costs", "timing", "seed", "num_folds"} <= set(metrics)
+    (fold,) = metrics["folds"]
+    assert {"splits", "validation", "test", "baselines", "chosen", "collapse"} <= set(fold)
     history = pd.read_csv(finished / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2]
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
@@ -99,7 +99,7 @@ def test_a_run_folder_is_complete(finished):
 def test_predictions_are_proper_probabilities_of_the_test_windows(finished):
     table = pd.read_parquet(finished / "predictions.parquet")
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert len(table) == metrics["splits"]["test"]["windows"]
+    assert len(table) == metrics["folds"][0]["splits"]["test"]["windows"]
     assert np.allclose(table[["p_sell", "p_hold", "p_buy"]].sum(axis=1), 1, atol=1e-5)
     assert set(table) == {
         "timestamp",
@@ -372,7 +372,7 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 
 def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_file):
-    chosen = json.loads((finished / "metrics.json").read_text())["chosen"]["epoch"]
+    chosen = json.loads((finished / "metrics.json").read_text())["folds"][0]["chosen"]["epoch"]
     row = pd.read_csv(finished / "history.csv").set_index("epoch").loc[chosen]
     flags = config.load(replay=finished / "config.json")
     market, _ = train_model._read_market(str(bars_file), flags)
