@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
-from data.features import WARM_UP_BARS, feature_names, fill_features, is_intraday
+from data.errors import InputError
+from data.features import (
+    FORGOTTEN_AFTER_BARS,
+    WARM_UP_BARS,
+    feature_names,
+    fill_features,
+    is_intraday,
+)
 from data.memory import release_memory
 from data.store import FolderTable, MemoryTable
 from data.windows import bar_interval_ns, segment_bounds, symbol_bounds
@@ -60,7 +67,7 @@ def make_rows(
         with what was dropped so far.
 
     Raises:
-        ValueError: if no symbol is long enough.
+        InputError: if no symbol is long enough.
     """
     room = _num_rows(bars, spec) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
@@ -75,15 +82,14 @@ def make_rows(
             continue
         intraday = is_intraday(bars) if intraday is None else intraday
         new = table.grow(len(bars) - WARM_UP_BARS, _kinds(intraday, spec))
-        _fill_symbol(new, bars, len(names), intraday, spec)
+        bounds.append(_fill_symbol(new, bars, len(names), intraday, spec)[:-1] + num_rows)
         intervals.append(bar_interval_ns(new["timestamps"]))
-        bounds.append(_first_rows(bars, spec) + num_rows)
         num_rows += len(new["symbols"])
         names.append(symbol)
         del bars, new
         release_memory()
     if not names:
-        raise ValueError(f"{_needs(spec)}; {', '.join(skipped) or 'there are no bars'}")
+        raise InputError(f"{_needs(spec)}; {', '.join(skipped) or 'there are no bars'}")
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),
@@ -96,6 +102,39 @@ def make_rows(
         },
     }
     return table.finish(), facts
+
+
+def fill_rows(
+    bars: pd.DataFrame,
+    features: np.ndarray,
+    timestamps: np.ndarray,
+    *,
+    intraday: bool,
+    max_gap_bars: int,
+) -> np.ndarray:
+    """Writes the last rows of ONE symbol, as training and predicting both see them.
+
+    Holes are looked for among all bars: what is a hole depends on when the symbol trades.
+
+    Args:
+        bars: of the symbol, sorted by time.
+        features: float32 (rows, features) to be filled, at least 1 row and at most
+            bars - WARM_UP_BARS.
+        timestamps: datetime64[ns] (rows,) to be filled.
+        intraday: as `data.features.compute_features` takes it.
+        max_gap_bars: missed trading bars that a window may cross.
+
+    Returns:
+        first rows of the segments, runs without a hole, then the number of rows,
+        int64 (segments + 1,).
+    """
+    num_rows = len(features)
+    recent = bars.iloc[-(num_rows + FORGOTTEN_AFTER_BARS) :]
+    fill_features(recent, features, intraday=intraday)
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    timestamps[:] = times[-num_rows:]
+    bounds = segment_bounds(np.zeros(len(times), np.int8), times, max_gap_bars)
+    return np.unique(np.maximum(bounds - (len(times) - num_rows), 0))
 
 
 def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -157,11 +196,16 @@ def _kinds(intraday: bool, spec: WindowSpec) -> dict:
     } | {name: (np.float32, ()) for name in numbers}
 
 
-def _fill_symbol(new, bars, code: int, intraday: bool, spec: WindowSpec) -> None:
-    """Writes the rows of one symbol, its bars after the warm-up, into the columns."""
+def _fill_symbol(new, bars, code: int, intraday: bool, spec: WindowSpec) -> np.ndarray:
+    """Writes the rows of one symbol into the columns, and returns the bounds of its segments."""
     horizon, method = spec.future_window, spec.label_method
-    fill_features(bars, new["features"], intraday=intraday)
-    new["timestamps"][:] = bars["timestamp"].to_numpy("datetime64[ns]")[WARM_UP_BARS:]
+    bounds = fill_rows(
+        bars,
+        new["features"],
+        new["timestamps"],
+        intraday=intraday,
+        max_gap_bars=spec.max_gap_bars,
+    )
     new["symbols"][:] = code
     close, open_ = bars["close"].to_numpy(np.float64), bars["open"].to_numpy(np.float64)
     new["forward_return"][:] = labelling.forward_return(close, horizon)[WARM_UP_BARS:]
@@ -172,14 +216,7 @@ def _fill_symbol(new, bars, code: int, intraday: bool, spec: WindowSpec) -> None
         new["scale"][:] = labelling.past_scale(close, horizon)[WARM_UP_BARS:]
         for name in ("close", "high", "low"):
             new[name][:] = bars[name].to_numpy(np.float64)[WARM_UP_BARS:]
-    stops = [*_first_rows(bars, spec)[1:], len(new["symbols"])]
     for name in {"forward_return", "trade_return", "scores"} & set(new):
-        for stop in stops:
+        for stop in bounds[1:]:
             new[name][max(stop - horizon, 0) : stop] = np.nan  # would look across a hole
-
-
-def _first_rows(bars, spec: WindowSpec) -> np.ndarray:
-    """Returns the first rows of one symbol's segments, counted after its warm-up."""
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
-    bounds = segment_bounds(np.zeros(len(times), np.int8), times, spec.max_gap_bars)
-    return np.unique(np.maximum(bounds[:-1] - WARM_UP_BARS, 0))
+    return bounds
