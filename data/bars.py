@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
-from data.memory import give_back
+from data.memory import release_memory
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
@@ -58,7 +58,7 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
     if faults:
         raise BarsError(faults)
     bars = _sorted(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts.pop())
-    give_back()
+    release_memory()
     return bars
 
 
@@ -134,7 +134,7 @@ def _parse_parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
             column = source.read(columns=[name], use_threads=False).column(0)
             columns[name] = column.to_pandas().copy()
             del column
-            give_back()
+            release_memory()
     return pd.DataFrame(columns, copy=False), [_plain(name) for name in names]
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from data.augment import augment_sequences_batched, shift_ends
-from data.memory import give_back
+from data.memory import release_memory
 from data.sampling import BatchPlan
 from data.windows import gather
 
@@ -75,7 +75,7 @@ class WindowBatches(keras.utils.PyDataset):
             room = self.window_rows - first_ends
             np.minimum(room, self._max_shift, out=room)
             self._room = room.astype(np.int16)  # half the memory of the rows
-        give_back()  # what the plan and the room took to make
+        release_memory()  # what the plan and the room took to make
 
     @property
     def num_windows(self) -> int:

@@ -10,7 +10,7 @@ import sys
 import pyarrow as pa
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Returns memory that the allocators hold unused to the system, as far as they can."""
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":

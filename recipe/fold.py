@@ -13,7 +13,7 @@ from data.batches import WindowBatches
 from data.labels import CLASS_NAMES, average_uniqueness
 from data.market import Fold, Market, training_statistics
 from data.sampling import BatchPlan
-from data.windows import evenly, first_window_ends
+from data.windows import first_window_ends, subsample
 from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
 from models.training.callbacks.mining import hard_share
 from models.training.callbacks.step_timer import StepTimer
@@ -241,7 +241,7 @@ def _optimizer(flags, steps_per_epoch: int) -> AveragedAdam:
 
 def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> list:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    few = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    few = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
     mining = None
     if flags.USE_HARD_NEGATIVE_MINING:
         mining = {

@@ -12,12 +12,11 @@ import pandas as pd
 
 from data.labels import CLASS_NAMES
 from evaluation import evaluate as evaluation
-from evaluation.metrics import evaluate
 from evaluation.report.report import write_report
-from evaluation.verdict import sentence
 from models.deployable import save_model
 from recipe import run_folder as files
 from recipe.fold import assemble, train
+from recipe.metrics import run_metrics, with_trials
 
 Say = Callable[[str, str], None]
 
@@ -83,7 +82,7 @@ def run(
         say("baselines", "constant prior, persistence, logistic regression, boosted trees")
         others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
 
-    metrics = _metrics(flags, market, trained, others)
+    metrics = run_metrics(flags, market, trained, others)
     predictions = evaluation.predictions_table(
         market, [t.fold for t in trained], [t.probabilities["test"] for t in trained]
     )
@@ -95,7 +94,7 @@ def run(
         "other_runs_on_these_bars": files.other_runs_on(folder, facts["bars_sha256"]),
     }
     files.write_json(folder / files.RUN, facts)
-    seen = _with_trials(metrics, 1 + facts["other_runs_on_these_bars"])
+    seen = with_trials(metrics, 1 + facts["other_runs_on_these_bars"])
     write_report(folder, metrics=seen, history=_history(trained), predictions=predictions)
     # The metrics come last: they mark the run as complete.
     files.write_json(folder / files.METRICS, metrics)
@@ -125,82 +124,6 @@ def _announce(assembly, market, num_folds: int, say: Say) -> None:
 
 def _dropped_lines(market, fold) -> list[str]:
     return [f"{count:,} {why}" for why, count in (market.dropped | fold.dropped).items() if count]
-
-
-def _metrics(flags, market, trained, others) -> dict[str, Any]:
-    """Returns the content of metrics.json."""
-    last = trained[-1]
-    judged = evaluation.judge(
-        market,
-        [
-            (t.fold, t.probabilities["test"], {n: b["test"] for n, b in other.items()})
-            for t, other in zip(trained, others, strict=True)
-        ],
-        cost_bps=flags.COST_BPS,
-        num_resamples=flags.BOOTSTRAP_RESAMPLES,
-        seed=flags.SEED,
-    )
-    labels = last.fold.labels[last.fold.validation]
-    baselines = {
-        name: {"validation": evaluate(labels, values["validation"]), "test": judged["tests"][name]}
-        for name, values in others[-1].items()
-    }
-    metrics = {
-        "verdict": judged["verdict"],
-        "splits": evaluation.describe_splits(market, last.fold),
-        "validation": evaluate(labels, last.probabilities["validation"]),
-        "test": judged["test"],
-        "baselines": baselines,
-        "costs": judged["costs"],
-        "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": last.best_epoch},
-        "calibration": last.calibration,
-        "collapse": {
-            "forecast": last.forecast.as_dict(CLASS_NAMES),
-            "alarms": [alarm for t in trained for alarm in t.alarms],
-        },
-        "label": {
-            "method": flags.LABEL_METHOD,
-            "future_window_bars": flags.FUTURE_WINDOW,
-            "threshold": last.fold.threshold,
-        },
-        "dropped": market.dropped | last.fold.dropped,
-        "repeats": last.repeats,
-        "timing": _timing(trained),
-        "seed": flags.SEED,
-    }
-    if len(trained) > 1:
-        metrics["folds"] = [
-            {
-                "splits": evaluation.describe_splits(market, t.fold),
-                "best_epoch": t.best_epoch,
-                "test": evaluate(t.fold.labels[t.fold.test], t.probabilities["test"]),
-            }
-            for t in trained
-        ]
-    return metrics
-
-
-def _with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
-    """Returns the metrics as a person should read them after several runs on the same bars.
-
-    metrics.json itself does not count them: the same run must give the same file at any time.
-    """
-    verdict = metrics["verdict"] | {"trials": trials}
-    return metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
-
-
-def _timing(trained) -> dict[str, Any]:
-    """Returns where the time of the epochs went that this process trained."""
-    epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
-    in_all = sum(epoch["training"] for epoch in epochs)
-    windows = sum(t.timing["windows"] * len(t.timing["epochs"]) for t in trained)
-    return {
-        "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
-        "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],
-        "windows_per_second": round(windows / in_all, 1) if in_all else None,
-        "share_outside_step": sum(e["outside"] for e in epochs) / in_all if in_all else None,
-        "mining_seconds": round(sum(t.timing["mining_seconds"] for t in trained), 3),
-    }
 
 
 def _history(trained) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pytest
 import config
 import train_model
 from data.synthetic import persistent_drift
-from data.windows import evenly, gather
+from data.windows import gather, subsample
 from models.deployable import load_classifier
 from models.training.callbacks.validation import validation_figures
 
@@ -88,9 +88,9 @@ def metrics_of(folder):
 def test_a_run_folder_is_complete(finished):
     assert {path.name for path in finished.iterdir()} == FILES
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert {"splits", "validation", "test", "baselines", "verdict", "collapse", "timing"} <= set(
-        metrics
-    )
+    assert {"test", "baselines", "verdict", "costs", "timing", "seed", "num_folds"} <= set(metrics)
+    (fold,) = metrics["folds"]
+    assert {"splits", "validation", "test", "baselines", "chosen", "collapse"} <= set(fold)
     history = pd.read_csv(finished / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2]
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
@@ -99,7 +99,7 @@ def test_a_run_folder_is_complete(finished):
 def test_predictions_are_proper_probabilities_of_the_test_windows(finished):
     table = pd.read_parquet(finished / "predictions.parquet")
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert len(table) == metrics["splits"]["test"]["windows"]
+    assert len(table) == metrics["folds"][0]["splits"]["test"]["windows"]
     assert np.allclose(table[["p_sell", "p_hold", "p_buy"]].sum(axis=1), 1, atol=1e-5)
     assert set(table) == {
         "timestamp",
@@ -372,12 +372,12 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 
 def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_file):
-    chosen = json.loads((finished / "metrics.json").read_text())["chosen"]["epoch"]
+    chosen = json.loads((finished / "metrics.json").read_text())["folds"][0]["chosen"]["epoch"]
     row = pd.read_csv(finished / "history.csv").set_index("epoch").loc[chosen]
     flags = config.load(replay=finished / "config.json")
     market, _ = train_model._read_market(str(bars_file), flags)
     fold = market.folds[0]
-    ends = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    ends = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
     model = load_classifier(finished / "model.keras", feature_names=market.feature_names)
     logits = keras.Model(model.input, model.get_layer("classifier").output)
     predicted = logits.predict(gather(market.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
