@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from data.errors import InputError
+
 # --- bars and windows
 SEQUENCE_LENGTH: int = 60  # bars in one window
 FUTURE_WINDOW: int = 12  # bars from a window's last bar to the end of its label
@@ -219,14 +221,6 @@ RULES: list[tuple[Callable[[Any], bool], str]] = [
 ]
 
 
-class ConfigError(ValueError):
-    """Flags that cannot be used; `faults` has one line for each."""
-
-    def __init__(self, faults: Sequence[str]):
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
-
-
 def load(
     assignments: Sequence[str] = (), replay: str | Path | None = None, **overrides: Any
 ) -> Any:
@@ -238,7 +232,7 @@ def load(
         **overrides: values by flag name, applied before `assignments`.
 
     Raises:
-        ConfigError: with a line for every unknown name, wrong type and broken rule.
+        InputError: with a line for every unknown name, wrong type and broken rule.
     """
     types, values, faults = dict(_flag_types()), _constants(), []
     given = _read_replay(replay, faults) if replay is not None else {}
@@ -253,11 +247,11 @@ def load(
         except (TypeError, ValueError):
             faults.append(f"{name} must be {_type_name(types[name])}, got {value!r}")
     if faults:
-        raise ConfigError(faults)
+        raise InputError(faults)
     flags = _flags_class()(**values)
     broken = [_complain(text, values) for rule, text in RULES if not rule(flags)]
     if broken:
-        raise ConfigError(broken)
+        raise InputError(broken)
     return flags
 
 

@@ -9,13 +9,16 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import config
 from data.augment import augment_sequences_batched
 from data.bars import digest, read_bars
+from data.errors import InputError
 from data.market import build_market
 from data.rows import by_symbol
 from data.sample import load_sample
@@ -25,6 +28,11 @@ from recipe import run_folder as files
 __all__ = ["augment_sequences_batched", "balanced_batch_generator", "main"]
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# A machine without a GPU says "(303)" or NO_DEVICE, which is no fault.
+_GPU_FAULT = re.compile(
+    r"dlopen|could not load dynamic library|cuInit(?!.*(\(303\)|NO_DEVICE))", re.IGNORECASE
+)
 
 # Two small epochs in which every improvement takes part.
 SMOKE = {
@@ -57,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(arguments.resume or arguments.out or files.default_folder())
     try:
         return _command(arguments)(arguments, folder, argv)
-    except ValueError as error:
-        for line in getattr(error, "faults", str(error).splitlines()):
+    except InputError as error:
+        for line in error.faults:
             print(line, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -129,12 +137,14 @@ def _resume(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int
     with _without_native_chatter():
         from models.training.callbacks.checkpoint import differences
 
+        _look_for_devices()
+
     names = ("bars_sha256", "versions")
     then = {"flags": saved_flags, **{name: before[name] for name in names}}
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **facts}
     changes = differences(then, now)
     if changes and not arguments.force:
-        raise ValueError("\n".join(f"{change}; --force accepts it" for change in changes))
+        raise InputError([f"{change}; --force accepts it" for change in changes])
     for change in changes:
         _say("note", change)
     facts = {**before, "data": data, **facts, "resumes": before.get("resumes", 0) + 1}
@@ -145,6 +155,8 @@ def _run(flags, market, folder: Path, facts: dict, *, resume: bool) -> int:
     with _without_native_chatter():
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run
+
+        _look_for_devices()
 
     try:
         run(flags, config.as_dict(flags), market, folder, facts=facts, resume=resume, say=_say)
@@ -158,21 +170,30 @@ def _run(flags, market, folder: Path, facts: dict, *, resume: bool) -> int:
 def _without_native_chatter() -> Iterator[None]:
     """Hides what TensorFlow's native code writes to standard error while it is imported.
 
-    Its first messages come before it reads TF_CPP_MIN_LOG_LEVEL. Python's errors pass.
+    Its first messages come before it reads TF_CPP_MIN_LOG_LEVEL. They are shown after all where
+    the import failed, or where they say that a GPU is there but its libraries could not be loaded.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-        import keras
+    kept, failed = os.dup(2), True
+    with tempfile.TemporaryFile() as told:
+        try:
+            os.dup2(told.fileno(), 2)
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            told.seek(0)
+            text = told.read().decode(errors="replace")
+            if failed or _GPU_FAULT.search(text):
+                print(text, end="", file=sys.stderr, flush=True)
 
-        keras.ops.zeros(())  # looks for devices
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+
+def _look_for_devices() -> None:
+    import keras
+
+    keras.ops.zeros(())
 
 
 def _audit(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int:
@@ -193,17 +214,23 @@ def _audit(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int:
 
 def _predict(arguments: argparse.Namespace, folder: Path, argv: list[str]) -> int:
     if not arguments.data:
-        raise ValueError("--predict needs the bars to classify: --data PATH")
+        raise InputError("--predict needs the bars to classify: --data PATH")
     if arguments.out and Path(arguments.out).exists():
-        raise ValueError(f"the file {arguments.out} must not exist yet; it does")
+        raise InputError(f"the file {arguments.out} must not exist yet; it does")
     with _without_native_chatter():
         from models.deployable import load_classifier
         from recipe.predict import classify
 
+        _look_for_devices()
+
     def note(text):
         print(text, file=sys.stderr)
 
-    table = classify(load_classifier(arguments.predict), read_bars(arguments.data, note=note))
+    try:
+        model = load_classifier(arguments.predict)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(str(error)) from error
+    table = classify(model, read_bars(arguments.data, note=note))
     if arguments.out:
         files.write(Path(arguments.out), lambda path: table.to_csv(path, index=False))
     else:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
+from data.errors import InputError
 from data.memory import give_back
 from data.rows import PATH, Rules, make_rows
 from data.split import plan_times, split_windows, time_range
@@ -119,14 +120,14 @@ def build_market(
         note: called with a sentence about every symbol that is skipped.
 
     Raises:
-        ValueError: if no symbol is long enough, a split has no windows, or lacks a class.
+        InputError: if no symbol is long enough, a split has no windows, or lacks a class.
     """
     labelling.hold_share(target_class_ratios)
     labelling.check_method(label_method, future_window)
     if label_method == "fixed" and not price_change_threshold > 0:
-        raise ValueError(f"the price change must be above 0, got {price_change_threshold}")
+        raise InputError(f"the price change must be above 0, got {price_change_threshold}")
     if sequence_length < 1:
-        raise ValueError(f"a window must have at least 1 bar, got {sequence_length}")
+        raise InputError(f"a window must have at least 1 bar, got {sequence_length}")
     rules = Rules(label_method, sequence_length, future_window, max_gap_bars)
     held = [bars]
     del bars  # held by nobody but the making of the rows, which lets go of it bit by bit
@@ -136,7 +137,7 @@ def build_market(
         rows["symbols"], rules
     ) - len(ends)
     if not len(ends):
-        raise ValueError(
+        raise InputError(
             f"windows need {sequence_length + future_window} bars without a hole of more than "
             f"{max_gap_bars}; no symbol has them"
         )
@@ -266,6 +267,6 @@ def _check_classes(split, labels: np.ndarray) -> None:
             )
             faults.append(f"the {name} split has no {' and no '.join(missing)} ({shown})")
     if faults:
-        raise ValueError(
+        raise InputError(
             f"every class must occur in the labels of every split; {'; '.join(faults)}"
         )

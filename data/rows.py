@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
+from data.errors import InputError
 from data.features import WARM_UP_BARS, feature_names, fill_features, is_intraday
 from data.memory import give_back
 from data.store import FolderTable, MemoryTable
@@ -60,7 +61,7 @@ def make_rows(
         with what was dropped so far.
 
     Raises:
-        ValueError: if no symbol is long enough.
+        InputError: if no symbol is long enough.
     """
     room = _num_rows(bars, rules) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
@@ -83,7 +84,7 @@ def make_rows(
         del bars, new
         give_back()
     if not names:
-        raise ValueError(f"{_needs(rules)}; {', '.join(skipped) or 'there are no bars'}")
+        raise InputError(f"{_needs(rules)}; {', '.join(skipped) or 'there are no bars'}")
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),

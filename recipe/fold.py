@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from data.batches import WindowBatches
+from data.errors import InputError
 from data.labels import CLASS_NAMES, average_uniqueness
 from data.market import Fold, Market, training_statistics
 from data.sampling import BatchPlan
@@ -78,7 +79,7 @@ def assemble(flags: Any, market: Market, number: int) -> Assembly:
     """Returns the batches and the compiled model of fold `number`.
 
     Raises:
-        ValueError: where flags and data do not fit together.
+        InputError: where flags and data do not fit together.
     """
     fold, seed = market.folds[number], flags.SEED + number
     keras.utils.clear_session()
@@ -137,7 +138,7 @@ def train(
     flags, classifier, fold = assembly.flags, assembly.classifier, assembly.fold
     callbacks = _callbacks(assembly, folder, note)
     parts, checkpointer = callbacks_by_name(callbacks), callbacks[-1]
-    start = checkpointer.restore(classifier, note) if resume else 0
+    start = _restore(checkpointer, classifier, note) if resume else 0
     keep_history = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
     )
@@ -174,6 +175,13 @@ def train(
             "mining_seconds": parts["mining"].seconds if "mining" in parts else 0.0,
         },
     )
+
+
+def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
+    try:
+        return checkpointer.restore(classifier, note)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(str(error)) from error
 
 
 def _training_batches(flags, market, fold, seed, mean, variance) -> WindowBatches:

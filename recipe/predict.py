@@ -7,6 +7,7 @@ import pandas as pd
 
 from data.bars import check_bars
 from data.batches import WindowSequence
+from data.errors import InputError
 from data.features import WARM_UP_BARS, compute_features, feature_names
 from data.labels import CLASS_NAMES
 from data.windows import bar_interval_ns, ends_within, segment_bounds
@@ -30,7 +31,7 @@ def classify(
         symbol, p_sell, p_hold, p_buy.
 
     Raises:
-        ValueError: where the bars are faulty, or their interval, the features or the class order
+        InputError: where the bars are faulty, or their interval, the features or the class order
             are not those of the model's training.
     """
     contract = contract_of(model)
@@ -47,7 +48,7 @@ def classify(
         parts.append(part)
     if not parts:
         needed = WARM_UP_BARS + contract["sequence_length"]
-        raise ValueError(
+        raise InputError(
             f"a window needs {needed} bars of a symbol without a hole ({WARM_UP_BARS} of "
             f"warm-up); no symbol has them"
         )
@@ -56,12 +57,12 @@ def classify(
 
 def _check_contract(contract: dict, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
-        raise ValueError(
+        raise InputError(
             f"the model's classes must be {list(CLASS_NAMES)}, got {contract['class_names']}"
         )
     names = feature_names(contract["intraday"])
     if list(contract["feature_names"]) != list(names):
-        raise ValueError(
+        raise InputError(
             "the model's features must be those of this version of the project; it has "
             f"{contract['feature_names']}"
         )
@@ -75,7 +76,7 @@ def _check_contract(contract: dict, bars: pd.DataFrame) -> None:
         or [expected]
     )
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
-        raise ValueError(
+        raise InputError(
             f"the model was trained on bars every {expected:g} seconds, got bars every "
             f"{interval:g} seconds"
         )

@@ -44,7 +44,7 @@ def run(
         say: prints a name and a text.
 
     Raises:
-        ValueError: where flags and data do not fit together.
+        InputError: where flags and data do not fit together.
         TrainingDiverged: where the loss became NaN or infinite.
     """
     begun = time.perf_counter()

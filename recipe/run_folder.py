@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from data.errors import InputError
+
 CONFIG = "config.json"
 RUN = "run.json"
 HISTORY = "history.csv"
@@ -32,26 +34,26 @@ def default_folder() -> Path:
 
 
 def check_absent(folder: Path) -> None:
-    """Raises ValueError where the folder is there already, or its place cannot hold one."""
+    """Raises InputError where the folder is there already, or its place cannot hold one."""
     if folder.exists() or folder.is_symlink():
-        raise ValueError(f"the run folder must not exist yet; {folder} does")
+        raise InputError(f"the run folder must not exist yet; {folder} does")
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"the run folder {folder} cannot be made: {place} cannot be written to")
+        raise InputError(f"the run folder {folder} cannot be made: {place} cannot be written to")
 
 
 def make(folder: Path) -> None:
     """Makes the folder.
 
     Raises:
-        ValueError: where that is not possible.
+        InputError: where that is not possible.
     """
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"the run folder {folder} cannot be made: {error.strerror}") from error
+        raise InputError(f"the run folder {folder} cannot be made: {error.strerror}") from error
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
@@ -76,16 +78,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file.
 
     Raises:
-        ValueError: where there is none.
+        InputError: where there is none.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
+        raise InputError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"{path} must hold a JSON object: {error}") from error
+        raise InputError(f"{path} must hold a JSON object: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        raise InputError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
 
 
@@ -139,6 +141,6 @@ def other_runs_on(folder: Path, bars_sha256: str) -> int:
             continue
         try:
             count += read_json(path).get("bars_sha256") == bars_sha256
-        except ValueError:
+        except InputError:
             continue  # not a run of ours; it says nothing about trials
     return count

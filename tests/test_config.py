@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import config
+from data.errors import InputError
 
 ROOT = Path(config.__file__).parent
 
@@ -62,7 +63,7 @@ def test_the_defaults_keep_every_rule():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_rule_broken_is_named_with_the_present_value(name):
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(**{name: BROKEN[name]})
     assert any(f"{name} = {BROKEN[name]!r}" in line for line in error.value.faults)
 
@@ -72,7 +73,7 @@ def test_every_rule_is_broken_by_some_case():
 
 
 def test_all_faults_are_reported_together():
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(["EMA_DECY=0.9", "EMA_DECAY=fast", "LR_BASE"])
     assert sorted(error.value.faults) == [
         "--set needs NAME=VALUE, got 'LR_BASE'",
@@ -82,7 +83,7 @@ def test_all_faults_are_reported_together():
 
 
 def test_a_broken_rule_names_all_values_it_compares():
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(["CE_WEIGHT_END=0.9", "CE_WEIGHT_START=0.8"])
     assert error.value.faults == [
         "need 0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1"
@@ -100,7 +101,7 @@ def test_texts_become_the_annotated_types():
 
 @pytest.mark.parametrize("text", ["SEED=1.5", "SEED=true", "USE_AUGMENTATIONS=2", "EMA_DECAY=nan"])
 def test_values_of_the_wrong_type_are_refused(text):
-    with pytest.raises(config.ConfigError, match=text.partition("=")[0] + " must be"):
+    with pytest.raises(InputError, match=text.partition("=")[0] + " must be"):
         config.load([text])
 
 
@@ -120,7 +121,7 @@ def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
 def test_an_unreadable_replay_is_one_clear_fault(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     for name, text in [("none.json", "cannot read the flags"), ("bad.json", "must be a config")]:
-        with pytest.raises(config.ConfigError, match=text):
+        with pytest.raises(InputError, match=text):
             config.load(replay=tmp_path / name)
 
 

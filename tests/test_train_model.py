@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -280,6 +281,52 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     (tmp_path / "old" / "config.json").write_text("{}")
     assert train_model.main(["--resume", str(tmp_path / "old")]) == 130
     assert f"--resume {tmp_path / 'old'}" in capsys.readouterr().err
+
+
+# --- errors are not disguised
+
+
+def test_a_value_error_inside_training_keeps_its_traceback_and_gives_1(bars_file, tmp_path):
+    code = (
+        "import sys, keras, train_model\n"
+        "def fit(*arguments, **options): raise ValueError('from inside fit')\n"
+        "keras.Model.fit = fit\n"
+        "sys.exit(train_model.main(sys.argv[1:]))\n"
+    )
+    arguments = ["--data", str(bars_file), "--out", str(tmp_path / "run"), *settings()]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ValueError: from inside fit" in done.stderr
+
+
+def chatter(capfd, text, error=None):
+    """Returns what is left of a text that native code wrote while TensorFlow was imported."""
+    try:
+        with train_model._without_native_chatter():
+            os.write(2, text.encode())
+            if error is not None:
+                raise error
+    except ImportError:
+        pass
+    return capfd.readouterr().err
+
+
+def test_native_chatter_is_hidden_as_long_as_nothing_failed(capfd):
+    assert chatter(capfd, "oneDNN custom operations are on\n") == ""
+    no_gpu = "failed call to cuInit: UNKNOWN ERROR (303)\n"
+    assert chatter(capfd, no_gpu) == ""
+
+
+def test_native_chatter_is_shown_where_something_failed(capfd):
+    assert chatter(capfd, "undefined symbol\n", ImportError()) == "undefined symbol\n"
+    for text in [
+        "Cannot dlopen some GPU libraries.\n",
+        "Could not load dynamic library 'libcudart.so.12'\n",
+        "failed call to cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH\n",
+    ]:
+        assert chatter(capfd, text) == text
 
 
 # --- never lost
