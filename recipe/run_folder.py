@@ -5,14 +5,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from data.errors import InputError
 
@@ -93,6 +90,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """Writes one line for each epoch; floats in full, so that equal runs give equal files."""
+    import pandas as pd  # here, for the command line to answer at once
+
     frame = pd.DataFrame(rows)
     write(path, lambda temporary: frame.to_csv(temporary, index=False))
 
@@ -129,6 +128,8 @@ def git_commit() -> str | None:
 
 def peak_memory_bytes() -> int:
     """Returns the largest resident memory of this process so far."""
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,6 +1,8 @@
 import ast
 import dataclasses
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import config
 from data.errors import InputError
 
 ROOT = Path(config.__file__).parent
+NAMES = {field.name for field in dataclasses.fields(config.Flags)}
 
 BROKEN = {
     "SEQUENCE_LENGTH": 1,
@@ -17,7 +20,8 @@ BROKEN = {
     "LABEL_METHOD": "guess",
     "PRICE_CHANGE_THRESHOLD": 0.0,
     "TARGET_CLASS_RATIOS": (0.5, 0.5),
-    "TEST_FRACTION": 0.9,
+    "VALIDATION_FRACTION": 0.0,
+    "TEST_FRACTION": 0.0,
     "EMBARGO_BARS": -1,
     "WALK_FORWARD_FOLDS": 0,
     "SUPERVISED_BATCH_SIZE": 2,
@@ -27,9 +31,12 @@ BROKEN = {
     "AUG_MASK_PROB": 1.1,
     "AUG_MASK_MAX_T": 60,
     "XLSTM_BLOCKS": "mx",
+    "XLSTM_UNITS": 0,
     "XLSTM_HEADS": 5,
     "GATE_SOFT_CAP": -1.0,
     "DROPOUT_RNN1": 1.0,
+    "DROPOUT_RNN2": -0.1,
+    "RECURRENT_DROPOUT": 1.0,
     "WEIGHT_DECAY_L2": -1.0,
     "LOGIT_CLIP": -1.0,
     "LOGIT_CLIP_RELEASE_EPOCH": -1,
@@ -46,7 +53,8 @@ BROKEN = {
     "HNM_START_EPOCH": 16,
     "HNM_HARD_SAMPLE_START": 0.6,
     "HNM_UPDATE_PERIOD": 0,
-    "HNM_TRIM_FRACTION": 0.9,
+    "HNM_TOP_K_FRACTION": 0.0,
+    "HNM_TRIM_FRACTION": -0.1,
     "HNM_MAX_SCORED": 0,
     "CHECKPOINT_METRIC": "loss",
     "EARLY_STOPPING_EPOCHS": -1,
@@ -68,8 +76,47 @@ def test_each_rule_broken_is_named_with_the_present_value(name):
     assert any(f"{name} = {BROKEN[name]!r}" in line for line in error.value.faults)
 
 
+SUMS = {
+    "VALIDATION_FRACTION + TEST_FRACTION < 1": {"VALIDATION_FRACTION": 0.5, "TEST_FRACTION": 0.5},
+    "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1": {"HNM_TRIM_FRACTION": 0.9},
+}
+
+
 def test_every_rule_is_broken_by_some_case():
-    assert len(BROKEN) == len(config.RULES)
+    broken = set()
+    for values in [*({name: value} for name, value in BROKEN.items()), *SUMS.values()]:
+        with pytest.raises(InputError) as error:
+            config.load(**values)
+        broken |= {
+            re.split(r" \([A-Z_0-9]+ = ", line.removeprefix("need "))[0]
+            for line in error.value.faults
+        }
+    assert broken == set(config.RULES)
+
+
+@pytest.mark.parametrize("rule", config.RULES)
+def test_a_rule_names_only_flags_and_plain_words(rule):
+    words = {node.id for node in ast.walk(ast.parse(rule)) if isinstance(node, ast.Name)}
+    assert words - {"len", "min", "max", "set"} <= NAMES
+
+
+def test_an_empty_list_is_a_fault_and_no_crash():
+    for name in ["AFL_ALPHA", "XLSTM_BLOCKS"]:
+        with pytest.raises(InputError, match=name):
+            config.load([f"{name}="])
+    with pytest.raises(InputError, match="XLSTM_HEADS = 0"):
+        config.load(["XLSTM_HEADS=0"])
+
+
+def test_every_section_names_the_files_that_implement_it():
+    lines = (ROOT / "config.py").read_text().splitlines()
+    sections = [i for i, line in enumerate(lines) if line.startswith("    # --- ")]
+    assert len(sections) > 10
+    for start in sections:
+        comment = itertools.takewhile(lambda line: line.startswith("    #"), lines[start:])
+        named = re.findall(r"\w+/[\w/]+\.py", " ".join(comment))
+        assert named, lines[start]
+        assert all((ROOT / path).is_file() for path in named), lines[start]
 
 
 def test_all_faults_are_reported_together():
@@ -105,9 +152,8 @@ def test_values_of_the_wrong_type_are_refused(text):
         config.load([text])
 
 
-def test_constants_are_read_when_load_is_called(monkeypatch):
-    monkeypatch.setattr(config, "SEED", 99)
-    assert config.load().SEED == 99
+def test_a_notebook_changes_flags_by_name():
+    assert config.load(SEED=99) == dataclasses.replace(config.load(), SEED=99)
 
 
 def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
@@ -142,4 +188,4 @@ def test_every_flag_is_read_and_every_read_is_a_flag():
             and node.value.id == "flags"
         }
     read = {name for name in read if name.isupper()}
-    assert read == set(config._flag_types())
+    assert read == NAMES
