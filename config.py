@@ -119,7 +119,7 @@ class Flags:
     COST_BPS: float = 5.0  # trading cost per side in basis points
     BOOTSTRAP_RESAMPLES: int = 2000  # draws behind every interval
 
-    # --- the machine: recipe/fold.py
+    # --- the machine: recipe/network.py, recipe/fold.py
     JIT_COMPILE: bool = True  # XLA for the training step; false: off
     SEED: int = 0  # one seed for everything
 
