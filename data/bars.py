@@ -1,7 +1,7 @@
 """Reads and checks OHLCV bars of many symbols: one sorted frame."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
-from data.memory import release_memory
+from data.errors import InputError
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
@@ -18,14 +18,6 @@ COLUMNS = ("timestamp", *NUMBERS)
 _KNOWN = (*COLUMNS, "symbol")
 SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather")
 EPOCH_UNITS = [(1e11, "s"), (1e14, "ms"), (1e17, "us"), (np.inf, "ns")]
-
-
-class BarsError(ValueError):
-    """Bars that cannot be used; `faults` has one line for each fault."""
-
-    def __init__(self, faults: Sequence[str]):
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
 
 
 def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) -> pd.DataFrame:
@@ -41,14 +33,14 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
         `symbol` (category), `open`, `high`, `low`, `close`, `volume` (float64).
 
     Raises:
-        BarsError: with a line for every fault: file, symbol, row (counted from 1).
+        InputError: with a line for every fault: file, symbol, row (counted from 1).
     """
     faults, parts = [], []
     for file in _files(Path(path)):
         try:
             frame = _read_file(file, note or (lambda text: None))
             parts.append(_check(frame, file.name))
-        except BarsError as error:
+        except InputError as error:
             faults += error.faults
     if not faults:
         seen = pd.Series([name for part in parts for name in part["symbol"].cat.categories])
@@ -56,7 +48,7 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
         if len(twice):
             faults.append(f"a symbol must come from one file; {twice.iloc[0]} is in several")
     if faults:
-        raise BarsError(faults)
+        raise InputError(faults)
     bars = _sorted(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts.pop())
     release_memory()
     return bars
@@ -86,13 +78,13 @@ def digest(frame: pd.DataFrame) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            raise BarsError([f"bars must be a file ending in {', '.join(SUFFIXES)}, got {path}"])
+            raise InputError([f"bars must be a file ending in {', '.join(SUFFIXES)}, got {path}"])
         return [path]
     if not path.is_dir():
-        raise BarsError([f"need a file or folder of bars at {path}; there is none"])
+        raise InputError([f"need a file or folder of bars at {path}; there is none"])
     files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
     if not files:
-        raise BarsError([f"the folder {path} must hold files ending in {', '.join(SUFFIXES)}"])
+        raise InputError([f"the folder {path} must hold files ending in {', '.join(SUFFIXES)}"])
     return files
 
 
@@ -101,7 +93,7 @@ def _read_file(file: Path, note: Callable[[str], None]) -> pd.DataFrame:
         frame, names = _parse(file)
     except (OSError, ValueError, pa.ArrowException, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BarsError([f"{file.name} cannot be read: {reason}"]) from error
+        raise InputError([f"{file.name} cannot be read: {reason}"]) from error
     frame.columns = [_plain(name) for name in frame.columns]
     extra = [name for name in names if name not in _KNOWN]
     if extra:
@@ -149,14 +141,14 @@ def _plain(name) -> str:
 def _check(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     missing = [name for name in (*COLUMNS, "symbol") if name not in frame.columns]
     if missing:
-        raise BarsError(
+        raise InputError(
             [
                 f"{source} must have the columns {', '.join(COLUMNS)}; "
                 f"it lacks {', '.join(missing)} (it has {', '.join(map(str, frame.columns))})"
             ]
         )
     if frame.empty:
-        raise BarsError([f"{source} must hold bars; it has no rows"])
+        raise InputError([f"{source} must hold bars; it has no rows"])
     frame = frame[[*COLUMNS, "symbol"]].reset_index(drop=True)
     faults: list[str] = []
     frame["symbol"] = _symbols(frame["symbol"], source, faults)
@@ -166,7 +158,7 @@ def _check(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if not faults:
         _check_values(frame, source, faults)
     if faults:
-        raise BarsError(faults)
+        raise InputError(faults)
     return frame
 
 

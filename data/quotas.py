@@ -7,6 +7,7 @@ from math import gcd
 
 import numpy as np
 
+from data.errors import InputError
 from data.labels import CLASS_NAMES, class_counts
 
 
@@ -32,16 +33,16 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
     """Returns the slots of a batch for each class, int64 (classes,), at least one for each.
 
     Raises:
-        ValueError: if a class has no window or would have no slot.
+        InputError: if a class has no window or would have no slot.
     """
     counts = class_counts(labels, len(ratios))
     names = CLASS_NAMES if len(counts) == len(CLASS_NAMES) else range(len(counts))
     shares = quotas(ratios, batch_size)
     for name, count, share in zip(names, counts, shares, strict=True):
         if not count:
-            raise ValueError(f"no training window is labelled {name}; its quota cannot be filled")
+            raise InputError(f"no training window is labelled {name}; its quota cannot be filled")
         if not share:
-            raise ValueError(
+            raise InputError(
                 f"a batch of {batch_size} has no place for class {name} at the ratios "
                 f"{ratios.tolist()}; enlarge the batch or the ratio"
             )
