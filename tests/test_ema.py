@@ -99,12 +99,39 @@ def test_tiny_and_infinite_weights_survive_the_swap():
     np.testing.assert_array_equal(kernel.numpy(), special)
 
 
-def test_weights_come_back_where_the_validation_inside_fit_raises():
-    model, plain = make_model(), make_model()
+def failing_validation():
+    """Returns a model and its callback after a validation inside `fit` that raised."""
+    model, ema = make_model(), EMAWeightsCallback()
     with pytest.raises(Exception, match="no such batch"):
-        fit(model, EMAWeightsCallback(), epochs=1, validation_data=Windows(fails_at=2))
+        fit(model, ema, epochs=1, validation_data=Windows(fails_at=2))
+    return model, ema
+
+
+def test_where_the_validation_inside_fit_raises_the_weights_come_back_when_it_is_ended():
+    (model, ema), plain = failing_validation(), make_model()
     fit(plain, epochs=1)
+    assert differ(weights_of(model), weights_of(plain))
+    ema.on_test_end()
     assert_equal(weights_of(model), weights_of(plain))
+
+
+def test_a_fit_after_a_validation_that_raised_goes_on_with_the_raw_weights():
+    (model, ema), plain = failing_validation(), make_model()
+    fit(model, ema, epochs=2, initial_epoch=1)
+    fit(plain, epochs=2)
+    assert_equal(weights_of(model), weights_of(plain))
+
+
+def test_a_restored_model_keeps_what_it_was_given_after_a_validation_that_raised():
+    model, ema = failing_validation()
+    for variable in model.trainable_variables:
+        variable.assign(variable.numpy() * 0 + 1)
+    given = weights_of(model)
+    ema.set_state({})
+    seen = []
+    first = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *a: seen.append(weights_of(model)))
+    fit(model, ema, first, epochs=1)
+    assert_equal(seen[0], given)
 
 
 def test_weights_come_back_where_the_body_of_swapped_raises():
@@ -136,12 +163,6 @@ def test_switched_off_for_validation_the_weights_stay():
     assert_equal(recorder.seen["test"][-1], recorder.seen["batch"][-1])
     with ema.for_validation(model):
         assert_equal(weights_of(model), recorder.seen["batch"][-1])
-
-
-def test_evaluate_is_the_models_own_again_after_fit():
-    model = make_model()
-    fit(model, EMAWeightsCallback(), validation_data=Windows(seed=1))
-    assert "evaluate" not in vars(model)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", AveragedAdam(0.1)])

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from models.calibration import PerClass, slopes
+from models.calibration import slopes
+from models.probabilities import PerClass
 
 _NO_EDGE = 1e-4  # margin below which no class counts as favoured
 _STARTS = 8  # the expected loss of a large gamma may have several valleys

@@ -24,7 +24,7 @@ def collect_training_state(
     """Returns (arrays, state) of all that the next epoch depends on.
 
     That is: weights and dropout seeds of the model, slots, averages and step of the optimizer,
-    variables of the loss (no list of Keras has them), and the states of the callbacks.
+    the loss's own `variables` (no list of Keras has them), and the states of the callbacks.
     """
     arrays = {
         f"{group}/{index:05d}": copy_of(variable)
@@ -174,9 +174,7 @@ def _variables(model: keras.Model) -> dict[str, list]:
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    in_loss = [
-        v for v in getattr(model.loss, "__dict__", {}).values() if isinstance(v, keras.Variable)
-    ]
+    in_loss = getattr(model.loss, "variables", [])
     return {"model": model.variables, "optimizer": optimizer.variables, "loss": in_loss}
 
 

@@ -8,8 +8,8 @@ neighbouring windows share nearly all their bars: only the hardest of them count
 import time
 
 import numpy as np
-from scipy.special import log_softmax
 
+from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 from models.training.schedules import linear_ramp
@@ -22,12 +22,6 @@ def hard_share(
     if epoch < start_epoch:
         return 0.0
     return linear_ramp(epoch, start_epoch, end_epoch, start_share, end_share)
-
-
-def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the plain cross-entropy of each window, float64 (windows,), from logits."""
-    log_p = log_softmax(np.asarray(logits, "float64"), axis=-1)
-    return -log_p[np.arange(len(labels)), labels]
 
 
 def hard_band(

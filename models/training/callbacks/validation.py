@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, validation_weights
 
@@ -77,13 +77,12 @@ def validation_figures(
         )
     predicted = logits.argmax(axis=-1)
     codes = np.arange(len(class_names))
-    log_p = log_softmax(logits.astype("float64"), axis=-1)
     figures = {
         "val_mcc": matthews_corrcoef(labels, predicted),
         "val_macro_f1": f1_score(
             labels, predicted, labels=codes, average="macro", zero_division=0.0
         ),
-        "val_nll": -log_p[np.arange(len(labels)), labels].mean(),
+        "val_nll": cross_entropies(logits, labels).mean(),
     }
     for code, name in enumerate(class_names):
         figures[f"val_rate_{name}"] = np.mean(predicted == code)
