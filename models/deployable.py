@@ -8,11 +8,11 @@ import keras
 from keras import layers
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-from models import (
-    atomic,
-    calibration,  # noqa: F401
-)
-from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+import models.calibration  # noqa: F401
+import models.layers.head  # noqa: F401
+import models.layers.mlstm_block  # noqa: F401
+import models.layers.slstm_block  # noqa: F401
+from models import atomic
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")

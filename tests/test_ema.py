@@ -12,7 +12,7 @@ from tiny_training import (
 )
 
 from models.training.callbacks.base import copy_of
-from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights, validation_weights
+from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 from models.training.callbacks.validation import ValidationMetrics
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
@@ -56,12 +56,11 @@ def test_without_a_callback_the_weights_stay():
     model, ema = make_model(), EMAWeightsCallback()
     fit(model, ema)
     before = weights_of(model)
-    for context in (validation_weights, averaged_weights):
-        with context(None, model):
-            assert_equal(weights_of(model), before)
-        with context(ema, model):
-            assert_equal(weights_of(model), averages_of(model))
+    with averaged_weights(None, model):
         assert_equal(weights_of(model), before)
+    with averaged_weights(ema, model):
+        assert_equal(weights_of(model), averages_of(model))
+    assert_equal(weights_of(model), before)
 
 
 def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exactly():
@@ -77,7 +76,7 @@ def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exac
 def test_validation_leaves_the_training_bit_identical(arguments):
     validated, plain = make_model(**arguments), make_model(**arguments)
     ema = EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ("sell", "hold", "buy"), ema)
     fit(validated, ema, metrics, epochs=3, validation_data=Windows(seed=1))
     fit(plain, epochs=3)
     assert_equal(weights_of(validated), weights_of(plain))
@@ -154,15 +153,6 @@ def test_swapped_may_be_nested_and_used_before_any_training():
     with ema.swapped(model), ema.swapped(model):
         assert_equal(weights_of(model), averages_of(model))
     assert_equal(weights_of(model), before)
-
-
-def test_switched_off_for_validation_the_weights_stay():
-    model, recorder = make_model(), Recorder()
-    ema = EMAWeightsCallback(use_for_validation=False)
-    fit(model, ema, recorder, validation_data=Windows(seed=1))
-    assert_equal(recorder.seen["test"][-1], recorder.seen["batch"][-1])
-    with ema.for_validation(model):
-        assert_equal(weights_of(model), recorder.seen["batch"][-1])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", AveragedAdam(0.1)])

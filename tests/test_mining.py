@@ -7,6 +7,7 @@ from models.probabilities import cross_entropies
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.mining import (
     HardNegativeMining,
+    MiningPlan,
     hard_band,
     hard_share,
     scored_subsample,
@@ -144,7 +145,7 @@ def mining(windows, ema=None, **changes):
         "trim_fraction": 0.1,
         "max_scored": 1000,
     }
-    return HardNegativeMining(windows, ema, **settings | changes)
+    return HardNegativeMining(windows, ema, MiningPlan(**settings | changes))
 
 
 def fit(model, windows, *callbacks, epochs=10, **arguments):

@@ -33,12 +33,12 @@ class Forecast:
     favoured: int
     margin: float
 
-    def as_dict(self, class_names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Returns the forecast in a form that JSON can hold, with names where they are given."""
+    def as_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Returns the forecast in a form that JSON can hold, by class name."""
         given = self.probabilities.tolist()
         return {
-            "probabilities": dict(zip(class_names, given, strict=True)) if class_names else given,
-            "favoured": class_names[self.favoured] if class_names else self.favoured,
+            "probabilities": dict(zip(class_names, given, strict=True)),
+            "favoured": class_names[self.favoured],
             "margin": self.margin,
         }
 

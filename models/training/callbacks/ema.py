@@ -24,17 +24,10 @@ class EMAWeightsCallback(StatefulCallback):
     next `fit` begins.
 
     Listed before all callbacks that validate, choose or mine; they are given this one.
-
-    Args:
-        use_for_validation: whether the validation inside `fit`, and `for_validation`, use the
-            averages. `swapped` always does.
     """
 
-    part = "ema"
-
-    def __init__(self, use_for_validation: bool = True):
+    def __init__(self):
         super().__init__()
-        self.use_for_validation = use_for_validation
         # The weights and their raw values, while the averages are in the model.
         self._raw: list[tuple[keras.Variable, np.ndarray]] | None = None
 
@@ -52,12 +45,6 @@ class EMAWeightsCallback(StatefulCallback):
             if outermost:
                 self._swap_out()
 
-    @contextlib.contextmanager
-    def for_validation(self, model: keras.Model) -> Iterator[keras.Model]:
-        """Has the weights in the model that validation is to use: averaged or raw."""
-        with self.swapped(model) if self.use_for_validation else contextlib.nullcontext():
-            yield model
-
     def on_train_begin(self, logs=None):
         """Checks the optimizer, and ends a validation that an earlier `fit` died in."""
         super().on_train_begin(logs)
@@ -70,8 +57,7 @@ class EMAWeightsCallback(StatefulCallback):
 
     def on_test_begin(self, logs=None):
         """Puts the averages into the model."""
-        if self.use_for_validation:
-            self._swap_in(self.model)
+        self._swap_in(self.model)
 
     def on_test_end(self, logs=None):
         """Puts the raw weights back."""
@@ -94,11 +80,6 @@ class EMAWeightsCallback(StatefulCallback):
         for variable, value in self._raw or []:
             variable.assign(value)
         self._raw = None
-
-
-def validation_weights(ema: EMAWeightsCallback | None, model: keras.Model):
-    """Returns the context in which the model has the weights that validation is to use."""
-    return ema.for_validation(model) if ema is not None else contextlib.nullcontext()
 
 
 def averaged_weights(ema: EMAWeightsCallback | None, model: keras.Model):

@@ -40,8 +40,6 @@ class NonFiniteLoss(StatefulCallback):
         TrainingDiverged: from `fit`, with epoch, batch and the first fault found.
     """
 
-    part = "non_finite"
-
     def __init__(
         self,
         batches=None,
