@@ -41,7 +41,7 @@ class CollapseAlarm(StatefulCallback):
 
     def __init__(
         self,
-        quotas: Sequence[float],
+        quotas: Sequence[float] | np.ndarray,
         validation,
         note: Callable[[str], None] | None = None,
     ):
