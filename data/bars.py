@@ -11,6 +11,7 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from data.errors import InputError
+from data.memory import release_memory
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")

@@ -1,4 +1,8 @@
-"""The classifier builder, and the public names that notebooks import."""
+"""The classifier builder, and the public names that notebooks import.
+
+"rl" is a name kept from the project's plan; there is no reinforcement learning here. The flags
+speak of supervised epochs and batches for the same reason.
+"""
 
 from collections.abc import Sequence
 
@@ -10,9 +14,10 @@ from models.deployable import load_classifier
 from models.layers.head import CappedDense, PriorBias
 from models.layers.mlstm_block import MLSTMBlock
 from models.layers.slstm_block import SLSTMBlock
-from models.training.callbacks.callback_list import get_training_callbacks
+from models.training.callbacks.callback_list import ValidationPlan, get_training_callbacks
 from models.training.callbacks.ema import EMAWeightsCallback
-from models.training.callbacks.epoch_tracker import EpochTracker
+from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
+from models.training.callbacks.mining import MiningPlan
 from models.training.losses import AsymmetricFocalLoss, MixedLoss
 from models.training.optimizers import AveragedAdam
 from models.training.schedules import WarmUpCosineDecayScheduler
@@ -21,10 +26,13 @@ __all__ = [
     "AsymmetricFocalLoss",
     "AveragedAdam",
     "EMAWeightsCallback",
+    "EpochSchedules",
     "EpochTracker",
     "MLSTMBlock",
+    "MiningPlan",
     "MixedLoss",
     "SLSTMBlock",
+    "ValidationPlan",
     "WarmUpCosineDecayScheduler",
     "build_xlstm_classifier",
     "get_training_callbacks",

@@ -14,7 +14,14 @@ from data.batches import WindowBatches
 from data.errors import InputError
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
-from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
+from data.windows import subsample
+from models.training.callbacks.callback_list import (
+    TrainingCallbacks,
+    ValidationPlan,
+    make_training_callbacks,
+)
+from models.training.callbacks.epoch_tracker import EpochSchedules
+from models.training.callbacks.mining import MiningPlan
 from models.training.callbacks.step_timer import StepTimer
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
@@ -114,23 +121,22 @@ def train(
         on_rows: given all rows of the history after each epoch.
     """
     flags, classifier, fold = assembly.flags, assembly.classifier, assembly.fold
-    callbacks = _callbacks(assembly, folder, note)
-    parts, checkpointer = callbacks_by_name(callbacks), callbacks[-1]
+    parts = _callbacks(assembly, folder, note)
+    best, checkpointer = parts.best, parts.checkpointer
     start = _restore(checkpointer, classifier, note) if resume else 0
     keep_history = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
     )
-    if start < flags.SUPERVISED_EPOCHS and not parts["best"].exhausted:
+    if start < flags.SUPERVISED_EPOCHS and not best.exhausted:
         classifier.fit(
             assembly.batches.stream(),
             epochs=flags.SUPERVISED_EPOCHS,
             initial_epoch=start,
             shuffle=False,  # the plan has shuffled
             verbose=verbose,
-            callbacks=[assembly.timer, *callbacks, keep_history],
+            callbacks=[assembly.timer, *parts.ordered(), keep_history],
         )
     on_rows(checkpointer.rows)
-    best = parts["best"]
     best.restore(classifier)
     deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best.best_epoch))
     probabilities = {
@@ -145,12 +151,12 @@ def train(
         probabilities=probabilities,
         calibration=calibration,
         forecast=assembly.forecast(),
-        alarms=parts["alarm"].alarms,
+        alarms=parts.alarm.alarms,
         repeats=_repeats(assembly),
         timing={
             "epochs": assembly.timer.epochs,
             "windows": assembly.batches.plan.num_batches * flags.SUPERVISED_BATCH_SIZE,
-            "mining_seconds": parts["mining"].seconds if "mining" in parts else 0.0,
+            "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )
 
@@ -162,40 +168,42 @@ def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
         raise InputError(str(error)) from error
 
 
-def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> list:
+def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
     few = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
     mining = None
     if flags.USE_HARD_NEGATIVE_MINING:
-        mining = {
-            "start_epoch": flags.HNM_START_EPOCH,
-            "update_period": flags.HNM_UPDATE_PERIOD,
-            "top_k_fraction": flags.HNM_TOP_K_FRACTION,
-            "trim_fraction": flags.HNM_TRIM_FRACTION,
-            "max_scored": flags.HNM_MAX_SCORED,
-            "spacing": flags.FUTURE_WINDOW,
-            "seed": flags.SEED,
-        }
+        mining = MiningPlan(
+            start_epoch=flags.HNM_START_EPOCH,
+            update_period=flags.HNM_UPDATE_PERIOD,
+            top_k_fraction=flags.HNM_TOP_K_FRACTION,
+            trim_fraction=flags.HNM_TRIM_FRACTION,
+            max_scored=flags.HNM_MAX_SCORED,
+            spacing=flags.FUTURE_WINDOW,
+            seed=flags.SEED,
+        )
     cap = None
     if flags.LOGIT_CLIP:
         cap = functools.partial(
             logit_cap_release, cap=flags.LOGIT_CLIP, release_epoch=flags.LOGIT_CLIP_RELEASE_EPOCH
         )
-    return get_training_callbacks(
-        assembly.classifier,
-        assembly.batches,
-        ce_weight=ce_weight(flags),
-        logit_cap=cap,
-        hard_share=hard_share(flags),
-        validation=window_sequence(market, few),
-        validation_labels=fold.labels[few],
-        alarm_quotas=assembly.class_prior,
+    validation = ValidationPlan(
+        windows=window_sequence(market, few),
+        labels=fold.labels[few],
+        class_names=[name.lower() for name in CLASS_NAMES],
+        quotas=assembly.class_prior,
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
+    )
+    return make_training_callbacks(
+        assembly.classifier,
+        assembly.batches,
+        validation,
+        folder,
+        schedules=EpochSchedules(ce_weight(flags), cap, hard_share(flags)),
         mining=mining,
         feature_names=market.feature_names,
         describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
-        checkpoint_folder=folder,
         note=note,
     )
 

@@ -7,11 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from models.atomic import write
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -51,18 +52,6 @@ def make(folder: Path) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"the run folder {folder} cannot be made: {error.strerror}") from error
-
-
-def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Has `save` write a temporary file beside `path`, and renames it once it is on the disk."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,9 +15,9 @@ import pytest
 import config
 import train_model
 from data.synthetic import persistent_drift
-from data.windows import gather
+from data.windows import gather, subsample
 from models.deployable import load_classifier
-from models.training.callbacks.validation import validation_figures
+from models.training.callbacks.validation import validation_metrics
 from recipe import console, market
 from recipe.market import read_market
 
@@ -489,6 +489,6 @@ def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_f
     model = load_classifier(finished / "model.keras", feature_names=found.feature_names)
     logits = keras.Model(model.input, model.get_layer("classifier").output)
     predicted = logits.predict(gather(found.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
-    figures = validation_figures(fold.labels[ends], predicted, ("sell", "hold", "buy"))
+    figures = validation_metrics(fold.labels[ends], predicted, ("sell", "hold", "buy"))
     for name, value in figures.items():
         assert value == pytest.approx(row[name], abs=1e-6), name
