@@ -1,6 +1,5 @@
 """Hands windows to Keras: planned and augmented batches to train on, ordered ones to predict."""
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -67,7 +66,6 @@ class WindowBatches(keras.utils.PyDataset):
         self._max_shift = settings.pop("time_shift", 0)
         self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
         self.epoch, self.ready = 0, np.zeros(plan.num_batches)
-        self._lock = threading.Lock()
         self._check(settings)
         if self._max_shift:
             if first_ends is None:
@@ -134,8 +132,7 @@ class WindowBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
-        with self._lock:  # the plan keeps what it counted; Keras may use several threads
-            drawn = self.plan.indices(self.epoch, index)
+        drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
         batch = (x, self.window_labels[drawn].astype(np.int32))

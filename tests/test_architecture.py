@@ -23,6 +23,7 @@ DATA_ORDER = [
     "audit",
     "augment",
     "quotas",
+    "pools",
     "sampling",
     "batches",
 ]

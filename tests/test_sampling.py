@@ -136,6 +136,18 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(drawn, share):
         np.testing.assert_array_equal(second.indices(*at), in_order[tuple(at)])
 
 
+def test_the_table_of_an_epoch_is_made_once_and_cannot_be_changed():
+    labels, symbols = market()
+    plan = balanced(labels, symbols)
+    table = plan.table(3)
+    assert table is plan.table(3) and table.dtype == np.int32
+    assert table.shape == (plan.num_batches, 16)
+    with pytest.raises(ValueError, match="read-only"):
+        plan.indices(3, 0)[0] = 1
+    plan.table(4)
+    assert plan.table(3) is not table  # one epoch's table is kept
+
+
 def test_seeds_and_epochs_give_other_batches():
     labels, symbols = market()
     plan = balanced(labels, symbols)
