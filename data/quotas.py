@@ -26,6 +26,22 @@ def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
     return shares
 
 
+def check_windows(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
+    """Raises ValueError where the arguments of a plan make none."""
+    if not len(labels) or len(labels) != len(symbols):
+        raise ValueError(
+            "a plan needs at least one window, and a label and a symbol for each; "
+            f"got {len(labels)} labels and {len(symbols)} symbols"
+        )
+    if np.min(labels) < 0:
+        raise ValueError("every training window must have a label; some have -1, which means none")
+    if batch_size < 1 or steps_per_epoch < 0:
+        raise ValueError(
+            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
+            f"got {batch_size} and {steps_per_epoch}"
+        )
+
+
 def check_ratios(ratios: Sequence[float] | None, labels: np.ndarray) -> np.ndarray:
     """Returns the ratios of all classes, equal ones for None.
 
@@ -72,6 +88,16 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
                 f"{ratios.tolist()}; enlarge the batch or the ratio"
             )
     return shares
+
+
+def mean_draws(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
+    """Returns by name the windows and the mean draws of one, from those of each window."""
+    windows = np.bincount(codes, minlength=len(names))
+    drawn = np.bincount(codes, draws, minlength=len(names))
+    return {
+        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
+        for i, name in enumerate(names)
+    }
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from data.pools import HardPools
-from data.quotas import Group, check_ratios, class_names, class_quotas, quotas
+from data.quotas import (
+    Group,
+    check_ratios,
+    check_windows,
+    class_names,
+    class_quotas,
+    mean_draws,
+    quotas,
+)
 from data.windows import gather
 
 # Last words of seeds, so that no two uses draw the same numbers.
@@ -291,32 +299,6 @@ def balanced_batch_generator(
             drawn = plan.indices(epoch, index)
             yield gather(features, ends[drawn], sequence_length), labels[drawn]
         epoch += 1
-
-
-def check_windows(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
-    """Raises ValueError where the arguments of a plan make none."""
-    if not len(labels) or len(labels) != len(symbols):
-        raise ValueError(
-            "a plan needs at least one window, and a label and a symbol for each; "
-            f"got {len(labels)} labels and {len(symbols)} symbols"
-        )
-    if np.min(labels) < 0:
-        raise ValueError("every training window must have a label; some have -1, which means none")
-    if batch_size < 1 or steps_per_epoch < 0:
-        raise ValueError(
-            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
-            f"got {batch_size} and {steps_per_epoch}"
-        )
-
-
-def mean_draws(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
-    """Returns by name the windows and the mean draws of one, from those of each window."""
-    windows = np.bincount(codes, minlength=len(names))
-    drawn = np.bincount(codes, draws, minlength=len(names))
-    return {
-        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
-        for i, name in enumerate(names)
-    }
 
 
 def _places(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:
