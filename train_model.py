@@ -16,10 +16,10 @@ from pathlib import Path
 import config
 from data.augment import augment_sequences_batched
 from data.bars import digest, read_bars
+from data.generator import balanced_batch_generator
 from data.market import build_market
 from data.rows import by_symbol
 from data.sample import load_sample
-from data.sampling import balanced_batch_generator
 from recipe import run_folder as files
 
 __all__ = ["augment_sequences_batched", "balanced_batch_generator", "main"]

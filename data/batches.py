@@ -44,7 +44,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.sequence_length = sequence_length
         settings = dict(augmentations or {})
         self._max_shift = settings.pop("time_shift", 0)
-        self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
+        self._augmentation: dict[str, Any] = settings | {"feature_std": feature_std, "fill": fill}
         self.epoch, self.ready = 0, np.zeros(plan.num_batches)
         self._check(settings)
 
@@ -101,7 +101,7 @@ class TrainingBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.plan.num_batches
 
-    def _signature(self) -> list[tuple[tuple, type]]:
+    def _signature(self) -> list[tuple[tuple, Any]]:
         """Returns the shape and the kind of each part of a batch."""
         raise NotImplementedError
 
@@ -194,7 +194,7 @@ class WindowBatches(TrainingBatches):
         x = gather(self.features, ends, self.sequence_length)
         return augment_sequences_batched(x, rng, out=x, **self._augmentation)
 
-    def _signature(self) -> list[tuple[tuple, type]]:
+    def _signature(self) -> list[tuple[tuple, Any]]:
         shape = (None, self.sequence_length, self.features.shape[1])
         weights = [((None,), np.float32)] if self._weights is not None else []
         return [(shape, np.float32), ((None,), np.int32), *weights]

@@ -21,24 +21,27 @@ class Sequences:
         last_rows: last row that one shows, (sequences,).
         positions: which window's label each of the last K steps carries, int32 (sequences, K);
             -1: none.
+        num_bars: of a sequence.
     """
 
     starts: np.ndarray
     first_rows: np.ndarray
     last_rows: np.ndarray
     positions: np.ndarray
+    num_bars: int
 
-    def rows(self, num_bars: int, delays: np.ndarray | int = 0) -> np.ndarray:
-        """Returns the rows that the sequences show, (sequences, num_bars).
+    def read(self, features: np.ndarray, delays: np.ndarray | int = 0) -> np.ndarray:
+        """Returns the bars: a float32 copy (sequences, num_bars, features).
 
         In a run too short for a whole sequence its last row is repeated; there are no labels.
 
         Args:
-            num_bars: of a sequence.
+            features: float32 (rows, features); may be memory-mapped.
             delays: bars that each sequence is read earlier, (sequences,).
         """
-        rows = (self.starts - delays)[:, None] + np.arange(num_bars)
-        return np.minimum(rows, self.last_rows[:, None])
+        rows = (self.starts - delays)[:, None] + np.arange(self.num_bars)
+        rows = np.minimum(rows, self.last_rows[:, None])  # (sequences, num_bars)
+        return np.take(np.asarray(features), rows, axis=0)
 
 
 class Cuts:
@@ -46,17 +49,20 @@ class Cuts:
 
     Args:
         ends: rows of the windows' last bars, (windows,), rising.
-        bounds: of the segments, see `data.windows.segment_bounds`.
-        sequence_length: L.
+        sequence_length: L, at least 2: then windows that end at one bar after the other overlap,
+            so they lie in one segment.
         labels_per_sequence: K.
 
     Raises:
         ValueError: where no context would be left.
     """
 
-    def __init__(
-        self, ends: np.ndarray, bounds: np.ndarray, sequence_length: int, labels_per_sequence: int
-    ):
+    def __init__(self, ends: np.ndarray, sequence_length: int, labels_per_sequence: int):
+        if sequence_length < 2:
+            raise ValueError(
+                f"sequences need windows of at least 2 bars, got {sequence_length}; with "
+                "1 label there are windows instead"
+            )
         self.shortest_context = sequence_length - labels_per_sequence // 2
         if labels_per_sequence < 1 or self.shortest_context < 1:
             raise ValueError(
@@ -65,8 +71,7 @@ class Cuts:
             )
         self.labels_per_sequence = labels_per_sequence
         self.num_bars = self.shortest_context + labels_per_sequence - 1
-        new_segment = np.diff(np.searchsorted(bounds, ends, side="right")) > 0
-        breaks = np.flatnonzero((np.diff(ends) != 1) | new_segment) + 1
+        breaks = np.flatnonzero(np.diff(ends) != 1) + 1
         self.begins = np.r_[0, breaks]  # position of each run's first window
         self.lengths = np.diff(np.r_[self.begins, len(ends)])  # windows of each run
         self._first_ends = ends[self.begins].astype(np.int64)
@@ -132,6 +137,5 @@ class Cut:
         positions = (starts - offsets)[:, None] + steps  # (sequences, K)
         inside = (positions >= begins[:, None]) & (positions < stops[:, None])
         inside &= (np.asarray(numbers) >= 0)[:, None]
-        return Sequences(
-            starts, first_rows, last_rows, np.where(inside, positions, -1).astype(np.int32)
-        )
+        positions = np.where(inside, positions, -1).astype(np.int32)
+        return Sequences(starts, first_rows, last_rows, positions, cuts.num_bars)

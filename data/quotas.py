@@ -8,17 +8,17 @@ import numpy as np
 from data.labels import CLASS_NAMES, class_counts
 
 
-def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
+def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
     """Returns whole shares of `total` by largest remainder, int64 (classes,); ties go first.
 
     Args:
         ratios: not negative, any scale.
         total: what the shares add up to.
     """
-    ratios = np.asarray(ratios, np.float64)
-    if not (ratios.ndim == 1 and np.all(ratios >= 0) and 0 < ratios.sum() < np.inf):
-        raise ValueError(f"ratios must not be negative and not all 0, got {ratios.tolist()}")
-    exact = ratios / ratios.sum() * total
+    parts = np.asarray(ratios, np.float64)
+    if not (parts.ndim == 1 and np.all(parts >= 0) and 0 < parts.sum() < np.inf):
+        raise ValueError(f"ratios must not be negative and not all 0, got {parts.tolist()}")
+    exact = parts / parts.sum() * total
     shares = np.floor(exact + 1e-9).astype(np.int64)
     # Rounded, so that equal ratios still have equal remainders after the division.
     order = np.argsort(-np.round(exact - shares, 9), kind="stable")
@@ -42,17 +42,17 @@ def check_windows(labels, symbols, batch_size: int, steps_per_epoch: int) -> Non
         )
 
 
-def check_ratios(ratios: Sequence[float] | None, labels: np.ndarray) -> np.ndarray:
+def check_ratios(ratios: Sequence[float] | np.ndarray | None, labels: np.ndarray) -> np.ndarray:
     """Returns the ratios of all classes, equal ones for None.
 
     Raises:
         ValueError: if a class of the labels has none.
     """
     found = 1 + int(np.max(labels))
-    ratios = np.ones(found) if ratios is None else np.asarray(ratios)
-    if len(ratios) < found:
-        raise ValueError(f"every class needs a ratio; {len(ratios)} for {found} classes")
-    return ratios
+    checked = np.ones(found) if ratios is None else np.asarray(ratios, np.float64)
+    if len(checked) < found:
+        raise ValueError(f"every class needs a ratio; {len(checked)} for {found} classes")
+    return checked
 
 
 def class_names(num_classes: int) -> Sequence:

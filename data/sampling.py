@@ -9,7 +9,7 @@ ones. The slots of a cell walk through one shuffled pass over its windows after 
 epoch goes on is the number of slots that the cell had in all epochs before.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from data.quotas import (
     mean_draws,
     quotas,
 )
-from data.windows import gather
 
 # Last words of seeds, so that no two uses draw the same numbers.
 _WALK, _HARD_WALK, _SHUFFLE, _HARD_CLASS, _FIRST_CELLS = 1, 2, 3, 4, 5
@@ -248,57 +247,6 @@ class BatchPlan:
             rng.shuffle(order)
             drawn.append(windows[order[part]])
         return np.concatenate(drawn)
-
-
-def balanced_batch_generator(
-    features: np.ndarray,
-    ends: np.ndarray,
-    labels: np.ndarray,
-    symbols: np.ndarray,
-    *,
-    sequence_length: int,
-    batch_size: int,
-    seed: int,
-    class_ratios: Sequence[float] | None = None,
-    balance_symbols: bool = True,
-    steps_per_epoch: int = 0,
-    num_epochs: int | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields class-balanced batches of windows without Keras, un-augmented.
-
-    Args:
-        features: float32 (rows, features), sorted by symbol, then time.
-        ends: rows of the windows' last bars, (windows,).
-        labels: class codes of the windows, (windows,).
-        symbols: symbol codes of the windows, (windows,).
-        sequence_length: bars of a window.
-        batch_size: windows in every batch.
-        seed: at least 0.
-        class_ratios: of the classes in a batch, any scale; None: equal.
-        balance_symbols: whether each class's windows come from all symbols alike.
-        steps_per_epoch: batches of an epoch; 0: as many as one pass over all windows needs.
-        num_epochs: None: endless.
-
-    Yields:
-        x float32 (batch, time, features) and y int32 (batch,).
-    """
-    labels = np.asarray(labels, np.int32)
-    plan = BatchPlan(
-        labels,
-        symbols,
-        batch_size=batch_size,
-        seed=seed,
-        class_ratios=class_ratios,
-        balance_classes=True,
-        balance_symbols=balance_symbols,
-        steps_per_epoch=steps_per_epoch,
-    )
-    epoch = 0
-    while num_epochs is None or epoch < num_epochs:
-        for index in range(plan.num_batches):
-            drawn = plan.indices(epoch, index)
-            yield gather(features, ends[drawn], sequence_length), labels[drawn]
-        epoch += 1
 
 
 def _places(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -26,7 +26,6 @@ class SequencePlan:
         labels: class codes of the windows, (n,).
         symbols: symbol codes of the windows, (n,).
         ends: rows of the windows' last bars, (n,), rising.
-        bounds: of the segments, see `data.windows.segment_bounds`.
         sequence_length: bars of a window, the middle of the contexts, see `data.cuts`.
         labels_per_sequence: at the most.
         batch_size: sequences in every batch.
@@ -49,7 +48,6 @@ class SequencePlan:
         labels: np.ndarray,
         symbols: np.ndarray,
         ends: np.ndarray,
-        bounds: np.ndarray,
         *,
         sequence_length: int,
         labels_per_sequence: int,
@@ -69,7 +67,7 @@ class SequencePlan:
             )
         self.labels, self.symbols = np.asarray(labels), np.asarray(symbols)
         self.batch_size, self.seed, self.hard_share = int(batch_size), int(seed), hard_share
-        self.cuts = Cuts(np.asarray(ends), bounds, sequence_length, labels_per_sequence)
+        self.cuts = Cuts(np.asarray(ends), sequence_length, labels_per_sequence)
         self.batches_per_pass = -(-self.cuts.max_sequences // self.batch_size)
         self.num_batches = int(steps_per_epoch) or self.batches_per_pass
         ratios = check_ratios(class_ratios, self.labels)
@@ -111,6 +109,12 @@ class SequencePlan:
         if made is None or made[0] != epoch:
             made = self._epoch = epoch, self._make_weights(epoch)
         return made[1]
+
+    def targets(self, sequences: Sequences, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns y int32 and weights float32 (sequences, K); both 0 where there is no label."""
+        at, labelled = sequences.positions, sequences.positions >= 0
+        weights = np.where(labelled, self.label_weights(epoch)[at], np.float32(0))
+        return np.where(labelled, self.labels[at], 0).astype(np.int32), weights
 
     def in_order(self) -> Cut:
         """Returns a cut that is the same for every epoch, to score all labels."""

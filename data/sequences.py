@@ -78,16 +78,13 @@ class SequenceBatches(TrainingBatches):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         room = np.minimum(sequences.starts - sequences.first_rows, self._max_shift)
         delays = rng.integers(0, room + 1) if self._max_shift else 0
-        x = np.take(np.asarray(self.features), sequences.rows(self.num_bars, delays), axis=0)
+        x = sequences.read(self.features, delays)
         x = augment_sequences_batched(x, rng, out=x, **self._augmentation)
-        positions = sequences.positions
-        labelled = positions >= 0
-        y = np.where(labelled, self.window_labels[positions], 0).astype(np.int32)
-        weights = np.where(labelled, self.plan.label_weights(self.epoch)[positions], 0.0)
+        y, weights = self.plan.targets(sequences, self.epoch)
         self.ready[index] = time.perf_counter()
-        return x, y, weights.astype(np.float32)
+        return x, y, weights
 
-    def _signature(self) -> list[tuple[tuple, type]]:
+    def _signature(self) -> list[tuple[tuple, Any]]:
         bars, labels = self.num_bars, self.plan.cuts.labels_per_sequence
         return [
             ((None, bars, self.features.shape[1]), np.float32),
@@ -110,7 +107,7 @@ class SequencesInOrder(keras.utils.PyDataset):
 
     def __init__(self, features: np.ndarray, plan: SequencePlan, *, batch_size: int, limit: int):
         super().__init__(workers=1, use_multiprocessing=False)
-        self.features, self._num_bars, self._cut = features, plan.cuts.num_bars, plan.in_order()
+        self.features, self._cut = features, plan.in_order()
         chosen = evenly(len(self._cut), limit)
         self._numbers = np.full(-(-len(chosen) // batch_size) * batch_size, -1)
         self._numbers[: len(chosen)] = chosen
@@ -121,8 +118,7 @@ class SequencesInOrder(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray]:
         """Returns x float32 (batch, bars, features)."""
-        rows = self._cut.sequences(self._numbers[index]).rows(self._num_bars)
-        return (np.take(np.asarray(self.features), rows, axis=0),)
+        return (self._cut.sequences(self._numbers[index]).read(self.features),)
 
     def by_window(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the windows whose labels are carried, rising, and the outputs at their steps.

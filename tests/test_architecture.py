@@ -27,6 +27,7 @@ DATA_ORDER = [
     "sampling",
     "cuts",
     "sequence_plan",
+    "generator",
     "batches",
     "sequences",
 ]

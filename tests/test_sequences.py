@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import keras
 import numpy as np
@@ -35,12 +36,11 @@ def market(seed=0, segments=(40, 25, 60, 9, 33), holes=6):
 
 
 def make_plan(data=None, *, labels_per_sequence=6, batch_size=4, seed=0, **options):
-    ends, bounds, labels, symbols = market() if data is None else data
+    ends, _, labels, symbols = market() if data is None else data
     return SequencePlan(
         labels,
         symbols,
         ends,
-        bounds,
         sequence_length=LENGTH,
         labels_per_sequence=labels_per_sequence,
         batch_size=batch_size,
@@ -134,8 +134,7 @@ def test_a_sequence_shows_bars_of_training_windows_of_one_run_alone(drawn, epoch
 
 
 def test_the_fixed_window_lies_in_the_middle_of_the_contexts():
-    ends, bounds, *_ = market()
-    cuts = Cuts(ends, bounds, sequence_length=60, labels_per_sequence=64)
+    cuts = Cuts(market()[0], sequence_length=60, labels_per_sequence=64)
     assert (cuts.shortest_context, cuts.num_bars) == (28, 91)  # contexts 28..91
 
 
@@ -171,11 +170,6 @@ def test_a_run_shorter_than_a_sequence_repeats_its_last_bar_without_label():
     for x, _, w in batches_of(batches, 0):
         np.testing.assert_array_equal(x[0, :, 0], np.minimum(np.arange(15), 8))
         assert not w[0, :7].any() and not w[0, 9:].any()  # rows 7 and 8 alone have labels
-
-
-def test_windows_of_one_bar_do_not_run_on_into_the_next_segment():
-    cuts = Cuts(np.arange(10), np.array([0, 6, 10]), sequence_length=1, labels_per_sequence=1)
-    assert cuts.lengths.tolist() == [6, 4]
 
 
 # --- the order
@@ -378,6 +372,35 @@ def test_memory_mapped_features_give_the_same_batches(tmp_path):
     np.testing.assert_array_equal(made, expected)
 
 
+def test_memory_is_that_of_a_pass_and_a_batch():
+    num_rows, length, num_features = 40_000, 60, 25
+    features = np.random.default_rng(0).standard_normal((num_rows, num_features), np.float32)
+    ends = np.arange(length - 1, num_rows, dtype=np.int32)
+    labels = np.arange(len(ends), dtype=np.int32) % 3
+    symbols = (np.arange(len(ends)) * 10 // len(ends)).astype(np.int16)
+    tracemalloc.start()
+    plan = SequencePlan(
+        labels,
+        symbols,
+        ends,
+        sequence_length=length,
+        labels_per_sequence=64,
+        batch_size=16,
+        seed=0,
+        balance_classes=True,
+        balance_symbols=True,
+        hard_share=lambda epoch: 0.5,
+    )
+    batches = SequenceBatches(features, ends, plan=plan, sequence_length=length, augmentations=ALL)
+    plan.set_hard_pool({0: np.flatnonzero(labels == 0)[:100]}, epoch=0)
+    made = batches_of(batches, 0)
+    held = sum(part.nbytes for batch in made for part in batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The list above holds an epoch; the sequences read each bar one and a half times.
+    assert held < 1.6 * features.nbytes and peak < held + 40 * len(ends) + 4 * held / len(made)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_keras_trains_on_each_epoch_s_own_sequences(stream):
     batches, asked = make_batches(augmentations=ALL, num_features=3), []
@@ -443,3 +466,5 @@ def test_a_share_or_a_batch_that_cannot_be_is_an_error():
         plan.set_hard_pool({0: np.flatnonzero(plan.labels == 1)[:3]}, epoch=0)
     with pytest.raises(ValueError, match="there is no augmentation 'noise'"):
         make_batches(augmentations={"noise": 1.0})
+    with pytest.raises(ValueError, match="windows of at least 2 bars, got 1"):
+        Cuts(np.arange(10), sequence_length=1, labels_per_sequence=1)
