@@ -14,7 +14,7 @@ from recipe.run_folder import default_folder
 
 if TYPE_CHECKING:
     from data.augment import augment_sequences_batched
-    from data.sampling import balanced_batch_generator
+    from data.generator import balanced_batch_generator
 
 __all__ = ["augment_sequences_batched", "balanced_batch_generator", "main"]
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
     """Imports what notebooks expect here, when it is asked for: it needs NumPy and more."""
     homes = {
         "augment_sequences_batched": "data.augment",
-        "balanced_batch_generator": "data.sampling",
+        "balanced_batch_generator": "data.generator",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
