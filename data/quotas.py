@@ -70,7 +70,7 @@ def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
     counts = class_counts(labels, num_classes)
     for name, count in zip(class_names(num_classes), counts, strict=True):
         if not count:
-            raise ValueError(f"no training window is labelled {name}; its quota cannot be filled")
+            raise InputError(f"no training window is labelled {name}; its quota cannot be filled")
     return counts
 
 
