@@ -49,15 +49,15 @@ def build_xlstm_classifier(
     units: int = 64,
     blocks: str = "ms",
     num_heads: int = 4,
-    class_prior: Sequence[float] | None = None,
+    class_prior: Sequence[float] | np.ndarray | None = None,
     dropout_rnn1: float = 0.0,
     dropout_rnn2: float = 0.0,
     recurrent_dropout: float = 0.0,
     weight_decay_l2: float = 0.0,
     gate_soft_cap: float = 0.0,
     logit_clip: float = 0.0,
-    feature_mean: Sequence[float] | None = None,
-    feature_variance: Sequence[float] | None = None,
+    feature_mean: Sequence[float] | np.ndarray | None = None,
+    feature_variance: Sequence[float] | np.ndarray | None = None,
     name: str = "xlstm_classifier",
 ) -> keras.Model:
     """Returns an uncompiled model from windows (batch, time, features) to logits (batch, classes).

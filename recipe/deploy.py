@@ -40,7 +40,8 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
             "deploy_prior": assembly.natural_prior.tolist(),
         }
     if flags.RESTORE_TEMPERATURE:
-        restored = keras.ops.convert_to_numpy(RestoreProbabilities(**settings)(logits))
+        restored = RestoreProbabilities(**settings)(logits)
+        restored = np.asarray(keras.ops.convert_to_numpy(restored))
         settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
     restoration = RestoreProbabilities(**settings, name="restoration")
     contract = _contract(assembly, settings)

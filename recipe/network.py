@@ -43,7 +43,7 @@ def compiled_classifier(
     classifier.compile(
         optimizer=_optimizer(flags, plan.num_batches),
         loss=MixedLoss(ce_weight=flags.CE_WEIGHT_START, **focal_settings(flags)),
-        jit_compile=flags.JIT_COMPILE,
+        jit_compile=flags.JIT_COMPILE,  # pyright: ignore[reportArgumentType]  # Keras says str
     )
     return classifier
 
@@ -86,7 +86,7 @@ def _optimizer(flags: Flags, steps_per_epoch: int) -> AveragedAdam:
         minimum=flags.LR_MIN,
     )
     return AveragedAdam(
-        schedule,
+        schedule,  # pyright: ignore[reportArgumentType]  # Keras says float
         average_decay=flags.EMA_DECAY if flags.USE_EMA_VALIDATION else 0.0,
         global_clipnorm=flags.GRADIENT_CLIP_NORM or None,
     )

@@ -16,7 +16,7 @@ from evaluation.report.report import write_report
 from models.deployable import save_model
 from recipe import console
 from recipe import run_folder as files
-from recipe.fold import assemble, train
+from recipe.fold import Assembly, assemble, train
 from recipe.metrics import run_metrics, with_trials
 
 
@@ -42,7 +42,7 @@ def run(
         TrainingDiverged: where the loss became NaN or infinite.
     """
     begun = time.perf_counter()
-    first = assemble(flags, market, 0)
+    first: Assembly | None = assemble(flags, market, 0)
     if not resume:
         files.make(folder)
     run_info |= {
@@ -58,7 +58,7 @@ def run(
 
     trained, others = [], []
     for number, fold in enumerate(market.folds):
-        assembly = first if number == 0 else assemble(flags, market, number)
+        assembly = first or assemble(flags, market, number)
         first = None
         splits = evaluation.describe_splits(market, fold)
         console.announce_fold(assembly, len(market.folds), splits)

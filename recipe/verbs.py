@@ -7,6 +7,7 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import config
 from data.errors import InputError
@@ -79,7 +80,7 @@ def audit(options: argparse.Namespace) -> int:
     from recipe.market import bars_or_sample, market_settings
 
     bars = bars_or_sample(options.data)
-    settings = market_settings(flags) | {"feature_store": None}
+    settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
     console.log("audit", "features, labels, thresholds and scaling on bars cut at several times")
     findings = audit_market(bars, **settings)
     for finding in findings:
