@@ -129,9 +129,7 @@ def build_market(
     if sequence_length < 1:
         raise InputError(f"a window must have at least 1 bar, got {sequence_length}")
     spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
-    held = [bars]
-    del bars  # held by nobody but the making of the rows, which lets go of it bit by bit
-    rows, facts = make_rows(held.pop(), spec, feature_store, note or (lambda text: None))
+    rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
     facts["dropped"]["windows that would cross a hole in time"] = _num_windows(
         rows["symbols"], spec
@@ -161,7 +159,6 @@ def build_market(
         )
         for moments in times
     ]
-    del ends
     release_memory()
     folds = [
         _fold(split, rows, facts["bounds"], spec, target_class_ratios, threshold)
@@ -197,7 +194,6 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
         two float32 arrays (features,), as `keras.layers.Normalization` takes them.
     """
     shown = training_rows(market, fold)
-    release_memory()
     count, mean, spread = 0, 0.0, 0.0
     for start in range(0, len(shown), _CHUNK):
         part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]

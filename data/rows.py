@@ -71,23 +71,20 @@ def make_rows(
     """
     room = _num_rows(bars, spec) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
-    parts = by_symbol(bars)
-    del bars
     names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
-    for bars in parts:
-        symbol = str(bars["symbol"].iloc[0])
-        if len(bars) < spec.num_bars_needed:
-            skipped.append(f"{symbol} has {len(bars)}")
-            note(f"symbol {symbol} is skipped: {_needs(spec)}; it has {len(bars)}")
+    for own in by_symbol(bars):
+        symbol = str(own["symbol"].iloc[0])
+        if len(own) < spec.num_bars_needed:
+            skipped.append(f"{symbol} has {len(own)}")
+            note(f"symbol {symbol} is skipped: {_needs(spec)}; it has {len(own)}")
             continue
-        intraday = is_intraday(bars) if intraday is None else intraday
-        new = table.grow(len(bars) - WARM_UP_BARS, _kinds(intraday, spec))
-        bounds.append(_fill_symbol(new, bars, len(names), intraday, spec)[:-1] + num_rows)
+        intraday = is_intraday(own) if intraday is None else intraday
+        new = table.grow(len(own) - WARM_UP_BARS, _kinds(intraday, spec))
+        bounds.append(_fill_symbol(new, own, len(names), intraday, spec)[:-1] + num_rows)
         intervals.append(bar_interval_ns(new["timestamps"]))
         num_rows += len(new["symbols"])
         names.append(symbol)
-        del bars, new
-        release_memory()
+        del own, new  # before the next symbol is divided off, which gives their memory up
     if not names:
         raise InputError(f"{_needs(spec)}; {', '.join(skipped) or 'there are no bars'}")
     facts = {
@@ -147,29 +144,31 @@ def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFr
     if not isinstance(bars, pd.DataFrame):
         yield from bars
         return
+    parts = _divided(bars)
+    del bars
+    release_memory()  # the undivided columns, where the caller has let go of them
+    while parts:
+        yield _frame(*parts.pop(0))  # which nothing here holds on to
+        release_memory()  # what was made on the way to the symbol's rows
+
+
+def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Returns name and columns of every symbol, copied column by column."""
     codes = bars["symbol"].cat.codes.to_numpy()
     names = bars["symbol"].cat.categories
     bounds = symbol_bounds(codes)
-    parts = [
-        (names[codes[start]], {}, start, stop)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    left = bars.copy(deep=False)  # of its own columns, each of which goes when it is divided
-    del bars
+    parts = [(names[codes[start]], {}) for start in bounds[:-1]]
     for name in _COLUMNS:
-        values = left.pop(name).to_numpy("datetime64[ns]" if name == "timestamp" else float)
-        for _, columns, start, stop in parts:
+        values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
+        for (_, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
             columns[name] = values[start:stop].copy()
-        del values
-    del codes, left, columns
-    release_memory()
-    while parts:
-        yield _frame(*parts.pop(0))  # which nothing here holds on to
+    return parts
 
 
-def _frame(symbol: str, columns: dict[str, np.ndarray], start: int, stop: int) -> pd.DataFrame:
-    columns["symbol"] = pd.Categorical.from_codes(np.zeros(stop - start, np.int8), [symbol])
-    return pd.DataFrame(columns, copy=False)
+def _frame(symbol: str, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    codes = np.zeros(len(columns["timestamp"]), np.int8)
+    symbols = pd.Categorical.from_codes(codes, [symbol])
+    return pd.DataFrame({**columns, "symbol": symbols}, copy=False)
 
 
 def _num_rows(bars: pd.DataFrame, spec: WindowSpec) -> int:
