@@ -32,14 +32,15 @@ class Table:
     Args:
         names: of all columns, as the file writes them; None where it has no header.
         width: number of columns.
-        read: given positions, and which of them are texts, returns a frame with these columns.
+        read: given positions, and which of them are texts and numbers (a CSV file does not say),
+            returns a frame with these columns.
         first: the first row's values as texts, where they are known before reading.
         remarks: what had to be done to read it.
     """
 
     names: list[str] | None
     width: int
-    read: Callable[[Sequence[int], Sequence[int]], pd.DataFrame]
+    read: Callable[[Sequence[int], Sequence[int], Sequence[int]], pd.DataFrame]
     first: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -69,7 +70,7 @@ def of_frame(frame: pd.DataFrame, remarks: Sequence[str] = ()) -> Table:
     """Returns the table of a frame; columns named by numbers mean that there is no header."""
     names = None if isinstance(frame.columns, pd.RangeIndex) else [str(n) for n in frame.columns]
 
-    def read(positions, texts):
+    def read(positions, *_):
         return frame.iloc[:, list(positions)].set_axis(list(positions), axis=1)
 
     first = ["" if pd.isna(value) else str(value) for value in frame.iloc[0]] if len(frame) else []
@@ -115,7 +116,7 @@ def _parquet(file: Path) -> Table:
             frame = source.read().to_pandas(ignore_metadata=True)
         return of_frame(*stacked(names, frame))
 
-    def read(positions, _):
+    def read(positions, *_):
         columns = {}
         with pa.parquet.ParquetFile(file, read_dictionary=texts) as source:
             for position in positions:
@@ -129,7 +130,7 @@ def _parquet(file: Path) -> Table:
 
 
 def _arrow(table: pa.Table) -> Table:
-    def read(positions, _):
+    def read(positions, *_):
         columns = {position: _series(table.column(position)).copy() for position in positions}
         return pd.DataFrame(columns, copy=False)
 
@@ -178,11 +179,11 @@ def _csv(file: Path) -> Table:
         options["decimal"] = ","
         remarks.append("decimal commas")
 
-    def read(positions, texts):
+    def read(positions, texts, numbers):
         if not data:
             return pd.DataFrame({position: [] for position in positions})
         try:
-            return _read_fast(file, positions, texts, **options)
+            return _read_fast(file, positions, texts, numbers, **options)
         except pa.ArrowInvalid:  # a value that does not fit its column: found with its row
             return _read_texts(file, positions, **options)
 
@@ -200,12 +201,13 @@ def _two_headed(file, rows, encoding, separator) -> Table:
 
 
 def _read_fast(
-    file, positions, texts, *, skip, encoding, separator, width, decimal="."
+    file, positions, texts, numbers, *, skip, encoding, separator, width, decimal="."
 ) -> pd.DataFrame:
     """Reads a block after another into arrays of NumPy, so that no whole table stands beside."""
     keys = [str(position) for position in range(width)]
     kinds = {str(position): pa.dictionary(pa.int32(), pa.string()) for position in texts}
     codes: dict[str, dict[str, int]] = {key: {} for key in kinds}
+    kinds |= {str(position): pa.float64() for position in numbers}
     parts: dict[str, list] = {str(position): [] for position in positions}
     with _stream(file) as stream:
         reader = pa.csv.open_csv(
@@ -248,9 +250,9 @@ def _coded(column, codes: dict[str, int]) -> np.ndarray:
 
 
 def _read_texts(file, positions, *, skip, encoding, separator, width, decimal=".") -> pd.DataFrame:
-    with _stream(file) as stream:
+    with _stream(file) as stream, io.TextIOWrapper(stream, encoding=encoding) as text:
         frame = pd.read_csv(
-            io.TextIOWrapper(stream, encoding=encoding),
+            text,
             sep=separator,
             header=None,
             names=list(range(width)),

@@ -19,6 +19,7 @@ TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", 
 TIMES = (*TIMES, "gmttime", "utctime", "starttime", "begin", "ts")
 VOLUMES = ("volume", "vol", "tickvol", "tickvolume")
 SYMBOLS = ("symbol", "ticker", "name", "pair", "code", "tic", "instrument")
+OTHERS = ("timestamp", "clock", "symbol")
 NAMELESS = ("", "index", "unnamed0", "indexlevel0")
 LETTERS = dict(zip("tohlcv", COLUMNS, strict=True))
 FRAME = r"(?:\d+(?:s|m|min|h|d|D|w|W|M|mo|hour|day)|[MHDW]\d+|Daily|Weekly|Monthly)"
@@ -69,7 +70,8 @@ def read_layout(file: Path) -> tuple[pd.DataFrame, list[str]]:
     if "clock" in roles or "broker" in roles:
         texts.append(roles["timestamp"])
     roles.pop("broker", None)
-    columns = table.read(list(dict.fromkeys(roles.values())), texts)
+    numbers = [place for role, place in roles.items() if role not in OTHERS]
+    columns = table.read(list(dict.fromkeys(roles.values())), texts, numbers)
     frame = pd.DataFrame({role: columns[position] for role, position in roles.items()}, copy=False)
     remarks = [*table.remarks, *layout.remarks]
     del columns
@@ -125,8 +127,11 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
     adjusted, remarks = _adjusted(found, places)
     roles = {role: places[name][0] for role, name in {**found, **adjusted}.items()}
     used = set(roles.values())
-    told = [role for role in (*COLUMNS, "symbol") if found.get(role, role) != role]
-    words = [f"{role} from {table.names[places[found[role]][0]] or 'the index'}" for role in told]
+    words = []
+    for role, name in found.items():
+        written = table.names[places[name][0]]
+        if role != "clock" and plain(written) != role:
+            words.append(f"{role} from {written or 'the index'}")
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(BROKER)
     ignored = [name for i, name in enumerate(table.names) if i not in used]
