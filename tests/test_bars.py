@@ -103,9 +103,9 @@ def test_wrong_columns_and_no_rows_are_one_fault_each():
 def test_missing_empty_and_corrupt_files_are_faults_without_a_traceback(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
-    (tmp_path / "bad.txt").write_text("x")
+    (tmp_path / "bad.exe").write_text("x")
     (tmp_path / "none").mkdir()
-    for name in ("absent.csv", "empty.csv", "bad.parquet", "bad.txt", "none"):
+    for name in ("absent.csv", "empty.csv", "bad.parquet", "bad.exe", "none"):
         with pytest.raises(InputError) as error:
             read_bars(tmp_path / name)
         assert len(error.value.faults) == 1 and name in error.value.faults[0]
