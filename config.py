@@ -41,10 +41,11 @@ class Flags:
     WALK_FORWARD_FOLDS: int = 1  # models trained one after another in time; 1: single split
     WALK_FORWARD_ROLLING: bool = False  # training span of constant length; false: expanding
 
-    # --- [8] batches balanced over classes and symbols: data/sampling.py, data/quotas.py
+    # --- [8] batches balanced over classes and symbols: data/sampling.py, data/sequence_plan.py
     CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
     SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
-    SUPERVISED_BATCH_SIZE: int = 64  # windows per batch
+    LABELS_PER_SEQUENCE: int = 1  # labels that a training sequence carries; 1: windows
+    SUPERVISED_BATCH_SIZE: int = 64  # windows per batch; sequences with LABELS_PER_SEQUENCE > 1
     STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the training windows
     USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
 
@@ -137,6 +138,7 @@ RULES = (
     "VALIDATION_FRACTION + TEST_FRACTION < 1",
     "EMBARGO_BARS >= 0",
     "WALK_FORWARD_FOLDS >= 1",
+    "1 <= LABELS_PER_SEQUENCE < 2 * SEQUENCE_LENGTH",
     "SUPERVISED_BATCH_SIZE >= 3",
     "STEPS_PER_EPOCH >= 0",
     "AUG_NOISE_STD >= 0",

@@ -53,6 +53,11 @@ class TrainingBatches(keras.utils.PyDataset):
         """How many windows the batches are drawn from."""
         return len(self.window_rows)
 
+    @property
+    def labels_per_epoch(self) -> int:
+        """How many labels an epoch shows."""
+        return self.plan.num_batches * self.plan.batch_size
+
     def set_epoch(self, epoch: int) -> None:
         """Makes the batches from now on those of an epoch."""
         self.epoch = int(epoch)

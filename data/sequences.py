@@ -60,14 +60,22 @@ class SequenceBatches(TrainingBatches):
         )
         self.num_bars = plan.cuts.num_bars
 
-    def in_order(self, batch_size: int = 64, limit: int = 0) -> "SequencesInOrder":
+    def in_order(self, batch_size: int = 64, max_labels: int = 0) -> "SequencesInOrder":
         """Returns the sequences of a fixed cut in order and un-augmented, to score the labels.
 
         Args:
             batch_size: sequences in a batch.
-            limit: sequences at the most, evenly spaced; 0: all, which carry every label.
+            max_labels: about as many labels are carried at the most, in sequences that are evenly
+                spaced; 0: all.
         """
+        limit = -(-max_labels // self.plan.cuts.labels_per_sequence)
         return SequencesInOrder(self.features, self.plan, batch_size=batch_size, limit=limit)
+
+    @property
+    def labels_per_epoch(self) -> int:
+        """How many labels an epoch shows."""
+        passes = self.plan.num_batches / self.plan.batches_per_pass
+        return round(self.num_windows * passes)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns x float32 (batch, bars, features), y int32 and weights float32 (batch, K).

@@ -9,13 +9,15 @@ from data.batches import WindowBatches
 from data.labels import average_uniqueness
 from data.market import Fold, Market
 from data.sampling import BatchPlan
+from data.sequence_plan import SequencePlan
+from data.sequences import SequenceBatches
 from data.windows import first_window_ends
 from models.training.callbacks import mining
 
 
 def training_batches(
     flags: Flags, market: Market, fold: Fold, seed: int, mean: np.ndarray, variance: np.ndarray
-) -> WindowBatches:
+) -> WindowBatches | SequenceBatches:
     """Returns the batches of a fold.
 
     Args:
@@ -29,18 +31,34 @@ def training_batches(
     Raises:
         InputError: where a class has no window, or no place in a batch.
     """
-    ends = fold.train
+    ends, weights = fold.train, _weights(flags, fold.train)
+    labels, symbols = fold.labels[ends], market.symbols[ends]
+    shared = {
+        "sequence_length": flags.SEQUENCE_LENGTH,
+        "augmentations": _augmentations(flags),
+        "feature_std": np.sqrt(variance),
+        "fill": mean,
+        "seed": seed,
+    }
+    if flags.LABELS_PER_SEQUENCE > 1:
+        plan = SequencePlan(
+            labels,
+            symbols,
+            ends,
+            sequence_length=flags.SEQUENCE_LENGTH,
+            labels_per_sequence=flags.LABELS_PER_SEQUENCE,
+            seed=seed,
+            weights=weights,
+            **_plan(flags),
+        )
+        return SequenceBatches(market.features, ends, plan=plan, **shared)
     return WindowBatches(
         market.features,
         ends,
-        plan=BatchPlan(fold.labels[ends], market.symbols[ends], seed=seed, **_plan(flags)),
-        sequence_length=flags.SEQUENCE_LENGTH,
+        plan=BatchPlan(labels, symbols, seed=seed, **_plan(flags)),
         first_ends=first_window_ends(ends, market.bounds, flags.SEQUENCE_LENGTH),
-        augmentations=_augmentations(flags),
-        feature_std=np.sqrt(variance),
-        fill=mean,
-        weights=_weights(flags, ends),
-        seed=seed,
+        weights=weights,
+        **shared,
     )
 
 

@@ -29,7 +29,7 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
     """
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
     ends = fold.validation
-    logits = assembly.classifier.predict(window_sequence(market, ends), verbose=0)
+    logits = assembly.window_form.predict(window_sequence(market, ends), verbose=0)
     labels = fold.labels[ends]
     settings: dict[str, Any] = {}
     if flags.RESTORE_LOSS:
@@ -45,7 +45,7 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
         settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
     restoration = RestoreProbabilities(**settings, name="restoration")
     contract = _contract(assembly, settings)
-    deployable = make_deployable(assembly.classifier, restoration, contract)
+    deployable = make_deployable(assembly.window_form, restoration, contract)
     return deployable, settings
 
 

@@ -14,6 +14,7 @@ from data.batches import WindowBatches
 from data.errors import InputError
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
+from data.sequences import SequenceBatches
 from data.windows import subsample
 from models.training.callbacks.callback_list import (
     TrainingCallbacks,
@@ -23,11 +24,12 @@ from models.training.callbacks.callback_list import (
 from models.training.callbacks.epoch_tracker import EpochSchedules
 from models.training.callbacks.mining import MiningPlan
 from models.training.callbacks.step_timer import StepTimer
+from models.training.callbacks.validation import take_weights
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
 from recipe.batches import hard_share, training_batches
 from recipe.deploy import deploy, window_sequence
-from recipe.network import ce_weight, compiled_classifier
+from recipe.network import ce_weight, make_classifiers
 
 
 @dataclass
@@ -36,8 +38,9 @@ class Assembly:
 
     number: int
     fold: Fold
-    batches: WindowBatches
+    batches: WindowBatches | SequenceBatches
     classifier: keras.Model
+    window_form: keras.Model  # of the classifier; itself where windows are trained
     natural_prior: np.ndarray
     flags: Flags
     market: Market
@@ -90,7 +93,7 @@ def assemble(flags: Flags, market: Market, number: int) -> Assembly:
     keras.utils.set_random_seed(seed)
     mean, variance = training_statistics(market, fold)
     batches = training_batches(flags, market, fold, seed, mean, variance)
-    classifier = compiled_classifier(
+    classifier, window_form = make_classifiers(
         flags,
         market,
         plan=batches.plan,
@@ -98,7 +101,8 @@ def assemble(flags: Flags, market: Market, number: int) -> Assembly:
         feature_variance=variance,
     )
     counts = np.bincount(fold.labels[fold.train], minlength=len(CLASS_NAMES))
-    return Assembly(number, fold, batches, classifier, counts / counts.sum(), flags, market)
+    prior = counts / counts.sum()
+    return Assembly(number, fold, batches, classifier, window_form, prior, flags, market)
 
 
 def train(
@@ -138,6 +142,8 @@ def train(
         )
     on_rows(checkpointer.rows)
     best.restore(classifier)
+    if assembly.window_form is not classifier:
+        take_weights(assembly.window_form, classifier)
     deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best.best_epoch))
     probabilities = {
         name: deployable.predict(window_sequence(assembly.market, ends), verbose=0)
@@ -155,7 +161,7 @@ def train(
         repeats=_repeats(assembly),
         timing={
             "epochs": assembly.timer.epochs,
-            "windows": assembly.batches.plan.num_batches * flags.SUPERVISED_BATCH_SIZE,
+            "labels": assembly.batches.labels_per_epoch,
             "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )
@@ -192,6 +198,9 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         labels=fold.labels[few],
         class_names=[name.lower() for name in CLASS_NAMES],
         quotas=assembly.class_prior,
+        window_form=assembly.window_form
+        if assembly.window_form is not assembly.classifier
+        else None,
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
     )

@@ -90,11 +90,11 @@ def _timing(trained: Sequence) -> dict[str, Any]:
     """Returns where the time of the epochs went that this process trained."""
     epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
     in_all = sum(epoch["training"] for epoch in epochs)
-    windows = sum(t.timing["windows"] * len(t.timing["epochs"]) for t in trained)
+    labels = sum(t.timing["labels"] * len(t.timing["epochs"]) for t in trained)
     return {
         "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
         "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],
-        "windows_per_second": round(windows / in_all, 1) if in_all else None,
+        "labels_per_second": round(labels / in_all, 1) if in_all else None,
         "share_outside_step": sum(e["outside"] for e in epochs) / in_all if in_all else None,
         "mining_seconds": round(sum(t.timing["mining_seconds"] for t in trained), 3),
     }

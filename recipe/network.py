@@ -1,5 +1,6 @@
 """From the flags to the compiled classifier: network, optimizer, loss."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,21 +10,24 @@ import numpy as np
 from config import Flags
 from data.market import Market
 from data.sampling import BatchPlan
+from data.sequence_plan import SequencePlan
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
 from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp
 from models.xlstm_rl_model import build_xlstm_classifier
 
 
-def compiled_classifier(
+def make_classifiers(
     flags: Flags,
     market: Market,
     *,
-    plan: BatchPlan,
+    plan: BatchPlan | SequencePlan,
     feature_mean: np.ndarray,
     feature_variance: np.ndarray,
-) -> keras.Model:
-    """Returns the classifier, ready to be trained.
+) -> tuple[keras.Model, keras.Model]:
+    """Returns the classifier ready to be trained, and the form of it that answers for windows.
+
+    The two are one model unless sequences with many labels are trained.
 
     Args:
         flags: checked.
@@ -32,20 +36,27 @@ def compiled_classifier(
         feature_mean: over the training rows, (features,).
         feature_variance: likewise.
     """
-    classifier = build_xlstm_classifier(
-        flags.SEQUENCE_LENGTH,
-        len(market.feature_names),
+    length = flags.SEQUENCE_LENGTH
+    build = functools.partial(
+        build_xlstm_classifier,
+        num_features=len(market.feature_names),
         class_prior=plan.class_prior if flags.USE_PRIOR_BIAS else None,
         feature_mean=feature_mean,
         feature_variance=feature_variance,
         **_network(flags),
     )
+    if isinstance(plan, SequencePlan):
+        num_labels = plan.cuts.labels_per_sequence
+        classifier = build(plan.cuts.num_bars, labels_per_sequence=num_labels)
+        window_form = build(length)
+    else:
+        classifier = window_form = build(length)
     classifier.compile(
         optimizer=_optimizer(flags, plan.num_batches),
         loss=MixedLoss(ce_weight=flags.CE_WEIGHT_START, **focal_settings(flags)),
         jit_compile=flags.JIT_COMPILE,  # pyright: ignore[reportArgumentType]  # Keras says str
     )
-    return classifier
+    return classifier, window_form
 
 
 def ce_weight(flags: Flags) -> Callable[[int], float]:

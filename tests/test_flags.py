@@ -1,11 +1,14 @@
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 import config
 from data.market import build_market
 from data.synthetic import persistent_drift
+from models.training.callbacks.validation import validation_metrics
+from recipe.deploy import window_sequence
 from recipe.fold import assemble, train
 
 # Small enough for many trainings, with every improvement at work in three epochs.
@@ -144,6 +147,49 @@ def first_of_each_improvement_then_slow():
 @pytest.mark.parametrize("name", list(first_of_each_improvement_then_slow()))
 def test_a_flipped_flag_changes_the_training(name, market, plain, tmp_path):
     assert not same(trained(market, tmp_path, **FLIPS[name]), plain)
+
+
+SEQUENCES = {"LABELS_PER_SEQUENCE": 5}
+
+
+@pytest.fixture(scope="module")
+def of_sequences(market, tmp_path_factory):
+    return trained(market, tmp_path_factory.mktemp("sequences"), **SEQUENCES)
+
+
+def test_sequences_with_many_labels_train_repeatably_and_otherwise_than_windows(
+    market, plain, of_sequences, tmp_path
+):
+    assert not same(of_sequences, plain)
+    assert same(trained(market, tmp_path, **SEQUENCES), of_sequences)
+    assert {row["hard_share"] > 0 for row in of_sequences[0]} == {False, True}
+
+
+@pytest.mark.parametrize(
+    "name", ["[2] prior bias", "[5] mining", "[7] shift", "[8] classes", "uniqueness"]
+)
+def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_sequences, tmp_path):
+    assert not same(trained(market, tmp_path, **(SEQUENCES | FLIPS[name])), of_sequences)
+
+
+def test_what_sequences_chose_is_what_is_shipped(market, tmp_path):
+    flags = config.load(**(TINY | SEQUENCES | {"VALIDATION_MAX_WINDOWS": 0}))
+    assembly = assemble(flags, market, 0)
+    result = train(
+        assembly,
+        tmp_path,
+        resume=False,
+        verbose=0,
+        note=lambda text: None,
+        on_rows=lambda rows: None,
+    )
+    shown = keras.Model(
+        result.deployable.input, result.deployable.get_layer("classifier").output
+    ).predict(window_sequence(market, assembly.fold.validation), verbose=0)
+    labels = assembly.fold.labels[assembly.fold.validation]
+    now = validation_metrics(labels, shown, ("sell", "hold", "buy"))
+    then = result.rows[result.best_epoch]
+    assert all(now[name] == pytest.approx(then[name], abs=1e-6) for name in now)
 
 
 def test_every_flag_of_an_improvement_is_flipped():

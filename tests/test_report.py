@@ -103,7 +103,7 @@ def run():
             cost_bps=5.0,
             baselines={"constant prior": prior},
         ),
-        "timing": {"seconds_per_epoch": list(range(10, 20)), "windows_per_second": 12345.6},
+        "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
         "seed": 7,
         "folds": [fold],
     }

@@ -59,7 +59,7 @@ def trained_on(number, fold, rng):
         repeats={"epoch": number},
         timing={
             "epochs": [{"all": 3.0, "training": 2.0, "outside": 0.5}] * 2,
-            "windows": 100,
+            "labels": 100,
             "mining_seconds": 1.5,
         },
     )
@@ -123,7 +123,7 @@ def test_the_pool_is_all_test_windows_together(run):
 def test_timing_is_that_of_all_folds(run):
     _, trained, _, metrics = run
     assert len(metrics["timing"]["seconds_per_epoch"]) == 2 * len(trained)
-    assert metrics["timing"]["windows_per_second"] == 50.0
+    assert metrics["timing"]["labels_per_second"] == 50.0
     assert metrics["timing"]["share_outside_step"] == 0.25
     assert metrics["timing"]["mining_seconds"] == 1.5 * len(trained)
 

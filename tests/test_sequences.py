@@ -346,7 +346,7 @@ def test_all_labels_in_order_to_score_them():
     positions, own_bars = ordered.by_window(x[:, -6:, :1])
     np.testing.assert_array_equal(positions, np.arange(batches.num_windows))
     np.testing.assert_array_equal(own_bars[:, 0], batches.window_rows)
-    few = batches.in_order(batch_size=4, limit=3)
+    few = batches.in_order(batch_size=4, max_labels=3 * batches.plan.cuts.labels_per_sequence)
     assert len(few) == 1 and 0 < len(few.by_window(np.zeros((4, 6, 3)))[0]) <= 18
 
 

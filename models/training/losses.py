@@ -51,7 +51,7 @@ def asymmetric_focal_loss(
     """
     log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (batch, classes)
     num_classes = log_p.shape[-1]
-    hot = ops.one_hot(_codes(labels), num_classes, dtype="float32")  # (batch, classes)
+    hot = ops.one_hot(_codes(labels, log_p), num_classes, dtype="float32")  # (batch, classes)
     log_not_p = log_of_rest(log_p)  # (batch, classes)
 
     eps = _of_label(hot, smoothing)  # (batch,)
@@ -67,8 +67,9 @@ def asymmetric_focal_loss(
     return loss
 
 
-def _codes(labels):
-    return ops.cast(ops.reshape(labels, (-1,)), "int32")
+def _codes(labels, logits):
+    """Returns the codes in the shape of the logits without their classes."""
+    return ops.cast(ops.reshape(labels, (-1, *logits.shape[1:-1])), "int32")
 
 
 def _per_class(value: PerClass, num_classes: int):
@@ -177,7 +178,7 @@ class MixedLoss(AsymmetricFocalLoss):
         """Returns the loss of each window, (batch,)."""
         logits = ops.cast(y_pred, "float32")
         entropy = keras.losses.sparse_categorical_crossentropy(
-            _codes(y_true), logits, from_logits=True
+            _codes(y_true, logits), logits, from_logits=True
         )
         focal = super().call(y_true, logits)
         return self.ce_weight * entropy + (1 - self.ce_weight) * focal

@@ -31,6 +31,7 @@ class ValidationPlan:
         quotas: class distribution of the training batches, (classes,), for the collapse alarm.
         monitor: the metric that chooses the epoch: val_mcc, val_macro_f1 or val_nll.
         patience: epochs without a better value before training stops; 0: never.
+        window_form: what predicts the windows where sequences are trained; None: the same model.
     """
 
     windows: keras.utils.PyDataset
@@ -39,6 +40,7 @@ class ValidationPlan:
     quotas: Sequence[float] | np.ndarray
     monitor: str = "val_mcc"
     patience: int = 0
+    window_form: keras.Model | None = None
 
 
 @dataclass
@@ -107,7 +109,13 @@ def make_training_callbacks(
     schedules = schedules or EpochSchedules()
     _check(model, schedules)
     ema = EMAWeightsCallback() if _average_decay(model) else None
-    metrics = ValidationMetrics(validation.windows, validation.labels, validation.class_names, ema)
+    metrics = ValidationMetrics(
+        validation.windows,
+        validation.labels,
+        validation.class_names,
+        ema,
+        validation.window_form,
+    )
     mode = "min" if validation.monitor in _SMALLER_IS_BETTER else "max"
     return TrainingCallbacks(
         epochs=EpochTracker(batches, schedules),

@@ -121,6 +121,7 @@ class HardNegativeMining(StatefulCallback):
         batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
             and `window_rows`, each (windows,), `window_batches(positions)`, a Keras dataset of
             these windows in order, and `set_hard_pool({class: positions}, epoch=first_epoch)`.
+            Those of sequences have `in_order` in its place, see `data.sequences`.
         ema: callback with the averages; None to score under the raw weights.
         plan: when and how hard windows are found.
     """
@@ -157,9 +158,15 @@ class HardNegativeMining(StatefulCallback):
         batches = self.batches
         rng = np.random.default_rng((self.plan.seed, epoch))
         labels = np.asarray(batches.window_labels)
-        scored = scored_subsample(labels, self.plan.max_scored, rng)
+        if hasattr(batches, "in_order"):  # sequences: one pass gives the labels of all their steps
+            windows = batches.in_order(max_labels=self.plan.max_scored)
+        else:
+            scored = scored_subsample(labels, self.plan.max_scored, rng)
+            windows = batches.window_batches(scored)
         with averaged_weights(self.ema, self.model):
-            logits = self.model.predict(batches.window_batches(scored), verbose=0)
+            logits = self.model.predict(windows, verbose=0)
+        if hasattr(batches, "in_order"):
+            scored, logits = windows.by_window(logits)
         labels = labels[scored]
         band = hard_band(
             cross_entropies(logits, labels),

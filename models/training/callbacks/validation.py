@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from models.probabilities import cross_entropies
-from models.training.callbacks.base import StatefulCallback
+from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 
 
@@ -27,6 +27,8 @@ class ValidationMetrics(StatefulCallback):
         labels: class codes of the windows, (windows,).
         class_names: for the logs, in lower case, by class code.
         ema: callback with the averages; None for raw weights.
+        window_form: the model that predicts the windows, where another form of it is trained; it
+            takes over the weights. None: the trained model.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class ValidationMetrics(StatefulCallback):
         labels: np.ndarray,
         class_names: Sequence[str],
         ema: EMAWeightsCallback | None = None,
+        window_form: keras.Model | None = None,
     ):
         super().__init__()
-        self.sequence = sequence
+        self.sequence, self.window_form = sequence, window_form
         self.labels = np.asarray(labels)
         self.ema = ema
         self.class_names = tuple(class_names)
@@ -49,9 +52,21 @@ class ValidationMetrics(StatefulCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Predicts the validation windows and adds their metrics to the logs."""
         with averaged_weights(self.ema, self.model):
-            logits = self.model.predict(self.sequence, verbose=0)
+            logits = self._predictor().predict(self.sequence, verbose=0)
         logs.update(validation_metrics(self.labels, logits, self.class_names))
         self.logits = logits
+
+    def _predictor(self) -> keras.Model:
+        if self.window_form is None:
+            return self.model
+        take_weights(self.window_form, self.model)
+        return self.window_form
+
+
+def take_weights(model: keras.Model, other: keras.Model) -> None:
+    """Gives the model the weights of another form of it."""
+    for variable, value in zip(model.weights, other.weights, strict=True):
+        variable.assign(copy_of(value))
 
 
 def validation_metrics(
