@@ -47,7 +47,10 @@ class Table:
 
 def stem(file: Path) -> str:
     """Returns the file's name without what says its format."""
-    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = file.name
+    while name.lower().endswith((*SUFFIXES, ".gz")):
+        name = name.rsplit(".", 1)[0]
+    return name
 
 
 def open_table(file: Path) -> Table:
