@@ -142,7 +142,8 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _falls(bars: pd.DataFrame) -> bool:
-    codes, times = bars["symbol"].cat.codes.to_numpy(), bars["timestamp"].to_numpy()
+    codes = bars["symbol"].cat.codes.to_numpy()
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
     first = np.flatnonzero(codes == codes[0])[:2]
     return len(first) > 1 and times[first[1]] < times[first[0]]
 
