@@ -21,7 +21,7 @@ from data.checks import (
 from data.errors import InputError
 from data.files import SUFFIXES
 from data.layouts import named, read_layout
-from data.memory import give_back
+from data.memory import release_memory
 from data.synthetic import PREFIX, read_synthetic
 
 __all__ = [
@@ -83,7 +83,7 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
     frames = [parts.pop(name) for name in list(parts)]
     bars = sorted_bars(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames.pop())
     _one_interval(bars, Path(path).name)
-    give_back()
+    release_memory()
     return bars
 
 

@@ -16,7 +16,7 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from data.errors import InputError
-from data.memory import give_back
+from data.memory import release_memory
 from data.tables import from_json, stacked, two_headers
 
 TEXTS = (".csv", ".txt", ".tsv", ".json")
@@ -127,7 +127,7 @@ def _parquet(file: Path) -> Table:
                 column = source.read(columns=[names[position]], use_threads=False).column(0)
                 columns[position] = _series(column).copy()
                 del column
-                give_back()
+                release_memory()
         return pd.DataFrame(columns, copy=False)
 
     return Table(names, len(names), read)
@@ -247,7 +247,7 @@ def _read_fast(
         else:
             columns[int(key)] = pd.concat(part, ignore_index=True)
         del part
-        give_back()
+        release_memory()
     return pd.DataFrame(columns, copy=False)
 
 
