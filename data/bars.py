@@ -70,7 +70,7 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
         except InputError as error:
             faults += error.faults
             continue
-        give_back()
+        release_memory()
         if _falls(parts[file.name]):
             remarks = [*remarks, "newest first, turned round"]
         if remarks:
