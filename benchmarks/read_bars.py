@@ -19,19 +19,20 @@ import pyarrow.csv
 ROOT = Path(__file__).parent.parent
 NUM_SYMBOLS = 10
 READ = """
-import resource, sys, time
+import sys, time
 sys.path.insert(0, sys.argv[2])
 from data.bars import read_bars
-def memory():
+def memory(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-    return int(lines["VmRSS"].split()[0]) / 1024
-before, start = memory(), time.perf_counter()
+    return int(lines[name].split()[0]) / 1024
+before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
 bars = read_bars(sys.argv[1])
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+cpu = time.process_time() - cpu
+peak = memory("VmHWM") - before
 frame = bars.memory_usage(deep=True).sum() / 2**20
-print(f"{len(bars):,} rows in {seconds:.1f} s; frame {frame:.0f} MB, peak beyond the imports "
-      f"{peak:.0f} MB = {peak / frame:.2f} frames")
+print(f"{len(bars):,} rows in {seconds:.1f} s ({cpu:.1f} s of processors); frame {frame:.0f} MB, "
+      f"peak beyond the imports {peak:.0f} MB = {peak / frame:.2f} frames")
 """
 
 

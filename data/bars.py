@@ -33,7 +33,7 @@ __all__ = [
     "digest",
     "read_bars",
 ]
-NO_BARS = ("-trades", "-funding_rate", "-mark")
+NO_BARS = ("-trades", "-funding_rate", "-mark", "-index", "-premiumIndex")
 LOOSE = 1.5  # months differ in length, timeframes by more than this
 
 
@@ -70,13 +70,14 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
         except InputError as error:
             faults += error.faults
             continue
+        release_memory()
         if _falls(parts[file.name]):
             remarks = [*remarks, "newest first, turned round"]
         if remarks:
             kinds.setdefault("; ".join(remarks), []).append(file.name)
     for text, names in kinds.items():
         note(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}")
-    faults = faults or _overlaps(parts)
+    faults = faults or _overlaps(parts) or _steps_of_files(parts)
     if faults:
         raise InputError(faults)
     frames = [parts.pop(name) for name in list(parts)]
@@ -141,7 +142,8 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _falls(bars: pd.DataFrame) -> bool:
-    codes, times = bars["symbol"].cat.codes.to_numpy(), bars["timestamp"].to_numpy()
+    codes = bars["symbol"].cat.codes.to_numpy()
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
     first = np.flatnonzero(codes == codes[0])[:2]
     return len(first) > 1 and times[first[1]] < times[first[0]]
 
@@ -166,6 +168,22 @@ def _overlaps(parts: dict[str, pd.DataFrame]) -> list[str]:
                 )
                 break
     return faults
+
+
+def _steps_of_files(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """Returns a fault where two files differ in their most frequent step."""
+    steps = {}
+    for name, part in parts.items() if len(parts) > 1 else ():
+        own = part.groupby("symbol", observed=True)["timestamp"].diff().abs().dropna()
+        if len(own) > 1:
+            steps[name] = own.value_counts().index[0]
+    if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
+        return []
+    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    return [
+        f"all files must have one timeframe; {low} has a bar every {steps[low]}, {high} every "
+        f"{steps[high]}: give each timeframe by itself"
+    ]
 
 
 def _one_interval(bars: pd.DataFrame, source: str) -> None:

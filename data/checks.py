@@ -65,7 +65,8 @@ def _symbols(symbols: pd.Series, source: str, faults: list[str]) -> pd.Series:
         faults.append(f"{source}, row {row}: the symbol is missing")
     names = symbols.astype("category")
     names = names.cat.rename_categories([str(name) for name in names.cat.categories])
-    return names.cat.remove_unused_categories()
+    counts = np.bincount(names.cat.codes.to_numpy() + 1, minlength=len(names.cat.categories) + 1)
+    return names.cat.remove_unused_categories() if (counts[1:] == 0).any() else names
 
 
 def _timestamps(frame: pd.DataFrame, source: str, faults: list[str]) -> pd.Series:

@@ -47,7 +47,10 @@ class Table:
 
 def stem(file: Path) -> str:
     """Returns the file's name without what says its format."""
-    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = file.name
+    while name.lower().endswith((*SUFFIXES, ".gz")):
+        name = name.rsplit(".", 1)[0]
+    return name
 
 
 def open_table(file: Path) -> Table:
@@ -110,15 +113,16 @@ def _parquet(file: Path) -> Table:
     """
     with pa.parquet.ParquetFile(file) as source:
         names = source.schema_arrow.names
-        texts = [f.name for f in source.schema_arrow if pa.types.is_string(f.type)]
+        kinds = [field.type for field in source.schema_arrow]
     if two_headers(names):
         with pa.parquet.ParquetFile(file) as source:
             frame = source.read().to_pandas(ignore_metadata=True)
         return of_frame(*stacked(names, frame))
 
-    def read(positions, *_):
+    def read(positions, texts, _):
         columns = {}
-        with pa.parquet.ParquetFile(file, read_dictionary=texts) as source:
+        coded = [names[place] for place in texts if _is_text(kinds[place])]
+        with pa.parquet.ParquetFile(file, read_dictionary=coded) as source:
             for position in positions:
                 column = source.read(columns=[names[position]], use_threads=False).column(0)
                 columns[position] = _series(column).copy()
@@ -127,6 +131,10 @@ def _parquet(file: Path) -> Table:
         return pd.DataFrame(columns, copy=False)
 
     return Table(names, len(names), read)
+
+
+def _is_text(kind) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _arrow(table: pa.Table) -> Table:

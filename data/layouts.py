@@ -16,9 +16,10 @@ from data.files import Table, open_table, stem
 from data.timestamps import day_and_time, is_time_of_day
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
-TIMES = (*TIMES, "gmttime", "utctime", "starttime", "begin", "ts")
+TIMES = (*TIMES, "tradedate", "gmttime", "utctime", "localtime", "starttime", "begin", "ts")
 VOLUMES = ("volume", "vol", "tickvol", "tickvolume")
 SYMBOLS = ("symbol", "ticker", "name", "pair", "code", "tic", "instrument")
+SYMBOLS = (*SYMBOLS, "instrumentname", "tscode")
 OTHERS = ("timestamp", "clock", "symbol")
 NAMELESS = ("", "index", "unnamed0", "indexlevel0")
 LETTERS = dict(zip("tohlcv", COLUMNS, strict=True))
@@ -81,6 +82,9 @@ def read_layout(file: Path) -> tuple[pd.DataFrame, list[str]]:
     if len(frame) and "tickvol" in frame and not pd.to_numeric(frame["volume"]).any():
         frame["volume"] = frame["tickvol"]
         remarks.append("volume from the ticks, as the real one is 0 throughout")
+    if {"rtype", "publisherid"} <= set(map(plain, table.names or [])) and _is_fixed_point(frame):
+        frame[list(PRICES)] = frame[list(PRICES)] * 1e-9
+        remarks.append("prices in units of 1e-9")
     if "adjusted" in frame:
         frame = _scaled(frame, file.name)
     if "symbol" not in frame:
@@ -134,7 +138,7 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
             words.append(f"{role} from {written or 'the index'}")
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(BROKER)
-    ignored = [name for i, name in enumerate(table.names) if i not in used]
+    ignored = [name or "one without a name" for i, name in enumerate(table.names) if i not in used]
     return Layout(roles, [", ".join(words), *remarks] if words else remarks, ignored)
 
 
@@ -191,6 +195,12 @@ def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
         if name in places:
             return {"adjusted": name}, ["all prices scaled by adjusted close / close"]
     return {}, []
+
+
+def _is_fixed_point(frame: pd.DataFrame) -> bool:
+    """Says whether prices are Databento's whole numbers in units of 1e-9."""
+    prices = frame[list(PRICES)].apply(pd.to_numeric, errors="coerce").to_numpy()
+    return bool((prices >= 1e5).all() and (prices == prices.round()).all())
 
 
 def _scaled(frame: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -98,5 +98,7 @@ def _frame(value) -> pd.DataFrame | None:
         return pd.DataFrame(value) if len({len(rows) for rows in value.values()}) == 1 else None
     if value and all(isinstance(column, dict) for column in value.values()):
         frame = pd.DataFrame(value)
+        if {"close", "c"} & {str(name).strip().lower() for name in frame.index}:
+            frame = frame.T
         return frame.reset_index(names="index")
     return None

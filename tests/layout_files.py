@@ -116,6 +116,25 @@ TEXTS = {
         "x.csv",
         lines("{t:%Y-%m-%dT%H:%M:%S}.000000000Z,33,1,5," + PLAIN + ",BTC", head=DATABENTO),
         MINUTES, "ts_event"),
+    "databento fixed point": (
+        "x.csv",
+        lines("{ns},33,1,5,{o:.0f},{h:.0f},{l:.0f},{c:.0f},{v},BTC", head=DATABENTO, scale=1e9),
+        MINUTES, "units of 1e-9"),
+    "okx": (
+        "BTC-candlesticks-2024-01-02.csv",
+        lines("BTC," + PLAIN + ",5,6,{ms},1", head=f"instrument_name,{OHLCV.lower()}"
+              ",vol_ccy,vol_quote,open_time,confirm"), MINUTES, "from instrument_name"),
+    "tushare": (
+        "x.csv",
+        days("BTC,{t:%Y%m%d}," + PLAIN + ",9", head=f"ts_code,trade_date,{OHLCV.lower()},amount"),
+        DAYS, "from trade_date"),
+    "dukascopy local": (
+        "BTC.csv",
+        lines("{t:%d.%m.%Y %H:%M:%S}.000 GMT+0000," + PLAIN, head=f"Local time,{OHLCV}"), MINUTES,
+        "from Local time"),
+    "an index beside the times": (
+        "BTC.csv", lines("{i},{s}," + PLAIN, head=f",timestamp,{OHLCV}"), MINUTES,
+        "one without a name"),
     "qlib": (
         "btc.csv", days("BTC," + DAY_ROW + ",1.0", head=f"symbol,date,{OHLCV.lower()},factor"),
         DAYS, "from date"),
@@ -209,6 +228,11 @@ JSONS = {
     "alpaca answer": ("x.json", {"bars": {"BTC": records("tohlcv", n=3)}, "next": None}),
     "alpaca answer of one": ("x.json", {"bars": records("tohlcv"), "symbol": "BTC"}),
     "records": ("BTC.json", records(["date", *PRICES, "volume"])),
+    "rows by number": ("BTC.json", {str(i): row for i, row in enumerate(records("tohlcv"))}),
+    "columns by number": (
+        "BTC.json",
+        pd.DataFrame(records(["date", *PRICES, "volume"])).to_dict(orient="dict"),
+    ),
     "columns": (
         "BTC.json",
         {k: [row[k] for row in records("tohlcv")] for k in "tohlcv"},

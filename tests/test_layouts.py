@@ -118,6 +118,9 @@ REFUSED = {
     "several timeframes": ({"A-5m.csv": FINE, "A-1h.csv": HOURLY}, ["5m (A-5m.csv)", "folder of"]),
     "different intervals": (
         {"A.csv": FINE, "B.csv": HOURLY}, ["one timeframe", "00:05:00", "01:00:00", "by itself"]),
+    "files of one symbol that differ": (
+        {"BTC_a.csv": FINE,
+         "BTC_b.csv": HOURLY}, ["one timeframe", "BTC_a.csv has a bar every", "BTC_b.csv every"]),
     "us dates": ({"A.csv": days("{t:%m/%d/%Y}," + PLAIN, head=f"Date,{OHLCV}")},
                  ["A.csv, symbol A, row 1", "month first", "YYYY-MM-DD", "01/02/2024"]),
     "a missing price": ({"A.csv": FINE.replace("11.0", "", 1)},
@@ -182,3 +185,29 @@ def test_a_later_block_may_hold_fractions_new_symbols_and_a_fault_with_its_row(t
     table.to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(InputError, match=f"symbol BBB, row {rows - 1}: close must be a number"):
         read_bars(tmp_path / "x.csv")
+
+
+def test_symbols_of_one_file_that_differ_in_their_interval_are_refused(tmp_path):
+    hours = pd.date_range("2024-02-02", periods=ROWS, freq="h", tz="UTC")
+    both = pd.concat([frame().assign(symbol="A"), frame(hours).assign(symbol="B")])
+    both.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="A has a bar every 0 days 00:05:00, B every 0 days 01"):
+        read_bars(tmp_path / "x.parquet")
+
+
+def test_bars_that_are_often_missing_are_no_other_timeframe(tmp_path):
+    minutes = np.r_[0:4, 10:13, 20:60:3]
+    times = pd.Timestamp("2024-01-02", tz="UTC") + pd.to_timedelta(minutes, unit="min")
+    thin = pd.DataFrame({"timestamp": times, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0})
+    thick = thin.iloc[:1].assign(symbol="A")
+    thick = pd.concat(
+        [thick.assign(timestamp=times[0] + pd.Timedelta(minutes=i)) for i in range(9)]
+    )
+    both = pd.concat([thin.iloc[:11].assign(symbol="B"), thick]).assign(volume=1.0)
+    both.to_parquet(tmp_path / "x.parquet")
+    assert read_bars(tmp_path / "x.parquet")["symbol"].nunique() == 2
+
+
+def test_a_file_of_sixteen_bits_a_letter_is_read(tmp_path):
+    (tmp_path / "BTC.csv").write_bytes(lines("{s}," + PLAIN, head=f"time,{OHLCV}").encode("utf-16"))
+    pd.testing.assert_frame_equal(read_bars(tmp_path / "BTC.csv"), expected())
