@@ -24,6 +24,7 @@ DATA_ORDER = [
     "quotas",
     "sampling",
     "batches",
+    "exchange",
 ]
 
 
