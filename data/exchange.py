@@ -168,6 +168,8 @@ def fetch_closed_bars(
             return
         elif not was_empty:
             was_empty = True  # asked once more, as a passing fault must not become a gap
+        elif since_ms + EMPTY_PAGE_BARS * step > end:
+            return
         else:
             exchange.note(f"{symbol}: an empty page at {exchange.client.iso8601(since_ms)}")
             since_ms, was_empty = since_ms + EMPTY_PAGE_BARS * step, False
