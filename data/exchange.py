@@ -42,7 +42,7 @@ class Exchange:
         """Returns ccxt's name of the exchange."""
         return self.client.id
 
-    def ask(self, request: Callable, *args, **kwargs):
+    def ask(self, request: Callable, *args, **kwargs) -> Any:
         """Returns the answer to a request; waits out network faults, 429 and 5xx.
 
         Raises:

@@ -7,12 +7,11 @@ dropped when a part is joined, so that a kill at any moment loses at most the pa
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet
+from pyarrow import compute, parquet
 
 from data.errors import InputError
 from data.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
@@ -33,7 +32,7 @@ def download(
     since: str,
     folder: str | Path,
     note: Callable[[str], None] = lambda text: None,
-    progress: Callable[[str, int, pd.Timestamp], None] = lambda symbol, num_bars, reached: None,
+    progress: Callable[[str, int, datetime], None] = lambda symbol, num_bars, reached: None,
     open_named: Callable = open_exchange,
 ) -> list[Path]:
     """Writes the closed bars of each symbol, and returns the files in the order of the symbols.
@@ -124,11 +123,13 @@ def _batches(paths: Sequence[Path]):
     """Yields the bars of the files in turn, without those that an earlier file already had."""
     last = None
     for path in paths:
-        with pa.parquet.ParquetFile(path) as source:
+        with parquet.ParquetFile(path) as source:
             for batch in source.iter_batches(ROWS_AT_ONCE):
                 batch = batch.cast(SCHEMA)
                 if last is not None:
-                    batch = batch.filter(pa.compute.greater(batch["timestamp"], last))
+                    batch = batch.filter(
+                        compute.call_function("greater", [batch["timestamp"], last])
+                    )
                 if len(batch):
                     last = batch["timestamp"][-1]
                     yield batch
@@ -138,7 +139,7 @@ def _write_whole(path: Path, batches) -> None:
     """Writes beside the file, and takes its place when all is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "wb") as sink:
-        with pa.parquet.ParquetWriter(sink, SCHEMA) as writer:
+        with parquet.ParquetWriter(sink, SCHEMA) as writer:
             for batch in batches:
                 writer.write_batch(batch)
         sink.flush()
@@ -159,7 +160,7 @@ def _span(file: Path) -> tuple[int, int] | None:
     opens = []
     for path in [file] * file.exists() + _parts(file):
         try:
-            with pa.parquet.ParquetFile(path) as source:
+            with parquet.ParquetFile(path) as source:
                 if source.schema_arrow.names != SCHEMA.names:
                     raise InputError(
                         f"{path} must hold the columns {', '.join(SCHEMA.names)} to be continued, "
@@ -172,18 +173,18 @@ def _span(file: Path) -> tuple[int, int] | None:
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} cannot be continued: {reason}; move it away") from error
-    times = [int(pd.Timestamp(when).timestamp() * 1000) for when in opens]
+    times = [round(when.timestamp() * 1000) for when in opens]
     return (min(times), max(times)) if times else None
 
 
 def _milliseconds(since: str) -> int:
     try:
-        when = pd.Timestamp(since)
-        when = when.tz_localize("UTC") if when.tzinfo is None else when.tz_convert("UTC")
-        return int(when.timestamp() * 1000)
+        when = datetime.fromisoformat(since)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return round(when.timestamp() * 1000)
     except ValueError as error:
         raise InputError(f"since must be a date such as 2024-01-01, got {since}") from error
 
 
-def _time(milliseconds: float) -> pd.Timestamp:
-    return pd.Timestamp(int(milliseconds), unit="ms", tz="UTC")
+def _time(milliseconds: float) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
