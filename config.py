@@ -1,246 +1,199 @@
 """The flags, their rules, and how they are read.
 
-Every flag is one annotated constant; the comment behind it gives the unit and the off-value. The
-eight improvements are marked [1] to [8]. `load` reads the constants when it is called, so a
-notebook may assign to them; a run writes the flags that it used to `config.json`, and such a file
-can be replayed with `--config`.
+Edit the defaults here. The eight improvements are marked [1] to [8], and each section names the
+files that implement it. `load` returns the flags checked; a notebook changes one with
+`load(NAME=value)`. A run writes the flags that it used to `config.json`, and such a file can be
+replayed with `--config`.
 """
 
 import dataclasses
 import difflib
-import functools
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
-# --- bars and windows
-SEQUENCE_LENGTH: int = 60  # bars in one window
-FUTURE_WINDOW: int = 12  # bars from a window's last bar to the end of its label
-MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
-FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
-
-# --- labels
-LABEL_METHOD: str = "volatility"  # volatility | fixed | triple_barrier
-PRICE_CHANGE_THRESHOLD: float = 0.01  # relative price move; used by "fixed" alone
-TARGET_CLASS_RATIOS: tuple[float, ...] = (0.33, 0.40, 0.33)  # SELL, HOLD, BUY; any scale
-
-# --- split by calendar time
-VALIDATION_FRACTION: float = 0.15  # share of the time range
-TEST_FRACTION: float = 0.15  # share of the time range
-EMBARGO_BARS: int = 12  # bars kept free between the splits, beyond the purge; 0: off
-WALK_FORWARD_FOLDS: int = 1  # models trained one after another in time; 1: single split
-WALK_FORWARD_ROLLING: bool = False  # training span of constant length; false: expanding
-
-# --- [8] batches balanced over classes and symbols
-CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
-SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
-SUPERVISED_BATCH_SIZE: int = 64  # windows per batch
-STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the training windows
-USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
-
-# --- [7] light augmentation of training batches
-USE_AUGMENTATIONS: bool = True  # [7] false: off
-AUG_NOISE_STD: float = 0.02  # [7] in standard deviations of each feature; 0: off
-AUG_TIME_SHIFT: int = 2  # [7] bars, only ever earlier; 0: off
-AUG_MASK_PROB: float = 0.1  # [7] share of windows that get a time mask; 0: off
-AUG_MASK_MAX_T: int = 4  # [7] bars in the longest mask; 0: off
-
-# --- the network
-XLSTM_BLOCKS: str = "ms"  # m: mLSTM block, s: sLSTM block, first to last
-XLSTM_UNITS: int = 32  # width of the residual stream
-XLSTM_HEADS: int = 4  # heads of every block; divides XLSTM_UNITS
-GATE_SOFT_CAP: float = 0.0  # cap of the gate pre-activations; 0: off
-
-# --- [2] classifier bias from the class prior of the training stream
-USE_PRIOR_BIAS: bool = True  # [2] false: off
-
-# --- [6] regularisation inside the xLSTM
-DROPOUT_RNN1: float = 0.3  # [6] after the first block; 0: off
-DROPOUT_RNN2: float = 0.3  # [6] after each later block; 0: off
-RECURRENT_DROPOUT: float = 0.2  # [6] one mask per sequence; 0: off
-WEIGHT_DECAY_L2: float = 1e-3  # [6] on kernels alone; 0: off
-LOGIT_CLIP: float = 5.0  # [6] soft cap of the logits in the early epochs; 0: off
-LOGIT_CLIP_RELEASE_EPOCH: int = 5  # [6] epoch in which the cap is gone
-
-# --- [1] warm-up + cosine learning rate, clipped gradients
-SUPERVISED_EPOCHS: int = 20  # passes over the training stream
-LR_BASE: float = 5e-4  # [1] the peak
-LR_MIN: float = 1e-5  # [1] at the last step; equal to LR_BASE: constant rate after the warm-up
-LR_WARMUP_EPOCHS: float = 2.0  # [1] epochs of linear rise from 0; 0: off
-GRADIENT_CLIP_NORM: float = 1.0  # [1] global norm of the whole gradient; 0: off
-
-# --- [3] from cross-entropy to asymmetric focal loss
-AFL_WARMUP_EPOCHS: int = 8  # [3] epochs over which the weight of cross-entropy falls
-CE_WEIGHT_START: float = 1.0  # [3] share of cross-entropy in the first epoch
-CE_WEIGHT_END: float = 0.3  # [3] share after the warm-up; START = END = 1: off
-AFL_ALPHA: tuple[float, ...] = (1.0, 1.0, 1.0)  # [3] weight of SELL, HOLD, BUY
-AFL_GAMMA: tuple[float, ...] = (1.0, 2.0, 1.0)  # [3] a larger value down-weights a class
-CLASS_SMOOTHING: tuple[float, ...] = (0.05, 0.05, 0.05)  # [3] label smoothing in the focal part
-
-# --- [4] EMA weights for validation and for the saved model
-USE_EMA_VALIDATION: bool = True  # [4] false: off
-EMA_DECAY: float = 0.998  # [4] per step, ramped from below; 0: off
-
-# --- [5] hard-negative mining on a schedule
-USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
-HNM_START_EPOCH: int = 5  # [5] first epoch with hard windows (counted from 0)
-HNM_END_EPOCH: int = 15  # [5] epoch in which the hard share reaches its end
-HNM_HARD_SAMPLE_START: float = 0.20  # [5] hard share of a batch at the start
-HNM_HARD_SAMPLE_END: float = 0.50  # [5] hard share of a batch at the end
-HNM_UPDATE_PERIOD: int = 3  # [5] epochs between two refreshes of the pool
-HNM_TOP_K_FRACTION: float = 0.20  # [5] share of a class that forms its pool
-HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels
-HNM_MAX_SCORED: int = 32768  # [5] windows scored at a refresh at the most
-
-# --- choosing, calibrating and judging
-CHECKPOINT_METRIC: str = "val_mcc"  # val_mcc | val_macro_f1 | val_nll: chooses the epoch
-EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
-VALIDATION_MAX_WINDOWS: int = 8192  # evenly spaced windows validated after each epoch; 0: all
-RESTORE_LOSS: bool = True  # undo the focal part in the probabilities; false: off
-RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
-RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
-COST_BPS: float = 5.0  # trading cost per side in basis points
-BOOTSTRAP_RESAMPLES: int = 2000  # draws behind every interval
-
-# --- the machine
-JIT_COMPILE: bool = True  # XLA for the training step; false: off
-SEED: int = 0  # one seed for everything
+from data.errors import InputError
 
 
-def _fractions(*values: float) -> bool:
-    return all(0 <= value < 1 for value in values)
+@dataclass(frozen=True)
+class Flags:
+    """All flags of a run; the comment behind each gives the unit and the off-value."""
+
+    # --- bars and windows: data/bars.py, data/windows.py, data/store.py
+    SEQUENCE_LENGTH: int = 60  # bars in one window
+    FUTURE_WINDOW: int = 12  # bars from a window's last bar to the end of its label
+    MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
+    FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
+
+    # --- labels: data/labels.py
+    LABEL_METHOD: str = "volatility"  # volatility | fixed | triple_barrier
+    PRICE_CHANGE_THRESHOLD: float = 0.01  # relative price move; used by "fixed" alone
+    TARGET_CLASS_RATIOS: tuple[float, ...] = (0.33, 0.40, 0.33)  # SELL, HOLD, BUY; any scale
+
+    # --- split by calendar time: data/split.py
+    VALIDATION_FRACTION: float = 0.15  # share of the time range
+    TEST_FRACTION: float = 0.15  # share of the time range
+    EMBARGO_BARS: int = 12  # bars kept free between the splits, beyond the purge; 0: off
+    WALK_FORWARD_FOLDS: int = 1  # models trained one after another in time; 1: single split
+    WALK_FORWARD_ROLLING: bool = False  # training span of constant length; false: expanding
+
+    # --- [8] batches balanced over classes and symbols: data/sampling.py, data/quotas.py
+    CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
+    SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
+    SUPERVISED_BATCH_SIZE: int = 64  # windows per batch
+    STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the training windows
+    USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
+
+    # --- [7] light augmentation of training batches: data/augment.py
+    USE_AUGMENTATIONS: bool = True  # [7] false: off
+    AUG_NOISE_STD: float = 0.02  # [7] in standard deviations of each feature; 0: off
+    AUG_TIME_SHIFT: int = 2  # [7] bars, only ever earlier; 0: off
+    AUG_MASK_PROB: float = 0.1  # [7] share of windows that get a time mask; 0: off
+    AUG_MASK_MAX_T: int = 4  # [7] bars in the longest mask; 0: off
+
+    # --- the network:
+    #     models/xlstm_rl_model.py, models/layers/mlstm_block.py, models/layers/slstm_block.py
+    XLSTM_BLOCKS: str = "ms"  # m: mLSTM block, s: sLSTM block, first to last
+    XLSTM_UNITS: int = 32  # width of the residual stream
+    XLSTM_HEADS: int = 4  # heads of every block; divides XLSTM_UNITS
+    GATE_SOFT_CAP: float = 0.0  # cap of the gate pre-activations; 0: off
+
+    # --- [2] classifier bias from the class prior of the training stream: models/xlstm_rl_model.py
+    USE_PRIOR_BIAS: bool = True  # [2] false: off
+
+    # --- [6] regularisation inside the xLSTM:
+    #     models/layers/residual_block.py, models/layers/head.py
+    DROPOUT_RNN1: float = 0.3  # [6] after the first block; 0: off
+    DROPOUT_RNN2: float = 0.3  # [6] after each later block; 0: off
+    RECURRENT_DROPOUT: float = 0.2  # [6] one mask per sequence; 0: off
+    WEIGHT_DECAY_L2: float = 1e-3  # [6] on kernels alone; 0: off
+    LOGIT_CLIP: float = 5.0  # [6] soft cap of the logits in the early epochs; 0: off
+    LOGIT_CLIP_RELEASE_EPOCH: int = 5  # [6] epoch in which the cap is gone
+
+    # --- [1] warm-up + cosine learning rate, clipped gradients:
+    #     models/training/schedules.py, models/training/optimizers.py
+    SUPERVISED_EPOCHS: int = 20  # passes over the training stream
+    LR_BASE: float = 5e-4  # [1] the peak
+    LR_MIN: float = 1e-5  # [1] at the last step; equal to LR_BASE: constant rate after the warm-up
+    LR_WARMUP_EPOCHS: float = 2.0  # [1] epochs of linear rise from 0; 0: off
+    GRADIENT_CLIP_NORM: float = 1.0  # [1] global norm of the whole gradient; 0: off
+
+    # --- [3] from cross-entropy to asymmetric focal loss: models/training/losses.py
+    AFL_WARMUP_EPOCHS: int = 8  # [3] epochs over which the weight of cross-entropy falls
+    CE_WEIGHT_START: float = 1.0  # [3] share of cross-entropy in the first epoch
+    CE_WEIGHT_END: float = 0.3  # [3] share after the warm-up; START = END = 1: off
+    AFL_ALPHA: tuple[float, ...] = (1.0, 1.0, 1.0)  # [3] weight of SELL, HOLD, BUY
+    AFL_GAMMA: tuple[float, ...] = (1.0, 2.0, 1.0)  # [3] a larger value down-weights a class
+    CLASS_SMOOTHING: tuple[float, ...] = (0.05, 0.05, 0.05)  # [3] label smoothing in the focal part
+
+    # --- [4] EMA weights for validation and for the saved model:
+    #     models/training/callbacks/ema.py, models/training/optimizers.py
+    USE_EMA_VALIDATION: bool = True  # [4] false: off
+    EMA_DECAY: float = 0.998  # [4] per step, ramped from below; 0: off
+
+    # --- [5] hard-negative mining on a schedule:
+    #     models/training/callbacks/mining.py, data/sampling.py
+    USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
+    HNM_START_EPOCH: int = 5  # [5] first epoch with hard windows (counted from 0)
+    HNM_END_EPOCH: int = 15  # [5] epoch in which the hard share reaches its end
+    HNM_HARD_SAMPLE_START: float = 0.20  # [5] hard share of a batch at the start
+    HNM_HARD_SAMPLE_END: float = 0.50  # [5] hard share of a batch at the end
+    HNM_UPDATE_PERIOD: int = 3  # [5] epochs between two refreshes of the pool
+    HNM_TOP_K_FRACTION: float = 0.20  # [5] share of a class that forms its pool
+    HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels
+    HNM_MAX_SCORED: int = 32768  # [5] windows scored at a refresh at the most
+
+    # --- choosing, calibrating and judging:
+    #     models/training/callbacks/best_weights.py, models/calibration.py,
+    #     evaluation/backtest.py, evaluation/verdict.py
+    CHECKPOINT_METRIC: str = "val_mcc"  # val_mcc | val_macro_f1 | val_nll: chooses the epoch
+    EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
+    VALIDATION_MAX_WINDOWS: int = 8192  # evenly spaced windows validated after each epoch; 0: all
+    RESTORE_LOSS: bool = True  # undo the focal part in the probabilities; false: off
+    RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
+    RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
+    COST_BPS: float = 5.0  # trading cost per side in basis points
+    BOOTSTRAP_RESAMPLES: int = 2000  # draws behind every interval
+
+    # --- the machine: recipe/network.py, recipe/fold.py
+    JIT_COMPILE: bool = True  # XLA for the training step; false: off
+    SEED: int = 0  # one seed for everything
 
 
-RULES: list[tuple[Callable[[Any], bool], str]] = [
-    (lambda f: f.SEQUENCE_LENGTH >= 2, "need SEQUENCE_LENGTH >= 2"),
-    (lambda f: f.FUTURE_WINDOW >= 1, "need FUTURE_WINDOW >= 1"),
-    (lambda f: f.MAX_GAP_BARS >= 0, "need MAX_GAP_BARS >= 0"),
-    (
-        lambda f: f.LABEL_METHOD in ("volatility", "fixed", "triple_barrier"),
-        "need LABEL_METHOD to be one of volatility, fixed, triple_barrier",
-    ),
-    (lambda f: f.PRICE_CHANGE_THRESHOLD > 0, "need PRICE_CHANGE_THRESHOLD > 0"),
-    (
-        lambda f: len(f.TARGET_CLASS_RATIOS) == 3 and min(f.TARGET_CLASS_RATIOS) > 0,
-        "need three positive TARGET_CLASS_RATIOS",
-    ),
-    (
-        lambda f: (
-            f.VALIDATION_FRACTION > 0
-            and f.TEST_FRACTION > 0
-            and f.VALIDATION_FRACTION + f.TEST_FRACTION < 1
-        ),
-        "need VALIDATION_FRACTION > 0, TEST_FRACTION > 0 and VALIDATION_FRACTION + "
-        "TEST_FRACTION < 1",
-    ),
-    (lambda f: f.EMBARGO_BARS >= 0, "need EMBARGO_BARS >= 0"),
-    (lambda f: f.WALK_FORWARD_FOLDS >= 1, "need WALK_FORWARD_FOLDS >= 1"),
-    (lambda f: f.SUPERVISED_BATCH_SIZE >= 3, "need SUPERVISED_BATCH_SIZE >= 3"),
-    (lambda f: f.STEPS_PER_EPOCH >= 0, "need STEPS_PER_EPOCH >= 0"),
-    (lambda f: f.AUG_NOISE_STD >= 0, "need AUG_NOISE_STD >= 0"),
-    (lambda f: f.AUG_TIME_SHIFT >= 0, "need AUG_TIME_SHIFT >= 0"),
-    (lambda f: 0 <= f.AUG_MASK_PROB <= 1, "need 0 <= AUG_MASK_PROB <= 1"),
-    (
-        lambda f: 0 <= f.AUG_MASK_MAX_T < f.SEQUENCE_LENGTH,
-        "need 0 <= AUG_MASK_MAX_T < SEQUENCE_LENGTH",
-    ),
-    (
-        lambda f: len(f.XLSTM_BLOCKS) > 0 and set(f.XLSTM_BLOCKS) <= {"m", "s"},
-        "need XLSTM_BLOCKS to be letters m and s",
-    ),
-    (
-        lambda f: f.XLSTM_HEADS >= 1 and f.XLSTM_UNITS >= 1 and f.XLSTM_UNITS % f.XLSTM_HEADS == 0,
-        "need XLSTM_UNITS to be a multiple of XLSTM_HEADS, both >= 1",
-    ),
-    (lambda f: f.GATE_SOFT_CAP >= 0, "need GATE_SOFT_CAP >= 0"),
-    (
-        lambda f: _fractions(f.DROPOUT_RNN1, f.DROPOUT_RNN2, f.RECURRENT_DROPOUT),
-        "need DROPOUT_RNN1, DROPOUT_RNN2 and RECURRENT_DROPOUT in [0, 1)",
-    ),
-    (lambda f: f.WEIGHT_DECAY_L2 >= 0, "need WEIGHT_DECAY_L2 >= 0"),
-    (lambda f: f.LOGIT_CLIP >= 0, "need LOGIT_CLIP >= 0"),
-    (lambda f: f.LOGIT_CLIP_RELEASE_EPOCH >= 0, "need LOGIT_CLIP_RELEASE_EPOCH >= 0"),
-    (lambda f: f.SUPERVISED_EPOCHS >= 1, "need SUPERVISED_EPOCHS >= 1"),
-    (lambda f: 0 <= f.LR_MIN <= f.LR_BASE and f.LR_BASE > 0, "need 0 <= LR_MIN <= LR_BASE > 0"),
-    (
-        lambda f: 0 <= f.LR_WARMUP_EPOCHS < f.SUPERVISED_EPOCHS,
-        "need 0 <= LR_WARMUP_EPOCHS < SUPERVISED_EPOCHS",
-    ),
-    (lambda f: f.GRADIENT_CLIP_NORM >= 0, "need GRADIENT_CLIP_NORM >= 0"),
-    (lambda f: f.AFL_WARMUP_EPOCHS >= 0, "need AFL_WARMUP_EPOCHS >= 0"),
-    (
-        lambda f: 0 <= f.CE_WEIGHT_END <= f.CE_WEIGHT_START <= 1,
-        "need 0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1",
-    ),
-    (
-        lambda f: len(f.AFL_ALPHA) == 3 and min(f.AFL_ALPHA) > 0,
-        "need three positive AFL_ALPHA",
-    ),
-    (
-        lambda f: len(f.AFL_GAMMA) == 3 and min(f.AFL_GAMMA) >= 0,
-        "need three AFL_GAMMA >= 0",
-    ),
-    (
-        lambda f: len(f.CLASS_SMOOTHING) == 3 and _fractions(*f.CLASS_SMOOTHING),
-        "need three CLASS_SMOOTHING in [0, 1)",
-    ),
-    (lambda f: 0 <= f.EMA_DECAY < 1, "need 0 <= EMA_DECAY < 1"),
-    (
-        lambda f: 0 <= f.HNM_START_EPOCH <= f.HNM_END_EPOCH,
-        "need 0 <= HNM_START_EPOCH <= HNM_END_EPOCH",
-    ),
-    (
-        lambda f: 0 <= f.HNM_HARD_SAMPLE_START <= f.HNM_HARD_SAMPLE_END <= 1,
-        "need 0 <= HNM_HARD_SAMPLE_START <= HNM_HARD_SAMPLE_END <= 1",
-    ),
-    (lambda f: f.HNM_UPDATE_PERIOD >= 1, "need HNM_UPDATE_PERIOD >= 1"),
-    (
-        lambda f: (
-            0 < f.HNM_TOP_K_FRACTION
-            and 0 <= f.HNM_TRIM_FRACTION
-            and f.HNM_TOP_K_FRACTION + f.HNM_TRIM_FRACTION <= 1
-        ),
-        "need HNM_TOP_K_FRACTION > 0, HNM_TRIM_FRACTION >= 0 and HNM_TOP_K_FRACTION + "
-        "HNM_TRIM_FRACTION <= 1",
-    ),
-    (lambda f: f.HNM_MAX_SCORED >= 1, "need HNM_MAX_SCORED >= 1"),
-    (
-        lambda f: f.CHECKPOINT_METRIC in ("val_mcc", "val_macro_f1", "val_nll"),
-        "need CHECKPOINT_METRIC to be one of val_mcc, val_macro_f1, val_nll",
-    ),
-    (lambda f: f.EARLY_STOPPING_EPOCHS >= 0, "need EARLY_STOPPING_EPOCHS >= 0"),
-    (lambda f: f.VALIDATION_MAX_WINDOWS >= 0, "need VALIDATION_MAX_WINDOWS >= 0"),
-    (lambda f: f.COST_BPS >= 0, "need COST_BPS >= 0"),
-    (lambda f: f.BOOTSTRAP_RESAMPLES >= 100, "need BOOTSTRAP_RESAMPLES >= 100"),
-    (lambda f: 0 <= f.SEED < 2**31, "need 0 <= SEED < 2147483648"),
-]
-
-
-class ConfigError(ValueError):
-    """Flags that cannot be used; `faults` has one line for each."""
-
-    def __init__(self, faults: Sequence[str]):
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
+# Each is the check and the message; all are evaluated over the flags' values.
+RULES = (
+    "SEQUENCE_LENGTH >= 2",
+    "FUTURE_WINDOW >= 1",
+    "MAX_GAP_BARS >= 0",
+    "LABEL_METHOD in ('volatility', 'fixed', 'triple_barrier')",
+    "PRICE_CHANGE_THRESHOLD > 0",
+    "len(TARGET_CLASS_RATIOS) == 3 and min(TARGET_CLASS_RATIOS) > 0",
+    "VALIDATION_FRACTION > 0",
+    "TEST_FRACTION > 0",
+    "VALIDATION_FRACTION + TEST_FRACTION < 1",
+    "EMBARGO_BARS >= 0",
+    "WALK_FORWARD_FOLDS >= 1",
+    "SUPERVISED_BATCH_SIZE >= 3",
+    "STEPS_PER_EPOCH >= 0",
+    "AUG_NOISE_STD >= 0",
+    "AUG_TIME_SHIFT >= 0",
+    "0 <= AUG_MASK_PROB <= 1",
+    "0 <= AUG_MASK_MAX_T < SEQUENCE_LENGTH",
+    "XLSTM_BLOCKS and set(XLSTM_BLOCKS) <= {'m', 's'}",
+    "XLSTM_UNITS >= 1",
+    "XLSTM_HEADS >= 1 and XLSTM_UNITS % XLSTM_HEADS == 0",
+    "GATE_SOFT_CAP >= 0",
+    "0 <= DROPOUT_RNN1 < 1",
+    "0 <= DROPOUT_RNN2 < 1",
+    "0 <= RECURRENT_DROPOUT < 1",
+    "WEIGHT_DECAY_L2 >= 0",
+    "LOGIT_CLIP >= 0",
+    "LOGIT_CLIP_RELEASE_EPOCH >= 0",
+    "SUPERVISED_EPOCHS >= 1",
+    "0 <= LR_MIN <= LR_BASE > 0",
+    "0 <= LR_WARMUP_EPOCHS < SUPERVISED_EPOCHS",
+    "GRADIENT_CLIP_NORM >= 0",
+    "AFL_WARMUP_EPOCHS >= 0",
+    "0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1",
+    "len(AFL_ALPHA) == 3 and min(AFL_ALPHA) > 0",
+    "len(AFL_GAMMA) == 3 and min(AFL_GAMMA) >= 0",
+    "len(CLASS_SMOOTHING) == 3 and 0 <= min(CLASS_SMOOTHING) and max(CLASS_SMOOTHING) < 1",
+    "0 <= EMA_DECAY < 1",
+    "0 <= HNM_START_EPOCH <= HNM_END_EPOCH",
+    "0 <= HNM_HARD_SAMPLE_START <= HNM_HARD_SAMPLE_END <= 1",
+    "HNM_UPDATE_PERIOD >= 1",
+    "HNM_TOP_K_FRACTION > 0",
+    "HNM_TRIM_FRACTION >= 0",
+    "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1",
+    "HNM_MAX_SCORED >= 1",
+    "CHECKPOINT_METRIC in ('val_mcc', 'val_macro_f1', 'val_nll')",
+    "EARLY_STOPPING_EPOCHS >= 0",
+    "VALIDATION_MAX_WINDOWS >= 0",
+    "COST_BPS >= 0",
+    "BOOTSTRAP_RESAMPLES >= 100",
+    "0 <= SEED < 2147483648",
+)
 
 
 def load(
     assignments: Sequence[str] = (), replay: str | Path | None = None, **overrides: Any
-) -> Any:
-    """Returns the checked flags as a frozen dataclass.
+) -> Flags:
+    """Returns the checked flags.
 
     Args:
         assignments: texts `NAME=VALUE`, applied last, as given to `--set`.
-        replay: a `config.json` of an earlier run; its values replace the constants.
+        replay: a `config.json` of an earlier run; its values replace the defaults.
         **overrides: values by flag name, applied before `assignments`.
 
     Raises:
-        ConfigError: with a line for every unknown name, wrong type and broken rule.
+        InputError: with a line for every unknown name, wrong type and broken rule.
     """
-    types, values, faults = dict(_flag_types()), _constants(), []
+    types, faults = get_type_hints(Flags), []
+    values = dataclasses.asdict(Flags())
     given = _read_replay(replay, faults) if replay is not None else {}
     for name, value in [*given.items(), *overrides.items(), *_split(assignments, faults)]:
         if name not in types:
@@ -253,31 +206,16 @@ def load(
         except (TypeError, ValueError):
             faults.append(f"{name} must be {_type_name(types[name])}, got {value!r}")
     if faults:
-        raise ConfigError(faults)
-    flags = _flags_class()(**values)
-    broken = [_complain(text, values) for rule, text in RULES if not rule(flags)]
+        raise InputError(faults)
+    broken = [_complaint(rule, values) for rule in RULES if not _holds(rule, values)]
     if broken:
-        raise ConfigError(broken)
-    return flags
+        raise InputError(broken)
+    return Flags(**values)
 
 
-def as_dict(flags: Any) -> dict[str, Any]:
+def as_dict(flags: Flags) -> dict[str, Any]:
     """Returns the flags as a dictionary that JSON can hold, in the order of this file."""
     return dataclasses.asdict(flags)
-
-
-def _flag_types() -> Mapping[str, Any]:
-    module = sys.modules[__name__]
-    return {n: t for n, t in module.__annotations__.items() if n.isupper() and n != "RULES"}
-
-
-def _constants() -> dict[str, Any]:
-    return {name: getattr(sys.modules[__name__], name) for name in _flag_types()}
-
-
-@functools.cache
-def _flags_class() -> type:
-    return dataclasses.make_dataclass("Flags", list(_flag_types().items()), frozen=True)
 
 
 def _split(assignments: Sequence[str], faults: list[str]) -> list[tuple[str, str]]:
@@ -346,6 +284,12 @@ def _type_name(kind: Any) -> str:
     return "a list of float" if get_origin(kind) is tuple else kind.__name__
 
 
-def _complain(text: str, values: Mapping[str, Any]) -> str:
-    named = [n for n in values if n in text.replace(",", " ").replace(":", " ").split()]
-    return f"{text} ({', '.join(f'{name} = {values[name]!r}' for name in named)})"
+def _holds(rule: str, values: Mapping[str, Any]) -> bool:
+    words = {"__builtins__": {"len": len, "min": min, "max": max, "set": set}}
+    return bool(eval(rule, words, dict(values)))
+
+
+def _complaint(rule: str, values: Mapping[str, Any]) -> str:
+    words = set(re.findall(r"\w+", rule))
+    named = [f"{name} = {value!r}" for name, value in values.items() if name in words]
+    return f"need {rule} ({', '.join(named)})"

@@ -1,257 +1,190 @@
-"""Reads and checks OHLCV bars of many symbols: one sorted frame."""
+"""Reads the bars of many symbols from files and folders: one checked, sorted frame."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet
 
-from data.memory import give_back
+from data.checks import (
+    COLUMNS,
+    NUMBERS,
+    PRICES,
+    bar_interval,
+    check_bars,
+    checked,
+    digest,
+    sorted_bars,
+)
+from data.errors import InputError
+from data.files import SUFFIXES
+from data.layouts import named, read_layout
+from data.memory import release_memory
+from data.synthetic import PREFIX, read_synthetic
 
-PRICES = ("open", "high", "low", "close")
-NUMBERS = (*PRICES, "volume")
-COLUMNS = ("timestamp", *NUMBERS)
-_KNOWN = (*COLUMNS, "symbol")
-SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather")
-EPOCH_UNITS = [(1e11, "s"), (1e14, "ms"), (1e17, "us"), (np.inf, "ns")]
-
-
-class BarsError(ValueError):
-    """Bars that cannot be used; `faults` has one line for each fault."""
-
-    def __init__(self, faults: Sequence[str]):
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
+__all__ = [
+    "COLUMNS",
+    "NUMBERS",
+    "PRICES",
+    "bar_interval",
+    "check_bars",
+    "digest",
+    "read_bars",
+]
+NO_BARS = ("-trades", "-funding_rate", "-mark")
+LOOSE = 1.5  # months differ in length, timeframes by more than this
 
 
 def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) -> pd.DataFrame:
-    """Returns the checked bars of a file or of a folder of files.
+    """Returns the checked bars of a file, of a folder of files, or of a made-up market.
 
     Args:
-        path: a CSV (also .csv.gz), Parquet or Feather file, or a folder of them. Without a
-            `symbol` column a file holds one symbol, named like the file.
-        note: called with remarks such as ignored columns.
+        path: a CSV, text, JSON (each also .gz), zip, Parquet or Feather file in any layout that
+            `data.layouts` knows; a folder of them; or a market such as
+            `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for it, a file's symbol
+            is in its name.
+        note: called with what was recognised, once for each kind of file.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
         `symbol` (category), `open`, `high`, `low`, `close`, `volume` (float64).
 
     Raises:
-        BarsError: with a line for every fault: file, symbol, row (counted from 1).
+        InputError: with a line for every fault: file, symbol, row (counted from 1).
     """
-    faults, parts = [], []
-    for file in _files(Path(path)):
+    if str(path).startswith(PREFIX):
+        return read_synthetic(str(path))
+    note = note or (lambda text: None)
+    faults: list[str] = []
+    kinds: dict[str, list[str]] = {}
+    parts: dict[str, pd.DataFrame] = {}
+    files = _files(Path(path), note)
+    _one_timeframe(files)
+    for file in files:
         try:
-            frame = _read_file(file, note or (lambda text: None))
-            parts.append(_check(frame, file.name))
-        except BarsError as error:
+            frame, remarks = _read(file)
+            parts[file.name] = checked(frame, file.name)
+            del frame
+        except InputError as error:
             faults += error.faults
-    if not faults:
-        seen = pd.Series([name for part in parts for name in part["symbol"].cat.categories])
-        twice = seen[seen.duplicated()]
-        if len(twice):
-            faults.append(f"a symbol must come from one file; {twice.iloc[0]} is in several")
+            continue
+        if _falls(parts[file.name]):
+            remarks = [*remarks, "newest first, turned round"]
+        if remarks:
+            kinds.setdefault("; ".join(remarks), []).append(file.name)
+    for text, names in kinds.items():
+        note(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}")
+    faults = faults or _overlaps(parts)
     if faults:
-        raise BarsError(faults)
-    bars = _sorted(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts.pop())
-    give_back()
+        raise InputError(faults)
+    frames = [parts.pop(name) for name in list(parts)]
+    bars = sorted_bars(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames.pop())
+    _one_interval(bars, Path(path).name)
+    release_memory()
     return bars
 
 
-def check_bars(frame: pd.DataFrame, source: str = "bars") -> pd.DataFrame:
-    """Returns the checked and sorted bars of a frame in memory; see `read_bars`."""
-    return _sorted(_check(frame.copy(), source))
-
-
-def bar_interval(timestamps: pd.Series) -> np.timedelta64:
-    """Returns the median spacing of one symbol's bars."""
-    return np.median(np.diff(timestamps.to_numpy("datetime64[ns]"))).astype("timedelta64[ns]")
-
-
-def digest(frame: pd.DataFrame) -> str:
-    """Returns the SHA-256 of checked bars as a hexadecimal text."""
-    sha = hashlib.sha256()
-    sha.update("\n".join(frame["symbol"].cat.categories).encode())
-    sha.update(frame["symbol"].cat.codes.to_numpy(np.int32).tobytes())
-    sha.update(frame["timestamp"].to_numpy("datetime64[ns]").tobytes())
-    for name in NUMBERS:
-        sha.update(np.ascontiguousarray(frame[name].to_numpy(np.float64)).tobytes())
-    return sha.hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, note: Callable[[str], None]) -> list[Path]:
     if path.is_file():
-        if not path.name.endswith(SUFFIXES):
-            raise BarsError([f"bars must be a file ending in {', '.join(SUFFIXES)}, got {path}"])
+        if not path.name.lower().endswith(SUFFIXES):
+            raise InputError(f"bars must be a file ending in {', '.join(SUFFIXES)}, got {path}")
         return [path]
     if not path.is_dir():
-        raise BarsError([f"need a file or folder of bars at {path}; there is none"])
-    files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+        raise InputError(f"need a file or folder of bars at {path}; there is none")
+    inner = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    if inner:
+        raise InputError(
+            f"the folder {path} must hold files alone, it holds the folder {inner[0].name}; "
+            "give the path of one folder of files"
+        )
+    files = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES)]
+    files = sorted(file for file in files if not file.name.startswith("."))
+    others = [f for f in files if f.name == "pairs.json" or named_no_bars(f)]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        note(f"{others[0].name}{more}: no bars, passed over")
+    files = [file for file in files if file not in others]
     if not files:
-        raise BarsError([f"the folder {path} must hold files ending in {', '.join(SUFFIXES)}"])
+        raise InputError(f"the folder {path} must hold files ending in {', '.join(SUFFIXES)}")
     return files
 
 
-def _read_file(file: Path, note: Callable[[str], None]) -> pd.DataFrame:
-    try:
-        frame, names = _parse(file)
-    except (OSError, ValueError, pa.ArrowException, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BarsError([f"{file.name} cannot be read: {reason}"]) from error
-    frame.columns = [_plain(name) for name in frame.columns]
-    extra = [name for name in names if name not in _KNOWN]
-    if extra:
-        note(f"{file.name}: columns ignored: {', '.join(extra)}")
-        frame = frame.drop(columns=extra, errors="ignore")
-    if "symbol" not in frame.columns:
-        frame["symbol"] = file.name.removesuffix(".gz").rsplit(".", 1)[0]
-    return frame
+def named_no_bars(file: Path) -> bool:
+    """Says whether a file's name tells trades, funding rates or mark prices."""
+    return any(f"{word}." in file.name for word in NO_BARS)
 
 
-def _parse(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Returns the columns of a file, and the names of all that it has."""
-    if file.name.endswith(".parquet"):
-        return _parse_parquet(file)
-    read = pa.feather.read_feather if file.name.endswith(".feather") else _read_csv
-    frame = read(file)
-    return frame, [_plain(name) for name in frame.columns]
-
-
-def _parse_parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Reads one column after another: a whole table would stand in memory beside the frame.
-
-    In this thread and with a copy, because Arrow's allocator gives nothing back of what other
-    threads took or of what columns still use.
-    """
-    columns = {}
-    with pa.parquet.ParquetFile(file, read_dictionary=["symbol"]) as source:
-        names = source.schema_arrow.names
-        for name in (name for name in names if _plain(name) in _KNOWN):
-            column = source.read(columns=[name], use_threads=False).column(0)
-            columns[name] = column.to_pandas().copy()
-            del column
-            give_back()
-    return pd.DataFrame(columns, copy=False), [_plain(name) for name in names]
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, low_memory=False)
-
-
-def _plain(name) -> str:
-    return str(name).strip().lower()
-
-
-def _check(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    missing = [name for name in (*COLUMNS, "symbol") if name not in frame.columns]
-    if missing:
-        raise BarsError(
-            [
-                f"{source} must have the columns {', '.join(COLUMNS)}; "
-                f"it lacks {', '.join(missing)} (it has {', '.join(map(str, frame.columns))})"
-            ]
+def _one_timeframe(files: list[Path]) -> None:
+    frames: dict[str, str] = {}
+    for file in files:
+        frame = named(file)[1]
+        if frame is not None:
+            frames.setdefault(frame, file.name)
+    if len(frames) > 1:
+        told = ", ".join(f"{frame} ({name})" for frame, name in frames.items())
+        raise InputError(
+            f"a folder must hold bars of one timeframe, it holds {told}; "
+            "put each timeframe into a folder of its own"
         )
-    if frame.empty:
-        raise BarsError([f"{source} must hold bars; it has no rows"])
-    frame = frame[[*COLUMNS, "symbol"]].reset_index(drop=True)
-    faults: list[str] = []
-    frame["symbol"] = _symbols(frame["symbol"], source, faults)
-    frame["timestamp"] = _timestamps(frame, source, faults)
-    for name in NUMBERS:
-        frame[name] = _numbers(frame, name, source, faults)
-    if not faults:
-        _check_values(frame, source, faults)
-    if faults:
-        raise BarsError(faults)
-    return frame
 
 
-def _symbols(symbols: pd.Series, source: str, faults: list[str]) -> pd.Series:
-    if symbols.isna().any():
-        row = int(symbols.isna().to_numpy().argmax()) + 1
-        faults.append(f"{source}, row {row}: the symbol is missing")
-    names = symbols.astype("category")
-    names = names.cat.rename_categories([str(name) for name in names.cat.categories])
-    return names.cat.remove_unused_categories()
+def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    try:
+        return read_layout(file)
+    except InputError:
+        raise
+    except (OSError, ValueError, pa.ArrowException, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file.name} cannot be read: {reason}") from error
 
 
-def _timestamps(frame: pd.DataFrame, source: str, faults: list[str]) -> pd.Series:
-    raw = frame["timestamp"]
-    if pd.api.types.is_datetime64_any_dtype(raw):
-        times = pd.to_datetime(raw, utc=True)
-    elif (epochs := pd.to_numeric(raw, errors="coerce")).notna().mean() > 0.5:
-        size = float(epochs.abs().max())
-        unit = next(unit for limit, unit in EPOCH_UNITS if size < limit)
-        times = pd.to_datetime(epochs, unit=unit, utc=True, errors="coerce")
-    else:
-        times = pd.to_datetime(raw.astype(str), utc=True, errors="coerce", format="ISO8601")
-    what = "the timestamp must be an epoch time or ISO 8601 text"
-    _report(times.isna(), what, frame, "timestamp", source, faults, raw)
-    return times.astype("datetime64[ns, UTC]")
+def _falls(bars: pd.DataFrame) -> bool:
+    codes, times = bars["symbol"].cat.codes.to_numpy(), bars["timestamp"].to_numpy()
+    first = np.flatnonzero(codes == codes[0])[:2]
+    return len(first) > 1 and times[first[1]] < times[first[0]]
 
 
-def _numbers(frame: pd.DataFrame, name: str, source: str, faults: list[str]) -> pd.Series:
-    raw = frame[name]
-    numbers = raw
-    if raw.dtype != np.float64:
-        numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
-    absent = raw.isna() | (raw.astype(str).str.strip() == "" if raw.dtype == object else False)
-    _report(absent, f"{name} is missing", frame, name, source, faults)
-    text = numbers.isna() & ~absent
-    _report(text, f"{name} must be a number", frame, name, source, faults, raw)
-    infinite = np.isinf(numbers)
-    _report(infinite, f"{name} must be finite", frame, name, source, faults, raw)
-    return numbers
-
-
-def _check_values(frame: pd.DataFrame, source: str, faults: list[str]) -> None:
-    for name in PRICES:
-        bad = frame[name] <= 0
-        _report(bad, f"{name} must be above 0", frame, name, source, faults, frame[name])
-    bad = frame["volume"] < 0
-    _report(bad, "volume must not be negative", frame, "volume", source, faults, frame["volume"])
-    bad = frame["high"] < frame["low"]
-    _report(bad, "high must not be below low", frame, "high", source, faults, frame["high"])
-    if faults:
-        return
-    open_, high, low, close = (frame[name].to_numpy() for name in PRICES)
-    slack = 1e-9 * high
-    bad = np.maximum(open_, close) > high + slack
-    bad |= np.minimum(open_, close) < low - slack
-    _report(bad, "open and close must lie between low and high", frame, "open", source, faults)
-    for symbol, times in frame.groupby("symbol", observed=True)["timestamp"]:
-        steps = np.diff(times.to_numpy("datetime64[ns]")).astype(np.int64)
-        for bad, word in [(steps == 0, "duplicate"), (steps < 0, "unsorted")]:
-            if bad.any():
-                row = int(times.index[int(bad.argmax()) + 1]) + 1
+def _overlaps(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """Returns a fault for each symbol whose files are not one after another in time."""
+    if len(parts) < 2:
+        return []
+    spans: dict[str, list] = {}
+    for name, part in parts.items():
+        times = part.groupby("symbol", observed=True)["timestamp"].agg(["min", "max"])
+        for symbol, first, last in times.itertuples():
+            spans.setdefault(symbol, []).append((first, last, name))
+    faults = []
+    for symbol, own in spans.items():
+        own.sort()
+        for (_, last, before), (first, _, after) in zip(own[:-1], own[1:], strict=True):
+            if first <= last:
                 faults.append(
-                    f"{source}, symbol {symbol}, row {row}: timestamps must rise within a symbol; "
-                    f"{int(bad.sum())} {word}"
+                    f"files of one symbol must not overlap; {symbol} is in {before} until {last} "
+                    f"and in {after} from {first}: remove one"
                 )
+                break
+    return faults
 
 
-def _report(bad, what, frame, name, source, faults, shown=None) -> None:
-    bad = np.asarray(bad, bool)
-    if not bad.any():
+def _one_interval(bars: pd.DataFrame, source: str) -> None:
+    """Refuses symbols of different timeframes; the median is enough where all agree."""
+    groups = bars.groupby("symbol", observed=True)["timestamp"]
+    times = {symbol: own for symbol, own in groups if len(own) > 2}
+    steps = {symbol: bar_interval(own) for symbol, own in times.items()}
+    if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return
-    row = int(bad.argmax())
-    got = f", got {shown.iloc[row]!r}" if shown is not None else ""
-    more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-    faults.append(f"{source}, symbol {frame['symbol'].iloc[row]}, row {row + 1}: {what}{got}{more}")
+    steps = {symbol: _usual_step(own) for symbol, own in times.items()}  # bars may be missing
+    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    if steps[high] > LOOSE * steps[low]:
+        raise InputError(
+            f"{source}: all symbols must have one timeframe; {low} has a bar every "
+            f"{pd.Timedelta(steps[low])}, {high} every {pd.Timedelta(steps[high])}: "
+            "give each timeframe by itself"
+        )
 
 
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the bars sorted by symbol; within a symbol they rise already."""
-    symbols = frame["symbol"].astype("category")  # files of several symbols were put together
-    frame["symbol"] = symbols.cat.set_categories(sorted(symbols.cat.categories))
-    codes = frame["symbol"].cat.codes.to_numpy()
-    if np.any(codes[1:] < codes[:-1]):
-        order = np.argsort(codes, kind="stable")
-        # One column after another, so that two whole frames never stand side by side.
-        columns = {name: frame.pop(name).take(order) for name in list(frame.columns)}
-        frame = pd.DataFrame(columns, copy=False)
-    return frame.reset_index(drop=True)
+def _usual_step(timestamps: pd.Series) -> np.timedelta64:
+    steps, counts = np.unique(np.diff(timestamps.to_numpy("datetime64[ns]")), return_counts=True)
+    return steps[counts.argmax()]

@@ -1,6 +1,5 @@
 """Hands windows to Keras: planned and augmented batches to train on, ordered ones to predict."""
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +8,115 @@ import keras
 import numpy as np
 
 from data.augment import augment_sequences_batched, shift_ends
-from data.memory import give_back
+from data.memory import release_memory
 from data.sampling import BatchPlan
 from data.windows import gather
 
 _MADE_AHEAD = 4  # batches
 
 
-class WindowBatches(keras.utils.PyDataset):
+class TrainingBatches(keras.utils.PyDataset):
+    """What batches of windows and of sequences share; see `WindowBatches`.
+
+    A subclass makes batch `index` in `__getitem__` and tells its shapes in `_signature`.
+
+    Raises:
+        ValueError: if the arrays do not fit together or an augmentation is unknown.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        ends: np.ndarray,
+        *,
+        plan: Any,
+        sequence_length: int,
+        augmentations: Mapping[str, Any] | None,
+        feature_std: np.ndarray | None,
+        fill: np.ndarray | None,
+        seed: int,
+    ):
+        # Making a batch costs less than handing it from one thread to another.
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.features, self.plan, self.seed = features, plan, int(seed)
+        self.window_rows = np.asarray(ends)
+        self.window_labels, self.window_symbols = plan.labels, plan.symbols
+        self.sequence_length = sequence_length
+        settings = dict(augmentations or {})
+        self._max_shift = settings.pop("time_shift", 0)
+        self._augmentation: dict[str, Any] = settings | {"feature_std": feature_std, "fill": fill}
+        self.epoch, self.ready = 0, np.zeros(plan.num_batches)
+        self._check(settings)
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows the batches are drawn from."""
+        return len(self.window_rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the batches from now on those of an epoch."""
+        self.epoch = int(epoch)
+
+    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
+        """Sets the hard windows of each class, positions by class code, from an epoch on."""
+        self.plan.set_hard_pool(pool, epoch=epoch)
+
+    def window_batches(self, positions: np.ndarray, batch_size: int = 1024) -> "WindowSequence":
+        """Returns some of the windows in order and un-augmented, to predict them."""
+        return WindowSequence(
+            self.features,
+            self.window_rows[positions],
+            sequence_length=self.sequence_length,
+            batch_size=batch_size,
+        )
+
+    def stream(self):
+        """Returns what `fit` should be given: these batches, made ahead beside the steps.
+
+        On TensorFlow a tf.data pipeline of fixed depth. Keras would make one that tunes itself,
+        and TensorFlow 2.21 deletes the iterators of such a pipeline late: training stood still
+        for up to as long as the epoch before had lasted. On other backends these batches as they
+        are.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return (
+            tf.data.Dataset.from_generator(
+                lambda: (self[index] for index in range(len(self))),
+                output_signature=tuple(tf.TensorSpec(*part) for part in self._signature()),
+            )
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(_MADE_AHEAD)
+            .with_options(options)
+        )
+
+    def describe(self, epoch: int, index: int) -> list[int]:
+        """Returns the rows of the last bars of a batch's windows, for messages."""
+        return self.window_rows[self.plan.indices(epoch, index)].tolist()
+
+    def __len__(self) -> int:
+        return self.plan.num_batches
+
+    def _signature(self) -> list[tuple[tuple, Any]]:
+        """Returns the shape and the kind of each part of a batch."""
+        raise NotImplementedError
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        if len(self.window_rows) != len(self.plan.labels):
+            raise ValueError(
+                f"ends must be those of the plan's {len(self.plan.labels)} windows, got "
+                f"{len(self.window_rows)}"
+            )
+        unknown = set(settings) - {"noise_std", "mask_prob", "mask_max_t"}
+        if unknown:
+            raise ValueError(f"there is no augmentation {sorted(unknown)[0]!r}")
+
+
+class WindowBatches(TrainingBatches):
     """Training batches: drawn by a plan, gathered from the feature rows, augmented.
 
     A batch is a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at
@@ -56,86 +156,28 @@ class WindowBatches(keras.utils.PyDataset):
         weights: np.ndarray | None = None,
         seed: int = 0,
     ):
-        # Making a batch costs less than handing it from one thread to another.
-        super().__init__(workers=1, use_multiprocessing=False)
-        self.features, self.plan, self.seed = features, plan, int(seed)
-        self.window_rows = np.asarray(ends)
-        self.window_labels, self.window_symbols = plan.labels, plan.symbols
-        self.sequence_length = sequence_length
+        super().__init__(
+            features,
+            ends,
+            plan=plan,
+            sequence_length=sequence_length,
+            augmentations=augmentations,
+            feature_std=feature_std,
+            fill=fill,
+            seed=seed,
+        )
         self._weights = weights
-        settings = dict(augmentations or {})
-        self._max_shift = settings.pop("time_shift", 0)
-        self._augmentation = settings | {"feature_std": feature_std, "fill": fill}
-        self.epoch, self.ready = 0, np.zeros(plan.num_batches)
-        self._lock = threading.Lock()
-        self._check(settings)
         if self._max_shift:
             if first_ends is None:
                 raise ValueError("a time shift needs first_ends, how far back each window may go")
             room = self.window_rows - first_ends
             np.minimum(room, self._max_shift, out=room)
             self._room = room.astype(np.int16)  # half the memory of the rows
-        give_back()  # what the plan and the room took to make
-
-    @property
-    def num_windows(self) -> int:
-        """How many windows the batches are drawn from."""
-        return len(self.window_rows)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Makes the batches from now on those of an epoch."""
-        self.epoch = int(epoch)
-
-    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
-        """Sets the hard windows of each class, positions by class code, from an epoch on."""
-        self.plan.set_hard_pool(pool, epoch=epoch)
-
-    def window_batches(self, positions: np.ndarray, batch_size: int = 1024) -> "WindowSequence":
-        """Returns some of the windows in order and un-augmented, to predict them."""
-        return WindowSequence(
-            self.features,
-            self.window_rows[positions],
-            sequence_length=self.sequence_length,
-            batch_size=batch_size,
-        )
-
-    def stream(self):
-        """Returns what `fit` should be given: these batches, made ahead beside the steps.
-
-        On TensorFlow a tf.data pipeline of fixed depth. Keras would make one that tunes itself,
-        and TensorFlow 2.21 deletes the iterators of such a pipeline late: training stood still
-        for up to as long as the epoch before had lasted. On other backends these batches as they
-        are.
-        """
-        if keras.backend.backend() != "tensorflow":
-            return self
-        import tensorflow as tf
-
-        shapes = [(None, self.sequence_length, self.features.shape[1]), (None,), (None,)]
-        kinds = [np.float32, np.int32] + [np.float32] * (self._weights is not None)
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return (
-            tf.data.Dataset.from_generator(
-                lambda: (self[index] for index in range(len(self))),
-                output_signature=tuple(map(tf.TensorSpec, shapes, kinds)),
-            )
-            .apply(tf.data.experimental.assert_cardinality(len(self)))
-            .prefetch(_MADE_AHEAD)
-            .with_options(options)
-        )
-
-    def describe(self, epoch: int, index: int) -> list[int]:
-        """Returns the rows of the last bars of a batch's windows, for messages."""
-        return self.window_rows[self.plan.indices(epoch, index)].tolist()
-
-    def __len__(self) -> int:
-        return self.plan.num_batches
+        release_memory()  # what the plan and the room took to make
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""
-        with self._lock:  # the plan keeps what it counted; Keras may use several threads
-            drawn = self.plan.indices(self.epoch, index)
+        drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
         batch = (x, self.window_labels[drawn].astype(np.int32))
@@ -152,15 +194,10 @@ class WindowBatches(keras.utils.PyDataset):
         x = gather(self.features, ends, self.sequence_length)
         return augment_sequences_batched(x, rng, out=x, **self._augmentation)
 
-    def _check(self, settings: Mapping[str, Any]) -> None:
-        if len(self.window_rows) != len(self.plan.labels):
-            raise ValueError(
-                f"ends must be those of the plan's {len(self.plan.labels)} windows, got "
-                f"{len(self.window_rows)}"
-            )
-        unknown = set(settings) - {"noise_std", "mask_prob", "mask_max_t"}
-        if unknown:
-            raise ValueError(f"there is no augmentation {sorted(unknown)[0]!r}")
+    def _signature(self) -> list[tuple[tuple, Any]]:
+        shape = (None, self.sequence_length, self.features.shape[1])
+        weights = [((None,), np.float32)] if self._weights is not None else []
+        return [(shape, np.float32), ((None,), np.int32), *weights]
 
 
 class WindowSequence(keras.utils.PyDataset):

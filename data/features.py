@@ -38,6 +38,9 @@ INTRADAY_NAMES = ("time_of_day_sin", "time_of_day_cos", "day_of_week_sin", "day_
 # The slowest average (EMA 50) starts from the mean of its first 50 bars; 100 bars later that start
 # weighs (49/51)^100 = 2 %, so a series that begins elsewhere gives nearly the same features.
 WARM_UP_BARS = 150
+# After so many bars where a series began is forgotten to single precision. The slowest is KAMA
+# while prices go nowhere: a bar then takes (2/31)^2 of the way, and (1 - (2/31)^2)^5000 = 1e-9.
+FORGOTTEN_AFTER_BARS = 5000
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
@@ -81,16 +84,16 @@ def compute_features(bars: pd.DataFrame, *, intraday: bool) -> pd.DataFrame:
 
 
 def fill_features(bars: pd.DataFrame, out: np.ndarray, *, intraday: bool) -> None:
-    """Writes the features of ONE symbol's bars after the warm-up into an array.
+    """Writes the features of the last of ONE symbol's bars into an array.
 
     Args:
         bars: as `compute_features` takes them.
-        out: float32 (bars - WARM_UP_BARS, features).
+        out: float32 (rows, features), at most bars - WARM_UP_BARS rows.
         intraday: as in `compute_features`.
     """
     if len(bars) > WARM_UP_BARS:  # TA-Lib refuses series shorter than its own look-back
         for position, column in enumerate(_columns(bars, intraday)):
-            out[:, position] = column[WARM_UP_BARS:]
+            out[:, position] = column[len(column) - len(out) :]
 
 
 def rolling_sum(values: np.ndarray, window: int) -> np.ndarray:

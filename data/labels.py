@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from data.errors import InputError
 from data.features import realised_volatility
 
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
@@ -64,7 +65,7 @@ def label_moves(bars: pd.DataFrame, method: str, horizon: int) -> np.ndarray:
         float32 (bars,); NaN in the last `horizon` rows. A move after a wholly flat past is +-inf.
 
     Raises:
-        ValueError: for an unknown method or a horizon below 1.
+        InputError: for an unknown method or a horizon below 1.
     """
     check_method(method, horizon)
     close = bars["close"].to_numpy(np.float64)
@@ -96,7 +97,7 @@ def choose_multiple(scores: np.ndarray, target_ratios: Sequence[float]) -> float
     sizes = scores[~np.isnan(scores)]
     np.abs(sizes, out=sizes)
     if not len(sizes):
-        raise ValueError("the label threshold needs at least one labelled training row; got none")
+        raise InputError("the label threshold needs at least one labelled training row; got none")
     return float(
         np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf", overwrite_input=True)
     )
@@ -106,7 +107,7 @@ def hold_share(target_ratios: Sequence[float]) -> float:
     """Returns HOLD's share of the target class ratios (SELL, HOLD, BUY; any scale)."""
     ratios = np.asarray(target_ratios, float)
     if ratios.shape != (3,) or not (ratios > 0).all():
-        raise ValueError(f"the target class ratios must be three positive numbers, got {ratios}")
+        raise InputError(f"the target class ratios must be three positive numbers, got {ratios}")
     return float(ratios[HOLD] / ratios.sum())
 
 
@@ -169,7 +170,7 @@ def choose_barrier_multiple(
     rows = rows[:: max(1, -(-len(rows) // _SEARCH_ROWS))]
     rows = rows[scale[rows] > 0]
     if not len(rows):
-        raise ValueError("the barriers need training rows with some past volatility; got none")
+        raise InputError("the barriers need training rows with some past volatility; got none")
     reach = _reach(close, high, low, scale, horizon, rows)
     lowest, best = 0.0, share
     # `reach` alone would leave `share` of the rows untouched; bars that touch both barriers are
@@ -225,8 +226,8 @@ def _reach(close, high, low, scale, horizon, rows) -> np.ndarray:
 
 
 def check_method(method: str, horizon: int) -> None:
-    """Raises ValueError for an unknown label method or a horizon below 1 bar."""
+    """Raises InputError for an unknown label method or a horizon below 1 bar."""
     if method not in METHODS:
-        raise ValueError(f"the label method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise InputError(f"the label method must be one of {', '.join(METHODS)}, got {method!r}")
     if horizon < 1:
-        raise ValueError(f"the label horizon must be at least 1 bar, got {horizon}")
+        raise InputError(f"the label horizon must be at least 1 bar, got {horizon}")

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
-from data.memory import give_back
-from data.rows import PATH, Rules, make_rows
+from data.errors import InputError
+from data.memory import release_memory
+from data.rows import PATH, WindowSpec, make_rows
 from data.split import plan_times, split_windows, time_range
 from data.windows import ends_within, symbol_bounds
 
@@ -119,24 +120,22 @@ def build_market(
         note: called with a sentence about every symbol that is skipped.
 
     Raises:
-        ValueError: if no symbol is long enough, a split has no windows, or lacks a class.
+        InputError: if no symbol is long enough, a split has no windows, or lacks a class.
     """
     labelling.hold_share(target_class_ratios)
     labelling.check_method(label_method, future_window)
     if label_method == "fixed" and not price_change_threshold > 0:
-        raise ValueError(f"the price change must be above 0, got {price_change_threshold}")
+        raise InputError(f"the price change must be above 0, got {price_change_threshold}")
     if sequence_length < 1:
-        raise ValueError(f"a window must have at least 1 bar, got {sequence_length}")
-    rules = Rules(label_method, sequence_length, future_window, max_gap_bars)
-    held = [bars]
-    del bars  # held by nobody but the making of the rows, which lets go of it bit by bit
-    rows, facts = make_rows(held.pop(), rules, feature_store, note or (lambda text: None))
+        raise InputError(f"a window must have at least 1 bar, got {sequence_length}")
+    spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
+    rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
     facts["dropped"]["windows that would cross a hole in time"] = _num_windows(
-        rows["symbols"], rules
+        rows["symbols"], spec
     ) - len(ends)
     if not len(ends):
-        raise ValueError(
+        raise InputError(
             f"windows need {sequence_length + future_window} bars without a hole of more than "
             f"{max_gap_bars}; no symbol has them"
         )
@@ -160,15 +159,14 @@ def build_market(
         )
         for moments in times
     ]
-    del ends
-    give_back()
+    release_memory()
     folds = [
-        _fold(split, rows, facts["bounds"], rules, target_class_ratios, threshold)
+        _fold(split, rows, facts["bounds"], spec, target_class_ratios, threshold)
         for split in splits
     ]
-    for name in rules.label_columns:
+    for name in spec.label_columns:
         del rows[name]
-    give_back()
+    release_memory()
     return Market(
         **rows,
         **facts,
@@ -196,7 +194,6 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
         two float32 arrays (features,), as `keras.layers.Normalization` takes them.
     """
     shown = training_rows(market, fold)
-    give_back()
     count, mean, spread = 0, 0.0, 0.0
     for start in range(0, len(shown), _CHUNK):
         part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
@@ -209,16 +206,16 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
     return np.float32(mean), np.float32(spread / count)
 
 
-def _num_windows(symbols: np.ndarray, rules: Rules) -> int:
+def _num_windows(symbols: np.ndarray, spec: WindowSpec) -> int:
     """Returns how many windows there would be if no symbol had a hole."""
     rows = np.diff(symbol_bounds(symbols))
-    return int(np.maximum(rows - rules.sequence_length - rules.future_window + 1, 0).sum())
+    return int(np.maximum(rows - spec.sequence_length - spec.future_window + 1, 0).sum())
 
 
-def _fold(split, rows, bounds, rules: Rules, target_ratios, threshold: float | None) -> Fold:
+def _fold(split, rows, bounds, spec: WindowSpec, target_ratios, threshold: float | None) -> Fold:
     """Returns the fold of a split; without a threshold one is chosen on its training rows."""
-    horizon = rules.future_window
-    if rules.label_columns == PATH:
+    horizon = spec.future_window
+    if spec.label_columns == PATH:
         path = rows["close"], rows["high"], rows["low"]
         threshold = labelling.choose_barrier_multiple(
             *path, rows["scale"], horizon, split.train, target_ratios
@@ -266,6 +263,6 @@ def _check_classes(split, labels: np.ndarray) -> None:
             )
             faults.append(f"the {name} split has no {' and no '.join(missing)} ({shown})")
     if faults:
-        raise ValueError(
+        raise InputError(
             f"every class must occur in the labels of every split; {'; '.join(faults)}"
         )

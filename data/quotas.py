@@ -1,26 +1,25 @@
 """Divides a batch among classes and lets each class's slots go round its symbols."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
 
 import numpy as np
 
+from data.errors import InputError
 from data.labels import CLASS_NAMES, class_counts
 
 
-def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
+def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
     """Returns whole shares of `total` by largest remainder, int64 (classes,); ties go first.
 
     Args:
         ratios: not negative, any scale.
         total: what the shares add up to.
     """
-    ratios = np.asarray(ratios, np.float64)
-    if not (ratios.ndim == 1 and np.all(ratios >= 0) and 0 < ratios.sum() < np.inf):
-        raise ValueError(f"ratios must not be negative and not all 0, got {ratios.tolist()}")
-    exact = ratios / ratios.sum() * total
+    parts = np.asarray(ratios, np.float64)
+    if not (parts.ndim == 1 and np.all(parts >= 0) and 0 < parts.sum() < np.inf):
+        raise ValueError(f"ratios must not be negative and not all 0, got {parts.tolist()}")
+    exact = parts / parts.sum() * total
     shares = np.floor(exact + 1e-9).astype(np.int64)
     # Rounded, so that equal ratios still have equal remainders after the division.
     order = np.argsort(-np.round(exact - shares, 9), kind="stable")
@@ -28,78 +27,112 @@ def quotas(ratios: Sequence[float], total: int) -> np.ndarray:
     return shares
 
 
+def check_windows(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
+    """Raises ValueError where the arguments of a plan make none."""
+    if not len(labels) or len(labels) != len(symbols):
+        raise ValueError(
+            "a plan needs at least one window, and a label and a symbol for each; "
+            f"got {len(labels)} labels and {len(symbols)} symbols"
+        )
+    if np.min(labels) < 0:
+        raise ValueError("every training window must have a label; some have -1, which means none")
+    if batch_size < 1 or steps_per_epoch < 0:
+        raise ValueError(
+            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
+            f"got {batch_size} and {steps_per_epoch}"
+        )
+
+
+def check_ratios(ratios: Sequence[float] | np.ndarray | None, labels: np.ndarray) -> np.ndarray:
+    """Returns the ratios of all classes, equal ones for None.
+
+    Raises:
+        ValueError: if a class of the labels has none.
+    """
+    found = 1 + int(np.max(labels))
+    checked = np.ones(found) if ratios is None else np.asarray(ratios, np.float64)
+    if len(checked) < found:
+        raise ValueError(f"every class needs a ratio; {len(checked)} for {found} classes")
+    return checked
+
+
+def class_names(num_classes: int) -> Sequence:
+    """Returns what to call the classes: their names, or their codes where there are others."""
+    return CLASS_NAMES if num_classes == len(CLASS_NAMES) else range(num_classes)
+
+
+def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the windows of each class, int64 (classes,), at least one.
+
+    Raises:
+        ValueError: if a class has none.
+    """
+    counts = class_counts(labels, num_classes)
+    for name, count in zip(class_names(num_classes), counts, strict=True):
+        if not count:
+            raise InputError(f"no training window is labelled {name}; its quota cannot be filled")
+    return counts
+
+
 def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.ndarray:
     """Returns the slots of a batch for each class, int64 (classes,), at least one for each.
 
     Raises:
-        ValueError: if a class has no window or would have no slot.
+        InputError: if a class has no window or would have no slot.
     """
-    counts = class_counts(labels, len(ratios))
-    names = CLASS_NAMES if len(counts) == len(CLASS_NAMES) else range(len(counts))
+    check_classes(labels, len(ratios))
     shares = quotas(ratios, batch_size)
-    for name, count, share in zip(names, counts, shares, strict=True):
-        if not count:
-            raise ValueError(f"no training window is labelled {name}; its quota cannot be filled")
+    for name, share in zip(class_names(len(ratios)), shares, strict=True):
         if not share:
-            raise ValueError(
+            raise InputError(
                 f"a batch of {batch_size} has no place for class {name} at the ratios "
                 f"{ratios.tolist()}; enlarge the batch or the ratio"
             )
     return shares
 
 
+def mean_draws(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
+    """Returns by name the windows and the mean draws of one, from those of each window."""
+    windows = np.bincount(codes, minlength=len(names))
+    drawn = np.bincount(codes, draws, minlength=len(names))
+    return {
+        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
+        for i, name in enumerate(names)
+    }
+
+
 @dataclass(frozen=True)
-class Cell:
-    """The windows of one symbol in a group, sorted by class, and how many of each class."""
-
-    symbol: int
-    members: np.ndarray
-    class_counts: np.ndarray
-
-    @property
-    def frequencies(self) -> np.ndarray:
-        """The class distribution, float64 (classes,)."""
-        return self.class_counts / self.class_counts.sum()
-
-    def draw_class(self, rng: np.random.Generator) -> int:
-        """Returns a class drawn by its frequency."""
-        ends = np.cumsum(self.class_counts)
-        return np.searchsorted(ends, rng.integers(ends[-1]), side="right")
-
-    def of_class(self, label: int) -> np.ndarray:
-        """Returns the windows of a class."""
-        stop = self.class_counts[: label + 1].sum()
-        return self.members[stop - self.class_counts[label] : stop]
-
-
 class Group:
-    """A quota of every batch, and the cells that its slots go round.
+    """A quota of every batch, and the cells, one for each symbol, that its slots go round.
 
-    The slots of step t start at cell offset + t * stride and go round all S from there; the offset
-    is where the group before stopped, so that the batch as a whole is even too. The stride has no
-    factor in common with S, so within S steps every slot visits every cell once.
+    The slots of a batch go round all S cells, from `offset` after the batch's first cell. The
+    offset is where the group before stopped, so that the batch as a whole is even too.
+
+    Args:
+        quota: slots in a batch.
+        offset: slots of the groups before.
+        symbols: symbol code of each cell.
+        cells: windows of each cell.
+        first_cells: a permutation of the S cells: where the batches of S steps begin. So within S
+            steps every slot visits every cell once, and batches that follow on each other begin
+            at unrelated symbols.
     """
 
-    def __init__(self, quota: int, offset: int, batch_size: int, cells: list[Cell]):
-        self.quota, self.offset, self.cells = quota, offset, cells
-        self.stride = next(s for s in itertools.count(batch_size) if gcd(s, len(cells)) == 1)
-        self._inverse = pow(self.stride, -1, len(cells))
+    quota: int
+    offset: int
+    symbols: Sequence[int]
+    cells: Sequence[np.ndarray]
+    first_cells: np.ndarray
 
-    def slots(self, step: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the cells of the slots low..high-1 of a step, and how many each had before.
-
-        Returns:
-            two int64 arrays (slots,).
-        """
-        size, slots = len(self.cells), np.arange(low, high)
-        cells = (slots + (self.offset + step * self.stride) % size) % size
-        return cells, self.visits(cells, step, low, high) + (slots - low) // size
-
-    def visits(self, cells: np.ndarray, steps: int, low: int, high: int) -> np.ndarray:
-        """Returns how many slots low..high-1 of the first steps some cells had, (cells,)."""
+    def slots(self, steps: range, low: int, high: int) -> np.ndarray:
+        """Returns the cells of the slots low..high-1 in some steps, int32 (steps, slots)."""
         size = len(self.cells)
-        full, rest = divmod(high - low, size)  # slots that go to all cells of a step, and others
-        # The steps, within a round of S, in which one of the others comes to the cell.
-        turns = (cells[:, None] - self.offset - low - np.arange(rest)) * self._inverse % size
-        rounds, late = divmod(steps, size)
-        return steps * full + rounds * rest + (turns < late).sum(axis=1)
+        firsts = self.first_cells[np.arange(steps.start, steps.stop) % size]
+        return ((firsts[:, None] + self.offset + np.arange(low, high)) % size).astype(np.int32)
+
+    def visits(self, num_steps: int, low: int, high: int) -> np.ndarray:
+        """Returns how many slots low..high-1 of the first steps each cell had, int64 (cells,)."""
+        size = len(self.cells)
+        rounds, late = divmod(num_steps, size)  # in S steps each cell has each slot once
+        late_visits = np.bincount(self.slots(range(late), low, high).ravel(), minlength=size)
+        return rounds * (high - low) + late_visits

@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 
 from data import labels as labelling
-from data.features import WARM_UP_BARS, feature_names, fill_features, is_intraday
-from data.memory import give_back
+from data.errors import InputError
+from data.features import (
+    FORGOTTEN_AFTER_BARS,
+    WARM_UP_BARS,
+    feature_names,
+    fill_features,
+    is_intraday,
+)
+from data.memory import release_memory
 from data.store import FolderTable, MemoryTable
 from data.windows import bar_interval_ns, segment_bounds, symbol_bounds
 
@@ -21,7 +28,7 @@ _COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
-class Rules:
+class WindowSpec:
     """How windows and labels are made; see `data.market.build_market`."""
 
     label_method: str
@@ -42,7 +49,7 @@ class Rules:
 
 def make_rows(
     bars: pd.DataFrame | Iterable[pd.DataFrame],
-    rules: Rules,
+    spec: WindowSpec,
     feature_store: str | Path | None,
     note: Callable[[str], None],
 ) -> tuple[dict[str, np.ndarray], dict]:
@@ -50,7 +57,7 @@ def make_rows(
 
     Args:
         bars: as `data.market.build_market` takes them.
-        rules: of the windows and labels.
+        spec: of the windows and labels.
         feature_store: folder for memory-mapped rows; None keeps them in memory.
         note: called with a sentence about every symbol that is skipped.
 
@@ -60,30 +67,26 @@ def make_rows(
         with what was dropped so far.
 
     Raises:
-        ValueError: if no symbol is long enough.
+        InputError: if no symbol is long enough.
     """
-    room = _num_rows(bars, rules) if isinstance(bars, pd.DataFrame) else 0
+    room = _num_rows(bars, spec) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
-    parts = by_symbol(bars)
-    del bars
     names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
-    for bars in parts:
-        symbol = str(bars["symbol"].iloc[0])
-        if len(bars) < rules.num_bars_needed:
-            skipped.append(f"{symbol} has {len(bars)}")
-            note(f"symbol {symbol} is skipped: {_needs(rules)}; it has {len(bars)}")
+    for own in by_symbol(bars):
+        symbol = str(own["symbol"].iloc[0])
+        if len(own) < spec.num_bars_needed:
+            skipped.append(f"{symbol} has {len(own)}")
+            note(f"symbol {symbol} is skipped: {_needs(spec)}; it has {len(own)}")
             continue
-        intraday = is_intraday(bars) if intraday is None else intraday
-        new = table.grow(len(bars) - WARM_UP_BARS, _kinds(intraday, rules))
-        _fill_symbol(new, bars, len(names), intraday, rules)
+        intraday = is_intraday(own) if intraday is None else intraday
+        new = table.grow(len(own) - WARM_UP_BARS, _kinds(intraday, spec))
+        bounds.append(_fill_symbol(new, own, len(names), intraday, spec)[:-1] + num_rows)
         intervals.append(bar_interval_ns(new["timestamps"]))
-        bounds.append(_first_rows(bars, rules) + num_rows)
         num_rows += len(new["symbols"])
         names.append(symbol)
-        del bars, new
-        give_back()
+        del own, new  # before the next symbol is divided off, which gives their memory up
     if not names:
-        raise ValueError(f"{_needs(rules)}; {', '.join(skipped) or 'there are no bars'}")
+        raise InputError(f"{_needs(spec)}; {', '.join(skipped) or 'there are no bars'}")
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),
@@ -98,6 +101,39 @@ def make_rows(
     return table.finish(), facts
 
 
+def fill_rows(
+    bars: pd.DataFrame,
+    features: np.ndarray,
+    timestamps: np.ndarray,
+    *,
+    intraday: bool,
+    max_gap_bars: int,
+) -> np.ndarray:
+    """Writes the last rows of ONE symbol, as training and predicting both see them.
+
+    Holes are looked for among all bars: what is a hole depends on when the symbol trades.
+
+    Args:
+        bars: of the symbol, sorted by time.
+        features: float32 (rows, features) to be filled, at least 1 row and at most
+            bars - WARM_UP_BARS.
+        timestamps: datetime64[ns] (rows,) to be filled.
+        intraday: as `data.features.compute_features` takes it.
+        max_gap_bars: missed trading bars that a window may cross.
+
+    Returns:
+        first rows of the segments, runs without a hole, then the number of rows,
+        int64 (segments + 1,).
+    """
+    num_rows = len(features)
+    recent = bars.iloc[-(num_rows + FORGOTTEN_AFTER_BARS) :]
+    fill_features(recent, features, intraday=intraday)
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    timestamps[:] = times[-num_rows:]
+    bounds = segment_bounds(np.zeros(len(times), np.int8), times, max_gap_bars)
+    return np.unique(np.maximum(bounds - (len(times) - num_rows), 0))
+
+
 def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Yields the bars of one symbol at a time and lets go of those already used.
 
@@ -108,48 +144,50 @@ def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFr
     if not isinstance(bars, pd.DataFrame):
         yield from bars
         return
+    parts = _divided(bars)
+    del bars
+    release_memory()  # the undivided columns, where the caller has let go of them
+    while parts:
+        yield _frame(*parts.pop(0))  # which nothing here holds on to
+        release_memory()  # what was made on the way to the symbol's rows
+
+
+def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Returns name and columns of every symbol, copied column by column."""
     codes = bars["symbol"].cat.codes.to_numpy()
     names = bars["symbol"].cat.categories
     bounds = symbol_bounds(codes)
-    parts = [
-        (names[codes[start]], {}, start, stop)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    left = bars.copy(deep=False)  # of its own columns, each of which goes when it is divided
-    del bars
+    parts = [(names[codes[start]], {}) for start in bounds[:-1]]
     for name in _COLUMNS:
-        values = left.pop(name).to_numpy("datetime64[ns]" if name == "timestamp" else float)
-        for _, columns, start, stop in parts:
+        values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
+        for (_, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
             columns[name] = values[start:stop].copy()
-        del values
-    del codes, left, columns
-    give_back()
-    while parts:
-        yield _frame(*parts.pop(0))  # which nothing here holds on to
+    return parts
 
 
-def _frame(symbol: str, columns: dict[str, np.ndarray], start: int, stop: int) -> pd.DataFrame:
-    columns["symbol"] = pd.Categorical.from_codes(np.zeros(stop - start, np.int8), [symbol])
-    return pd.DataFrame(columns, copy=False)
+def _frame(symbol: str, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    codes = np.zeros(len(columns["timestamp"]), np.int8)
+    symbols = pd.Categorical.from_codes(codes, [symbol])
+    return pd.DataFrame({**columns, "symbol": symbols}, copy=False)
 
 
-def _num_rows(bars: pd.DataFrame, rules: Rules) -> int:
+def _num_rows(bars: pd.DataFrame, spec: WindowSpec) -> int:
     """Returns how many rows the bars give."""
     counts = np.bincount(bars["symbol"].cat.codes.to_numpy())
-    return int((counts[counts >= rules.num_bars_needed] - WARM_UP_BARS).sum())
+    return int((counts[counts >= spec.num_bars_needed] - WARM_UP_BARS).sum())
 
 
-def _needs(rules: Rules) -> str:
+def _needs(spec: WindowSpec) -> str:
     return (
-        f"a symbol needs at least {rules.num_bars_needed} bars ({WARM_UP_BARS} of warm-up, "
-        f"{rules.sequence_length} of a window, {rules.future_window} of its label)"
+        f"a symbol needs at least {spec.num_bars_needed} bars ({WARM_UP_BARS} of warm-up, "
+        f"{spec.sequence_length} of a window, {spec.future_window} of its label)"
     )
 
 
-def _kinds(intraday: bool, rules: Rules) -> dict:
+def _kinds(intraday: bool, spec: WindowSpec) -> dict:
     """Returns dtype and shape of a row for every column of the table."""
     # Single precision for prices too: of 717,690 barrier labels of real bars it changes 6.
-    numbers = ("forward_return", "trade_return", *rules.label_columns)
+    numbers = ("forward_return", "trade_return", *spec.label_columns)
     return {
         "features": (np.float32, (len(feature_names(intraday)),)),
         "timestamps": ("datetime64[ns]", ()),
@@ -157,29 +195,27 @@ def _kinds(intraday: bool, rules: Rules) -> dict:
     } | {name: (np.float32, ()) for name in numbers}
 
 
-def _fill_symbol(new, bars, code: int, intraday: bool, rules: Rules) -> None:
-    """Writes the rows of one symbol, its bars after the warm-up, into the columns."""
-    horizon, method = rules.future_window, rules.label_method
-    fill_features(bars, new["features"], intraday=intraday)
-    new["timestamps"][:] = bars["timestamp"].to_numpy("datetime64[ns]")[WARM_UP_BARS:]
+def _fill_symbol(new, bars, code: int, intraday: bool, spec: WindowSpec) -> np.ndarray:
+    """Writes the rows of one symbol into the columns, and returns the bounds of its segments."""
+    horizon, method = spec.future_window, spec.label_method
+    bounds = fill_rows(
+        bars,
+        new["features"],
+        new["timestamps"],
+        intraday=intraday,
+        max_gap_bars=spec.max_gap_bars,
+    )
     new["symbols"][:] = code
     close, open_ = bars["close"].to_numpy(np.float64), bars["open"].to_numpy(np.float64)
     new["forward_return"][:] = labelling.forward_return(close, horizon)[WARM_UP_BARS:]
     new["trade_return"][:] = labelling.trade_return(open_, close, horizon)[WARM_UP_BARS:]
-    if rules.label_columns == SCORES:
+    if spec.label_columns == SCORES:
         new["scores"][:] = labelling.label_moves(bars, method, horizon)[WARM_UP_BARS:]
     else:
         new["scale"][:] = labelling.past_scale(close, horizon)[WARM_UP_BARS:]
         for name in ("close", "high", "low"):
             new[name][:] = bars[name].to_numpy(np.float64)[WARM_UP_BARS:]
-    stops = [*_first_rows(bars, rules)[1:], len(new["symbols"])]
     for name in {"forward_return", "trade_return", "scores"} & set(new):
-        for stop in stops:
+        for stop in bounds[1:]:
             new[name][max(stop - horizon, 0) : stop] = np.nan  # would look across a hole
-
-
-def _first_rows(bars, rules: Rules) -> np.ndarray:
-    """Returns the first rows of one symbol's segments, counted after its warm-up."""
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
-    bounds = segment_bounds(np.zeros(len(times), np.int8), times, rules.max_gap_bars)
-    return np.unique(np.maximum(bounds[:-1] - WARM_UP_BARS, 0))
+    return bounds

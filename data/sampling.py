@@ -1,25 +1,32 @@
 """Plans batches: which training windows each holds, by class, symbol and hardness quotas.
 
-A batch is a pure function of (seed, epoch, index) and of the hard pools that were set. It is made
-in O(batch) from index arrays prepared once, so any batch of any epoch can be asked for directly.
+All batches of an epoch are one table, a pure function of (seed, epoch) and of the hard pools that
+were set. It is made when a batch of the epoch is first asked for, and kept for that epoch only.
 
 How it works: a cell holds the windows of one class and one symbol; the switches merge cells. Each
 class has its quota of every batch. Its slots go round the symbols, the first slots are the hard
-ones. The slots of a cell walk through one shuffled pass over its windows after the other; how far
-they came is counted in closed form, so nothing need be remembered from batch to batch.
+ones. The slots of a cell walk through one shuffled pass over its windows after the other; where an
+epoch goes on is the number of slots that the cell had in all epochs before.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.labels import CLASS_NAMES, class_counts
-from data.quotas import Cell, Group, class_quotas, quotas
-from data.windows import gather
+from data.pools import HardPools
+from data.quotas import (
+    Group,
+    check_ratios,
+    check_windows,
+    class_names,
+    class_quotas,
+    mean_draws,
+    quotas,
+)
 
 # Last words of seeds, so that no two uses draw the same numbers.
-_WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3
+_WALK, _HARD_WALK, _SHUFFLE, _HARD_CLASS, _FIRST_CELLS = 1, 2, 3, 4, 5
 
 
 class BatchPlan:
@@ -58,13 +65,10 @@ class BatchPlan:
         hard_share: Callable[[int], float] | None = None,
         steps_per_epoch: int = 0,
     ):
-        _check(labels, symbols, batch_size, steps_per_epoch)
+        check_windows(labels, symbols, batch_size, steps_per_epoch)
         self.labels, self.symbols = np.asarray(labels), np.asarray(symbols)
         self.batch_size, self.seed, self.hard_share = int(batch_size), int(seed), hard_share
-        found = 1 + int(self.labels.max())
-        ratios = np.ones(found) if class_ratios is None else np.asarray(class_ratios)
-        if len(ratios) < found:
-            raise ValueError(f"every class needs a ratio; {len(ratios)} for {found} classes")
+        ratios = check_ratios(class_ratios, self.labels)
         self.num_classes = len(ratios)
         self.num_batches = int(steps_per_epoch) or -(-len(self.labels) // self.batch_size)
         self._by_class, self._by_symbol = balance_classes, balance_symbols
@@ -73,12 +77,9 @@ class BatchPlan:
         else:
             self._quotas = np.array([self.batch_size])
         self._groups = self._make_groups()
-        plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
-        self._whole_passes = -(-self.num_batches * self.batch_size // len(labels)) if plain else 0
-        self._corrections: dict[tuple[int, bool], list[list[np.ndarray]]] = {}
-        self._passes: dict[tuple[int, ...], tuple[int, np.ndarray]] = {}  # the latest of each cell
-        self._pools: dict[int, dict[int, np.ndarray]] = {}
-        self._pool_cells: dict[tuple[int, int, int], np.ndarray] = {}
+        self._plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
+        self._pools = HardPools(self.labels, hard_share)
+        self._made: tuple[int, np.ndarray] | None = None  # the epoch and its table
 
     @property
     def class_prior(self) -> np.ndarray:
@@ -89,19 +90,24 @@ class BatchPlan:
         """
         if self._by_class:
             return self._quotas / self.batch_size
-        return np.mean([cell.frequencies for cell in self._groups[0].cells], axis=0)
+        counts = [
+            np.bincount(self.labels[cell], minlength=self.num_classes) / len(cell)
+            for cell in self._groups[0].cells
+        ]
+        return np.mean(counts, axis=0)
 
     def indices(self, epoch: int, index: int) -> np.ndarray:
-        """Returns the windows of a batch: positions 0..n-1, int64 (batch_size,)."""
+        """Returns the windows of a batch: positions 0..n-1, int32 (batch_size,), not to change."""
         if not 0 <= index < self.num_batches:
             raise IndexError(f"an epoch has {self.num_batches} batches; there is none at {index}")
-        rng = np.random.default_rng((self.seed, epoch, index, _SHUFFLE))
-        drawn: list[int] = []
-        for number, num_hard in enumerate(self._num_hard(epoch)):
-            if num_hard:
-                drawn += self._draw_hard(number, num_hard, epoch, index, rng)
-            drawn += self._draw_normal(number, num_hard, epoch, index)
-        return rng.permutation(np.array(drawn, np.int64))
+        return self.table(epoch)[index]
+
+    def table(self, epoch: int) -> np.ndarray:
+        """Returns the windows of all batches of an epoch, int32 (batches, batch_size)."""
+        made = self._made  # read once: Keras may ask from several threads
+        if made is None or made[0] != epoch:
+            made = self._made = epoch, self._make_table(epoch)
+        return made[1]
 
     def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
         """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
@@ -109,33 +115,17 @@ class BatchPlan:
         Raises:
             ValueError: if a class's pool holds anything but windows of the class.
         """
-        checked = {}
-        for label, positions in pool.items():
-            positions = np.asarray(positions, np.int64)
-            inside = (positions >= 0) & (positions < len(self.labels))
-            if not inside.all() or (self.labels[positions] != label).any():
-                raise ValueError(f"the hard pool of class {label} must hold windows of it alone")
-            if len(positions):
-                checked[int(label)] = positions
-        self._pools = {e: p for e, p in self._pools.items() if e < epoch} | {int(epoch): checked}
-        self._pool_cells.clear()
-        self._passes = {key: p for key, p in self._passes.items() if key[-1] == _WALK}
+        self._pools.set(pool, epoch)
+        self._made = None
 
     def get_state(self) -> dict[str, Any]:
         """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
-        return {
-            "pools": {
-                str(epoch): {str(label): positions for label, positions in pool.items()}
-                for epoch, pool in self._pools.items()
-            }
-        }
+        return self._pools.get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the state of `get_state`."""
-        self._pools = {}
-        self._passes.clear()
-        for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
-            self.set_hard_pool({int(label): p for label, p in pool.items()}, epoch=int(epoch))
+        self._pools.set_state(state)
+        self._made = None
 
     def effective_repeats(self, epoch: int) -> dict[str, Any]:
         """Returns how often an epoch draws a window, per class and per symbol; JSON values.
@@ -147,193 +137,120 @@ class BatchPlan:
             `classes` and `symbols`: by name or code the `windows`, and the mean `repeats` of one;
             `reached`: share of the windows drawn at all; `largest`: draws of the most drawn one.
         """
-        draws = np.zeros(len(self.labels), np.int64)
-        for index in range(self.num_batches):
-            np.add.at(draws, self.indices(epoch, index), 1)
-        names = CLASS_NAMES if self.num_classes == len(CLASS_NAMES) else range(self.num_classes)
+        draws = np.bincount(self.table(epoch).ravel(), minlength=len(self.labels))
         return {
             "epoch": int(epoch),
             "batches": self.num_batches,
             "reached": float((draws > 0).mean()),
             "largest": int(draws.max()),
-            "classes": _repeats(draws, self.labels, names),
-            "symbols": _repeats(draws, self.symbols, range(self.symbols.max() + 1)),
+            "classes": mean_draws(draws, self.labels, class_names(self.num_classes)),
+            "symbols": mean_draws(draws, self.symbols, range(self.symbols.max() + 1)),
         }
 
-    def _make_groups(self) -> list["Group"]:
-        made, offset = [], 0
+    def _make_groups(self) -> list[Group]:
+        groups, offset = [], 0
         for number, quota in enumerate(self._quotas.tolist()):
-            if self._by_class:
-                members = np.flatnonzero(self.labels == number).astype(np.int32)
-            else:
-                members = np.arange(len(self.labels), dtype=np.int32)
-            symbols, labels = self.symbols[members], self.labels[members]
-            if not self._by_symbol:
-                symbols = np.zeros_like(symbols)
-            members = members[np.lexsort((labels, symbols))]
-            codes, counts = np.unique(symbols, return_counts=True)
-            cells = [
-                Cell(int(code), part, class_counts(self.labels[part], self.num_classes))
-                for code, part in zip(codes, np.split(members, np.cumsum(counts)[:-1]), strict=True)
-            ]
-            made.append(Group(quota, offset, self.batch_size, cells))
+            in_group = self.labels == number if self._by_class else np.ones(len(self.labels), bool)
+            members = np.flatnonzero(in_group).astype(np.int32)
+            codes, cells = [0], [members]
+            if self._by_symbol:
+                found = _places(self.symbols[members])
+                codes, cells = [code for code, _ in found], [members[at] for _, at in found]
+            rng = np.random.default_rng((self.seed, len(cells), _FIRST_CELLS))
+            first_cells = rng.permutation(len(cells))
+            groups.append(Group(quota, offset, codes, cells, first_cells))
             offset += quota
-        return made
+        return groups
+
+    def _make_table(self, epoch: int) -> np.ndarray:
+        num_hard, parts = self._num_hard(epoch), []
+        for number, group in enumerate(self._groups):
+            if num_hard[number]:
+                parts.append(self._draw_hard(number, num_hard[number], epoch))
+            slots = self._slots(group, epoch, num_hard[number], group.quota)
+            before = self._before(number, 0, epoch, hard=False)
+            drawn = np.empty(slots.size, np.int32)
+            for cell, places in _places(slots.ravel()):
+                walk = before[cell] + np.arange(len(places))
+                drawn[places] = self._walk((number, cell, _WALK), group.cells[cell], walk)
+            parts.append(drawn.reshape(slots.shape))
+        table = np.concatenate(parts, axis=1)
+        rng = np.random.default_rng((self.seed, epoch, _SHUFFLE))
+        rng.permuted(table, axis=1, out=table)
+        table.flags.writeable = False
+        return table
+
+    def _draw_hard(self, number: int, num_hard: int, epoch: int) -> np.ndarray:
+        """Returns the hard windows of a group in all batches, int32 (batches, num_hard)."""
+        group = self._groups[number]
+        since, _ = self._pools.at(epoch)
+        slots = self._slots(group, epoch, 0, num_hard)
+        before = self._before(number, since, epoch, hard=True)
+        drawn = np.empty(slots.size, np.int32)
+        for cell, places in _places(slots.ravel()):
+            walk = before[cell] + np.arange(len(places))
+            labels = np.full(len(places), number)
+            if not self._by_class:  # as the windows of the cell would have it
+                key = (since, cell, _HARD_CLASS)
+                labels = self.labels[self._walk(key, group.cells[cell], walk)]
+            for label in np.unique(labels).tolist():
+                of_class = labels == label
+                windows, shared = self._hard_windows(epoch, label, group, cell)
+                at, turns = cell, walk[of_class]
+                if shared:  # by all cells of the group, which take turns
+                    at, turns = len(group.cells), turns * len(group.cells) + cell
+                key = (since, label, at, _HARD_WALK)
+                drawn[places[of_class]] = self._walk(key, windows, turns)
+        return drawn.reshape(slots.shape)
+
+    def _slots(self, group: Group, epoch: int, low: int, high: int) -> np.ndarray:
+        steps = range(epoch * self.num_batches, (epoch + 1) * self.num_batches)
+        return group.slots(steps, low, high)
 
     def _num_hard(self, epoch: int) -> list[int]:
         """Returns the hard slots of each group in a batch of the epoch."""
-        share = self.hard_share(epoch) if self.hard_share is not None else 0.0
-        if not 0 <= share <= 1:
-            raise ValueError(
-                f"the hard share of a batch must lie in 0..1, epoch {epoch} has {share}"
-            )
-        return quotas(self._quotas, round(share * self.batch_size)).tolist()
+        return quotas(self._quotas, round(self._pools.share(epoch) * self.batch_size)).tolist()
 
-    def _draw_normal(self, number: int, num_hard: int, epoch: int, index: int) -> list[int]:
+    def _before(self, number: int, since: int, epoch: int, *, hard: bool) -> np.ndarray:
+        """Returns the slots that each cell of a group had in the epochs before, (cells,)."""
         group = self._groups[number]
-        cells, places = group.slots(epoch * self.num_batches + index, num_hard, group.quota)
-        places = places + self._before(0, epoch, hard=False)[number][cells]
-        return [
-            self._walk((number, at, _WALK), group.cells[at].members, place)
-            for at, place in zip(cells.tolist(), places.tolist(), strict=True)
-        ]
+        if self._plain:  # every epoch begins a pass
+            num_passes = -(-self.num_batches * self.batch_size // len(self.labels))
+            return np.array([epoch * num_passes * len(self.labels)])
+        total = np.zeros(len(group.cells), np.int64)
+        for e in range(since, epoch):
+            num_hard = self._num_hard(e)[number]
+            slots = (0, num_hard) if hard else (num_hard, group.quota)
+            begin, end = (group.visits(n * self.num_batches, *slots) for n in (e, e + 1))
+            total += end - begin
+        return total
 
-    def _draw_hard(self, number: int, num_hard: int, epoch: int, index: int, rng) -> list[int]:
-        group = self._groups[number]
-        since = max((e for e in self._pools if e <= epoch), default=0)
-        cells, places = group.slots(epoch * self.num_batches + index, 0, num_hard)
-        places = places + self._before(since, epoch, hard=True)[number][cells]
-        drawn = []
-        for at, place in zip(cells.tolist(), places.tolist(), strict=True):
-            label = number if self._by_class else int(group.cells[at].draw_class(rng))
-            windows, shared = self._hard_windows(since, label, group.cells[at])
-            if shared:  # by all cells of the group, which take turns
-                at, place = len(group.cells), place * len(group.cells) + at
-            drawn.append(self._walk((since, label, at, _HARD_WALK), windows, place))
-        return drawn
-
-    def _before(self, since: int, epoch: int, *, hard: bool) -> list[np.ndarray]:
-        """Returns, for each cell of each group, what to add to the visits that its group counts.
-
-        A group counts as if all epochs had as many hard slots as this one. The sum rises by one
-        with every slot of the cell since an epoch; what it begins with does not matter.
-        """
-        if self._whole_passes and not hard:
-            unused = self._whole_passes * len(self.labels) - self.num_batches * self.batch_size
-            return [np.array([epoch * unused])]
-        nothing = [np.zeros(len(group.cells), np.int64) for group in self._groups]
-        known = self._corrections.setdefault((since, hard), [nothing])
-        for e in range(since + len(known), epoch + 1):
-            as_before, as_now = self._visits(e, e - 1, hard), self._visits(e, e, hard)
-            known.append([a + b - c for a, b, c in zip(known[-1], as_before, as_now, strict=True)])
-        return known[epoch - since]
-
-    def _visits(self, epoch: int, settings_of: int, hard: bool) -> list[np.ndarray]:
-        """Returns the slots of all cells until an epoch, as if all epochs were like another."""
-        return [
-            group.visits(
-                np.arange(len(group.cells)),
-                epoch * self.num_batches,
-                *((0, num_hard) if hard else (num_hard, group.quota)),
-            )
-            for group, num_hard in zip(self._groups, self._num_hard(settings_of), strict=True)
-        ]
-
-    def _hard_windows(self, since: int, label: int, cell: "Cell") -> tuple[np.ndarray, bool]:
+    def _hard_windows(self, epoch: int, label: int, group: Group, cell: int):
         """Returns the windows for a hard slot, and whether other cells share them."""
-        pool = self._pools.get(since, {}).get(label)
+        pool = self._pools.at(epoch)[1].get(label)
         if pool is None:
-            return cell.of_class(label), False
+            windows = group.cells[cell]
+            return windows[self.labels[windows] == label], False
         if not self._by_symbol:
             return pool, False
-        key = (since, label, cell.symbol)
-        if key not in self._pool_cells:
-            self._pool_cells[key] = pool[self.symbols[pool] == cell.symbol]
-        own = self._pool_cells[key]
+        own = pool[self.symbols[pool] == group.symbols[cell]]
         return (own, False) if len(own) else (pool, True)
 
-    def _walk(self, key: tuple[int, ...], windows: np.ndarray, place: int) -> int:
-        """Returns the window at a place of the endless walk over shuffled passes."""
-        number, place = divmod(place, len(windows))
-        held = self._passes.get(key)
-        if held is None or held[0] != number:
-            rng = np.random.default_rng((self.seed, *key[:-1], number, key[-1]))
+    def _walk(self, key: tuple[int, ...], windows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Returns the windows at rising places of the endless walk over shuffled passes."""
+        numbers, places = np.divmod(places, len(windows))
+        cuts = np.flatnonzero(np.diff(numbers)) + 1
+        drawn = []
+        for number, part in zip(numbers[np.r_[0, cuts]], np.split(places, cuts), strict=True):
+            rng = np.random.default_rng((self.seed, *key[:-1], int(number), key[-1]))
             order = np.arange(len(windows), dtype=np.int32)
             rng.shuffle(order)
-            held = self._passes[key] = number, order
-        return int(windows[held[1][place]])
+            drawn.append(windows[order[part]])
+        return np.concatenate(drawn)
 
 
-def balanced_batch_generator(
-    features: np.ndarray,
-    ends: np.ndarray,
-    labels: np.ndarray,
-    symbols: np.ndarray,
-    *,
-    sequence_length: int,
-    batch_size: int,
-    seed: int,
-    class_ratios: Sequence[float] | None = None,
-    balance_symbols: bool = True,
-    steps_per_epoch: int = 0,
-    num_epochs: int | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields class-balanced batches of windows without Keras, un-augmented.
-
-    Args:
-        features: float32 (rows, features), sorted by symbol, then time.
-        ends: rows of the windows' last bars, (windows,).
-        labels: class codes of the windows, (windows,).
-        symbols: symbol codes of the windows, (windows,).
-        sequence_length: bars of a window.
-        batch_size: windows in every batch.
-        seed: at least 0.
-        class_ratios: of the classes in a batch, any scale; None: equal.
-        balance_symbols: whether each class's windows come from all symbols alike.
-        steps_per_epoch: batches of an epoch; 0: as many as one pass over all windows needs.
-        num_epochs: None: endless.
-
-    Yields:
-        x float32 (batch, time, features) and y int32 (batch,).
-    """
-    labels = np.asarray(labels, np.int32)
-    plan = BatchPlan(
-        labels,
-        symbols,
-        batch_size=batch_size,
-        seed=seed,
-        class_ratios=class_ratios,
-        balance_classes=True,
-        balance_symbols=balance_symbols,
-        steps_per_epoch=steps_per_epoch,
-    )
-    epoch = 0
-    while num_epochs is None or epoch < num_epochs:
-        for index in range(plan.num_batches):
-            drawn = plan.indices(epoch, index)
-            yield gather(features, ends[drawn], sequence_length), labels[drawn]
-        epoch += 1
-
-
-def _check(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
-    if not len(labels) or len(labels) != len(symbols):
-        raise ValueError(
-            "a plan needs at least one window, and a label and a symbol for each; "
-            f"got {len(labels)} labels and {len(symbols)} symbols"
-        )
-    if np.min(labels) < 0:
-        raise ValueError("every training window must have a label; some have -1, which means none")
-    if batch_size < 1 or steps_per_epoch < 0:
-        raise ValueError(
-            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
-            f"got {batch_size} and {steps_per_epoch}"
-        )
-
-
-def _repeats(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
-    windows = np.bincount(codes, minlength=len(names))
-    drawn = np.bincount(codes, draws, minlength=len(names))
-    return {
-        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
-        for i, name in enumerate(names)
-    }
+def _places(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Returns the codes that occur, rising, each with its places, rising."""
+    found, counts = np.unique(codes, return_counts=True)
+    order = np.argsort(codes, kind="stable")
+    return list(zip(found.tolist(), np.split(order, np.cumsum(counts)[:-1]), strict=False))

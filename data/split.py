@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.errors import InputError
 from data.windows import bar_interval_ns, symbol_bounds
 
 _CHUNK = 1 << 14  # windows looked at at a time
@@ -59,13 +60,13 @@ def plan_times(
         rolling: keeps the length of the training span.
 
     Raises:
-        ValueError: if the shares leave no time for training.
+        InputError: if the shares leave no time for training.
     """
     test_share = test_fraction if num_folds == 1 else 0.5
     if num_folds < 1:
-        raise ValueError(f"the walk-forward needs at least 1 fold, got {num_folds}")
+        raise InputError(f"the walk-forward needs at least 1 fold, got {num_folds}")
     if not (validation_fraction > 0 and test_share > 0 and validation_fraction + test_share < 1):
-        raise ValueError(
+        raise InputError(
             "the shares of validation and test must be above 0 and below 1 together, "
             f"got {validation_fraction} and {test_share} ({num_folds} folds)"
         )
@@ -114,10 +115,10 @@ def split_windows(
         embargo_bars: bars of the symbol that lie between a label's end and a later span.
 
     Raises:
-        ValueError: if a split is left without windows.
+        InputError: if a split is left without windows.
     """
     if embargo_bars < 0:
-        raise ValueError(f"the embargo must be at least 0 bars, got {embargo_bars}")
+        raise InputError(f"the embargo must be at least 0 bars, got {embargo_bars}")
     free_from = _Embargo(symbols, timestamps, embargo_bars)
 
     def first_bar(chosen):
@@ -189,7 +190,7 @@ def _as_int(time: np.datetime64) -> int:
 def _check_not_empty(split, times, sequence_length, future_window, embargo_bars) -> None:
     for name in ("train", "validation", "test"):
         if not len(getattr(split, name)):
-            raise ValueError(
+            raise InputError(
                 f"the {name} split must hold windows; none is left of windows of "
                 f"{sequence_length} bars, labels of {future_window} and an embargo of "
                 f"{embargo_bars} (validation from {times.validation_start}, "

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import InputError
+
 INDEX_NAME = "feature_store.json"
 Kind = tuple[type, tuple[int, ...]]  # dtype and shape of a row
 
@@ -50,7 +52,7 @@ class FolderTable:
         folder: new, empty, or an earlier feature store, which is replaced.
 
     Raises:
-        ValueError: if the folder holds anything else or cannot be written.
+        InputError: if the folder holds anything else or cannot be written.
     """
 
     def __init__(self, folder: str | Path):
@@ -92,11 +94,11 @@ def open_store(folder: str | Path) -> dict[str, np.ndarray]:
     """Returns the columns of a finished feature store, mapped read-only.
 
     Raises:
-        ValueError: if the folder is no finished feature store.
+        InputError: if the folder is no finished feature store.
     """
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
-        raise ValueError(f"a feature store must hold {INDEX_NAME}; {folder} does not")
+        raise InputError(f"a feature store must hold {INDEX_NAME}; {folder} does not")
     index = json.loads(index_file.read_text())
     return {
         name: np.memmap(
@@ -114,7 +116,7 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
         if names and INDEX_NAME not in names:
-            raise ValueError(
+            raise InputError(
                 f"the feature store must be a new or empty folder or an earlier store; {folder} "
                 f"holds {sorted(names)[0]}"
             )
@@ -123,6 +125,6 @@ def _prepare(folder: Path) -> None:
         for path in folder.glob("*.bin"):
             path.unlink()
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"the feature store {folder} cannot be written: {error.strerror}"
         ) from error

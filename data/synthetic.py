@@ -3,9 +3,45 @@
 import numpy as np
 import pandas as pd
 
-from data.bars import check_bars
+from data.checks import check_bars
+from data.errors import InputError
 
+PREFIX = "synthetic:"
 STEPS_PER_BAR = 4
+PARAMETERS = {"bars": ("num_bars", 5000), "symbols": ("num_symbols", 8), "seed": ("seed", 0)}
+LEAST = {"bars": 2, "symbols": 1, "seed": 0}
+MOST = {"bars": 1_000_000, "symbols": 1000, "seed": 2**31 - 1}
+
+
+def read_synthetic(text: str) -> pd.DataFrame:
+    """Returns the market that a text names, such as `synthetic:walk?bars=5000&symbols=8&seed=1`.
+
+    Args:
+        text: `synthetic:walk` (nothing to be learnt) or `synthetic:persistent_drift` (a signal);
+            after `?` any of bars (each symbol's), symbols and seed.
+
+    Raises:
+        InputError: a line for each unknown name, unknown parameter and wrong value.
+    """
+    markets = {"walk": random_walk, "persistent_drift": persistent_drift}
+    name, _, query = text.removeprefix(PREFIX).partition("?")
+    faults = []
+    if name not in markets:
+        faults.append(f"a synthetic market must be one of {', '.join(markets)}; got {name!r}")
+    values = dict(PARAMETERS.values())
+    for item in filter(None, query.split("&")):
+        key, _, value = item.partition("=")
+        if key not in PARAMETERS:
+            known = ", ".join(PARAMETERS)
+            faults.append(f"{text}: parameters must be of {known}; got {key!r}")
+        elif not (value.isdecimal() and LEAST[key] <= int(value) <= MOST[key]):
+            reach = f"from {LEAST[key]} to {MOST[key]}"
+            faults.append(f"{text}: {key} must be a whole number {reach}, got {value!r}")
+        else:
+            values[PARAMETERS[key][0]] = int(value)
+    if faults:
+        raise InputError(faults)
+    return markets[name](**values)
 
 
 def random_walk(

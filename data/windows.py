@@ -96,7 +96,7 @@ def gather(features: np.ndarray, ends: np.ndarray, sequence_length: int) -> np.n
     return blocks.reshape(len(ends), sequence_length, num_features)
 
 
-def evenly(count: int, limit: int) -> np.ndarray:
+def subsample(count: int, limit: int) -> np.ndarray:
     """Returns at most `limit` positions of `count`, evenly spaced; all where the limit is 0."""
     if not limit or count <= limit:
         return np.arange(count)

@@ -1,1 +1,1 @@
-"""What predictions are worth: figures, baselines, verdict, trades."""
+"""What predictions are worth: metrics, baselines, verdict, trades."""

@@ -69,7 +69,7 @@ def simulate_trades(
         rows = _entries((sides != 0) & np.isfinite(trade_return), bounds, holding_bars)
         exits = _exits(rows, bounds, holding_bars)
         gross = sides[rows] * np.expm1(trade_return[rows])
-        return calendar.figures(exits, gross, np.full(len(rows), 2.0), cost_bps)
+        return calendar.results(exits, gross, np.full(len(rows), 2.0), cost_bps)
 
     chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
     return {
@@ -127,7 +127,7 @@ def _exits(rows: np.ndarray, bounds: np.ndarray, holding_bars: int) -> np.ndarra
 
 
 def _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps) -> dict[str, Any]:
-    """Returns the figures of holding every symbol throughout: bought once, sold once."""
+    """Returns the results of holding every symbol throughout: bought once, sold once."""
     rows, gains, sides = [], [], []
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
         links = np.arange(start, stop, holding_bars)
@@ -141,8 +141,8 @@ def _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps) -> dict[str
         sides.append(traded)
     rows = np.concatenate(rows)
     exits = _exits(rows, bounds, holding_bars)
-    figures = calendar.figures(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
-    return {**figures, "trades": len(bounds) - 1, "hit_rate": None, "gross_bps_per_trade": None}
+    results = calendar.results(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
+    return {**results, "trades": len(bounds) - 1, "hit_rate": None, "gross_bps_per_trade": None}
 
 
 class _Calendar:
@@ -158,10 +158,10 @@ class _Calendar:
         periods = seconds // (self.period_days * _DAY_SECONDS)
         self._periods = (periods - periods.min()).astype(np.int64)
 
-    def figures(
+    def results(
         self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
     ) -> dict[str, Any]:
-        """Returns the figures of results (trades,), in stakes, booked at rows `exits`."""
+        """Returns what trades brought, (trades,), in stakes, booked at rows `exits`."""
         net = gross - sides * cost_bps / 1e4
         order = np.argsort(self._seconds[exits], kind="stable")
         equity = np.concatenate([[0.0], np.cumsum(net[order])]) / self._num_symbols

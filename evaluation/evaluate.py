@@ -1,4 +1,4 @@
-"""What a trained fold is worth: figures, baselines on the same windows, verdict, trades."""
+"""What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market
-from data.windows import evenly, gather, spans
+from data.windows import gather, spans, subsample
 from evaluation import baselines
 from evaluation.backtest import simulate_trades
 from evaluation.metrics import evaluate
@@ -37,7 +37,7 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
     train_labels = fold.labels[fold.train]
-    few = fold.train[evenly(len(fold.train), _MOST_FITTED)]
+    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
     summaries = {name: _summaries(market, getattr(fold, name)) for name in SPLITS[1:]}
     fit_to = _summaries(market, few), fold.labels[few]
     fitted = {
@@ -66,7 +66,7 @@ def judge(
     num_resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns figures, verdict and trades of the out-of-sample windows of one or more folds.
+    """Returns verdict, metrics and trades of the test windows of all folds together.
 
     Args:
         market: that the folds are of.
@@ -74,6 +74,10 @@ def judge(
         cost_bps: trading cost per side in basis points.
         num_resamples: draws of the bootstrap.
         seed: of the bootstrap.
+
+    Returns:
+        `verdict`, `test` (the model's metrics), `baselines` (theirs, as {"test": ...} by name) and
+        `costs`.
     """
     ends = np.concatenate([fold.test for fold, _, _ in test_folds])
     labels = np.concatenate([fold.labels[fold.test] for fold, _, _ in test_folds])
@@ -88,8 +92,6 @@ def judge(
     first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
     longest = (last - first).max() / np.timedelta64(1, "s")
     return {
-        "test": evaluate(labels, model),
-        "tests": {name: evaluate(labels, values) for name, values in others.items()},
         "verdict": verdict(
             market.timestamps[ends],
             labels,
@@ -98,7 +100,10 @@ def judge(
             block_seconds=float(longest),
             num_resamples=num_resamples,
             seed=seed,
+            num_folds=len(test_folds),
         ),
+        "test": evaluate(labels, model),
+        "baselines": {name: {"test": evaluate(labels, given)} for name, given in others.items()},
         "costs": simulate_trades(
             market.timestamps[ends],
             market.symbols[ends],

@@ -1,4 +1,4 @@
-"""Figures of a classifier on labelled windows: confusion, MCC, F1, NLL, calibration, class rates.
+"""Metrics of a classifier on labelled windows: confusion, MCC, F1, NLL, calibration, class rates.
 
 Accuracy is here for completeness and is never the headline: with one frequent class a constant
 scores well. MCC (Gorodkin 2004 for several classes) is 0 for every constant.
@@ -16,7 +16,7 @@ _SMALLEST = 1e-15  # probability; bounds the NLL of a single window at 34.5
 
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Returns the figures of probabilities against labels, in a form that JSON can hold.
+    """Returns the metrics of probabilities against labels, in a form that JSON can hold.
 
     Args:
         labels: class codes 0..2, (samples,).

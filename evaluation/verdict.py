@@ -31,6 +31,7 @@ def verdict(
     num_resamples: int = 2000,
     seed: int = 0,
     trials: int = 1,
+    num_folds: int = 1,
 ) -> dict[str, Any]:
     """Returns MCC, its distance to the best baseline, their intervals, and one sentence.
 
@@ -44,11 +45,13 @@ def verdict(
         num_resamples: draws.
         seed: of the draws.
         trials: how many runs were compared before this one was looked at.
+        num_folds: walk-forward folds that the windows come from.
 
     Returns:
         verdict ("beats", "no better than" or "worse than"), no_skill (the interval of MCC covers
         0), sentence, mcc, mcc_interval, baseline, baseline_mcc, difference,
-        difference_interval, num_blocks, block_seconds, num_resamples, trials.
+        difference_interval, num_blocks, block_seconds, num_resamples, trials,
+        num_folds.
 
     Raises:
         ValueError: if there is no baseline, or arrays do not fit together.
@@ -75,6 +78,7 @@ def verdict(
         "block_seconds": float(block_seconds),
         "num_resamples": num_resamples,
         "trials": trials,
+        "num_folds": num_folds,
     }
     found["no_skill"] = found["mcc_interval"][0] <= 0 <= found["mcc_interval"][1]
     found["verdict"] = _comparison(found)
@@ -151,8 +155,9 @@ def _comparison(found: dict[str, Any]) -> str:
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words what `verdict` found; `trials` may have been set later."""
     low, high = found["difference_interval"]
+    over = f" over {found['num_folds']} walk-forward folds" if found["num_folds"] > 1 else ""
     text = (
-        f"The model {_verb(found['verdict'])} {found['baseline']}: MCC {found['mcc']:+.3f} "
+        f"The model {_verb(found['verdict'])} {found['baseline']}{over}: MCC {found['mcc']:+.3f} "
         f"against {found['baseline_mcc']:+.3f}, difference {found['difference']:+.3f} "
         f"(95 % interval {low:+.3f} to {high:+.3f}, {found['num_blocks']} time blocks)."
     )

@@ -33,7 +33,7 @@ from keras import layers, ops
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-PerClass = float | Sequence[float]
+from models.probabilities import PerClass, cross_entropies, log_of_rest, plain
 
 _LOWEST_LOG = -60.0  # float32 holds exp(60) and exp(-60)
 _KEPT = 1e-3  # share of p_j that stays where smoothing would take all of it
@@ -78,12 +78,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         logits: (samples, classes); log-probabilities are logits too.
         labels: class codes, (samples,).
     """
-    logits, rows = np.asarray(logits, np.float64), np.arange(len(labels))
-    labels = np.asarray(labels)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
 
     def nll(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[rows, labels]))
+        return float(np.mean(cross_entropies(logits / np.exp(log_temperature), labels)))
 
     bounds = tuple(np.log(_TEMPERATURES))
     found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
@@ -157,12 +155,12 @@ class RestoreProbabilities(layers.Layer):
     ):
         super().__init__(**kwargs)
         self.arguments = {
-            "alpha": _plain(alpha),
-            "gamma": _plain(gamma),
-            "smoothing": _plain(smoothing),
+            "alpha": plain(alpha),
+            "gamma": plain(gamma),
+            "smoothing": plain(smoothing),
             "ce_weight": float(ce_weight),
-            "training_prior": _plain(training_prior),
-            "deploy_prior": _plain(deploy_prior),
+            "training_prior": plain(training_prior),
+            "deploy_prior": plain(deploy_prior),
             "temperature": 1.0 if temperature is None else float(temperature),
         }
         if not self.arguments["temperature"] > 0:
@@ -178,7 +176,7 @@ class RestoreProbabilities(layers.Layer):
         if focal and given["ce_weight"] != 1:
             log_p = _log_posterior(
                 log_p,
-                _log_of_rest(log_p),
+                log_of_rest(log_p),
                 1.0 if given["alpha"] is None else given["alpha"],
                 given["gamma"] or 0.0,
                 given["smoothing"] or 0.0,
@@ -198,12 +196,6 @@ class RestoreProbabilities(layers.Layer):
         return {**super().get_config(), **self.arguments}
 
 
-def _log_of_rest(log_p):
-    """Returns log(1 - p_c) without cancellation: the log-sum of all other classes."""
-    itself = ops.eye(log_p.shape[-1], dtype="float32") * -1e9
-    return ops.logsumexp(ops.expand_dims(log_p, -2) + itself, axis=-1)  # (batch, classes)
-
-
 def _prior_shift(training, deploy) -> np.ndarray | None:
     """Returns log(deploy / training), (classes,), or None if there are no priors."""
     if (training is None) != (deploy is None):
@@ -217,7 +209,3 @@ def _prior_shift(training, deploy) -> np.ndarray | None:
             f"{deploy.tolist()}"
         )
     return np.log(deploy / deploy.sum()) - np.log(training / training.sum())
-
-
-def _plain(value: PerClass | None) -> float | list[float] | None:
-    return None if value is None else np.asarray(value, np.float64).tolist()

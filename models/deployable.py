@@ -1,6 +1,5 @@
 """The deployable model: raw windows in, probabilities out, all that it needs inside."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,11 @@ import keras
 from keras import layers
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-from models import calibration  # noqa: F401
-from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+import models.calibration  # noqa: F401
+import models.layers.head  # noqa: F401
+import models.layers.mlstm_block  # noqa: F401
+import models.layers.slstm_block  # noqa: F401
+from models import atomic
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -57,15 +59,7 @@ def make_deployable(
 
 def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes the model to `path` (.keras) at once or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.tmp.keras")
-    try:
-        model.save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    atomic.write(Path(path), model.save)
 
 
 def contract_of(model: keras.Model) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""The classifier builder, and the public names that notebooks import."""
+"""The classifier builder, and the public names that notebooks import.
+
+"rl" is a name kept from the project's plan; there is no reinforcement learning here. The flags
+speak of supervised epochs and batches for the same reason.
+"""
 
 from collections.abc import Sequence
 
@@ -10,9 +14,10 @@ from models.deployable import load_classifier
 from models.layers.head import CappedDense, PriorBias
 from models.layers.mlstm_block import MLSTMBlock
 from models.layers.slstm_block import SLSTMBlock
-from models.training.callbacks.callback_list import get_training_callbacks
+from models.training.callbacks.callback_list import ValidationPlan, get_training_callbacks
 from models.training.callbacks.ema import EMAWeightsCallback
-from models.training.callbacks.epoch_tracker import EpochTracker
+from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
+from models.training.callbacks.mining import MiningPlan
 from models.training.losses import AsymmetricFocalLoss, MixedLoss
 from models.training.optimizers import AveragedAdam
 from models.training.schedules import WarmUpCosineDecayScheduler
@@ -21,10 +26,13 @@ __all__ = [
     "AsymmetricFocalLoss",
     "AveragedAdam",
     "EMAWeightsCallback",
+    "EpochSchedules",
     "EpochTracker",
     "MLSTMBlock",
+    "MiningPlan",
     "MixedLoss",
     "SLSTMBlock",
+    "ValidationPlan",
     "WarmUpCosineDecayScheduler",
     "build_xlstm_classifier",
     "get_training_callbacks",
@@ -37,18 +45,19 @@ def build_xlstm_classifier(
     num_features: int,
     *,
     num_classes: int = 3,
+    labels_per_sequence: int = 1,
     units: int = 64,
     blocks: str = "ms",
     num_heads: int = 4,
-    class_prior: Sequence[float] | None = None,
+    class_prior: Sequence[float] | np.ndarray | None = None,
     dropout_rnn1: float = 0.0,
     dropout_rnn2: float = 0.0,
     recurrent_dropout: float = 0.0,
     weight_decay_l2: float = 0.0,
     gate_soft_cap: float = 0.0,
     logit_clip: float = 0.0,
-    feature_mean: Sequence[float] | None = None,
-    feature_variance: Sequence[float] | None = None,
+    feature_mean: Sequence[float] | np.ndarray | None = None,
+    feature_variance: Sequence[float] | np.ndarray | None = None,
     name: str = "xlstm_classifier",
 ) -> keras.Model:
     """Returns an uncompiled model from windows (batch, time, features) to logits (batch, classes).
@@ -57,10 +66,16 @@ def build_xlstm_classifier(
     them the last time step, a norm, and the head `classifier`. Every neutral default leaves its
     part out.
 
+    With `labels_per_sequence` K above 1 it is the training form: logits (batch, K, classes) of the
+    last K steps of a longer sequence. Both forms have the same weights in the same order and under
+    the same names, so `form.set_weights(other.get_weights())` takes over what the other learnt.
+
     Args:
-        sequence_length: bars in a window (time).
+        sequence_length: bars of the input (time): of a window, or of a sequence of the training
+            form.
         num_features: features of a bar.
         num_classes: classes of the target.
+        labels_per_sequence: last steps that are classified; 1: the window form.
         units: width of the residual stream; a multiple of `num_heads`.
         blocks: one letter for each block, first to last: m for mLSTM, s for sLSTM.
         num_heads: heads of every block.
@@ -82,7 +97,7 @@ def build_xlstm_classifier(
     Raises:
         ValueError: where an argument is out of range, with the argument's name and value.
     """
-    _check(sequence_length, num_features, units, num_heads, blocks)
+    _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
     inputs = keras.Input((sequence_length, num_features), name="window")
     x = _scaling(feature_mean, feature_variance, num_features)(inputs)
     l2 = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
@@ -95,7 +110,8 @@ def build_xlstm_classifier(
     }
     for index, kind in enumerate(blocks):
         regularizer = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
-        last = index == len(blocks) - 1  # The last block gives the step to classify alone.
+        # The last block gives the step to classify alone.
+        last = index == len(blocks) - 1 and labels_per_sequence == 1
         block = _block(
             kind, index, kernel_regularizer=regularizer, return_sequences=not last, **shared
         )
@@ -106,20 +122,29 @@ def build_xlstm_classifier(
             # on a CPU, and a mask for each time step took two thirds of the training step.
             mask = (None, units) if last else (None, 1, units)
             x = layers.Dropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
+    if labels_per_sequence > 1:
+        early_steps = sequence_length - labels_per_sequence
+        x = layers.Cropping1D((early_steps, 0), name="labelled_steps")(x)  # (batch, K, units)
     x = layers.LayerNormalization(epsilon=1e-5, center=False, name="post_norm")(x)
     logits = _head(num_classes, class_prior, logit_clip, weight_decay_l2)(x)
     return keras.Model(inputs, logits, name=name)
 
 
-def _check(sequence_length, num_features, units, num_heads, blocks) -> None:
+def _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence) -> None:
     for name, value in [
         ("sequence_length", sequence_length),
         ("num_features", num_features),
         ("units", units),
         ("num_heads", num_heads),
+        ("labels_per_sequence", labels_per_sequence),
     ]:
         if int(value) != value or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+    if labels_per_sequence > sequence_length:
+        raise ValueError(
+            f"a sequence of {sequence_length} bars has no place for labels_per_sequence = "
+            f"{labels_per_sequence}"
+        )
     if units % num_heads:
         raise ValueError(
             f"units must be a multiple of num_heads, got units = {units}, num_heads = {num_heads}"

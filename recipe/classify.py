@@ -1,5 +1,5 @@
-"""`classify` under the name that notebooks import it by; it is defined in recipe/predict.py."""
+"""The names that notebooks import to predict; they are defined in recipe/predict.py."""
 
-from recipe.predict import classify
+from recipe.predict import classify, classify_latest
 
-__all__ = ["classify"]
+__all__ = ["classify", "classify_latest"]

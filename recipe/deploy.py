@@ -12,6 +12,7 @@ from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.deployable import make_deployable
+from recipe.network import focal_settings
 from recipe.run_folder import versions
 
 _PREDICTED_AT_ONCE = 1024  # windows
@@ -32,19 +33,15 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
     labels = fold.labels[ends]
     settings: dict[str, Any] = {}
     if flags.RESTORE_LOSS:
-        settings |= {
-            "alpha": flags.AFL_ALPHA,
-            "gamma": flags.AFL_GAMMA,
-            "smoothing": flags.CLASS_SMOOTHING,
-            "ce_weight": ce_weight,
-        }
+        settings |= focal_settings(flags) | {"ce_weight": ce_weight}
     if flags.RESTORE_PRIOR:
         settings |= {
             "training_prior": assembly.class_prior.tolist(),
             "deploy_prior": assembly.natural_prior.tolist(),
         }
     if flags.RESTORE_TEMPERATURE:
-        restored = keras.ops.convert_to_numpy(RestoreProbabilities(**settings)(logits))
+        restored = RestoreProbabilities(**settings)(logits)
+        restored = np.asarray(keras.ops.convert_to_numpy(restored))
         settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
     restoration = RestoreProbabilities(**settings, name="restoration")
     contract = _contract(assembly, settings)

@@ -9,20 +9,25 @@ from typing import Any
 import keras
 import numpy as np
 
+from config import Flags
 from data.batches import WindowBatches
-from data.labels import CLASS_NAMES, average_uniqueness
+from data.errors import InputError
+from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
-from data.sampling import BatchPlan
-from data.windows import evenly, first_window_ends
-from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
-from models.training.callbacks.mining import hard_share
+from data.windows import subsample
+from models.training.callbacks.callback_list import (
+    TrainingCallbacks,
+    ValidationPlan,
+    make_training_callbacks,
+)
+from models.training.callbacks.epoch_tracker import EpochSchedules
+from models.training.callbacks.mining import MiningPlan
 from models.training.callbacks.step_timer import StepTimer
 from models.training.collapse_forecast import forecast_collapse
-from models.training.losses import MixedLoss
-from models.training.optimizers import AveragedAdam
-from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp, logit_cap_release
-from models.xlstm_rl_model import build_xlstm_classifier
+from models.training.schedules import logit_cap_release
+from recipe.batches import hard_share, training_batches
 from recipe.deploy import deploy, window_sequence
+from recipe.network import ce_weight, compiled_classifier
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Assembly:
     batches: WindowBatches
     classifier: keras.Model
     natural_prior: np.ndarray
-    flags: Any
+    flags: Flags
     market: Market
     timer: StepTimer = field(init=False)
 
@@ -74,42 +79,23 @@ class TrainedFold:
     timing: dict[str, Any]
 
 
-def assemble(flags: Any, market: Market, number: int) -> Assembly:
+def assemble(flags: Flags, market: Market, number: int) -> Assembly:
     """Returns the batches and the compiled model of fold `number`.
 
     Raises:
-        ValueError: where flags and data do not fit together.
+        InputError: where flags and data do not fit together.
     """
     fold, seed = market.folds[number], flags.SEED + number
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     mean, variance = training_statistics(market, fold)
-    batches = _training_batches(flags, market, fold, seed, mean, variance)
-    classifier = build_xlstm_classifier(
-        flags.SEQUENCE_LENGTH,
-        len(market.feature_names),
-        units=flags.XLSTM_UNITS,
-        blocks=flags.XLSTM_BLOCKS,
-        num_heads=flags.XLSTM_HEADS,
-        class_prior=batches.plan.class_prior if flags.USE_PRIOR_BIAS else None,
-        dropout_rnn1=flags.DROPOUT_RNN1,
-        dropout_rnn2=flags.DROPOUT_RNN2,
-        recurrent_dropout=flags.RECURRENT_DROPOUT,
-        weight_decay_l2=flags.WEIGHT_DECAY_L2,
-        gate_soft_cap=flags.GATE_SOFT_CAP,
-        logit_clip=flags.LOGIT_CLIP,
+    batches = training_batches(flags, market, fold, seed, mean, variance)
+    classifier = compiled_classifier(
+        flags,
+        market,
+        plan=batches.plan,
         feature_mean=mean,
         feature_variance=variance,
-    )
-    classifier.compile(
-        optimizer=_optimizer(flags, batches.plan.num_batches),
-        loss=MixedLoss(
-            ce_weight=flags.CE_WEIGHT_START,
-            alpha=flags.AFL_ALPHA,
-            gamma=flags.AFL_GAMMA,
-            smoothing=flags.CLASS_SMOOTHING,
-        ),
-        jit_compile=flags.JIT_COMPILE,
     )
     counts = np.bincount(fold.labels[fold.train], minlength=len(CLASS_NAMES))
     return Assembly(number, fold, batches, classifier, counts / counts.sum(), flags, market)
@@ -135,25 +121,24 @@ def train(
         on_rows: given all rows of the history after each epoch.
     """
     flags, classifier, fold = assembly.flags, assembly.classifier, assembly.fold
-    callbacks = _callbacks(assembly, folder, note)
-    parts, checkpointer = callbacks_by_name(callbacks), callbacks[-1]
-    start = checkpointer.restore(classifier, note) if resume else 0
+    parts = _callbacks(assembly, folder, note)
+    best, checkpointer = parts.best, parts.checkpointer
+    start = _restore(checkpointer, classifier, note) if resume else 0
     keep_history = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
     )
-    if start < flags.SUPERVISED_EPOCHS and not parts["best"].exhausted:
+    if start < flags.SUPERVISED_EPOCHS and not best.exhausted:
         classifier.fit(
             assembly.batches.stream(),
             epochs=flags.SUPERVISED_EPOCHS,
             initial_epoch=start,
             shuffle=False,  # the plan has shuffled
             verbose=verbose,
-            callbacks=[assembly.timer, *callbacks, keep_history],
+            callbacks=[assembly.timer, *parts.ordered(), keep_history],
         )
     on_rows(checkpointer.rows)
-    best = parts["best"]
     best.restore(classifier)
-    deployable, calibration = deploy(assembly, ce_weight=_ce_weight(flags)(best.best_epoch))
+    deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best.best_epoch))
     probabilities = {
         name: deployable.predict(window_sequence(assembly.market, ends), verbose=0)
         for name, ends in [("validation", fold.validation), ("test", fold.test)]
@@ -166,113 +151,59 @@ def train(
         probabilities=probabilities,
         calibration=calibration,
         forecast=assembly.forecast(),
-        alarms=parts["alarm"].alarms,
+        alarms=parts.alarm.alarms,
         repeats=_repeats(assembly),
         timing={
             "epochs": assembly.timer.epochs,
             "windows": assembly.batches.plan.num_batches * flags.SUPERVISED_BATCH_SIZE,
-            "mining_seconds": parts["mining"].seconds if "mining" in parts else 0.0,
+            "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )
 
 
-def _training_batches(flags, market, fold, seed, mean, variance) -> WindowBatches:
-    ends = fold.train
-    plan = BatchPlan(
-        fold.labels[ends],
-        market.symbols[ends],
-        batch_size=flags.SUPERVISED_BATCH_SIZE,
-        seed=seed,
-        class_ratios=flags.TARGET_CLASS_RATIOS,
-        balance_classes=flags.CLASS_BALANCED_BATCHING,
-        balance_symbols=flags.SYMBOL_STRATIFIED_BATCHING,
-        hard_share=_hard_share(flags),
-        steps_per_epoch=flags.STEPS_PER_EPOCH,
-    )
-    augmentations = {
-        "noise_std": flags.AUG_NOISE_STD,
-        "time_shift": flags.AUG_TIME_SHIFT,
-        "mask_prob": flags.AUG_MASK_PROB,
-        "mask_max_t": flags.AUG_MASK_MAX_T,
-    }
-    weights = None
-    if flags.USE_UNIQUENESS_WEIGHTS:
-        weights = average_uniqueness(ends, flags.FUTURE_WINDOW)
-        weights = (weights / weights.mean()).astype(np.float32)
-    return WindowBatches(
-        market.features,
-        ends,
-        plan=plan,
-        sequence_length=flags.SEQUENCE_LENGTH,
-        first_ends=first_window_ends(ends, market.bounds, flags.SEQUENCE_LENGTH),
-        augmentations=augmentations if flags.USE_AUGMENTATIONS else None,
-        feature_std=np.sqrt(variance),
-        fill=mean,
-        weights=weights,
-        seed=seed,
-    )
+def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
+    try:
+        return checkpointer.restore(classifier, note)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(str(error)) from error
 
 
-def _hard_share(flags) -> Callable[[int], float] | None:
-    if not flags.USE_HARD_NEGATIVE_MINING:
-        return None
-    return lambda epoch: hard_share(
-        epoch,
-        flags.HNM_START_EPOCH,
-        flags.HNM_END_EPOCH,
-        flags.HNM_HARD_SAMPLE_START,
-        flags.HNM_HARD_SAMPLE_END,
-    )
-
-
-def _optimizer(flags, steps_per_epoch: int) -> AveragedAdam:
-    schedule = WarmUpCosineDecayScheduler(
-        flags.LR_BASE,
-        total_steps=flags.SUPERVISED_EPOCHS * steps_per_epoch,
-        warmup_steps=round(flags.LR_WARMUP_EPOCHS * steps_per_epoch),
-        minimum=flags.LR_MIN,
-    )
-    return AveragedAdam(
-        schedule,
-        average_decay=flags.EMA_DECAY if flags.USE_EMA_VALIDATION else 0.0,
-        global_clipnorm=flags.GRADIENT_CLIP_NORM or None,
-    )
-
-
-def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> list:
+def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    few = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    few = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
     mining = None
     if flags.USE_HARD_NEGATIVE_MINING:
-        mining = {
-            "start_epoch": flags.HNM_START_EPOCH,
-            "update_period": flags.HNM_UPDATE_PERIOD,
-            "top_k_fraction": flags.HNM_TOP_K_FRACTION,
-            "trim_fraction": flags.HNM_TRIM_FRACTION,
-            "max_scored": flags.HNM_MAX_SCORED,
-            "spacing": flags.FUTURE_WINDOW,
-            "seed": flags.SEED,
-        }
+        mining = MiningPlan(
+            start_epoch=flags.HNM_START_EPOCH,
+            update_period=flags.HNM_UPDATE_PERIOD,
+            top_k_fraction=flags.HNM_TOP_K_FRACTION,
+            trim_fraction=flags.HNM_TRIM_FRACTION,
+            max_scored=flags.HNM_MAX_SCORED,
+            spacing=flags.FUTURE_WINDOW,
+            seed=flags.SEED,
+        )
     cap = None
     if flags.LOGIT_CLIP:
         cap = functools.partial(
             logit_cap_release, cap=flags.LOGIT_CLIP, release_epoch=flags.LOGIT_CLIP_RELEASE_EPOCH
         )
-    return get_training_callbacks(
-        assembly.classifier,
-        assembly.batches,
-        ce_weight=_ce_weight(flags),
-        logit_cap=cap,
-        hard_share=_hard_share(flags),
-        validation=window_sequence(market, few),
-        validation_labels=fold.labels[few],
-        alarm_quotas=assembly.class_prior,
+    validation = ValidationPlan(
+        windows=window_sequence(market, few),
+        labels=fold.labels[few],
+        class_names=[name.lower() for name in CLASS_NAMES],
+        quotas=assembly.class_prior,
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
+    )
+    return make_training_callbacks(
+        assembly.classifier,
+        assembly.batches,
+        validation,
+        folder,
+        schedules=EpochSchedules(ce_weight(flags), cap, hard_share(flags)),
         mining=mining,
         feature_names=market.feature_names,
         describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
-        checkpoint_folder=folder,
         note=note,
     )
 
@@ -294,9 +225,3 @@ def _repeats(assembly: Assembly) -> dict[str, Any]:
     names = assembly.market.symbol_names
     symbols = {names[int(code)]: values for code, values in repeats["symbols"].items()}
     return repeats | {"symbols": symbols}
-
-
-def _ce_weight(flags) -> Callable[[int], float]:
-    return lambda epoch: linear_ramp(
-        epoch, 0, flags.AFL_WARMUP_EPOCHS, flags.CE_WEIGHT_START, flags.CE_WEIGHT_END
-    )

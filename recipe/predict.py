@@ -1,4 +1,4 @@
-"""From raw bars to probabilities with a trained model: exactly the features of its training."""
+"""From raw bars to probabilities with a trained model: exactly the rows of its training."""
 
 from collections.abc import Callable
 
@@ -7,61 +7,118 @@ import pandas as pd
 
 from data.bars import check_bars
 from data.batches import WindowSequence
-from data.features import WARM_UP_BARS, compute_features, feature_names
+from data.errors import InputError
+from data.features import WARM_UP_BARS, feature_names
 from data.labels import CLASS_NAMES
-from data.windows import bar_interval_ns, ends_within, segment_bounds
+from data.rows import by_symbol, fill_rows
+from data.windows import bar_interval_ns, ends_within
 from models.deployable import contract_of
 
 _INTERVAL_TOLERANCE = 0.01  # relative
+_PREDICTED_AT_ONCE = 1024  # windows
+Note = Callable[[str], None]
 
 
-def classify(
-    model, bars: pd.DataFrame, *, note: Callable[[str], None] | None = None
-) -> pd.DataFrame:
+def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
     """Returns the probabilities of every bar that ends a window.
 
     Args:
         model: a deployable model, as `load_classifier` returns it.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
-        note: called with a sentence for each symbol that is too short for one window.
+        note: called with a sentence for each symbol that has no window.
 
     Returns:
         one row for each window, by symbol, then time: timestamp (of the window's last bar),
         symbol, p_sell, p_hold, p_buy.
 
     Raises:
-        ValueError: where the bars are faulty, or their interval, the features or the class order
+        InputError: where the bars are faulty, or their interval, the features or the class order
             are not those of the model's training.
     """
+    return _classify(model, bars, note, newest_only=False)
+
+
+def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
+    """Returns the probabilities of the newest bar of every symbol, for live use.
+
+    The same as the last row of each symbol in the table of `classify`, but makes only the features
+    of one window. A symbol whose newest bar ends no window (a hole in time lies in it) has no row.
+
+    Args:
+        model: as `classify` takes it.
+        bars: as `classify` takes them; all that there are: holes in time are told from the
+            trading hours that the symbol's bars show.
+        note: called with a sentence for each symbol that has no row.
+
+    Returns:
+        one row for each symbol, with the columns of `classify`.
+
+    Raises:
+        InputError: see `classify`.
+    """
+    return _classify(model, bars, note, newest_only=True)
+
+
+def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
     contract = contract_of(model)
     bars = check_bars(bars)
     _check_contract(contract, bars)
-    parts = []
-    for symbol, own in bars.groupby("symbol", sort=True, observed=True):
-        part = _classify_symbol(model, own.reset_index(drop=True), contract)
-        if part is None:
-            if note is not None:
-                note(f"symbol {symbol} is skipped: {len(own)} bars make no window")
-            continue
-        part.insert(1, "symbol", str(symbol))
-        parts.append(part)
-    if not parts:
-        needed = WARM_UP_BARS + contract["sequence_length"]
-        raise ValueError(
-            f"a window needs {needed} bars of a symbol without a hole ({WARM_UP_BARS} of "
-            f"warm-up); no symbol has them"
+    length, names = contract["sequence_length"], bars["symbol"].cat.categories
+    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
+    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
+    num_rows[num_bars < WARM_UP_BARS + length] = 0
+    features, timestamps, bounds = _rows(contract, bars, num_rows)
+    ends = ends_within(bounds, length, 0)
+    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
+    for code in np.setdiff1d(np.arange(len(names)), symbols):
+        if note is not None:
+            what = "its newest bar ends" if newest_only else "they make"
+            note(f"symbol {names[code]} is skipped: of its {num_bars[code]} bars {what} no window")
+    if not len(ends):
+        raise InputError(
+            f"a window needs {WARM_UP_BARS + length} bars of a symbol without a hole "
+            f"({WARM_UP_BARS} of warm-up); no symbol has them"
         )
-    return pd.concat(parts, ignore_index=True)
+    windows = WindowSequence(features, ends, sequence_length=length, batch_size=_PREDICTED_AT_ONCE)
+    probabilities = model.predict(windows, verbose=0)
+    columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
+    times = pd.to_datetime(timestamps[ends], utc=True)
+    return pd.DataFrame({"timestamp": times, "symbol": names.to_numpy()[symbols], **columns})
+
+
+def _rows(contract: dict, bars: pd.DataFrame, num_rows: np.ndarray):
+    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
+
+    Args:
+        contract: of the model.
+        bars: checked, of all symbols.
+        num_rows: how many of the last rows of each symbol to make, (symbols,).
+    """
+    stops = np.cumsum(num_rows)
+    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
+    timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
+    for own, count, stop in zip(by_symbol(bars), num_rows, stops, strict=True):
+        if count:
+            part = slice(stop - count, stop)
+            segments = fill_rows(
+                own,
+                features[part],
+                timestamps[part],
+                intraday=contract["intraday"],
+                max_gap_bars=contract["max_gap_bars"],
+            )
+            bounds.append(segments[1:] + part.start)
+    return features, timestamps, np.concatenate(bounds)
 
 
 def _check_contract(contract: dict, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
-        raise ValueError(
+        raise InputError(
             f"the model's classes must be {list(CLASS_NAMES)}, got {contract['class_names']}"
         )
     names = feature_names(contract["intraday"])
     if list(contract["feature_names"]) != list(names):
-        raise ValueError(
+        raise InputError(
             "the model's features must be those of this version of the project; it has "
             f"{contract['feature_names']}"
         )
@@ -75,26 +132,7 @@ def _check_contract(contract: dict, bars: pd.DataFrame) -> None:
         or [expected]
     )
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
-        raise ValueError(
+        raise InputError(
             f"the model was trained on bars every {expected:g} seconds, got bars every "
             f"{interval:g} seconds"
         )
-
-
-def _classify_symbol(model, bars: pd.DataFrame, contract: dict) -> pd.DataFrame | None:
-    length = contract["sequence_length"]
-    if len(bars) < WARM_UP_BARS + length:
-        return None
-    features = compute_features(bars, intraday=contract["intraday"]).to_numpy()[WARM_UP_BARS:]
-    # Holes are looked for before the warm-up is cut off, as in training: they depend on all bars.
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
-    bounds = segment_bounds(np.zeros(len(bars), np.int16), times, contract["max_gap_bars"])
-    bounds = np.unique(np.maximum(bounds - WARM_UP_BARS, 0))
-    ends = ends_within(bounds, length, 0)
-    if not len(ends):
-        return None
-    windows = WindowSequence(features, ends, sequence_length=length, batch_size=1024)
-    probabilities = model.predict(windows, verbose=0)
-    columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
-    times = pd.to_datetime(times[WARM_UP_BARS:][ends], utc=True)
-    return pd.DataFrame({"timestamp": times, **columns})

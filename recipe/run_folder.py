@@ -5,14 +5,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from data.errors import InputError
+from models.atomic import write
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -32,38 +32,26 @@ def default_folder() -> Path:
 
 
 def check_absent(folder: Path) -> None:
-    """Raises ValueError where the folder is there already, or its place cannot hold one."""
+    """Raises InputError where the folder is there already, or its place cannot hold one."""
     if folder.exists() or folder.is_symlink():
-        raise ValueError(f"the run folder must not exist yet; {folder} does")
+        raise InputError(f"the run folder must not exist yet; {folder} does")
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"the run folder {folder} cannot be made: {place} cannot be written to")
+        raise InputError(f"the run folder {folder} cannot be made: {place} cannot be written to")
 
 
 def make(folder: Path) -> None:
     """Makes the folder.
 
     Raises:
-        ValueError: where that is not possible.
+        InputError: where that is not possible.
     """
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"the run folder {folder} cannot be made: {error.strerror}") from error
-
-
-def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Has `save` write a temporary file beside `path`, and renames it once it is on the disk."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"the run folder {folder} cannot be made: {error.strerror}") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -76,21 +64,23 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file.
 
     Raises:
-        ValueError: where there is none.
+        InputError: where there is none.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
+        raise InputError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"{path} must hold a JSON object: {error}") from error
+        raise InputError(f"{path} must hold a JSON object: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        raise InputError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """Writes one line for each epoch; floats in full, so that equal runs give equal files."""
+    import pandas as pd  # here, for the command line to answer at once
+
     frame = pd.DataFrame(rows)
     write(path, lambda temporary: frame.to_csv(temporary, index=False))
 
@@ -127,6 +117,8 @@ def git_commit() -> str | None:
 
 def peak_memory_bytes() -> int:
     """Returns the largest resident memory of this process so far."""
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -139,6 +131,6 @@ def other_runs_on(folder: Path, bars_sha256: str) -> int:
             continue
         try:
             count += read_json(path).get("bars_sha256") == bars_sha256
-        except ValueError:
+        except InputError:
             continue  # not a run of ours; it says nothing about trials
     return count

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.bars import BarsError, bar_interval, check_bars, digest, read_bars
+from data.bars import bar_interval, check_bars, digest, read_bars
+from data.errors import InputError
 from data.sample import load_sample
 from data.synthetic import known_posterior, persistent_drift, random_walk
 
@@ -25,7 +26,7 @@ def good(symbol="AAA", rows=6):
 
 
 def faults_of(frame):
-    with pytest.raises(BarsError) as error:
+    with pytest.raises(InputError) as error:
         check_bars(frame, "file.csv")
     return error.value.faults
 
@@ -102,10 +103,10 @@ def test_wrong_columns_and_no_rows_are_one_fault_each():
 def test_missing_empty_and_corrupt_files_are_faults_without_a_traceback(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
-    (tmp_path / "bad.txt").write_text("x")
+    (tmp_path / "bad.exe").write_text("x")
     (tmp_path / "none").mkdir()
-    for name in ("absent.csv", "empty.csv", "bad.parquet", "bad.txt", "none"):
-        with pytest.raises(BarsError) as error:
+    for name in ("absent.csv", "empty.csv", "bad.parquet", "bad.exe", "none"):
+        with pytest.raises(InputError) as error:
             read_bars(tmp_path / name)
         assert len(error.value.faults) == 1 and name in error.value.faults[0]
 

@@ -4,11 +4,18 @@ import pytest
 from keras import layers
 
 from models.layers.head import CappedDense
-from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.callback_list import (
+    ValidationPlan,
+    get_training_callbacks,
+    make_training_callbacks,
+)
+from models.training.callbacks.epoch_tracker import EpochSchedules
+from models.training.callbacks.mining import MiningPlan
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
 
 QUOTAS = (0.33, 0.40, 0.33)
+NAMES = ("sell", "hold", "buy")
 
 
 class Windows(keras.utils.PyDataset):
@@ -46,33 +53,27 @@ def make_model(decay=0.9, loss=None, head=None):
     return model
 
 
-def everything(batches, tmp_path, **changes):
-    validation = Windows(seed=1)
-    settings = {
-        "ce_weight": lambda epoch: 1 / (1 + epoch),
-        "logit_cap": lambda epoch: 5.0 if epoch == 0 else 0.0,
-        "hard_share": lambda epoch: 0.1 * epoch,
-        "validation": validation,
-        "validation_labels": validation.y,
-        "alarm_quotas": QUOTAS,
-        "mining": {
-            "start_epoch": 1,
-            "update_period": 1,
-            "top_k_fraction": 0.2,
-            "trim_fraction": 0.05,
-            "max_scored": 30,
-        },
-        "checkpoint_folder": tmp_path,
-        "checkpoint_details": {"seed": 0},
+def everything(batches, tmp_path, decay=0.9, plan=None, make=make_training_callbacks, **changes):
+    windows = Windows(seed=1)
+    validation = ValidationPlan(windows, windows.y, NAMES, QUOTAS, **plan or {})
+    options = {
+        "schedules": EpochSchedules(
+            ce_weight=lambda epoch: 1 / (1 + epoch),
+            logit_cap=lambda epoch: 5.0 if epoch == 0 else 0.0,
+            hard_share=lambda epoch: 0.1 * epoch,
+        ),
+        "mining": MiningPlan(
+            start_epoch=1, update_period=1, top_k_fraction=0.2, trim_fraction=0.05, max_scored=30
+        ),
     }
-    model = make_model(head=CappedDense(3, logit_cap=5.0))
-    return model, get_training_callbacks(model, batches, **settings | changes)
+    model = make_model(decay, head=CappedDense(3, logit_cap=5.0))
+    return model, make(model, batches, validation, tmp_path, **options | changes)
 
 
 def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
     batches = Windows()
-    model, callbacks = everything(batches, tmp_path)
-    assert [type(each).__name__ for each in callbacks] == [
+    model, parts = everything(batches, tmp_path)
+    assert [type(each).__name__ for each in parts.ordered()] == [
         "EpochTracker",
         "NonFiniteLoss",
         "EMAWeightsCallback",
@@ -82,78 +83,76 @@ def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
         "HardNegativeMining",
         "Checkpointer",
     ]
-    history = model.fit(batches, epochs=3, callbacks=callbacks, shuffle=False, verbose=0).history
+    settings = {"callbacks": parts.ordered(), "shuffle": False, "verbose": 0}
+    history = model.fit(batches, epochs=3, **settings).history
     assert batches.epochs == [0, 1, 2] and batches.pools == [1, 2]
     assert history["ce_weight"] == pytest.approx([1, 1 / 2, 1 / 3])
     assert history["logit_cap"] == [5.0, 0.0, 0.0]
     assert history["hard_share"] == pytest.approx([0.0, 0.1, 0.2])
     assert {"learning_rate", "val_mcc", "val_nll", "val_rate_buy"} < set(history)
-    assert [row["epoch"] for row in callbacks[-1].rows] == [0, 1, 2]
-    assert callbacks[-1].rows[2]["val_mcc"] == history["val_mcc"][2]
-    best = callbacks_by_name(callbacks)["best"]
-    assert best.best == max(history["val_mcc"])
+    rows = parts.checkpointer.rows
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert rows[2]["val_mcc"] == history["val_mcc"][2]
+    assert parts.best.best == max(history["val_mcc"])
 
 
-def test_parts_are_found_by_name(tmp_path):
-    _, callbacks = everything(Windows(), tmp_path)
-    parts = callbacks_by_name(callbacks)
-    assert list(parts) == ["epochs", "non_finite", "ema", "validation", "alarm", "best", "mining"]
-    assert callbacks[-1].callbacks == parts and callbacks[-1].details == {"seed": 0}
+def test_the_public_list_is_that_of_the_parts(tmp_path):
+    _, parts = everything(Windows(), tmp_path)
+    _, callbacks = everything(Windows(), tmp_path, make=get_training_callbacks)
+    assert [type(each) for each in callbacks] == [type(each) for each in parts.ordered()]
 
 
-def test_defaults_leave_everything_out_but_the_epoch_and_the_guard():
-    callbacks = get_training_callbacks(make_model(decay=0.0))
-    assert list(callbacks_by_name(callbacks)) == ["epochs", "non_finite"]
-    model = make_model(decay=0.0, loss="sparse_categorical_crossentropy")
-    (tracker,) = get_training_callbacks(model, stop_where_not_finite=False)
-    assert tracker.loss is None and tracker.logit_cap_layer is None
+def test_the_checkpoints_have_every_state_by_the_name_of_its_part(tmp_path):
+    _, parts = everything(Windows(), tmp_path)
+    names = ["epochs", "non_finite", "ema", "validation", "alarm", "best", "mining"]
+    assert list(parts.stateful()) == names
+    assert parts.checkpointer.callbacks == parts.stateful()
+    assert all(parts.stateful()[name] is getattr(parts, name) for name in names)
 
 
-@pytest.mark.parametrize(
-    "changes, absent",
-    [
-        ({"validation": None}, {"validation", "alarm", "best"}),
-        ({"alarm_quotas": None}, {"alarm"}),
-        ({"mining": None}, {"mining"}),
-        ({"stop_where_not_finite": False}, {"non_finite"}),
-    ],
-)
-def test_each_part_can_be_left_out(changes, absent, tmp_path):
+@pytest.mark.parametrize("changes, absent", [({"mining": None}, "mining"), ({"decay": 0}, "ema")])
+def test_averages_and_mining_can_be_left_out(changes, absent, tmp_path):
     _, with_all = everything(Windows(), tmp_path)
-    _, callbacks = everything(Windows(), tmp_path, **changes)
-    assert set(callbacks_by_name(with_all)) - set(callbacks_by_name(callbacks)) == absent
+    _, parts = everything(Windows(), tmp_path, **changes)
+    assert getattr(parts, absent) is None
+    assert set(with_all.stateful()) - set(parts.stateful()) == {absent}
+    assert len(parts.ordered()) == len(with_all.ordered()) - 1
+
+
+def test_without_schedules_the_model_stays_as_it_is(tmp_path):
+    model, parts = everything(Windows(), tmp_path, schedules=None)
+    model.fit(Windows(), callbacks=parts.ordered(), shuffle=False, verbose=0)
+    (row,) = parts.checkpointer.rows
+    assert (row["ce_weight"], row["logit_cap"]) == (1.0, 5.0) and "hard_share" not in row
 
 
 def test_all_parts_share_one_callback_of_averages(tmp_path):
-    _, callbacks = everything(Windows(), tmp_path, use_ema_for_validation=False)
-    parts = callbacks_by_name(callbacks)
-    assert {parts[name].ema for name in ("validation", "best", "mining")} == {parts["ema"]}
-    assert not parts["ema"].use_for_validation
+    _, parts = everything(Windows(), tmp_path)
+    assert {parts.validation.ema, parts.best.ema, parts.mining.ema} == {parts.ema}
 
 
 @pytest.mark.parametrize("monitor, mode", [("val_mcc", "max"), ("val_nll", "min")])
-def test_the_figure_decides_what_is_better(monitor, mode, tmp_path):
-    _, callbacks = everything(Windows(), tmp_path, monitor=monitor, patience=3)
-    best = callbacks_by_name(callbacks)["best"]
-    assert (best.monitor, best.mode, best.patience) == (monitor, mode, 3)
+def test_the_metric_decides_what_is_better(monitor, mode, tmp_path):
+    _, parts = everything(Windows(), tmp_path, plan={"monitor": monitor, "patience": 3})
+    assert (parts.best.monitor, parts.best.mode, parts.best.patience) == (monitor, mode, 3)
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "schedules, message",
     [
-        ({"ce_weight": lambda epoch: 1.0}, "ce_weight needs a model compiled with a MixedLoss"),
-        ({"logit_cap": lambda epoch: 1.0}, "logit_cap needs a model with a layer"),
-        ({"validation": Windows()}, "validation needs validation_labels"),
-        ({"mining": {}}, "mining needs the training batches"),
+        (EpochSchedules(ce_weight=lambda epoch: 1.0), "ce_weight needs a model compiled with a Mi"),
+        (EpochSchedules(logit_cap=lambda epoch: 1.0), "logit_cap needs a model with a layer"),
     ],
 )
-def test_a_part_that_lacks_what_it_works_on_is_refused(settings, message):
+def test_a_schedule_that_lacks_what_it_works_on_is_refused(schedules, message, tmp_path):
     model = make_model(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    plan = ValidationPlan(Windows(), Windows().y, NAMES, QUOTAS)
     with pytest.raises(ValueError, match=message):
-        get_training_callbacks(model, **settings)
+        make_training_callbacks(model, Windows(), plan, tmp_path, schedules=schedules)
 
 
-def test_a_model_that_is_not_compiled_is_refused():
+def test_a_model_that_is_not_compiled_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    plan = ValidationPlan(Windows(), Windows().y, NAMES, QUOTAS)
     with pytest.raises(ValueError, match="must be compiled"):
-        get_training_callbacks(model)
+        get_training_callbacks(model, Windows(), plan, tmp_path)

@@ -13,13 +13,14 @@ from keras import layers
 
 from models.layers.head import CappedDense
 from models.training.callbacks.base import copy_of
-from models.training.callbacks.callback_list import callbacks_by_name, get_training_callbacks
+from models.training.callbacks.callback_list import ValidationPlan, make_training_callbacks
 from models.training.callbacks.checkpoint import (
-    Checkpointer,
     collect_training_state,
     differences,
     restore_training_state,
 )
+from models.training.callbacks.epoch_tracker import EpochSchedules
+from models.training.callbacks.mining import MiningPlan
 from models.training.callbacks.nan_guard import TrainingDiverged
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
@@ -104,29 +105,34 @@ def make_model(units=6):
 class Run:
     """A training with everything on, as a fresh process would assemble it."""
 
-    def __init__(self, folder, details=None, patience=0, **model_arguments):
+    def __init__(self, folder, patience=0, **model_arguments):
         self.model, self.batches = make_model(**model_arguments), Batches()
         validation = Batches(seed=1)
-        callbacks = get_training_callbacks(
+        parts = make_training_callbacks(
             self.model,
             self.batches,
-            ce_weight=lambda epoch: max(0.3, 1 - 0.2 * epoch),
-            logit_cap=lambda epoch: 4.0 if epoch < 3 else 0.0,
-            validation=validation.x,
-            validation_labels=validation.window_labels,
-            alarm_quotas=(1, 1, 1),
-            patience=patience,
-            mining={
-                "start_epoch": 2,
-                "update_period": 2,
-                "top_k_fraction": 0.3,
-                "trim_fraction": 0.05,
-                "max_scored": 30,
-            },
+            ValidationPlan(
+                validation.x,
+                validation.window_labels,
+                ("sell", "hold", "buy"),
+                quotas=(1, 1, 1),
+                patience=patience,
+            ),
+            folder,
+            schedules=EpochSchedules(
+                ce_weight=lambda epoch: max(0.3, 1 - 0.2 * epoch),
+                logit_cap=lambda epoch: 4.0 if epoch < 3 else 0.0,
+            ),
+            mining=MiningPlan(
+                start_epoch=2,
+                update_period=2,
+                top_k_fraction=0.3,
+                trim_fraction=0.05,
+                max_scored=30,
+            ),
         )
-        self.parts = callbacks_by_name(callbacks)
-        self.checkpointer = Checkpointer(folder, self.parts, details)
-        self.callbacks = [*callbacks, self.checkpointer]
+        self.parts, self.checkpointer = parts.stateful(), parts.checkpointer
+        self.callbacks = parts.ordered()
 
     def fit(self, *more, first=0):
         self.model.fit(
@@ -220,7 +226,7 @@ def test_the_comparison_notices_what_is_forgotten(forgotten, uninterrupted, inte
     elif forgotten == "averages":
         run.model.optimizer.averages[0].assign(run.model.optimizer.averages[0].numpy() * 0)
     else:
-        run.parts["epochs"].ce_weight_schedule = None
+        run.parts["epochs"].schedules = EpochSchedules()
         run.model.loss.ce_weight.assign(1.0)
     run.fit(first=first)
     with pytest.raises(AssertionError):
@@ -327,20 +333,6 @@ def test_differences_are_named_and_compared_as_json():
         'keras was "3.15.1" and is null',
     ]
     assert differences(DETAILS, {**DETAILS}) == []
-
-
-def test_other_details_are_refused_unless_forced(tmp_path):
-    with pytest.raises(Interrupted):
-        Run(tmp_path, DETAILS).fit(KillAt(1, 0))
-    run = Run(tmp_path, DETAILS | {"keras": "3.16.0"})
-    before = [copy_of(v) for v in run.model.variables]
-    with pytest.raises(ValueError, match='but keras was "3.15.1" and is "3.16.0"$'):
-        run.checkpointer.restore(run.model)
-    for variable, value in zip(run.model.variables, before, strict=True):
-        np.testing.assert_array_equal(copy_of(variable), value)
-    notes = []
-    assert run.checkpointer.restore(run.model, notes.append, force=True) == 1
-    assert notes == ['accepted although keras was "3.15.1" and is "3.16.0"']
 
 
 def test_a_checkpoint_of_another_model_or_other_callbacks_is_refused(uninterrupted):

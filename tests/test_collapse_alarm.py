@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.training.callbacks.collapse_alarm import CollapseAlarm, kl_divergence, logit_spread
-from models.training.callbacks.validation import validation_figures
+from models.training.callbacks.validation import validation_metrics
 
 QUOTAS = (0.33, 0.40, 0.33)
 NAMES = ("sell", "hold", "buy")
@@ -16,11 +16,11 @@ class Validation:
     labels = None
 
 
-def alarms_of(logits, labels, epoch=3, **arguments):
+def alarms_of(logits, labels, epoch=3):
     validation, notes = Validation(), []
-    alarm = CollapseAlarm(QUOTAS, validation, note=notes.append, **arguments)
+    alarm = CollapseAlarm(QUOTAS, validation, note=notes.append)
     validation.logits, validation.labels = logits, labels
-    alarm.on_epoch_end(epoch, validation_figures(labels, logits, NAMES))
+    alarm.on_epoch_end(epoch, validation_metrics(labels, logits, NAMES))
     assert notes == [a["message"] for a in alarm.alarms]
     return alarm.alarms
 
@@ -73,8 +73,8 @@ def test_small_logits_with_skill_raise_no_alarm():
 
 def test_early_epochs_and_epochs_without_validation_are_not_watched():
     logits = np.zeros((9, 3))
-    assert alarms_of(logits, np.arange(9) % 3, epoch=0, first_epoch=1) == []
-    assert len(alarms_of(logits, np.arange(9) % 3, epoch=1, first_epoch=1)) == 1
+    assert alarms_of(logits, np.arange(9) % 3, epoch=0) == []
+    assert len(alarms_of(logits, np.arange(9) % 3, epoch=1)) == 1
     alarm = CollapseAlarm(QUOTAS, Validation())
     alarm.on_epoch_end(3, {"loss": 1.0})
     assert alarm.alarms == []
@@ -84,10 +84,10 @@ def test_a_spell_of_alarms_is_told_of_once():
     labels, notes, validation = np.arange(9) % 3, [], Validation()
     alarm = CollapseAlarm(QUOTAS, validation, note=notes.append)
     skill = np.eye(3)[labels] * 5.0
-    for epoch, logits in enumerate([np.zeros((9, 3))] * 3 + [skill, np.zeros((9, 3))]):
+    for epoch, logits in enumerate([np.zeros((9, 3))] * 3 + [skill, np.zeros((9, 3))], 1):
         validation.logits, validation.labels = logits, labels
-        alarm.on_epoch_end(epoch, validation_figures(labels, logits, NAMES))
-    assert [a["epoch"] for a in alarm.alarms] == [0, 1, 2, 4]
+        alarm.on_epoch_end(epoch, validation_metrics(labels, logits, NAMES))
+    assert [a["epoch"] for a in alarm.alarms] == [1, 2, 3, 5]
     assert notes == [alarm.alarms[0]["message"], alarm.alarms[3]["message"]]
 
 

@@ -66,9 +66,8 @@ def test_without_an_edge_no_class_is_named():
 
 def test_forecast_survives_json():
     forecast = forecast_collapse([0.2, 0.3, 0.5], 1.0, 2.0)
-    for content in (forecast.as_dict(), forecast.as_dict(NAMES)):
+    for content in (forecast.as_dict(NAMES),):
         assert json.loads(json.dumps(content)) == content
-    assert forecast.as_dict()["favoured"] == 2
     assert forecast.as_dict(NAMES)["favoured"] == "BUY"
     assert forecast.as_dict(NAMES)["probabilities"]["BUY"] == forecast.probabilities[2]
 

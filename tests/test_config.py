@@ -1,13 +1,17 @@
 import ast
 import dataclasses
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import config
+from data.errors import InputError
 
 ROOT = Path(config.__file__).parent
+NAMES = {field.name for field in dataclasses.fields(config.Flags)}
 
 BROKEN = {
     "SEQUENCE_LENGTH": 1,
@@ -16,7 +20,8 @@ BROKEN = {
     "LABEL_METHOD": "guess",
     "PRICE_CHANGE_THRESHOLD": 0.0,
     "TARGET_CLASS_RATIOS": (0.5, 0.5),
-    "TEST_FRACTION": 0.9,
+    "VALIDATION_FRACTION": 0.0,
+    "TEST_FRACTION": 0.0,
     "EMBARGO_BARS": -1,
     "WALK_FORWARD_FOLDS": 0,
     "SUPERVISED_BATCH_SIZE": 2,
@@ -26,9 +31,12 @@ BROKEN = {
     "AUG_MASK_PROB": 1.1,
     "AUG_MASK_MAX_T": 60,
     "XLSTM_BLOCKS": "mx",
+    "XLSTM_UNITS": 0,
     "XLSTM_HEADS": 5,
     "GATE_SOFT_CAP": -1.0,
     "DROPOUT_RNN1": 1.0,
+    "DROPOUT_RNN2": -0.1,
+    "RECURRENT_DROPOUT": 1.0,
     "WEIGHT_DECAY_L2": -1.0,
     "LOGIT_CLIP": -1.0,
     "LOGIT_CLIP_RELEASE_EPOCH": -1,
@@ -45,7 +53,8 @@ BROKEN = {
     "HNM_START_EPOCH": 16,
     "HNM_HARD_SAMPLE_START": 0.6,
     "HNM_UPDATE_PERIOD": 0,
-    "HNM_TRIM_FRACTION": 0.9,
+    "HNM_TOP_K_FRACTION": 0.0,
+    "HNM_TRIM_FRACTION": -0.1,
     "HNM_MAX_SCORED": 0,
     "CHECKPOINT_METRIC": "loss",
     "EARLY_STOPPING_EPOCHS": -1,
@@ -62,17 +71,56 @@ def test_the_defaults_keep_every_rule():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_rule_broken_is_named_with_the_present_value(name):
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(**{name: BROKEN[name]})
     assert any(f"{name} = {BROKEN[name]!r}" in line for line in error.value.faults)
 
 
+SUMS = {
+    "VALIDATION_FRACTION + TEST_FRACTION < 1": {"VALIDATION_FRACTION": 0.5, "TEST_FRACTION": 0.5},
+    "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1": {"HNM_TRIM_FRACTION": 0.9},
+}
+
+
 def test_every_rule_is_broken_by_some_case():
-    assert len(BROKEN) == len(config.RULES)
+    broken = set()
+    for values in [*({name: value} for name, value in BROKEN.items()), *SUMS.values()]:
+        with pytest.raises(InputError) as error:
+            config.load(**values)
+        broken |= {
+            re.split(r" \([A-Z_0-9]+ = ", line.removeprefix("need "))[0]
+            for line in error.value.faults
+        }
+    assert broken == set(config.RULES)
+
+
+@pytest.mark.parametrize("rule", config.RULES)
+def test_a_rule_names_only_flags_and_plain_words(rule):
+    words = {node.id for node in ast.walk(ast.parse(rule)) if isinstance(node, ast.Name)}
+    assert words - {"len", "min", "max", "set"} <= NAMES
+
+
+def test_an_empty_list_is_a_fault_and_no_crash():
+    for name in ["AFL_ALPHA", "XLSTM_BLOCKS"]:
+        with pytest.raises(InputError, match=name):
+            config.load([f"{name}="])
+    with pytest.raises(InputError, match="XLSTM_HEADS = 0"):
+        config.load(["XLSTM_HEADS=0"])
+
+
+def test_every_section_names_the_files_that_implement_it():
+    lines = (ROOT / "config.py").read_text().splitlines()
+    sections = [i for i, line in enumerate(lines) if line.startswith("    # --- ")]
+    assert len(sections) > 10
+    for start in sections:
+        comment = itertools.takewhile(lambda line: line.startswith("    #"), lines[start:])
+        named = re.findall(r"\w+/[\w/]+\.py", " ".join(comment))
+        assert named, lines[start]
+        assert all((ROOT / path).is_file() for path in named), lines[start]
 
 
 def test_all_faults_are_reported_together():
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(["EMA_DECY=0.9", "EMA_DECAY=fast", "LR_BASE"])
     assert sorted(error.value.faults) == [
         "--set needs NAME=VALUE, got 'LR_BASE'",
@@ -82,7 +130,7 @@ def test_all_faults_are_reported_together():
 
 
 def test_a_broken_rule_names_all_values_it_compares():
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(InputError) as error:
         config.load(["CE_WEIGHT_END=0.9", "CE_WEIGHT_START=0.8"])
     assert error.value.faults == [
         "need 0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1"
@@ -100,13 +148,12 @@ def test_texts_become_the_annotated_types():
 
 @pytest.mark.parametrize("text", ["SEED=1.5", "SEED=true", "USE_AUGMENTATIONS=2", "EMA_DECAY=nan"])
 def test_values_of_the_wrong_type_are_refused(text):
-    with pytest.raises(config.ConfigError, match=text.partition("=")[0] + " must be"):
+    with pytest.raises(InputError, match=text.partition("=")[0] + " must be"):
         config.load([text])
 
 
-def test_constants_are_read_when_load_is_called(monkeypatch):
-    monkeypatch.setattr(config, "SEED", 99)
-    assert config.load().SEED == 99
+def test_a_notebook_changes_flags_by_name():
+    assert config.load(SEED=99) == dataclasses.replace(config.load(), SEED=99)
 
 
 def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
@@ -120,7 +167,7 @@ def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
 def test_an_unreadable_replay_is_one_clear_fault(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     for name, text in [("none.json", "cannot read the flags"), ("bad.json", "must be a config")]:
-        with pytest.raises(config.ConfigError, match=text):
+        with pytest.raises(InputError, match=text):
             config.load(replay=tmp_path / name)
 
 
@@ -141,4 +188,4 @@ def test_every_flag_is_read_and_every_read_is_a_flag():
             and node.value.id == "flags"
         }
     read = {name for name in read if name.isupper()}
-    assert read == set(config._flag_types())
+    assert read == NAMES

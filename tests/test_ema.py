@@ -12,7 +12,7 @@ from tiny_training import (
 )
 
 from models.training.callbacks.base import copy_of
-from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights, validation_weights
+from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 from models.training.callbacks.validation import ValidationMetrics
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
@@ -56,12 +56,11 @@ def test_without_a_callback_the_weights_stay():
     model, ema = make_model(), EMAWeightsCallback()
     fit(model, ema)
     before = weights_of(model)
-    for context in (validation_weights, averaged_weights):
-        with context(None, model):
-            assert_equal(weights_of(model), before)
-        with context(ema, model):
-            assert_equal(weights_of(model), averages_of(model))
+    with averaged_weights(None, model):
         assert_equal(weights_of(model), before)
+    with averaged_weights(ema, model):
+        assert_equal(weights_of(model), averages_of(model))
+    assert_equal(weights_of(model), before)
 
 
 def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exactly():
@@ -77,7 +76,7 @@ def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exac
 def test_validation_leaves_the_training_bit_identical(arguments):
     validated, plain = make_model(**arguments), make_model(**arguments)
     ema = EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ("sell", "hold", "buy"), ema)
     fit(validated, ema, metrics, epochs=3, validation_data=Windows(seed=1))
     fit(plain, epochs=3)
     assert_equal(weights_of(validated), weights_of(plain))
@@ -99,12 +98,39 @@ def test_tiny_and_infinite_weights_survive_the_swap():
     np.testing.assert_array_equal(kernel.numpy(), special)
 
 
-def test_weights_come_back_where_the_validation_inside_fit_raises():
-    model, plain = make_model(), make_model()
+def failing_validation():
+    """Returns a model and its callback after a validation inside `fit` that raised."""
+    model, ema = make_model(), EMAWeightsCallback()
     with pytest.raises(Exception, match="no such batch"):
-        fit(model, EMAWeightsCallback(), epochs=1, validation_data=Windows(fails_at=2))
+        fit(model, ema, epochs=1, validation_data=Windows(fails_at=2))
+    return model, ema
+
+
+def test_where_the_validation_inside_fit_raises_the_weights_come_back_when_it_is_ended():
+    (model, ema), plain = failing_validation(), make_model()
     fit(plain, epochs=1)
+    assert differ(weights_of(model), weights_of(plain))
+    ema.on_test_end()
     assert_equal(weights_of(model), weights_of(plain))
+
+
+def test_a_fit_after_a_validation_that_raised_goes_on_with_the_raw_weights():
+    (model, ema), plain = failing_validation(), make_model()
+    fit(model, ema, epochs=2, initial_epoch=1)
+    fit(plain, epochs=2)
+    assert_equal(weights_of(model), weights_of(plain))
+
+
+def test_a_restored_model_keeps_what_it_was_given_after_a_validation_that_raised():
+    model, ema = failing_validation()
+    for variable in model.trainable_variables:
+        variable.assign(variable.numpy() * 0 + 1)
+    given = weights_of(model)
+    ema.set_state({})
+    seen = []
+    first = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *a: seen.append(weights_of(model)))
+    fit(model, ema, first, epochs=1)
+    assert_equal(seen[0], given)
 
 
 def test_weights_come_back_where_the_body_of_swapped_raises():
@@ -127,21 +153,6 @@ def test_swapped_may_be_nested_and_used_before_any_training():
     with ema.swapped(model), ema.swapped(model):
         assert_equal(weights_of(model), averages_of(model))
     assert_equal(weights_of(model), before)
-
-
-def test_switched_off_for_validation_the_weights_stay():
-    model, recorder = make_model(), Recorder()
-    ema = EMAWeightsCallback(use_for_validation=False)
-    fit(model, ema, recorder, validation_data=Windows(seed=1))
-    assert_equal(recorder.seen["test"][-1], recorder.seen["batch"][-1])
-    with ema.for_validation(model):
-        assert_equal(weights_of(model), recorder.seen["batch"][-1])
-
-
-def test_evaluate_is_the_models_own_again_after_fit():
-    model = make_model()
-    fit(model, EMAWeightsCallback(), validation_data=Windows(seed=1))
-    assert "evaluate" not in vars(model)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", AveragedAdam(0.1)])

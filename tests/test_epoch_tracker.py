@@ -6,8 +6,8 @@ from tiny_training import Windows, assert_equal, averages_of, fit, make_model, w
 from models.layers.head import CappedDense
 from models.training.callbacks.best_weights import BestWeights
 from models.training.callbacks.ema import EMAWeightsCallback
-from models.training.callbacks.epoch_tracker import EpochTracker
-from models.training.callbacks.validation import ValidationMetrics, validation_figures
+from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
+from models.training.callbacks.validation import ValidationMetrics, validation_metrics
 from models.training.losses import MixedLoss
 
 NAMES = ("sell", "hold", "buy")
@@ -19,14 +19,13 @@ NAMES = ("sell", "hold", "buy")
 def test_tracker_sets_epoch_weight_and_cap_and_logs_them():
     batches, loss = Windows(), MixedLoss(gamma=2.0)
     model = make_model(loss=loss, head=CappedDense(3, logit_cap=9.0))
-    head = model.layers[-1]
     tracker = EpochTracker(
-        batches=batches,
-        loss=loss,
-        ce_weight_schedule=lambda epoch: [1.0, 0.5, 0.25][epoch],
-        logit_cap_layer=head,
-        logit_cap_schedule=lambda epoch: [5.0, 10.0, 0.0][epoch],
-        hard_share=lambda epoch: 0.1 * epoch,
+        batches,
+        EpochSchedules(
+            ce_weight=lambda epoch: [1.0, 0.5, 0.25][epoch],
+            logit_cap=lambda epoch: [5.0, 10.0, 0.0][epoch],
+            hard_share=lambda epoch: 0.1 * epoch,
+        ),
     )
     history = fit(model, tracker, epochs=3)
     assert batches.epochs == [0, 1, 2]
@@ -40,14 +39,15 @@ def test_tracker_logs_the_rate_of_a_schedule_after_the_epoch():
     schedule = keras.optimizers.schedules.PolynomialDecay(1e-3, 10, 0.0)
     model = make_model()
     model.optimizer.learning_rate = schedule
-    history = fit(model, EpochTracker())
+    model.compile(model.optimizer, "sparse_categorical_crossentropy")
+    history = fit(model, EpochTracker(Windows(), EpochSchedules()))
     np.testing.assert_allclose(history["learning_rate"], [5e-4, 0.0], atol=1e-9)
     assert set(history) == {"loss", "learning_rate"}
 
 
 def test_tracker_starts_a_resumed_training_at_its_epoch():
     loss = MixedLoss()
-    tracker = EpochTracker(loss=loss, ce_weight_schedule=lambda epoch: 1 / (1 + epoch))
+    tracker = EpochTracker(Windows(), EpochSchedules(lambda epoch: 1 / (1 + epoch)))
     history = fit(make_model(loss=loss), tracker, epochs=4, initial_epoch=3)
     assert history["ce_weight"] == [0.25]
 
@@ -90,11 +90,11 @@ def test_best_epoch_is_chosen_and_its_averages_restored(mode, figures, best_epoc
 
 def test_what_was_chosen_reproduces_its_logged_figure():
     model, ema = make_model(), EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, ema)
     best = BestWeights("val_nll", "min", ema)
     history = fit(model, ema, metrics, best, epochs=4)
     best.restore(model)
-    figures = validation_figures(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
+    figures = validation_metrics(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
     assert figures["val_nll"] == pytest.approx(min(history["val_nll"]), abs=1e-6)
 
 

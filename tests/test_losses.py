@@ -186,6 +186,13 @@ def test_a_change_of_the_weight_takes_effect_after_compile(batch, jit):
     np.testing.assert_allclose(second, focal(batch, gamma=2.0).mean(), rtol=1e-5)
 
 
+def test_the_variables_of_a_mixed_loss_are_all_that_it_holds():
+    loss = MixedLoss(ce_weight=0.5)
+    assert [id(v) for v in loss.variables] == [
+        id(v) for v in vars(loss).values() if isinstance(v, keras.Variable)
+    ]
+
+
 @pytest.mark.parametrize("kind", [AsymmetricFocalLoss, MixedLoss])
 def test_config_round_trip(batch, kind):
     loss = kind(**FULL)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.labels import METHODS
-from data.memory import give_back
+from data.memory import release_memory
 from data.synthetic import random_walk
 
 ROOT = Path(__file__).parent.parent
@@ -75,5 +75,5 @@ def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_
 
 def test_giving_memory_back_leaves_arrays_alone():
     kept = [np.full(1000, 7.0) for _ in range(100)]
-    give_back()
+    release_memory()
     assert all((values == 7).all() for values in kept)

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
-from evaluation.report import plots as figures
+from evaluation.report import plots
 from evaluation.report.report import write_report
 from evaluation.verdict import verdict
 from models.training.collapse_forecast import forecast_collapse
@@ -65,23 +65,11 @@ def run():
     }
     splits = {name: split for name in ("train", "validation", "test")}
     given = {"constant prior": evaluate(labels, prior)}
-    metrics = {
-        "verdict": verdict(
-            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
-        ),
+    fold = {
         "splits": splits,
         "validation": test,
         "test": test,
         "baselines": {name: {"validation": f, "test": f} for name, f in given.items()},
-        "costs": simulate_trades(
-            timestamps,
-            np.zeros(600, int),
-            probabilities,
-            rng.normal(0, 0.01, 600),
-            holding_bars=12,
-            cost_bps=5.0,
-            baselines={"constant prior": prior},
-        ),
         "chosen": {"metric": "val_mcc", "epoch": 2},
         "calibration": {"gamma": [1.0, 2.0, 1.0], "temperature": 1.2345},
         "collapse": {
@@ -98,9 +86,26 @@ def run():
             "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
             "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
         },
+    }
+    metrics = {
+        "num_folds": 1,
+        "verdict": verdict(
+            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
+        ),
+        "test": test,
+        "baselines": {name: {"test": f} for name, f in given.items()},
+        "costs": simulate_trades(
+            timestamps,
+            np.zeros(600, int),
+            probabilities,
+            rng.normal(0, 0.01, 600),
+            holding_bars=12,
+            cost_bps=5.0,
+            baselines={"constant prior": prior},
+        ),
         "timing": {"seconds_per_epoch": list(range(10, 20)), "windows_per_second": 12345.6},
         "seed": 7,
-        "folds": [{"splits": splits, "best_epoch": 2, "test": test}] * 2,
+        "folds": [fold],
     }
     epochs = np.arange(4)
     history = pd.DataFrame(
@@ -130,7 +135,7 @@ def written(folder, metrics, history, predictions):
 
 
 def svg(figure):
-    return ElementTree.fromstring(figures.to_svg(figure))
+    return ElementTree.fromstring(plots.to_svg(figure))
 
 
 def test_page_is_well_formed_and_says_everything(tmp_path, run):
@@ -146,8 +151,6 @@ def test_page_is_well_formed_and_says_everything(tmp_path, run):
         "temperature 1.234",
         "favour HOLD",
         "buy and hold",
-        "Walk-forward folds",
-        "pooled",
         "2024-01-07T05:45:00",
         "warm-up rows 960",
         "epoch 3 windows repeats SELL 1,200 1.125",
@@ -160,6 +163,45 @@ def test_page_is_well_formed_and_says_everything(tmp_path, run):
         assert part in text
     assert len(page.images) == 5
     assert text.count("no signal: see") == 1
+    assert "Walk-forward" not in text and "fold" not in text
+
+
+def test_each_fold_is_shown_apart_and_beside_the_pool(tmp_path, run):
+    metrics, history, predictions = run
+    (first,) = metrics["folds"]
+    second = {
+        **first,
+        "test": {**first["test"], "mcc": 0.9191},
+        "validation": {**first["validation"], "mcc": 0.8181},
+        "chosen": {"metric": "val_mcc", "epoch": 1},
+        "calibration": {"temperature": 3.75},
+        "collapse": {**first["collapse"], "alarms": []},
+    }
+    both = {**metrics, "num_folds": 2, "folds": [first, second]}
+    histories = pd.concat([history, history.assign(fold=1)], ignore_index=True)
+    page = Page(written(tmp_path, both, histories, predictions))
+    text = " ".join(page.text.split())
+    assert "Test windows, all 2 folds together" in text
+    pool, of_first, of_second = re.split(r"Fold \d of 2", text)
+    assert "pooled" in pool and "Validation windows" not in pool
+    assert f"{metrics['test']['mcc']:.4f}" in pool and "0.9191" in pool  # the table of folds
+    assert "temperature 1.234" in of_first and "no signal: see" in of_first
+    assert "temperature 3.75" in of_second and "There was no alarm" in of_second
+    assert "0.8181" in of_second and "0.8181" not in pool + of_first
+    assert len(page.images) == 3 + 2 * 2
+
+
+def test_the_curves_of_a_fold_are_its_own(tmp_path, run, monkeypatch):
+    metrics, history, predictions = run
+    drawn = []
+    monkeypatch.setattr(plots, "learning_curves", lambda rows, chosen: drawn.append((rows, chosen)))
+    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+    (fold,) = metrics["folds"]
+    folds = [fold, {**fold, "chosen": {"metric": "val_mcc", "epoch": 1}}]
+    histories = pd.concat([history, history.assign(fold=1, loss=7.0)], ignore_index=True)
+    written(tmp_path, {**metrics, "folds": folds}, histories, predictions)
+    assert [chosen for _, chosen in drawn] == [2, 1]
+    assert (drawn[0][0]["loss"] < 7).all() and (drawn[1][0]["loss"] == 7).all()
 
 
 def test_page_needs_no_network(tmp_path, run):
@@ -188,13 +230,15 @@ def test_what_came_from_outside_is_escaped(tmp_path, run):
 
 
 def test_each_missing_part_is_left_out(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(figures, "to_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
     metrics, history, predictions = run
-    for missing in metrics:
-        rest = {name: value for name, value in metrics.items() if name != missing}
-        text = Page(written(tmp_path, rest, history, predictions)).text
-        assert "Undefined" not in text
-    assert "Walk-forward" not in text
+    (fold,) = metrics["folds"]
+    cut = [{n: v for n, v in metrics.items() if n != missing} for missing in metrics]
+    for missing in fold:
+        rest = {name: value for name, value in fold.items() if name != missing}
+        cut.append(metrics | {"folds": [rest, rest]})
+    for rest in cut:
+        assert "Undefined" not in Page(written(tmp_path, rest, history, predictions)).text
 
 
 def test_a_run_without_anything_still_has_a_page(tmp_path):
@@ -238,60 +282,53 @@ def test_a_failed_write_leaves_the_old_page_whole(tmp_path, run, monkeypatch):
 
 def test_learning_curves_have_a_panel_for_each_known_column(run):
     _, history, _ = run
-    titles = [panel.get_title(loc="left") for panel in figures.learning_curves(history).axes]
+    titles = [panel.get_title(loc="left") for panel in plots.learning_curves(history).axes]
     assert len(titles) == 7
-    fewer = figures.learning_curves(history[["epoch", "loss", "learning_rate"]])
+    fewer = plots.learning_curves(history[["epoch", "loss", "learning_rate"]])
     assert [panel.get_title(loc="left") for panel in fewer.axes] == [titles[0], "learning rate"]
 
 
 def test_learning_curves_leave_out_what_is_no_number(run):
     _, history, _ = run
-    panels = {p.get_title(loc="left"): p for p in figures.learning_curves(history).axes}
+    panels = {p.get_title(loc="left"): p for p in plots.learning_curves(history).axes}
     (line,) = panels["validation MCC"].get_lines()
     assert line.get_xdata().tolist() == [0, 2, 3]
     (line,) = panels["logit cap (a gap: none)"].get_lines()
     assert line.get_ydata().tolist() == [5, 10]
 
 
-def test_folds_are_lines_of_their_own(run):
-    _, history, _ = run
-    both = pd.concat([history, history.assign(fold=1)], ignore_index=True)
-    panel = figures.learning_curves(both).axes[0]
-    assert len(panel.get_lines()) == 2
-
-
 def test_small_and_odd_runs_can_be_drawn(run):
     metrics, history, predictions = run
     probabilities = predictions[["p_sell", "p_hold", "p_buy"]].to_numpy()
     few = slice(0, 3)
-    svg(figures.reliability_diagram(np.zeros(3, int), probabilities[few], NAMES))
-    svg(figures.confusion_matrix([[0, 0, 0], [0, 5, 0], [0, 0, 0]], NAMES))
-    svg(figures.learning_curves(history.iloc[:1], chosen_epoch=0))
-    svg(figures.class_shares(history.iloc[:1], NAMES))
-    svg(figures.skill_intervals(metrics["verdict"], {}))
+    svg(plots.reliability_diagram(np.zeros(3, int), probabilities[few], NAMES))
+    svg(plots.confusion_matrix([[0, 0, 0], [0, 5, 0], [0, 0, 0]], NAMES))
+    svg(plots.learning_curves(history.iloc[:1], chosen_epoch=0))
+    svg(plots.class_shares(history.iloc[:1], NAMES))
+    svg(plots.skill_intervals(metrics["verdict"], {}))
 
 
 @pytest.mark.parametrize("draw", ["curves", "shares", "confusion", "reliability", "skill"])
 def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
     metrics, history, predictions = run
     figure = {
-        "curves": lambda: figures.learning_curves(history, 2),
-        "shares": lambda: figures.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
-        "confusion": lambda: figures.confusion_matrix(metrics["test"]["confusion"], NAMES),
-        "reliability": lambda: figures.reliability_diagram(
+        "curves": lambda: plots.learning_curves(history, 2),
+        "shares": lambda: plots.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
+        "confusion": lambda: plots.confusion_matrix(metrics["test"]["confusion"], NAMES),
+        "reliability": lambda: plots.reliability_diagram(
             predictions["label"].to_numpy(),
             predictions[["p_sell", "p_hold", "p_buy"]].to_numpy(),
             NAMES,
         ),
-        "skill": lambda: figures.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
+        "skill": lambda: plots.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
     }[draw]()
-    drawn, draw_text = {}, figures.matplotlib.text.Text.draw
+    drawn, draw_text = {}, plots.matplotlib.text.Text.draw
 
     def record(text, *arguments, **keywords):
         drawn[id(text)] = text
         draw_text(text, *arguments, **keywords)
 
-    monkeypatch.setattr(figures.matplotlib.text.Text, "draw", record)
+    monkeypatch.setattr(plots.matplotlib.text.Text, "draw", record)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn.clear()  # the first time also draws the ticks of trial layouts

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.quotas import quotas
-from data.sampling import BatchPlan, balanced_batch_generator
+from data.sampling import BatchPlan
 
 PRIORS = (0.33, 0.40, 0.33)
 
@@ -134,6 +134,18 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(drawn, share):
     in_order = {at: first.indices(*at) for at in asked}
     for at in np.random.default_rng(0).permutation(asked).tolist():
         np.testing.assert_array_equal(second.indices(*at), in_order[tuple(at)])
+
+
+def test_the_table_of_an_epoch_is_made_once_and_cannot_be_changed():
+    labels, symbols = market()
+    plan = balanced(labels, symbols)
+    table = plan.table(3)
+    assert table is plan.table(3) and table.dtype == np.int32
+    assert table.shape == (plan.num_batches, 16)
+    with pytest.raises(ValueError, match="read-only"):
+        plan.indices(3, 0)[0] = 1
+    plan.table(4)
+    assert plan.table(3) is not table  # one epoch's table is kept
 
 
 def test_seeds_and_epochs_give_other_batches():
@@ -466,21 +478,3 @@ def test_a_hard_share_beyond_the_batch_is_an_error():
 def test_a_batch_outside_the_epoch_is_an_error():
     with pytest.raises(IndexError, match="has 1 batches; there is none at 1"):
         make_plan(np.zeros(4, int), np.zeros(4, int)).indices(0, 1)
-
-
-def test_the_generator_yields_the_plan_s_windows_without_keras():
-    labels, symbols = market(90)
-    features = np.arange(200, dtype="float32").reshape(100, 2)
-    ends = np.arange(10, 100)
-    options = {"sequence_length": 3, "batch_size": 9, "seed": 1}
-    batches = list(
-        balanced_batch_generator(features, ends, labels, symbols, num_epochs=2, **options)
-    )
-    assert len(batches) == 20
-    for x, y in batches:
-        assert x.shape == (9, 3, 2) and x.dtype == np.float32
-        assert y.dtype == np.int32 and np.bincount(y).tolist() == [3, 3, 3]
-        rows = (x[:, -1, 0] / 2).astype(int)
-        np.testing.assert_array_equal(labels[rows - 10], y)
-    endless = balanced_batch_generator(features, ends, labels, symbols, **options)
-    np.testing.assert_array_equal(next(endless)[0], batches[0][0])

@@ -6,7 +6,8 @@ from sklearn.metrics import matthews_corrcoef
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.bars import check_bars
+from data.bars import check_bars, read_bars
+from data.errors import InputError
 from data.market import build_market
 from data.synthetic import known_posterior, persistent_drift, random_walk
 from data.windows import gather
@@ -118,3 +119,27 @@ def test_the_known_posterior_is_that_of_the_last_bar():
     np.testing.assert_allclose(np.log(posterior[:, 2] / posterior[:, 0]), 1.6 * signal + 0.2)
     expected = 0.7 - 0.5 * size + 0.8 * signal
     np.testing.assert_allclose(np.log(posterior[:, 1] / posterior[:, 0]), expected)
+
+
+def test_a_market_by_name_is_the_market_of_its_function():
+    bars = read_bars("synthetic:persistent_drift?bars=50&symbols=3&seed=1")
+    pd.testing.assert_frame_equal(bars, persistent_drift(3, 50, seed=1))
+    pd.testing.assert_frame_equal(read_bars("synthetic:walk"), random_walk(8, 5000, seed=0))
+
+
+WRONG = {
+    "synthetic:wave": "must be one of walk, persistent_drift; got 'wave'",
+    "synthetic:": "got ''",
+    "synthetic:walk?colour=1": "parameters must be of bars, symbols, seed; got 'colour'",
+    "synthetic:walk?bars=many": "bars must be a whole number from 2 to 1000000, got 'many'",
+    "synthetic:walk?bars=1": "from 2 to",
+    "synthetic:walk?symbols=0": "symbols must be a whole number from 1",
+    "synthetic:walk?seed": "got ''",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_market_that_does_not_exist_is_one_fault(text):
+    with pytest.raises(InputError) as error:
+        read_bars(text)
+    assert len(error.value.faults) == 1 and WRONG[text] in error.value.faults[0]

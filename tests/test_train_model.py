@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 import config
 import train_model
 from data.synthetic import persistent_drift
-from data.windows import evenly, gather
+from data.windows import gather, subsample
 from models.deployable import load_classifier
-from models.training.callbacks.validation import validation_figures
+from models.training.callbacks.validation import validation_metrics
+from recipe import console, market
+from recipe.market import read_market
 
 ROOT = Path(config.__file__).parent
 
@@ -88,9 +91,9 @@ def metrics_of(folder):
 def test_a_run_folder_is_complete(finished):
     assert {path.name for path in finished.iterdir()} == FILES
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert {"splits", "validation", "test", "baselines", "verdict", "collapse", "timing"} <= set(
-        metrics
-    )
+    assert {"test", "baselines", "verdict", "costs", "timing", "seed", "num_folds"} <= set(metrics)
+    (fold,) = metrics["folds"]
+    assert {"splits", "validation", "test", "baselines", "chosen", "collapse"} <= set(fold)
     history = pd.read_csv(finished / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2]
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
@@ -99,7 +102,7 @@ def test_a_run_folder_is_complete(finished):
 def test_predictions_are_proper_probabilities_of_the_test_windows(finished):
     table = pd.read_parquet(finished / "predictions.parquet")
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert len(table) == metrics["splits"]["test"]["windows"]
+    assert len(table) == metrics["folds"][0]["splits"]["test"]["windows"]
     assert np.allclose(table[["p_sell", "p_hold", "p_buy"]].sum(axis=1), 1, atol=1e-5)
     assert set(table) == {
         "timestamp",
@@ -151,7 +154,7 @@ def test_metrics_are_those_of_the_saved_model_in_a_fresh_process(finished, bars_
 
 def test_predict_writes_the_table_of_classify(finished, bars_file, tmp_path, capsys):
     out = tmp_path / "table.csv"
-    arguments = ["--predict", str(finished / "model.keras"), "--data", str(bars_file)]
+    arguments = ["predict", str(finished / "model.keras"), "--data", str(bars_file)]
     assert train_model.main([*arguments, "--out", str(out)]) == 0
     table = pd.read_csv(out)
     assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy"]
@@ -162,7 +165,7 @@ def test_predict_writes_the_table_of_classify(finished, bars_file, tmp_path, cap
 def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
     path = tmp_path / "hourly.parquet"
     persistent_drift(num_symbols=1, num_bars=300, interval="1h").to_parquet(path)
-    assert train_model.main(["--predict", str(finished / "model.keras"), "--data", str(path)]) == 2
+    assert train_model.main(["predict", str(finished / "model.keras"), "--data", str(path)]) == 2
     assert "trained on bars every 900 seconds, got bars every 3600" in capsys.readouterr().err
 
 
@@ -242,8 +245,8 @@ def test_a_single_symbol_and_a_short_one_train_on(tmp_path, capsys):
     path = tmp_path / "bars.parquet"
     pd.concat([one, one.head(30).assign(symbol="SHORT")]).to_parquet(path)
     flags = config.load(**TINY)
-    market, _ = train_model._read_market(str(path), flags)
-    assert len(market.symbol_names) == 1
+    found, _ = read_market(str(path), flags)
+    assert len(found.symbol_names) == 1
     assert "is skipped" in capsys.readouterr().out
 
 
@@ -272,14 +275,119 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_model, "_read_market", interrupted)
+    monkeypatch.setattr(market, "read_market", interrupted)
     assert train_model.main(["--out", str(tmp_path / "run")]) == 130
     assert "nothing was written yet" in capsys.readouterr().err
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "run.json").write_text('{"data": null}')
     (tmp_path / "old" / "config.json").write_text("{}")
-    assert train_model.main(["--resume", str(tmp_path / "old")]) == 130
-    assert f"--resume {tmp_path / 'old'}" in capsys.readouterr().err
+    assert train_model.main(["resume", str(tmp_path / "old")]) == 130
+    assert f"resume {tmp_path / 'old'}" in capsys.readouterr().err
+
+
+# --- verbs
+
+
+def test_a_misspelt_verb_is_told_the_nearest(capsys):
+    assert train_model.main(["resum", "runs/one"]) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        "the verb must be one of train, resume, audit, predict, got resum; did you mean resume?"
+    ]
+
+
+def test_every_verb_has_its_own_help_with_an_example(capsys):
+    _, verbs = train_model._parsers()
+    for verb in verbs:
+        with pytest.raises(SystemExit) as done:
+            train_model.main([verb, "--help"])
+        assert done.value.code == 0
+        told = capsys.readouterr().out
+        assert f"usage: train_model.py {verb}" in told
+        assert "example: python train_model.py" in told
+
+
+def test_the_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit):
+        train_model.main(["--help"])
+    told = capsys.readouterr().out
+    assert all(f"    {verb} " in told for verb in train_model._parsers()[1])
+
+
+@pytest.mark.parametrize("arguments", [["resume", "--help"], ["--set", "EMA_DECY=1"], ["resum"]])
+def test_help_and_flag_errors_import_nothing_that_takes_long(arguments):
+    code = (
+        "import sys, train_model\n"
+        "try: train_model.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'keras', 'tensorflow'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_names_that_notebooks_import_are_there():
+    from data.augment import augment_sequences_batched
+    from data.sampling import balanced_batch_generator
+
+    assert train_model.augment_sequences_batched is augment_sequences_batched
+    assert train_model.balanced_batch_generator is balanced_batch_generator
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = train_model.nothing_here
+
+
+def test_the_audit_of_good_bars_is_clean(bars_file, capsys):
+    assert train_model.main(["audit", "--data", str(bars_file), *settings()]) == 0
+    assert "clean" in capsys.readouterr().out
+
+
+# --- errors are not disguised
+
+
+def test_a_value_error_inside_training_keeps_its_traceback_and_gives_1(bars_file, tmp_path):
+    code = (
+        "import sys, keras, train_model\n"
+        "def fit(*arguments, **options): raise ValueError('from inside fit')\n"
+        "keras.Model.fit = fit\n"
+        "sys.exit(train_model.main(sys.argv[1:]))\n"
+    )
+    arguments = ["--data", str(bars_file), "--out", str(tmp_path / "run"), *settings()]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ValueError: from inside fit" in done.stderr
+
+
+def chatter(capfd, text, error=None):
+    """Returns what is left of a text that native code wrote while TensorFlow was imported."""
+    try:
+        with console.without_native_chatter():
+            os.write(2, text.encode())
+            if error is not None:
+                raise error
+    except ImportError:
+        pass
+    return capfd.readouterr().err
+
+
+def test_native_chatter_is_hidden_as_long_as_nothing_failed(capfd):
+    assert chatter(capfd, "oneDNN custom operations are on\n") == ""
+    no_gpu = "failed call to cuInit: UNKNOWN ERROR (303)\n"
+    assert chatter(capfd, no_gpu) == ""
+
+
+def test_native_chatter_is_shown_where_something_failed(capfd):
+    assert chatter(capfd, "undefined symbol\n", ImportError()) == "undefined symbol\n"
+    for text in [
+        "Cannot dlopen some GPU libraries.\n",
+        "Could not load dynamic library 'libcudart.so.12'\n",
+        "failed call to cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH\n",
+    ]:
+        assert chatter(capfd, text) == text
 
 
 # --- never lost
@@ -313,7 +421,7 @@ def test_a_killed_run_that_goes_on_ends_as_if_never_killed(finished, bars_file, 
     delay = np.random.default_rng().uniform(0, 0.5)
     status, _ = killed_run(folder, bars_file, 0, delay, signal.SIGKILL)
     assert status == -signal.SIGKILL and not (folder / "metrics.json").exists()
-    assert train_model.main(["--resume", str(folder)]) == 0
+    assert train_model.main(["resume", str(folder)]) == 0
     assert metrics_of(folder) == metrics_of(finished)
     assert (folder / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
     tables = [pd.read_parquet(f / "predictions.parquet") for f in (folder, finished)]
@@ -336,7 +444,7 @@ def test_a_run_killed_at_a_random_point_goes_on(epoch, uninterrupted, bars_file,
     folder = tmp_path / "one"
     delay = np.random.default_rng().uniform(0, 3)
     killed_run(folder, bars_file, epoch, delay, signal.SIGKILL)
-    done = subprocess.run(command("--resume", folder), capture_output=True, text=True)
+    done = subprocess.run(command("resume", folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert metrics_of(folder) == metrics_of(uninterrupted)
     for name in ("history.csv", "predictions.parquet", "checkpoint/fold-0/epoch-000002.checkpoint"):
@@ -348,7 +456,7 @@ def test_ctrl_c_ends_a_training_cleanly(bars_file, tmp_path):
     folder = tmp_path / "one"
     status, errors = killed_run(folder, bars_file, 0, 0.1, signal.SIGINT)
     assert status == 130
-    assert errors.strip() == f"interrupted; go on with: python train_model.py --resume {folder}"
+    assert errors.strip() == f"interrupted; go on with: python train_model.py resume {folder}"
 
 
 def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, capsys):
@@ -356,31 +464,31 @@ def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, cap
     folder = tmp_path / "one"
     shutil.copytree(finished, folder)
     (folder / "metrics.json").unlink()
-    assert train_model.main(["--resume", str(folder), "--set", "EMA_DECAY=0.5"]) == 2
+    assert train_model.main(["resume", str(folder), "--set", "EMA_DECAY=0.5"]) == 2
     assert "EMA_DECAY" in capsys.readouterr().err
     other = tmp_path / "other.parquet"
     persistent_drift(num_symbols=3, num_bars=900, seed=2).to_parquet(other)
-    assert train_model.main(["--resume", str(folder), "--data", str(other)]) == 2
+    assert train_model.main(["resume", str(folder), "--data", str(other)]) == 2
     assert "bars_sha256" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_run_again(finished, capsys):
     before = (finished / "metrics.json").read_bytes()
-    assert train_model.main(["--resume", str(finished)]) == 0
+    assert train_model.main(["resume", str(finished)]) == 0
     assert "is finished" in capsys.readouterr().out
     assert (finished / "metrics.json").read_bytes() == before
 
 
 def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_file):
-    chosen = json.loads((finished / "metrics.json").read_text())["chosen"]["epoch"]
+    chosen = json.loads((finished / "metrics.json").read_text())["folds"][0]["chosen"]["epoch"]
     row = pd.read_csv(finished / "history.csv").set_index("epoch").loc[chosen]
     flags = config.load(replay=finished / "config.json")
-    market, _ = train_model._read_market(str(bars_file), flags)
-    fold = market.folds[0]
-    ends = fold.validation[evenly(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
-    model = load_classifier(finished / "model.keras", feature_names=market.feature_names)
+    found, _ = read_market(str(bars_file), flags)
+    fold = found.folds[0]
+    ends = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    model = load_classifier(finished / "model.keras", feature_names=found.feature_names)
     logits = keras.Model(model.input, model.get_layer("classifier").output)
-    predicted = logits.predict(gather(market.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
-    figures = validation_figures(fold.labels[ends], predicted, ("sell", "hold", "buy"))
+    predicted = logits.predict(gather(found.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
+    figures = validation_metrics(fold.labels[ends], predicted, ("sell", "hold", "buy"))
     for name, value in figures.items():
         assert value == pytest.approx(row[name], abs=1e-6), name

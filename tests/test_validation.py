@@ -1,11 +1,10 @@
-import keras
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
 from tiny_training import Windows, fit, make_model
 
 from models.training.callbacks.ema import EMAWeightsCallback
-from models.training.callbacks.validation import ValidationMetrics, validation_figures
+from models.training.callbacks.validation import ValidationMetrics, validation_metrics
 
 NAMES = ("sell", "hold", "buy")
 
@@ -16,7 +15,7 @@ def test_figures_agree_with_scikit_learn():
     p = np.exp(logits.astype("float64"))
     p /= p.sum(-1, keepdims=True)
     predicted = logits.argmax(-1)
-    figures = validation_figures(labels, logits, NAMES)
+    figures = validation_metrics(labels, logits, NAMES)
     expected = {
         "val_mcc": matthews_corrcoef(labels, predicted),
         "val_macro_f1": f1_score(labels, predicted, average="macro"),
@@ -31,33 +30,22 @@ def test_figures_agree_with_scikit_learn():
 
 
 def test_figures_of_one_predicted_class_need_no_warning():
-    figures = validation_figures(np.array([0, 0, 2]), np.eye(3)[[1, 1, 1]] * 50.0, NAMES)
+    figures = validation_metrics(np.array([0, 0, 2]), np.eye(3)[[1, 1, 1]] * 50.0, NAMES)
     assert figures["val_mcc"] == 0 and figures["val_macro_f1"] == 0
     assert figures["val_rate_hold"] == 1
 
 
 def test_logged_figures_are_those_of_the_averages():
     model, ema = make_model(), EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ema)
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, ema)
     history = fit(model, ema, metrics)
     with ema.swapped(model):
-        expected = validation_figures(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
-    raw = validation_figures(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
+        expected = validation_metrics(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
+    raw = validation_metrics(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
     assert history["val_nll"][-1] == pytest.approx(expected["val_nll"], abs=1e-6)
     assert history["val_nll"][-1] != pytest.approx(raw["val_nll"], abs=1e-4)
 
 
-def test_validation_every_second_epoch_and_at_the_last():
-    model = make_model()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, every=2)
-    epochs = []
-    check = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: epochs.append("val_mcc" in logs)
-    )
-    fit(model, metrics, check, epochs=5)
-    assert epochs == [False, True, False, True, True]
-
-
 def test_labels_of_other_windows_are_refused():
     with pytest.raises(ValueError, match=r"must have shape \(5, 3\), one row per label"):
-        validation_figures(np.zeros(5, int), np.zeros((4, 3)), NAMES)
+        validation_metrics(np.zeros(5, int), np.zeros((4, 3)), NAMES)

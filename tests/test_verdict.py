@@ -109,6 +109,14 @@ def test_several_trials_are_counted_in_the_sentence(market):
     assert "one of 7 runs tried" in verdict(*given, block_seconds=BAR, trials=7)["sentence"]
 
 
+def test_several_folds_are_counted_in_the_sentence(market):
+    timestamps, labels, constant, rng = market
+    given = timestamps, labels, constant, {"constant prior": constant}
+    assert "fold" not in verdict(*given, block_seconds=BAR)["sentence"]
+    found = verdict(*given, block_seconds=BAR, num_folds=3)
+    assert "constant prior over 3 walk-forward folds: MCC" in found["sentence"]
+
+
 def test_rows_of_all_symbols_may_come_in_any_order(market):
     timestamps, labels, constant, rng = market
     model = answers(labels, 0.2, rng)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from data.windows import (
     bar_interval_ns,
     ends_within,
-    evenly,
     first_window_ends,
     gather,
     intersecting,
     missed_bars,
     segment_bounds,
     spans,
+    subsample,
     symbol_bounds,
     window_ends,
 )
@@ -224,7 +224,7 @@ def test_intersections_agree_with_comparing_every_pair(seed, num_a, num_b):
 
 @pytest.mark.parametrize(("count", "limit"), [(10, 0), (10, 10), (10, 4), (1000, 7)])
 def test_evenly_spaced_positions_reach_both_ends(count, limit):
-    chosen = evenly(count, limit)
+    chosen = subsample(count, limit)
     assert len(chosen) == (min(limit, count) or count)
     assert (chosen[0], chosen[-1]) == (0, count - 1)
     assert np.ptp(np.diff(chosen)) <= 1

@@ -69,10 +69,75 @@ def test_scaling_sits_inside_the_model():
     np.testing.assert_allclose(scaled(5 + 2 * windows()), plain(windows()), atol=1e-4)
 
 
+def forms(labels_per_sequence=3, **changes):
+    """Returns the training form, with random weights, and a function that makes a window form."""
+    keras.utils.set_random_seed(0)
+    changes = {"class_prior": None} | changes
+    training = build(labels_per_sequence=labels_per_sequence, **changes)
+    rng = np.random.default_rng(0)
+    training.set_weights(
+        [
+            0.3 * rng.normal(size=w.shape) if "scaling" not in v.path else w
+            for v, w in zip(training.weights, training.get_weights(), strict=True)
+        ]
+    )
+
+    def window_form(length):
+        arguments = {"units": 8, "num_heads": 2} | changes
+        window = build_xlstm_classifier(length, 6, **arguments)
+        window.set_weights(training.get_weights())
+        return window
+
+    return training, window_form
+
+
+@pytest.mark.parametrize("blocks", ["m", "s", "ms", "sm"])
+def test_the_training_form_answers_at_each_step_as_the_window_form_that_ends_there(blocks):
+    training, window_form = forms(blocks=blocks, dropout_rnn1=0.2, logit_clip=2.0)
+    logits = ops.convert_to_numpy(training(windows()))
+    assert logits.shape == (5, 3, 3) and np.ptp(logits) > 0.1
+    for step, length in enumerate([6, 7, 8]):
+        expected = window_form(length)(windows()[:, :length])
+        np.testing.assert_allclose(logits[:, step], expected, atol=1e-5)
+
+
+def test_both_forms_have_the_same_weights_and_give_them_to_each_other():
+    options = {"dropout_rnn1": 0.2, "dropout_rnn2": 0.1, "weight_decay_l2": 1e-4}
+    training, window_form = forms(**options)
+    window = window_form(8)
+    described = [[(v.path, tuple(v.shape)) for v in form.weights] for form in (training, window)]
+    assert described[0] == described[1]
+    window.set_weights([2 * w for w in window.get_weights()])
+    training.set_weights(window.get_weights())
+    np.testing.assert_allclose(training(windows())[:, -1], window(windows()), atol=1e-5)
+
+
+def test_the_training_form_has_one_dropout_mask_for_each_sequence():
+    training, _ = forms(dropout_rnn1=0.5, blocks="m")
+    layer = training.get_layer("dropout_0")
+    dropped = ops.convert_to_numpy(layer(np.ones((4, 8, 8), "float32"), training=True))
+    np.testing.assert_array_equal(dropped, np.tile(dropped[:, :1], (1, 8, 1)))
+    assert len(np.unique(dropped[:, 0], axis=0)) > 1
+
+
+def test_the_untrained_training_form_outputs_the_prior_at_every_step():
+    logits = build(labels_per_sequence=8)(windows())
+    np.testing.assert_allclose(ops.softmax(logits), np.tile(NATURAL, (5, 8, 1)), atol=1e-6)
+
+
+def test_the_training_form_survives_saving(tmp_path):
+    training, _ = forms()
+    training.save(tmp_path / "training.keras")
+    loaded = keras.models.load_model(tmp_path / "training.keras")
+    np.testing.assert_allclose(loaded(windows()), training(windows()), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"units": 7}, "units must be a multiple of num_heads, got units = 7, num_heads = 2"),
+        ({"labels_per_sequence": 0}, "labels_per_sequence must be a whole number >= 1, got 0"),
+        ({"labels_per_sequence": 9}, "8 bars has no place for labels_per_sequence = 9"),
         ({"blocks": "mx"}, "blocks must be letters m and s"),
         ({"blocks": ""}, "blocks must be letters m and s"),
         ({"class_prior": [0.5, 0.5]}, "class_prior must hold 3 positive numbers"),

@@ -1,4 +1,4 @@
-"""The figures of a run's report, made with matplotlib.
+"""The figures of a run's report, drawn with matplotlib.
 
 Narrow, one idea each, so that they can be read on a phone. Nothing here touches pyplot, whose
 figures live in a global list.
@@ -58,8 +58,7 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
     """Returns loss and fixed metrics per epoch, with the schedules under them.
 
     Args:
-        history: a row for each epoch; several folds are drawn one over another, the last one
-            strongest.
+        history: of one fold, a row for each epoch.
         chosen_epoch: marked where it is given.
     """
     if "logit_cap" in history:
@@ -92,7 +91,7 @@ def class_shares(
     """Returns the share of each class in the predictions on validation windows, per epoch.
 
     Args:
-        history: a row for each epoch, with val_rate_CLASS.
+        history: of one fold, a row for each epoch, with val_rate_CLASS.
         class_names: in class order.
         true_rates: shares of the labels, drawn as dashed lines.
     """
@@ -202,24 +201,20 @@ _POINTS = (
 
 
 def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: str) -> None:
-    """Draws a column over the epochs, one line for each fold; epochs without it are left out."""
+    """Draws a column over the epochs; those without a finite value are left out."""
     if column not in history:
         return
-    folds = history["fold"] if "fold" in history else pd.Series(0, history.index)
-    for fold, rows in history.groupby(folds):
-        values = pd.to_numeric(rows[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
-        epochs = rows["epoch"] if "epoch" in rows else pd.Series(range(len(rows)), rows.index)
-        last = fold == folds.max()
-        panel.plot(
-            epochs[values.notna()],
-            values.dropna(),
-            color=colour,
-            linewidth=1.6 if last else 0.8,
-            alpha=1.0 if last else 0.45,
-            marker="o" if len(rows) < 3 else None,
-            markersize=4,
-            label=name if last else None,
-        )
+    values = pd.to_numeric(history[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
+    epochs = history["epoch"] if "epoch" in history else pd.Series(range(len(values)), values.index)
+    panel.plot(
+        epochs[values.notna()],
+        values.dropna(),
+        color=colour,
+        linewidth=1.6,
+        marker="o" if len(values) < 3 else None,
+        markersize=4,
+        label=name,
+    )
 
 
 def _legend_above(panel: Axes) -> None:

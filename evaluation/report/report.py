@@ -9,8 +9,10 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from evaluation.report import plots as figures
+from data.labels import CLASS_NAMES
+from evaluation.report import plots
 
 TEMPLATE = "report.html.jinja"
 FILE = "report.html"
@@ -41,21 +43,19 @@ def write_report(
     metrics: Mapping[str, Any],
     history: pd.DataFrame,
     predictions: pd.DataFrame,
-    class_names: Sequence[str] = ("SELL", "HOLD", "BUY"),
 ) -> Path:
     """Writes report.html into the run folder, at once or not at all, and returns its path.
 
-    Every part whose figures are missing is left out.
+    Every part whose numbers are missing is left out.
 
     Args:
         folder: the run folder.
         metrics: the content of metrics.json.
-        history: a row for each epoch.
-        predictions: test windows with `label` and `p_CLASS` of each class.
-        class_names: in class order.
+        history: a row for each epoch of each fold, with the number of the `fold`.
+        predictions: test windows of all folds with `label` and `p_CLASS` of each class.
     """
     folder = Path(folder)
-    page = render(folder.name, metrics, history, predictions, class_names)
+    page = _page(folder.name, metrics, history, predictions)
     path, temporary = folder / FILE, folder / f".{FILE}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -68,12 +68,8 @@ def write_report(
     return path
 
 
-def render(
-    title: str,
-    metrics: Mapping[str, Any],
-    history: pd.DataFrame,
-    predictions: pd.DataFrame,
-    class_names: Sequence[str],
+def _page(
+    title: str, metrics: Mapping[str, Any], history: pd.DataFrame, predictions: pd.DataFrame
 ) -> str:
     """Returns the page as HTML; see `write_report`."""
     environment = jinja2.Environment(
@@ -82,64 +78,80 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _number, "plain": _plain, "words": _words}
+    environment.filters |= {"number": _number, "plain": _plain, "words": _words}
+    folds = metrics.get("folds") or []
     return environment.get_template(TEMPLATE).render(
         title=title,
         metrics=metrics,
-        class_names=class_names,
-        pictures=_pictures(metrics, history, predictions, class_names),
-        comparisons=_comparisons(metrics),
+        class_names=CLASS_NAMES,
+        pictures=_pooled_pictures(metrics, predictions),
+        comparison=_comparison(metrics, "test"),
         columns=COLUMNS,
         cost_rows=_cost_rows(metrics.get("costs") or {}),
         cost_columns=COST_COLUMNS,
-        folds=metrics.get("folds") or [],
-        spells=_spells((metrics.get("collapse") or {}).get("alarms") or []),
+        folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
     )
 
 
-def _pictures(metrics, history, predictions, class_names) -> dict[str, str]:
-    """Returns the figures that can be drawn, as data URIs by name."""
+def _pooled_pictures(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> dict[str, str]:
+    """Returns the figures of all folds together that can be drawn, as data URIs by name."""
     verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
     drawn = {}
     if "mcc_interval" in verdict:
-        scores = {n: both["test"]["mcc"] for n, both in (metrics.get("baselines") or {}).items()}
-        drawn["skill"] = figures.skill_intervals(verdict, scores)
-    if len(history):
-        chosen = (metrics.get("chosen") or {}).get("epoch")
-        drawn["curves"] = figures.learning_curves(history, chosen)
-        true_rates = (metrics.get("validation") or {}).get("class_rates", {}).get("true")
-        if any(str(column).startswith("val_rate_") for column in history):
-            drawn["shares"] = figures.class_shares(history, class_names, true_rates)
+        scores = {n: given["test"]["mcc"] for n, given in (metrics.get("baselines") or {}).items()}
+        drawn["skill"] = plots.skill_intervals(verdict, scores)
     if "confusion" in test:
-        drawn["confusion"] = figures.confusion_matrix(test["confusion"], class_names)
-    probabilities = [f"p_{name.lower()}" for name in class_names]
+        drawn["confusion"] = plots.confusion_matrix(test["confusion"], CLASS_NAMES)
+    probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
     if len(predictions) and {"label", *probabilities} <= set(predictions):
-        drawn["reliability"] = figures.reliability_diagram(
+        drawn["reliability"] = plots.reliability_diagram(
             predictions["label"].to_numpy(),
             predictions[probabilities].to_numpy(np.float64),
-            class_names,
+            CLASS_NAMES,
         )
-    return {name: _data_uri(figures.to_svg(figure)) for name, figure in drawn.items()}
+    return _data_uris(drawn)
 
 
-def _data_uri(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
+    return history[history["fold"] == number] if "fold" in history else history
 
 
-def _comparisons(metrics) -> dict[str, list[dict[str, Any]]]:
-    """Returns the rows of the tables of model and baselines, by split."""
-    tables = {}
-    for split in ("test", "validation"):
-        rows = {"xLSTM": metrics.get(split)}
-        rows |= {n: both.get(split) for n, both in (metrics.get("baselines") or {}).items()}
-        rows = {name: values for name, values in rows.items() if values}
-        best = {column: _best(column, rows.values()) for column in COLUMNS}
-        if rows:
-            tables[split] = [
-                {"name": name, "values": values, "best": _equals(values, best)}
-                for name, values in rows.items()
-            ]
-    return tables
+def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]:
+    """Returns what the page shows of one fold."""
+    return {
+        "metrics": fold,
+        "pictures": _fold_pictures(fold, history),
+        "comparisons": {split: _comparison(fold, split) for split in ("validation", "test")},
+        "spells": _spells((fold.get("collapse") or {}).get("alarms") or []),
+    }
+
+
+def _fold_pictures(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, str]:
+    """Returns the figures of the training of one fold, as data URIs by name."""
+    if not len(history):
+        return {}
+    drawn = {"curves": plots.learning_curves(history, (fold.get("chosen") or {}).get("epoch"))}
+    if any(str(column).startswith("val_rate_") for column in history):
+        true_rates = (fold.get("validation") or {}).get("class_rates", {}).get("true")
+        drawn["shares"] = plots.class_shares(history, CLASS_NAMES, true_rates)
+    return _data_uris(drawn)
+
+
+def _data_uris(drawn: Mapping[str, Figure]) -> dict[str, str]:
+    start = "data:image/svg+xml;base64,"
+    return {n: start + base64.b64encode(plots.to_svg(f)).decode("ascii") for n, f in drawn.items()}
+
+
+def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
+    """Returns the rows of the table of model and baselines on the windows of a split."""
+    rows = {"xLSTM": metrics.get(split)}
+    rows |= {n: given.get(split) for n, given in (metrics.get("baselines") or {}).items()}
+    rows = {name: values for name, values in rows.items() if values}
+    best = {column: _best(column, rows.values()) for column in COLUMNS}
+    return [
+        {"name": name, "values": values, "best": _equals(values, best)}
+        for name, values in rows.items()
+    ]
 
 
 def _best(column: str, rows) -> float | None:
@@ -170,7 +182,7 @@ def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]
 
 
 def _number(value: Any, column: str = "") -> str:
-    """Returns a figure as text, in the form that suits its column; a dash for none."""
+    """Returns a number as text, in the form that suits its column; a dash for none."""
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if column in ("net_return", "gross_return", "drawdown"):

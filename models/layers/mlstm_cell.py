@@ -10,9 +10,13 @@ F(s, t) = sum of log sigmoid(f_u) over s < u <= t:
 which is the recurrence C' = f C + i k v^T, n' = f n + i k, h = C q / max(|n . q|, 1) (eq. 19-27),
 stabilised. It is computed chunk by chunk. Within a chunk let F_t be the sum from its first step
 and a_s = i_s - F_s: the weight of s at t is exp(a_s - M_t), where M_t is the largest of a_1 .. a_t
-and of the m that the chunk began with, and m_t = F_t + M_t. Sums never run over more than a chunk,
-so that large gates lose no precision. One chunk is the parallel form, chunks of one step are the
-recurrent form.
+and of the m that the chunk began with, and m_t = F_t + M_t. One chunk is the parallel form, chunks
+of one step are the recurrent form.
+
+With gates of hundreds F_t is thousands, and its last bit in float32 would be an error of 1e-4 in
+the weights. So each of these logarithms is a pair, a whole number and a rest: sums and differences
+of whole numbers are exact, and so is the difference of one and M_t where its exponential matters.
+The rest alone has a gradient.
 """
 
 import math
@@ -42,7 +46,7 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
         segments: int32 (batch, 1, time), from 0, rising by 1 where the memory is emptied before a
             step.
         chunk: steps of a chunk, any number. None: up to 64 steps are one chunk, more are chunks
-            of 32, whose sums are short enough for gates of any size.
+            of 32.
         last_only: whether h of the last step alone is wanted, (batch, heads, 1, head_dim).
     """
     time = q.shape[2]
@@ -98,25 +102,34 @@ def _read(q, k, v, i, f, state, segments):
         segments: resets so far in the chunk, (..., length); None: no resets.
     """
     scale, wanted = 1 / math.sqrt(q.shape[-1]), q.shape[-2]
-    a, forgotten, middle = _gates(i, f)
-    logs = _logs(a, segments, wanted)  # (..., queries, length)
-    every = segments is None and wanted == a.shape[-1]
-    largest = _running_max(a) if every else ops.max(logs, axis=-1)  # M_t
+    (whole, rest), forgotten, middle = _gates(i, f)
+    seen = _seen(segments, i.shape[-1], wanted)
+    a = whole + rest
+    if segments is None and wanted == a.shape[-1]:
+        largest = _running_max(a)  # M_t
+    else:
+        largest = ops.max(ops.where(seen, a[..., None, :], ops.cast(EMPTY, a.dtype)), axis=-1)
     if state is not None:
-        carried = state[2][..., None] + middle  # (..., 1)
+        carried = state[2][..., None] + sum(middle)  # (..., 1)
         if segments is not None:
-            carried = ops.where(segments[..., -wanted:] == 0, carried, ops.cast(EMPTY, a.dtype))
+            first = segments[..., -wanted:] == 0
+            carried = ops.where(first, carried, ops.cast(EMPTY, a.dtype))
         largest = ops.maximum(largest, carried)
     shift = ops.stop_gradient(largest)
-    weights = ops.exp(logs - shift[..., None]) * (scale * ops.matmul(q, ops.swapaxes(k, -1, -2)))
+    logs = whole[..., None, :] - shift[..., None] + rest[..., None, :]  # (..., queries, length)
+    weights = ops.exp(ops.where(seen, logs, ops.cast(EMPTY, a.dtype)))
+    weights = weights * (scale * ops.matmul(q, ops.swapaxes(k, -1, -2)))
     h = ops.matmul(weights, v)
     norm = ops.sum(weights, axis=-1)  # (..., queries)
     if state is not None:
-        share = ops.exp(carried - shift)  # of the carried memory
+        share = middle[0] - shift + state[2][..., None] + middle[1]
+        if segments is not None:
+            share = ops.where(first, share, ops.cast(EMPTY, a.dtype))
+        share = ops.exp(share)  # of the carried memory
         h = h + share[..., None] * ops.matmul(q, state[0])
         norm = norm + share * ops.sum(q * state[1][..., None, :], axis=-1)
     # A constant exponent above the clip: exp would overflow, and 0 * inf in its gradient is NaN.
-    m = forgotten[..., -wanted:] + shift
+    m = forgotten[0][..., -wanted:] + shift + forgotten[1][..., -wanted:]
     bound = ops.maximum(ops.abs(norm), ops.exp(ops.minimum(-m, _LARGEST_EXPONENT))) + CELL_EPSILON
     # h depends on M through the epsilon alone: a factor 1 that has this gradient.
     factor = 1 - ops.stop_gradient(CELL_EPSILON / bound) * (largest - shift)
@@ -125,16 +138,18 @@ def _read(q, k, v, i, f, state, segments):
 
 def _write(k, v, i, f, segments):
     """Returns C, n, m of a chunk that begins empty, and the logarithm of what it leaves."""
-    a, forgotten, middle = _gates(i, f)
-    logs = _logs(a, segments, 1)[..., 0, :]  # (..., length)
-    largest = ops.max(logs, axis=-1, keepdims=True)
-    written = k * (ops.exp(logs - largest) / math.sqrt(k.shape[-1]))[..., None]
+    (whole, rest), forgotten, middle = _gates(i, f)
+    seen = _seen(segments, i.shape[-1], 1)[..., 0, :]  # (..., length)
+    empty = ops.cast(EMPTY, whole.dtype)
+    largest = ops.max(ops.where(seen, whole + rest, empty), axis=-1, keepdims=True)
+    logs = ops.where(seen, whole - largest + rest, empty)
+    written = k * (ops.exp(logs) / math.sqrt(k.shape[-1]))[..., None]
     c = ops.matmul(ops.swapaxes(written, -1, -2), v)
-    last = forgotten[..., -1:]
-    left = (last + middle)[..., 0]
+    last, last_rest = (x[..., -1:] for x in forgotten)
+    left = (last + middle[0] + (last_rest + middle[1]))[..., 0]
     if segments is not None:
         left = ops.where(segments[..., -1] == 0, left, ops.cast(EMPTY, left.dtype))
-    return [c, ops.sum(written, axis=-2), (last + largest)[..., 0]], left
+    return [c, ops.sum(written, axis=-2), (last + largest + last_rest)[..., 0]], left
 
 
 def _advance(state, written, left):
@@ -164,25 +179,30 @@ def _states(state, written, left):
 
 
 def _gates(i, f):
-    """Returns a_s and F_t, both counted from the middle of the chunk, and F there."""
+    """Returns a_s and F_t, both counted from the middle of the chunk, and F there, as pairs."""
     length = f.shape[-1]
-    upper = np.triu(np.ones((length, length)))
     # F_t as a product: XLA's cumulative sum and its gradient cost a third of the whole cell.
-    forgotten = ops.matmul(ops.log_sigmoid(f), ops.convert_to_tensor(upper, f.dtype))
-    # Counted from the middle of the chunk, F is half as large and twice as precise.
-    middle = forgotten[..., length // 2 : length // 2 + 1]
-    forgotten = forgotten - middle
-    return i - forgotten, forgotten, middle
+    upper = ops.convert_to_tensor(np.triu(np.ones((length, length))), f.dtype)
+    forgotten = [ops.matmul(part, upper) for part in _split(ops.log_sigmoid(f))]
+    # Counted from the middle of the chunk, F is half as large and its rest twice as precise.
+    middle = [x[..., length // 2 : length // 2 + 1] for x in forgotten]
+    forgotten = [x - y for x, y in zip(forgotten, middle, strict=True)]
+    a = [x - y for x, y in zip(_split(i), forgotten, strict=True)]
+    return a, forgotten, middle
 
 
-def _logs(a, segments, wanted: int):
-    """Returns a_s where step s is seen from the last `wanted` steps, (..., wanted, length)."""
-    length = a.shape[-1]
+def _split(x):
+    """Returns the nearest whole numbers, constants in the gradient, and the rest of x."""
+    whole = ops.stop_gradient(ops.round(x))
+    return whole, x - whole
+
+
+def _seen(segments, length: int, wanted: int):
+    """Returns whether step s is seen from the last `wanted` steps, (..., wanted, length)."""
     seen = ops.convert_to_tensor(np.tril(np.ones((length, length), bool))[-wanted:])
     if segments is not None:
         seen = seen & (segments[..., -wanted:, None] == segments[..., None, :])
-    # Below EMPTY, so that steps that are not seen weigh nothing even beside empty ones.
-    return ops.where(seen, a[..., None, :], ops.cast(2 * EMPTY, a.dtype))
+    return seen
 
 
 def _running_max(a):

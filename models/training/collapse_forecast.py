@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from models.calibration import PerClass, slopes
+from models.calibration import slopes
+from models.probabilities import PerClass
 
 _NO_EDGE = 1e-4  # margin below which no class counts as favoured
 _STARTS = 8  # the expected loss of a large gamma may have several valleys
@@ -32,12 +33,12 @@ class Forecast:
     favoured: int
     margin: float
 
-    def as_dict(self, class_names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Returns the forecast in a form that JSON can hold, with names where they are given."""
+    def as_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Returns the forecast in a form that JSON can hold, by class name."""
         given = self.probabilities.tolist()
         return {
-            "probabilities": dict(zip(class_names, given, strict=True)) if class_names else given,
-            "favoured": class_names[self.favoured] if class_names else self.favoured,
+            "probabilities": dict(zip(class_names, given, strict=True)),
+            "favoured": class_names[self.favoured],
             "margin": self.margin,
         }
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-PerClass = float | Sequence[float]
+from models.probabilities import PerClass, log_of_rest, plain
 
 
 def asymmetric_focal_loss(
@@ -52,7 +52,7 @@ def asymmetric_focal_loss(
     log_p = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (batch, classes)
     num_classes = log_p.shape[-1]
     hot = ops.one_hot(_codes(labels), num_classes, dtype="float32")  # (batch, classes)
-    log_not_p = _log_of_rest(log_p)  # (batch, classes)
+    log_not_p = log_of_rest(log_p)  # (batch, classes)
 
     eps = _of_label(hot, smoothing)  # (batch,)
     nll = -ops.sum(hot * log_p, axis=-1)
@@ -77,12 +77,6 @@ def _per_class(value: PerClass, num_classes: int):
 
 def _of_label(hot, value: PerClass):
     return ops.sum(hot * _per_class(value, hot.shape[-1]), axis=-1)  # (batch,)
-
-
-def _log_of_rest(log_p):
-    """Returns log(1 - p_c) without cancellation: the log-sum of all other classes."""
-    itself = ops.eye(log_p.shape[-1], dtype="float32") * -1e9
-    return ops.logsumexp(ops.expand_dims(log_p, -2) + itself, axis=-1)  # (batch, classes)
 
 
 def _negatives(log_p, log_not_p, gamma: PerClass, margin: float):
@@ -138,13 +132,13 @@ class AsymmetricFocalLoss(keras.losses.Loss):
         _check("negative_gamma", negative_gamma, 0, None)
         _check("negative_margin", negative_margin, 0, 1)
         self.parameters = {
-            "alpha": _plain(alpha),
-            "gamma": _plain(gamma),
-            "smoothing": _plain(smoothing),
+            "alpha": plain(alpha),
+            "gamma": plain(gamma),
+            "smoothing": plain(smoothing),
             "negative_weight": float(negative_weight),
-            "negative_gamma": _plain(negative_gamma),
+            "negative_gamma": plain(negative_gamma),
             "negative_margin": float(negative_margin),
-            "negative_costs": negative_costs and [_plain(row) for row in negative_costs],
+            "negative_costs": plain(negative_costs),
         }
 
     def call(self, y_true, y_pred):
@@ -188,6 +182,11 @@ class MixedLoss(AsymmetricFocalLoss):
         focal = super().call(y_true, logits)
         return self.ce_weight * entropy + (1 - self.ce_weight) * focal
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What changes during training; Keras tracks no variables of a loss, checkpoints do."""
+        return [self.ce_weight]
+
     def get_config(self):
         """Returns the arguments of the loss, with the weight as it is now."""
         return {**super().get_config(), "ce_weight": float(self.ce_weight)}
@@ -198,7 +197,3 @@ def _check(name: str, value: PerClass, low: float, high: float | None) -> None:
         if not number >= low or (high is not None and not number < high):
             bound = f">= {low}" if high is None else f"in [{low}, {high})"
             raise ValueError(f"{name} must be {bound}, got {value}")
-
-
-def _plain(value: PerClass) -> float | list[float]:
-    return [float(x) for x in value] if isinstance(value, Sequence) else float(value)

@@ -20,11 +20,7 @@ class StatefulCallback(keras.callbacks.Callback):
     Keras's own callbacks forget what they know in `on_train_begin`, so that a resumed run would
     differ from one that was never interrupted (`EarlyStopping` counts its patience anew). Here
     `set_state` announces a continuation, and the next `on_train_begin` keeps what was set.
-
-    `part` names the state of a class in the checkpoints.
     """
-
-    part = ""
 
     def __init__(self):
         super().__init__()

@@ -1,27 +1,25 @@
-"""The choice of the epoch: the weights with the best validation figure are kept."""
+"""The choice of the epoch: the weights with the best validation metric are kept."""
 
 import keras
 import numpy as np
 
 from models.training.callbacks.base import StatefulCallback, copy_of
-from models.training.callbacks.ema import EMAWeightsCallback, validation_weights
+from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 
 
 class BestWeights(StatefulCallback):
-    """Keeps the weights of the best epoch, those that the monitored figure was measured with.
+    """Keeps the weights of the best epoch, those that the monitored metric was measured with.
 
-    Epochs whose logs lack the figure, or where it is not a number, are no candidates. Listed after
+    Epochs whose logs lack the metric, or where it is not a number, are no candidates. Listed after
     `ValidationMetrics`, and before `Checkpointer`. After `fit` the model has the weights of the
     last epoch until `restore(model)` is called.
 
     Args:
-        monitor: name of the figure in the logs.
+        monitor: name of the metric in the logs.
         mode: "max" or "min".
         ema: callback with the averages, the same as that of the validation; None for raw weights.
-        patience: validated epochs without a better figure after which training stops; 0: never.
+        patience: validated epochs without a better metric after which training stops; 0: never.
     """
-
-    part = "best"
 
     def __init__(
         self,
@@ -48,13 +46,13 @@ class BestWeights(StatefulCallback):
         return 0 < self.patience <= self.wait
 
     def on_epoch_end(self, epoch, logs=None):
-        """Compares the figure with the best, and copies the weights where it is better."""
+        """Compares the metric with the best, and copies the weights where it is better."""
         value = (logs or {}).get(self.monitor)
         if value is None:
             return
         if self._is_better(value):
             self.best, self.best_epoch, self.wait = float(value), epoch, 0
-            with validation_weights(self.ema, self.model):
+            with averaged_weights(self.ema, self.model):
                 self._weights = [copy_of(w) for w in self.model.weights]
         else:
             self.wait += 1
@@ -72,7 +70,7 @@ class BestWeights(StatefulCallback):
         """Puts the weights of the best epoch into the model.
 
         Raises:
-            ValueError: where no epoch had the monitored figure.
+            ValueError: where no epoch had the monitored metric.
         """
         if self.best is None:
             raise ValueError(f"there is no best epoch: no epoch logged a finite {self.monitor}")
@@ -80,7 +78,7 @@ class BestWeights(StatefulCallback):
             variable.assign(value)
 
     def get_state(self):
-        """Returns the best figure, its epoch, its weights, and the epochs waited since."""
+        """Returns the best metric, its epoch, its weights, and the epochs waited since."""
         return {
             "best": self.best,
             "best_epoch": self.best_epoch,

@@ -24,7 +24,7 @@ def collect_training_state(
     """Returns (arrays, state) of all that the next epoch depends on.
 
     That is: weights and dropout seeds of the model, slots, averages and step of the optimizer,
-    variables of the loss (no list of Keras has them), and the states of the callbacks.
+    the loss's own `variables` (no list of Keras has them), and the states of the callbacks.
     """
     arrays = {
         f"{group}/{index:05d}": copy_of(variable)
@@ -85,41 +85,30 @@ class Checkpointer(keras.callbacks.Callback):
     An interrupted training that is restored ends in bit-identical weights, averages and rows. What
     a training script has to do for that:
 
-        callbacks = get_training_callbacks(model, batches, ...)  # without a checkpoint_folder
-        checkpointer = Checkpointer(folder, callbacks_by_name(callbacks), details)
-        first = checkpointer.restore(model, note) if resume else 0
-        if first < epochs and not best.exhausted:
+        parts = make_training_callbacks(model, batches, validation, folder)
+        first = parts.checkpointer.restore(model, note) if resume else 0
+        if first < epochs and not parts.best.exhausted:
             model.fit(batches, initial_epoch=first, epochs=epochs, shuffle=False,
-                      callbacks=[*callbacks, checkpointer, ...])
-        best.restore(model)
+                      callbacks=[*parts.ordered(), ...])
+        parts.best.restore(model)
 
     The model must be built and compiled anew, by the same code and seed, before `restore`, and
     nothing may train or predict with dropout between `restore` and `fit`. `shuffle` must be False,
     and batches a pure function of (seed, epoch, index): then the only state of theirs is the hard
-    pool, which the mining callback hands back. A callback of one's own either has no state, or is
-    a `StatefulCallback` with a `part`. The history that `fit` returns has the epochs after the
-    restore alone; `rows` has all: one dictionary for each epoch, `epoch` and what the callbacks
-    listed before this one left in the logs. A callback that writes the rows to a file comes after
-    this one.
+    pool, which the mining callback hands back. A callback of one's own has no state. The history
+    that `fit` returns has the epochs after the restore alone; `rows` has all: one dictionary for
+    each epoch, `epoch` and what the callbacks listed before this one left in the logs. A callback
+    that writes the rows to a file comes after this one.
 
     Args:
         folder: where the checkpoints go; one for each fold.
-        callbacks: all callbacks that have a state, by a name that stays the same, as
-            `callbacks_by_name` returns them.
-        details: what the run depends on (flags, digests of data, versions); JSON values. A
-            checkpoint with other details is refused.
+        callbacks: all callbacks that have a state, by a name that stays the same.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        callbacks: Mapping[str, StatefulCallback],
-        details: Mapping[str, Any] | None = None,
-    ):
+    def __init__(self, folder: str | Path, callbacks: Mapping[str, StatefulCallback]):
         super().__init__()
         self.folder = Path(folder)
         self.callbacks = dict(callbacks)
-        self.details = dict(details or {})
         self.rows: list[dict[str, float]] = []
         self._continues = False
 
@@ -127,29 +116,21 @@ class Checkpointer(keras.callbacks.Callback):
         self,
         model: keras.Model,
         note: Callable[[str], None] | None = None,
-        *,
-        force: bool = False,
     ) -> int:
         """Restores the newest whole checkpoint and returns the epoch to go on with; 0 if none.
 
         Args:
             model: compiled; see above.
-            note: told about a file that is passed over, and about differences that are accepted.
-            force: whether a checkpoint with other details is accepted.
+            note: told about a file that is passed over.
 
         Raises:
-            ValueError: where details differ, with every difference named; or where the
-                checkpoint is of another model, optimizer, loss or set of callbacks.
+            ValueError: where the checkpoint is of another model, optimizer, loss or set of
+                callbacks.
         """
         latest = load_latest(self.folder, note)
         if latest is None:
             return 0
         epoch, arrays, state = latest
-        changes = differences(state["details"], self.details)
-        if changes and not force:
-            raise ValueError("the checkpoint must be of the same run, but " + "; ".join(changes))
-        if changes and note is not None:
-            note("accepted although " + "; ".join(changes))
         restore_training_state(model, self.callbacks, arrays, state)
         self.rows = list(state["rows"])
         self._continues = True
@@ -166,7 +147,7 @@ class Checkpointer(keras.callbacks.Callback):
         row = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": int(epoch), **row})
         arrays, state = collect_training_state(self.model, self.callbacks)
-        state |= {"rows": self.rows, "details": self.details}
+        state["rows"] = self.rows
         save_checkpoint(self.folder, epoch, arrays, state)
 
 
@@ -174,9 +155,7 @@ def _variables(model: keras.Model) -> dict[str, list]:
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    in_loss = [
-        v for v in getattr(model.loss, "__dict__", {}).values() if isinstance(v, keras.Variable)
-    ]
+    in_loss = getattr(model.loss, "variables", [])
     return {"model": model.variables, "optimizer": optimizer.variables, "loss": in_loss}
 
 

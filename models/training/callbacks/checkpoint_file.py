@@ -7,13 +7,14 @@ arrays and the JSON state as bytes. Nothing is pickled.
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from models import atomic
 
 KEPT = 2
 _STATE = "state.json"
@@ -41,7 +42,8 @@ def save_checkpoint(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:06d}.checkpoint"
-    _write_atomically(path, _encode(arrays, state))
+    content = _encode(arrays, state)
+    atomic.write(path, lambda temporary: temporary.write_bytes(content))
     _prune(folder, epoch)
     return path
 
@@ -82,29 +84,6 @@ def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return arrays, json.loads(arrays.pop(_STATE).tobytes())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there, and its entries need no sync
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _prune(folder: Path, epoch: int) -> None:

@@ -13,10 +13,16 @@ LOOK_AT = {
 }
 
 
+_FIRST_EPOCH = 1  # an untrained head is always without signal
+_MAX_KL = 0.25  # nats; a class counts as favoured above it
+_MIN_SPREAD = 0.05  # nats; logits that differ less from window to window count as equal
+_MAX_MCC = 0.02  # |MCC| without skill; at least 2 / sqrt(windows), which luck alone gives
+
+
 class CollapseAlarm(StatefulCallback):
     """Tells "no signal" from "prior shift" when the predictions run into one class.
 
-    Listed after `ValidationMetrics`, whose logits and figures it reads.
+    Listed after `ValidationMetrics`, whose logits and metrics it reads.
 
     *No signal*: all windows get nearly the same logits and MCC is about 0, so argmax names one
     class throughout for an edge of a few per cent; another loss would only change which class.
@@ -30,32 +36,18 @@ class CollapseAlarm(StatefulCallback):
     Args:
         quotas: class distribution of the training batches, any positive scale.
         validation: the `ValidationMetrics` listed before this callback.
-        max_kl: divergence above which one class counts as favoured, in nats.
-        min_spread: standard deviation of the logits over the windows (centred over the classes,
-            averaged over them) below which they count as equal, in nats.
-        max_mcc: |MCC| up to which there is no skill; at least 2 / sqrt(windows), which is what
-            luck alone gives.
-        first_epoch: first epoch that is watched; an untrained head is always without signal.
         note: told the message of an alarm, unless the epoch before had one of the same kind.
     """
 
-    part = "alarm"
-
     def __init__(
         self,
-        quotas: Sequence[float],
+        quotas: Sequence[float] | np.ndarray,
         validation,
-        max_kl: float = 0.25,
-        min_spread: float = 0.05,
-        max_mcc: float = 0.02,
-        first_epoch: int = 0,
         note: Callable[[str], None] | None = None,
     ):
         super().__init__()
         self.quotas = np.asarray(quotas, "float64") / np.sum(quotas)
         self.validation = validation
-        self.max_kl, self.min_spread, self.max_mcc = max_kl, min_spread, max_mcc
-        self.first_epoch = first_epoch
         self.note = note
 
     def reset(self):
@@ -65,17 +57,17 @@ class CollapseAlarm(StatefulCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Looks at the last validation and records an alarm where there is one."""
         logits = self.validation.logits
-        if logits is None or epoch < self.first_epoch or not np.all(np.isfinite(logits)):
+        if logits is None or epoch < _FIRST_EPOCH or not np.all(np.isfinite(logits)):
             return
         names = self.validation.class_names
         rates = np.array([logs[f"val_rate_{name}"] for name in names])
         spread, kl = logit_spread(logits), kl_divergence(rates, self.quotas)
         labels = self.validation.labels
         shares = np.bincount(labels, minlength=len(names)) / len(labels)
-        shifted = min(kl, kl_divergence(rates, shares)) > self.max_kl
-        luck = max(self.max_mcc, 2 / math.sqrt(len(labels)))
+        shifted = min(kl, kl_divergence(rates, shares)) > _MAX_KL
+        luck = max(_MAX_MCC, 2 / math.sqrt(len(labels)))
         skilled = abs(logs["val_mcc"]) > luck
-        kind = _kind(spread < self.min_spread, skilled, shifted)
+        kind = _kind(spread < _MIN_SPREAD, skilled, shifted)
         if kind is None:
             return
         favoured = int(np.argmax(rates / self.quotas))

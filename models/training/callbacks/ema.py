@@ -1,7 +1,6 @@
 """Validation and prediction under the averaged weights, with swaps that are exact."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import keras
@@ -20,19 +19,17 @@ class EMAWeightsCallback(StatefulCallback):
         with ema.swapped(model):
             logits = model.predict(windows)
 
-    Listed before all callbacks that validate, choose or mine; they are given this one.
+    `validation_data` of `fit` are evaluated under the averages too. Keras calls no hook where that
+    evaluation raises: the averages then stay in the model until `on_test_end()` is called or the
+    next `fit` begins.
 
-    Args:
-        use_for_validation: whether the validation inside `fit`, and `for_validation`, use the
-            averages. `swapped` always does.
+    Listed before all callbacks that validate, choose or mine; they are given this one.
     """
 
-    part = "ema"
-
-    def __init__(self, use_for_validation: bool = True):
+    def __init__(self):
         super().__init__()
-        self.use_for_validation = use_for_validation
-        self._raw: list[np.ndarray] | None = None  # while the averages are in the model
+        # The weights and their raw values, while the averages are in the model.
+        self._raw: list[tuple[keras.Variable, np.ndarray]] | None = None
 
     @contextlib.contextmanager
     def swapped(self, model: keras.Model) -> Iterator[keras.Model]:
@@ -46,54 +43,32 @@ class EMAWeightsCallback(StatefulCallback):
             yield model
         finally:
             if outermost:
-                self._swap_out(model)
-
-    @contextlib.contextmanager
-    def for_validation(self, model: keras.Model) -> Iterator[keras.Model]:
-        """Has the weights in the model that validation is to use: averaged or raw."""
-        with self.swapped(model) if self.use_for_validation else contextlib.nullcontext():
-            yield model
+                self._swap_out()
 
     def on_train_begin(self, logs=None):
-        """Checks the optimizer, and guards the validation inside `fit`."""
+        """Checks the optimizer, and ends a validation that an earlier `fit` died in."""
         super().on_train_begin(logs)
         _averaged_optimizer(self.model)
-        self._guard_evaluate()
+        self._swap_out()
+
+    def load(self, state):
+        """Lets go of raw weights: the model has been given others."""
+        self._raw = None
 
     def on_test_begin(self, logs=None):
         """Puts the averages into the model."""
-        if self.use_for_validation:
-            self._swap_in(self.model)
+        self._swap_in(self.model)
 
     def on_test_end(self, logs=None):
         """Puts the raw weights back."""
-        self._swap_out(self.model)
-
-    def on_train_end(self, logs=None):
-        """Removes the guard."""
-        self.model.__dict__.pop("evaluate", None)
-
-    def _guard_evaluate(self) -> None:
-        """Wraps `model.evaluate` until `fit` ends: Keras calls no hook where validation raises."""
-        model = self.model
-        model.__dict__.pop("evaluate", None)
-        evaluate = model.evaluate
-
-        @functools.wraps(evaluate)
-        def guarded(*args, **kwargs):
-            try:
-                return evaluate(*args, **kwargs)
-            finally:
-                self._swap_out(model)
-
-        model.__dict__["evaluate"] = guarded
+        self._swap_out()
 
     def _swap_in(self, model: keras.Model) -> bool:
         """Returns whether the averages were put into the model by this call."""
         optimizer = _averaged_optimizer(model)
         if self._raw is not None:
             return False
-        self._raw = [copy_of(variable) for variable in model.trainable_variables]
+        self._raw = [(variable, copy_of(variable)) for variable in model.trainable_variables]
         if int(optimizer.iterations) > 0:  # before the first step the weights are their average
             for variable, average in zip(
                 model.trainable_variables, optimizer.averages, strict=True
@@ -101,16 +76,10 @@ class EMAWeightsCallback(StatefulCallback):
                 variable.assign(copy_of(average))
         return True
 
-    def _swap_out(self, model: keras.Model) -> None:
-        if self._raw is not None:
-            for variable, value in zip(model.trainable_variables, self._raw, strict=True):
-                variable.assign(value)
-            self._raw = None
-
-
-def validation_weights(ema: EMAWeightsCallback | None, model: keras.Model):
-    """Returns the context in which the model has the weights that validation is to use."""
-    return ema.for_validation(model) if ema is not None else contextlib.nullcontext()
+    def _swap_out(self) -> None:
+        for variable, value in self._raw or []:
+            variable.assign(value)
+        self._raw = None
 
 
 def averaged_weights(ema: EMAWeightsCallback | None, model: keras.Model):

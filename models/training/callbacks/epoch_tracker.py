@@ -1,8 +1,24 @@
 """Tells the parts that change with the epoch which epoch it is, and logs their values."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from models.training.callbacks.base import StatefulCallback
+
+
+@dataclass(frozen=True)
+class EpochSchedules:
+    """What changes with the epoch: functions of the epoch, counted from 0; None: stays as it is.
+
+    Attributes:
+        ce_weight: weight of cross-entropy, for a model with a `MixedLoss`.
+        logit_cap: soft cap of the logits, 0 for none, for a model with a capped head.
+        hard_share: hard share of the batches; logged only, the batches have it.
+    """
+
+    ce_weight: Callable[[int], float] | None = None
+    logit_cap: Callable[[int], float] | None = None
+    hard_share: Callable[[int], float] | None = None
 
 
 class EpochTracker(StatefulCallback):
@@ -13,47 +29,30 @@ class EpochTracker(StatefulCallback):
 
     Args:
         batches: object with `set_epoch(epoch)`, such as the training batches.
-        loss: a `MixedLoss`, whose `ce_weight` follows `ce_weight_schedule`.
-        ce_weight_schedule: weight of cross-entropy for each epoch (from 0).
-        logit_cap_layer: layer with a variable `logit_cap`, which follows `logit_cap_schedule`.
-        logit_cap_schedule: soft cap of the logits for each epoch; 0 for none.
-        hard_share: hard share of the batches for each epoch; logged only.
+        schedules: what loss and head of the model follow.
     """
 
-    part = "epochs"
-
-    def __init__(
-        self,
-        batches=None,
-        loss=None,
-        ce_weight_schedule: Callable[[int], float] | None = None,
-        logit_cap_layer=None,
-        logit_cap_schedule: Callable[[int], float] | None = None,
-        hard_share: Callable[[int], float] | None = None,
-    ):
+    def __init__(self, batches, schedules: EpochSchedules):
         super().__init__()
-        self.batches = batches
-        self.loss = loss
-        self.ce_weight_schedule = ce_weight_schedule
-        self.logit_cap_layer = logit_cap_layer
-        self.logit_cap_schedule = logit_cap_schedule
-        self.hard_share = hard_share
+        self.batches, self.schedules = batches, schedules
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets epoch, weight of cross-entropy and logit cap."""
-        if self.batches is not None:
-            self.batches.set_epoch(epoch)
-        if self.loss is not None and self.ce_weight_schedule is not None:
-            self.loss.ce_weight.assign(self.ce_weight_schedule(epoch))
-        if self.logit_cap_layer is not None and self.logit_cap_schedule is not None:
-            self.logit_cap_layer.logit_cap.assign(self.logit_cap_schedule(epoch))
+        self.batches.set_epoch(epoch)
+        if self.schedules.ce_weight is not None:
+            self.model.loss.ce_weight.assign(self.schedules.ce_weight(epoch))
+        if self.schedules.logit_cap is not None:
+            self._capped_layer().logit_cap.assign(self.schedules.logit_cap(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds learning_rate, ce_weight, logit_cap and hard_share to the logs."""
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        if hasattr(self.loss, "ce_weight"):
-            logs["ce_weight"] = float(self.loss.ce_weight)
-        if self.logit_cap_layer is not None:
-            logs["logit_cap"] = float(self.logit_cap_layer.logit_cap)
-        if self.hard_share is not None:
-            logs["hard_share"] = float(self.hard_share(epoch))
+        if hasattr(self.model.loss, "ce_weight"):
+            logs["ce_weight"] = float(self.model.loss.ce_weight)
+        if self._capped_layer() is not None:
+            logs["logit_cap"] = float(self._capped_layer().logit_cap)
+        if self.schedules.hard_share is not None:
+            logs["hard_share"] = float(self.schedules.hard_share(epoch))
+
+    def _capped_layer(self):
+        return next((layer for layer in self.model.layers if hasattr(layer, "logit_cap")), None)

@@ -6,10 +6,11 @@ neighbouring windows share nearly all their bars: only the hardest of them count
 """
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax
 
+from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 from models.training.schedules import linear_ramp
@@ -22,12 +23,6 @@ def hard_share(
     if epoch < start_epoch:
         return 0.0
     return linear_ramp(epoch, start_epoch, end_epoch, start_share, end_share)
-
-
-def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the plain cross-entropy of each window, float64 (windows,), from logits."""
-    log_p = log_softmax(np.asarray(logits, "float64"), axis=-1)
-    return -log_p[np.arange(len(labels)), labels]
 
 
 def hard_band(
@@ -91,19 +86,11 @@ def scored_subsample(labels: np.ndarray, limit: int, rng: np.random.Generator) -
     return np.sort(np.concatenate(chosen))
 
 
-class HardNegativeMining(StatefulCallback):
-    """Refreshes the pool of hard windows, scored under the averaged weights.
+@dataclass(frozen=True)
+class MiningPlan:
+    """When and how hard windows are found.
 
-    The first refresh is at the end of the epoch before `start_epoch` (an untrained network has
-    nothing to say, so never before the first epoch), the others follow every `update_period`
-    epochs. Only training windows are scored, those of `batches`, without augmentation. Listed after
-    the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
-
-    Args:
-        batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
-            and `window_rows`, each (windows,), `window_batches(positions)`, a Keras dataset of
-            these windows in order, and `set_hard_pool({class: positions}, epoch=first_epoch)`.
-        ema: callback with the averages; None to score under the raw weights.
+    Attributes:
         start_epoch: first epoch with hard windows, counted from 0.
         update_period: epochs between two refreshes.
         top_k_fraction: share of a class's scored windows that forms its pool.
@@ -113,33 +100,40 @@ class HardNegativeMining(StatefulCallback):
         seed: the seed of the run; the subsample is drawn from (seed, epoch).
     """
 
-    part = "mining"
+    start_epoch: int
+    update_period: int
+    top_k_fraction: float
+    trim_fraction: float
+    max_scored: int
+    spacing: int = 1
+    seed: int = 0
+
+
+class HardNegativeMining(StatefulCallback):
+    """Refreshes the pool of hard windows, scored under the averaged weights.
+
+    The first refresh is at the end of the epoch before `plan.start_epoch` (an untrained network has
+    nothing to say, so never before the first epoch), the others follow every `plan.update_period`
+    epochs. Only training windows are scored, those of `batches`, without augmentation. Listed after
+    the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
+
+    Args:
+        batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
+            and `window_rows`, each (windows,), `window_batches(positions)`, a Keras dataset of
+            these windows in order, and `set_hard_pool({class: positions}, epoch=first_epoch)`.
+        ema: callback with the averages; None to score under the raw weights.
+        plan: when and how hard windows are found.
+    """
 
     def __init__(
         self,
         batches,
         ema: EMAWeightsCallback | None,
-        *,
-        start_epoch: int,
-        update_period: int,
-        top_k_fraction: float,
-        trim_fraction: float,
-        max_scored: int,
-        spacing: int = 1,
-        seed: int = 0,
+        plan: MiningPlan,
     ):
         super().__init__()
-        self.batches = batches
-        self.ema = ema
-        self.start_epoch = max(start_epoch, 1)
-        self.update_period = update_period
-        self.band = {
-            "top_k_fraction": top_k_fraction,
-            "trim_fraction": trim_fraction,
-            "spacing": spacing,
-        }
-        self.max_scored = max_scored
-        self.seed = seed
+        self.batches, self.ema, self.plan = batches, ema, plan
+        self.start_epoch = max(plan.start_epoch, 1)
         self.seconds = 0.0
 
     def reset(self):
@@ -150,7 +144,7 @@ class HardNegativeMining(StatefulCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Refreshes the pool for the next epoch, where it is time."""
         since_start = epoch + 1 - self.start_epoch
-        if since_start < 0 or since_start % self.update_period:
+        if since_start < 0 or since_start % self.plan.update_period:
             return
         if epoch + 1 == (self.params or {}).get("epochs"):
             return
@@ -161,9 +155,9 @@ class HardNegativeMining(StatefulCallback):
 
     def _mine(self, epoch: int) -> dict[int, np.ndarray]:
         batches = self.batches
-        rng = np.random.default_rng((self.seed, epoch))
+        rng = np.random.default_rng((self.plan.seed, epoch))
         labels = np.asarray(batches.window_labels)
-        scored = scored_subsample(labels, self.max_scored, rng)
+        scored = scored_subsample(labels, self.plan.max_scored, rng)
         with averaged_weights(self.ema, self.model):
             logits = self.model.predict(batches.window_batches(scored), verbose=0)
         labels = labels[scored]
@@ -172,7 +166,9 @@ class HardNegativeMining(StatefulCallback):
             labels,
             np.asarray(batches.window_symbols)[scored],
             np.asarray(batches.window_rows)[scored],
-            **self.band,
+            top_k_fraction=self.plan.top_k_fraction,
+            trim_fraction=self.plan.trim_fraction,
+            spacing=self.plan.spacing,
         )
         return {label: scored[indices] for label, indices in band.items()}
 

@@ -40,11 +40,9 @@ class NonFiniteLoss(StatefulCallback):
         TrainingDiverged: from `fit`, with epoch, batch and the first fault found.
     """
 
-    part = "non_finite"
-
     def __init__(
         self,
-        batches=None,
+        batches,
         describe: Callable[[int, int], str] | None = None,
         feature_names: Sequence[str] | None = None,
     ):
@@ -85,7 +83,7 @@ class NonFiniteLoss(StatefulCallback):
         """Returns the batch at fault and what is wrong with it."""
         for variable, value in zip(self.model.variables, self._start, strict=True):
             variable.assign(value)
-        for index in suspects if self.batches is not None else []:
+        for index in suspects:
             fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if fault is not None:
                 return index, fault

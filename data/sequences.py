@@ -1,0 +1,133 @@
+"""Hands sequences with many labels to Keras: planned and augmented ones, or all in order."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.augment import augment_sequences_batched
+from data.batches import TrainingBatches
+from data.sequence_plan import SequencePlan
+from data.windows import subsample
+
+
+class SequenceBatches(TrainingBatches):
+    """Training batches of sequences: cut by a plan, read from the feature rows, augmented.
+
+    Everything said of `WindowBatches` holds. A time shift reads a sequence up to so many bars
+    earlier, so its labels come late, never early. Near the start of a run it is shorter: no row
+    is read before the first that a training window shows. A mask may hide the own bar of a label,
+    but of none that a sequence ends with.
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
+        ends: rows of the windows' last bars, (windows,).
+        plan: of the same windows; it has their labels, symbols and weights.
+        sequence_length: bars of a window, for `window_batches`.
+        augmentations: any of `noise_std`, `time_shift` (bars), `mask_prob`, `mask_max_t`; None:
+            off.
+        feature_std: standard deviation of each feature on training rows, (features,).
+        fill: what masked bars show, (features,).
+        seed: of the augmentation.
+
+    Raises:
+        ValueError: if the arrays do not fit together or an augmentation is unknown.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        ends: np.ndarray,
+        *,
+        plan: SequencePlan,
+        sequence_length: int,
+        augmentations: Mapping[str, Any] | None = None,
+        feature_std: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            features,
+            ends,
+            plan=plan,
+            sequence_length=sequence_length,
+            augmentations=augmentations,
+            feature_std=feature_std,
+            fill=fill,
+            seed=seed,
+        )
+        self.num_bars = plan.cuts.num_bars
+
+    def in_order(self, batch_size: int = 64, limit: int = 0) -> "SequencesInOrder":
+        """Returns the sequences of a fixed cut in order and un-augmented, to score the labels.
+
+        Args:
+            batch_size: sequences in a batch.
+            limit: sequences at the most, evenly spaced; 0: all, which carry every label.
+        """
+        return SequencesInOrder(self.features, self.plan, batch_size=batch_size, limit=limit)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns x float32 (batch, bars, features), y int32 and weights float32 (batch, K).
+
+        Where a step carries no label, its weight is 0, and y too.
+        """
+        sequences = self.plan.sequences(self.epoch, index)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        room = np.minimum(sequences.starts - sequences.first_rows, self._max_shift)
+        delays = rng.integers(0, room + 1) if self._max_shift else 0
+        x = sequences.read(self.features, delays)
+        x = augment_sequences_batched(x, rng, out=x, **self._augmentation)
+        y, weights = self.plan.targets(sequences, self.epoch)
+        self.ready[index] = time.perf_counter()
+        return x, y, weights
+
+    def _signature(self) -> list[tuple[tuple, Any]]:
+        bars, labels = self.num_bars, self.plan.cuts.labels_per_sequence
+        return [
+            ((None, bars, self.features.shape[1]), np.float32),
+            ((None, labels), np.int32),
+            ((None, labels), np.float32),
+        ]
+
+
+class SequencesInOrder(keras.utils.PyDataset):
+    """The sequences of a fixed cut, un-augmented and without labels, to predict them.
+
+    All batches are full: the last is filled up with sequences that carry no labels.
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
+        plan: of the training windows.
+        batch_size: sequences in a batch.
+        limit: sequences at the most, evenly spaced; 0: all.
+    """
+
+    def __init__(self, features: np.ndarray, plan: SequencePlan, *, batch_size: int, limit: int):
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.features, self._cut = features, plan.in_order()
+        chosen = subsample(len(self._cut), limit)
+        self._numbers = np.full(-(-len(chosen) // batch_size) * batch_size, -1)
+        self._numbers[: len(chosen)] = chosen
+        self._numbers = self._numbers.reshape(-1, batch_size)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray]:
+        """Returns x float32 (batch, bars, features)."""
+        return (self._cut.sequences(self._numbers[index]).read(self.features),)
+
+    def by_window(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the windows whose labels are carried, rising, and the outputs at their steps.
+
+        Args:
+            outputs: of all sequences, (sequences, K, classes).
+
+        Returns:
+            positions int32 (labels,) and outputs (labels, classes).
+        """
+        positions = self._cut.sequences(self._numbers.ravel()).positions
+        return positions[positions >= 0], outputs[positions >= 0]

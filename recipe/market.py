@@ -1,0 +1,58 @@
+"""From a path and the flags to the market that a run trains on."""
+
+from typing import Any
+
+import pandas as pd
+
+from config import Flags
+from data.bars import digest, read_bars
+from data.market import Market, build_market
+from data.rows import by_symbol
+from data.sample import load_sample
+from recipe import console
+
+
+def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]:
+    """Returns the market, and what run.json is to say of its bars.
+
+    Args:
+        path: a file or folder of bars; None for the sample.
+        flags: checked.
+
+    Raises:
+        InputError: where the bars are faulty, or too few for the flags.
+    """
+    console.log("reading", path or "the sample: daily bars of five US stocks, 2000 to 2013")
+    bars = bars_or_sample(path)
+    bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+    parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made
+    del bars
+    market = build_market(parts, **market_settings(flags))
+    console.announce_market(market, num_bars)
+    return market, bars_info
+
+
+def bars_or_sample(path: str | None) -> pd.DataFrame:
+    """Returns the checked bars of a path, or those of the sample for None."""
+    if path is None:
+        return load_sample()
+    return read_bars(path, note=console.note)
+
+
+def market_settings(flags: Flags) -> dict[str, Any]:
+    """Returns the arguments of `data.market.build_market`."""
+    return {
+        "sequence_length": flags.SEQUENCE_LENGTH,
+        "future_window": flags.FUTURE_WINDOW,
+        "label_method": flags.LABEL_METHOD,
+        "price_change_threshold": flags.PRICE_CHANGE_THRESHOLD,
+        "target_class_ratios": flags.TARGET_CLASS_RATIOS,
+        "embargo_bars": flags.EMBARGO_BARS,
+        "max_gap_bars": flags.MAX_GAP_BARS,
+        "validation_fraction": flags.VALIDATION_FRACTION,
+        "test_fraction": flags.TEST_FRACTION,
+        "num_folds": flags.WALK_FORWARD_FOLDS,
+        "rolling": flags.WALK_FORWARD_ROLLING,
+        "feature_store": flags.FEATURE_STORE or None,
+        "note": console.note,
+    }

@@ -1,0 +1,100 @@
+"""The content of metrics.json: what each fold gave, and what all folds gave together.
+
+Everything of one fold stands under `folds`, also where there is one; what stands beside it is
+pooled over the test windows of all folds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data.labels import CLASS_NAMES
+from data.market import Market
+from evaluation import evaluate as evaluation
+from evaluation.metrics import evaluate
+from evaluation.verdict import sentence
+
+Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
+
+
+def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[Given]) -> dict:
+    """Returns the content of metrics.json.
+
+    Args:
+        flags: the checked flags.
+        market: that was trained on.
+        trained: a `recipe.fold.TrainedFold` for each fold.
+        given: for each fold what `evaluation.evaluate.baseline_probabilities` returned.
+    """
+    folds = list(zip(trained, given, strict=True))
+    pooled = evaluation.judge(
+        market,
+        [
+            (t.fold, t.probabilities["test"], {name: both["test"] for name, both in others.items()})
+            for t, others in folds
+        ],
+        cost_bps=flags.COST_BPS,
+        num_resamples=flags.BOOTSTRAP_RESAMPLES,
+        seed=flags.SEED,
+    )
+    return {
+        "num_folds": len(folds),
+        **pooled,
+        "timing": _timing(trained),
+        "seed": flags.SEED,
+        "folds": [_fold_metrics(flags, market, t, others) for t, others in folds],
+    }
+
+
+def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
+    """Returns the metrics as a person should read them after several runs on the same bars.
+
+    metrics.json itself does not count them: the same run must give the same file at any time.
+    """
+    verdict = metrics["verdict"] | {"trials": trials}
+    return metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
+
+
+def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any]:
+    """Returns what is known of one fold alone."""
+    fold = trained.fold
+
+    def judged(probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {
+            split: evaluate(fold.labels[getattr(fold, split)], probabilities[split])
+            for split in ("validation", "test")
+        }
+
+    return {
+        "splits": evaluation.describe_splits(market, fold),
+        **judged(trained.probabilities),
+        "baselines": {name: judged(probabilities) for name, probabilities in given.items()},
+        "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": trained.best_epoch},
+        "calibration": trained.calibration,
+        "collapse": {
+            "forecast": trained.forecast.as_dict(CLASS_NAMES),
+            "alarms": trained.alarms,
+        },
+        "label": {
+            "method": flags.LABEL_METHOD,
+            "future_window_bars": flags.FUTURE_WINDOW,
+            "threshold": fold.threshold,
+        },
+        "dropped": market.dropped | fold.dropped,
+        "repeats": trained.repeats,
+    }
+
+
+def _timing(trained: Sequence) -> dict[str, Any]:
+    """Returns where the time of the epochs went that this process trained."""
+    epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
+    in_all = sum(epoch["training"] for epoch in epochs)
+    windows = sum(t.timing["windows"] * len(t.timing["epochs"]) for t in trained)
+    return {
+        "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
+        "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],
+        "windows_per_second": round(windows / in_all, 1) if in_all else None,
+        "share_outside_step": sum(e["outside"] for e in epochs) / in_all if in_all else None,
+        "mining_seconds": round(sum(t.timing["mining_seconds"] for t in trained), 3),
+    }

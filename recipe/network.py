@@ -1,0 +1,92 @@
+"""From the flags to the compiled classifier: network, optimizer, loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from config import Flags
+from data.market import Market
+from data.sampling import BatchPlan
+from models.training.losses import MixedLoss
+from models.training.optimizers import AveragedAdam
+from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp
+from models.xlstm_rl_model import build_xlstm_classifier
+
+
+def compiled_classifier(
+    flags: Flags,
+    market: Market,
+    *,
+    plan: BatchPlan,
+    feature_mean: np.ndarray,
+    feature_variance: np.ndarray,
+) -> keras.Model:
+    """Returns the classifier, ready to be trained.
+
+    Args:
+        flags: checked.
+        market: whose windows it will see.
+        plan: of the training batches: their number, and the class prior that they show.
+        feature_mean: over the training rows, (features,).
+        feature_variance: likewise.
+    """
+    classifier = build_xlstm_classifier(
+        flags.SEQUENCE_LENGTH,
+        len(market.feature_names),
+        class_prior=plan.class_prior if flags.USE_PRIOR_BIAS else None,
+        feature_mean=feature_mean,
+        feature_variance=feature_variance,
+        **_network(flags),
+    )
+    classifier.compile(
+        optimizer=_optimizer(flags, plan.num_batches),
+        loss=MixedLoss(ce_weight=flags.CE_WEIGHT_START, **focal_settings(flags)),
+        jit_compile=flags.JIT_COMPILE,  # pyright: ignore[reportArgumentType]  # Keras says str
+    )
+    return classifier
+
+
+def ce_weight(flags: Flags) -> Callable[[int], float]:
+    """Returns the weight of cross-entropy by epoch."""
+    return lambda epoch: linear_ramp(
+        epoch, 0, flags.AFL_WARMUP_EPOCHS, flags.CE_WEIGHT_START, flags.CE_WEIGHT_END
+    )
+
+
+def focal_settings(flags: Flags) -> dict[str, Any]:
+    """Returns what training and the restoration of its probabilities must agree on."""
+    return {
+        "alpha": flags.AFL_ALPHA,
+        "gamma": flags.AFL_GAMMA,
+        "smoothing": flags.CLASS_SMOOTHING,
+    }
+
+
+def _network(flags: Flags) -> dict[str, Any]:
+    return {
+        "units": flags.XLSTM_UNITS,
+        "blocks": flags.XLSTM_BLOCKS,
+        "num_heads": flags.XLSTM_HEADS,
+        "dropout_rnn1": flags.DROPOUT_RNN1,
+        "dropout_rnn2": flags.DROPOUT_RNN2,
+        "recurrent_dropout": flags.RECURRENT_DROPOUT,
+        "weight_decay_l2": flags.WEIGHT_DECAY_L2,
+        "gate_soft_cap": flags.GATE_SOFT_CAP,
+        "logit_clip": flags.LOGIT_CLIP,
+    }
+
+
+def _optimizer(flags: Flags, steps_per_epoch: int) -> AveragedAdam:
+    schedule = WarmUpCosineDecayScheduler(
+        flags.LR_BASE,
+        total_steps=flags.SUPERVISED_EPOCHS * steps_per_epoch,
+        warmup_steps=round(flags.LR_WARMUP_EPOCHS * steps_per_epoch),
+        minimum=flags.LR_MIN,
+    )
+    return AveragedAdam(
+        schedule,  # pyright: ignore[reportArgumentType]  # Keras says float
+        average_decay=flags.EMA_DECAY if flags.USE_EMA_VALIDATION else 0.0,
+        global_clipnorm=flags.GRADIENT_CLIP_NORM or None,
+    )

@@ -1,0 +1,152 @@
+"""What each verb of the command line does, from its options to its exit status.
+
+Everything heavy is imported inside the functions, after the flags and the bars were found good:
+TensorFlow takes seconds to import, and a misspelt flag should not have to wait for it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import config
+from data.errors import InputError
+from recipe import run_folder as files
+
+OK, FAILED = 0, 1
+
+# Two small epochs in which every improvement takes part.
+SMOKE = {
+    "SUPERVISED_EPOCHS": 2,
+    "STEPS_PER_EPOCH": 30,
+    "LR_WARMUP_EPOCHS": 0.5,
+    "AFL_WARMUP_EPOCHS": 1,
+    "LOGIT_CLIP_RELEASE_EPOCH": 1,
+    "HNM_START_EPOCH": 1,
+    "HNM_END_EPOCH": 1,
+    "HNM_UPDATE_PERIOD": 1,
+    "HNM_MAX_SCORED": 1024,
+    "VALIDATION_MAX_WINDOWS": 1024,
+    "BOOTSTRAP_RESAMPLES": 200,
+}
+
+
+def train(options: argparse.Namespace) -> int:
+    """Reads the bars, trains and judges, and fills a new run folder."""
+    flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
+    files.check_absent(options.folder)
+    from recipe.market import read_market
+
+    market, bars_info = read_market(options.data, flags)
+    run_info = {"command": options.command, "data": options.data, **bars_info}
+    return _run(flags, market, options.folder, run_info, resume=False)
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Goes on with an interrupted run from its newest checkpoint."""
+    folder = options.folder
+    before = files.read_json(folder / files.RUN)
+    saved_flags = files.read_json(folder / files.CONFIG)
+    flags = config.load(options.set, folder / files.CONFIG)
+    from recipe import console
+    from recipe.market import read_market
+
+    if (folder / files.METRICS).exists():
+        console.log("complete", f"{folder} is finished; its report is {folder / files.REPORT}")
+        return OK
+    data = options.data or before.get("data")
+    market, bars_info = read_market(data, flags)
+    with console.without_native_chatter():
+        from models.training.callbacks.checkpoint import differences
+
+        _look_for_devices()
+    now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
+    then = {name: before.get(name) for name in now} | {"flags": saved_flags}
+    changes = differences(then, now)
+    if changes and not options.force:
+        raise InputError([f"{change}; --force accepts it" for change in changes])
+    for change in changes:
+        console.note(change)
+    resumes = before.get("resumes", 0) + 1
+    run_info = {**before, "data": data, **bars_info, "resumes": resumes}
+    return _run(flags, market, folder, run_info, resume=True)
+
+
+def audit(options: argparse.Namespace) -> int:
+    """Looks for features, labels, thresholds or scaling that depend on later bars."""
+    flags = config.load(options.set, options.config)
+    from data.audit import audit_market
+    from recipe import console
+    from recipe.market import bars_or_sample, market_settings
+
+    bars = bars_or_sample(options.data)
+    settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
+    console.log("audit", "features, labels, thresholds and scaling on bars cut at several times")
+    findings = audit_market(bars, **settings)
+    for finding in findings:
+        console.log("leak", str(finding))
+    if findings:
+        return FAILED
+    console.log("audit", "clean: no value depends on later bars")
+    return OK
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Writes the probabilities of a trained model as CSV."""
+    if options.out and options.out.exists():
+        raise InputError(f"the file {options.out} must not exist yet; it does")
+    from recipe import console
+
+    with console.without_native_chatter():
+        from models.deployable import load_classifier
+        from recipe.predict import classify
+
+        _look_for_devices()
+    from data.bars import read_bars
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr)  # standard output may hold the table
+
+    try:
+        model = load_classifier(options.model)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(str(error)) from error
+    table = classify(model, read_bars(options.data, note=note), note=note)
+    if options.out:
+        files.write(options.out, lambda path: table.to_csv(path, index=False))
+    else:
+        table.to_csv(sys.stdout, index=False)
+    return OK
+
+
+def how_to_go_on(folder: Path | None) -> str:
+    """Returns what to do after an interruption."""
+    if folder is not None and (folder / files.RUN).exists():
+        return f"go on with: python train_model.py resume {folder}"
+    return "nothing was written yet: start again"
+
+
+def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
+    from recipe import console
+
+    with console.without_native_chatter():
+        from models.training.callbacks.nan_guard import TrainingDiverged
+        from recipe.run import run
+
+        _look_for_devices()
+    try:
+        run(flags, market, folder, run_info=run_info, resume=resume)
+    except TrainingDiverged as error:
+        print(f"{error}; {how_to_go_on(folder)}", file=sys.stderr)
+        return FAILED
+    except OSError:  # a full disk, above all
+        print(f"a file could not be written; {how_to_go_on(folder)}", file=sys.stderr)
+        raise
+    return OK
+
+
+def _look_for_devices() -> None:
+    """Has the backend start, with all that it has to say about it."""
+    import keras
+
+    keras.ops.zeros(())

@@ -1,0 +1,184 @@
+"""One table: files laid out as each tool writes them, all holding the same bars."""
+
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from layout_files import (
+    DAY_ROW,
+    FRAMES,
+    JSONS,
+    KLINE,
+    OHLCV,
+    PLAIN,
+    ROWS,
+    TEXTS,
+    days,
+    expected,
+    frame,
+    lines,
+    pairs,
+)
+
+from data.bars import read_bars
+from data.errors import InputError
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_of_each_tool_gives_the_same_bars_and_says_what_was_recognised(name, tmp_path):
+    file, text, times, words = TEXTS[name]
+    (tmp_path / file).write_bytes(text.encode())
+    notes = []
+    bars = read_bars(tmp_path / file, note=notes.append)
+    pd.testing.assert_frame_equal(bars, expected(times))
+    assert len(notes) <= 1 and words.lower() in " ".join(notes).lower()
+
+
+@pytest.mark.parametrize("name", JSONS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_of_each_tool_gives_the_same_bars(name, packed, tmp_path):
+    file, value = JSONS[name]
+    text = json.dumps(value).encode()
+    path = tmp_path / (file + ".gz" * packed)
+    path.write_bytes(gzip.compress(text) if packed else text)
+    pd.testing.assert_frame_equal(read_bars(path), expected())
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_feather_and_parquet_of_each_tool_give_the_same_bars(name, tmp_path):
+    file, make, times = FRAMES[name]
+    table = make()
+    table.to_feather(tmp_path / file) if "feather" in file else table.to_parquet(tmp_path / file)
+    pd.testing.assert_frame_equal(read_bars(tmp_path / file), expected(times))
+
+
+@pytest.mark.parametrize("form", ["csv.gz", "zip", "txt.gz"])
+def test_packed_texts_give_the_same_bars(form, tmp_path):
+    path = tmp_path / f"BTC-5m.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("BTC-5m-2024-01.csv", lines(KLINE))
+    else:
+        path.write_bytes(gzip.compress(lines(KLINE).encode()))
+    pd.testing.assert_frame_equal(read_bars(path), expected())
+
+
+def test_an_adjusted_close_scales_all_prices_with_a_note(tmp_path):
+    text = days(
+        "{t:%Y-%m-%d},{o},{h},{l},{c},{i}.5,{v}", head="Date,Open,High,Low,Close,Adj Close,Volume"
+    )
+    (tmp_path / "A.csv").write_text(text.replace(",0.5,", ",5.25,", 1))
+    notes = []
+    bars = read_bars(tmp_path / "A.csv", note=notes.append)
+    np.testing.assert_allclose(bars["close"], [5.25, 1.5, 2.5, 3.5, 4.5, 5.5])
+    np.testing.assert_allclose(bars["open"].iloc[0], 10.0 * 5.25 / 10.5)
+    assert "scaled by adjusted close / close" in notes[0]
+
+
+def test_months_and_days_of_one_symbol_are_joined_and_noted_once(tmp_path):
+    for i, at in enumerate((0, 2, 4)):
+        text = lines(KLINE if i else KLINE.replace("{ms}", "{us}"))
+        rows = text.splitlines()[at : at + 2]
+        (tmp_path / f"BTC-5m-2024-01-0{3 - i}.csv").write_text("\n".join(rows))
+    notes = []
+    pd.testing.assert_frame_equal(read_bars(tmp_path, note=notes.append), expected())
+    assert len(notes) == 1 and " and 2 more: " in notes[0]
+
+
+def test_milliseconds_and_later_microseconds_in_one_file_are_read_as_they_are(tmp_path):
+    rows = lines(KLINE).splitlines()[:3] + lines(KLINE.replace("{ms}", "{us}")).splitlines()[3:]
+    (tmp_path / "BTC.csv").write_text("\n".join(rows))
+    pd.testing.assert_frame_equal(read_bars(tmp_path / "BTC.csv"), expected())
+
+
+def test_a_freqtrade_folder_passes_over_what_is_no_bars(tmp_path):
+    frame(timestamp="date").to_feather(tmp_path / "BTC-5m.feather")
+    for name in ("BTC-trades.feather", "BTC-8h-funding_rate.feather", "BTC-8h-mark.feather"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "pairs.json").write_text("[]")
+    notes = []
+    pd.testing.assert_frame_equal(read_bars(tmp_path, note=notes.append), expected())
+    assert "and 3 more: no bars" in notes[0]
+
+
+def test_two_tickers_under_two_headers_become_two_symbols(tmp_path):
+    both = pairs(0).join(pairs(0).rename(columns={"BTC": "ETH"}))
+    both.to_csv(tmp_path / "x.csv")
+    bars = read_bars(tmp_path / "x.csv")
+    assert bars["symbol"].value_counts().to_dict() == {"BTC": ROWS, "ETH": ROWS}
+
+
+FINE = lines("{s}," + PLAIN, head="time,open,high,low,close,volume")
+HOURLY = "\n".join([FINE.splitlines()[0], *(
+    f"{1_704_182_400 + 3600 * i},10,11,9,10.5,1" for i in range(ROWS))])  # fmt: skip
+REFUSED = {
+    "several timeframes": ({"A-5m.csv": FINE, "A-1h.csv": HOURLY}, ["5m (A-5m.csv)", "folder of"]),
+    "different intervals": (
+        {"A.csv": FINE, "B.csv": HOURLY}, ["one timeframe", "00:05:00", "01:00:00", "by itself"]),
+    "us dates": ({"A.csv": days("{t:%m/%d/%Y}," + PLAIN, head=f"Date,{OHLCV}")},
+                 ["A.csv, symbol A, row 1", "month first", "YYYY-MM-DD", "01/02/2024"]),
+    "a missing price": ({"A.csv": FINE.replace("11.0", "", 1)},
+                        ["symbol A, row 1: high is missing"]),
+    "dollars": ({"A.csv": FINE.replace(",12.0,", ",$12.0,", 1)}, ["row 2", "currency", "'$12.0'"]),
+    "missing column": ({"A.csv": FINE.replace("close,volume", "Schluss,volume", 1)},
+                       ["lacks close", "it has time, open, high, low, Schluss, volume"]),
+    "ambiguous columns": ({"A.csv": FINE.replace("close,volume", "Volume,volume", 1)},
+                          ["one column for volume", "lacks close"]),
+    "two volumes": ({"A.csv": FINE.replace("low,close,volume", "Volume X,close,Volume Y", 1)},
+                    ["it lacks low, volume", "Volume X"]),
+    "seven columns without a header": ({"A.csv": lines("{s},{v}," + PLAIN)},
+                                       ["no header and 7 columns", "first line"]),
+    "overlap": ({"A-5m-2024-01.csv": FINE, "A-5m-2024-02.csv": FINE}, ["A is in", "remove one"]),
+    "rows as times": ({"A.csv": lines("{i}," + PLAIN, head=f"date,{OHLCV}")}, ["epoch time"]),
+    "a nested folder": ({"A.csv": FINE, "inner/B.csv": FINE}, ["holds the folder inner", "give"]),
+    "a word in a price": ({"A.csv": FINE + "1704190000,1,x,1,1,1\n"},
+                          ["symbol A, row 7: high must be a number, got 'x'"]),
+    "no json of bars": ({"A.json": '{"a": 1}'}, ["A.json must hold a list of bars"]),
+    "no json at all": ({"A.json": "no"}, ["A.json cannot be read"]),
+    "a zip that is none": ({"A.zip": "PK"}, ["A.zip cannot be read"]),
+    "a header alone": ({"A.csv": FINE.splitlines()[0]}, ["must hold bars; it has no rows"]),
+    "adjusted to nothing": (
+        {"A.csv": days(DAY_ROW + ",0", head=f"Date,{OHLCV},Adj Close")},
+        ["A.csv, row 1", "above 0"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_refused_with_what_to_do(name, tmp_path):
+    files, words = REFUSED[name]
+    for file, text in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    with pytest.raises(InputError) as error:
+        read_bars(tmp_path)
+    told = "; ".join(error.value.faults)
+    assert all(word in told for word in words), told
+    assert all("\n" not in fault for fault in error.value.faults)
+
+
+def test_a_zip_of_several_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.csv", FINE)
+        archive.writestr("b.csv", FINE)
+    with pytest.raises(InputError, match="must hold one file, it holds 2.*unpack"):
+        read_bars(tmp_path / "x.zip")
+
+
+def test_a_later_block_may_hold_fractions_new_symbols_and_a_fault_with_its_row(tmp_path):
+    rows = 300_000  # more than one block
+    seconds = 1_600_000_000 + 60 * np.arange(rows)
+    table = pd.DataFrame({"time": seconds, "open": 10, "high": 11, "low": 9, "close": 10})
+    table["volume"], table["symbol"] = 1, np.where(np.arange(rows) < rows - 5, "AAA", "BBB")
+    table = table.astype({"close": object})
+    table.loc[rows - 1, "close"] = 10.25
+    table.to_csv(tmp_path / "x.csv", index=False)
+    bars = read_bars(tmp_path / "x.csv")
+    assert bars["close"].iloc[-1] == 10.25
+    assert bars["symbol"].value_counts().to_dict() == {"AAA": rows - 5, "BBB": 5}
+    table.loc[rows - 2, "close"] = "x"
+    table.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError, match=f"symbol BBB, row {rows - 1}: close must be a number"):
+        read_bars(tmp_path / "x.csv")

@@ -1,0 +1,175 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import data.rows
+from data.errors import InputError
+from data.features import FORGOTTEN_AFTER_BARS, WARM_UP_BARS, compute_features, feature_names
+from data.market import build_market
+from data.rows import fill_rows
+from data.synthetic import random_walk
+from data.windows import ends_within, gather
+from models.deployable import make_deployable
+from recipe.predict import classify, classify_latest
+
+L, GAP = 10, 2
+PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
+
+
+def make_model(**changes):
+    """Returns a model that looks at every number of a window."""
+    keras.utils.set_random_seed(0)
+    names = feature_names(True)
+    inputs = keras.Input((L, len(names)))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    contract = {
+        "class_names": ["SELL", "HOLD", "BUY"],
+        "feature_names": list(names),
+        "sequence_length": L,
+        "max_gap_bars": GAP,
+        "intraday": True,
+        "interval_seconds": 900.0,
+    }
+    return make_deployable(keras.Model(inputs, outputs), keras.layers.Softmax(), contract | changes)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def bars():
+    """Three symbols; the second has a hole, the third one in its warm-up."""
+    whole = random_walk(3, 700)
+    numbers = whole.groupby("symbol", observed=True).cumcount().to_numpy()
+    codes = whole["symbol"].cat.codes.to_numpy()
+    gone = (codes == 1) & (numbers >= 400) & (numbers < 420)
+    gone |= (codes == 2) & (numbers >= 90) & (numbers < 99)
+    return whole[~gone].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def table(model, bars):
+    return classify(model, bars)
+
+
+def of(bars, *symbols):
+    return bars[bars["symbol"].isin(symbols)].reset_index(drop=True)
+
+
+def test_windows_and_features_are_those_of_training(model, bars, table):
+    market = build_market(
+        bars,
+        sequence_length=L,
+        future_window=3,
+        label_method="volatility",
+        price_change_threshold=0.01,
+        target_class_ratios=(1, 1, 1),
+        embargo_bars=0,
+        max_gap_bars=GAP,
+    )
+    ends = ends_within(market.bounds, L, 0)
+    expected = model.predict(gather(market.features, ends, L), verbose=0)
+    assert len(market.bounds) == 3 + 1 + 1  # a segment more of the second symbol
+    assert table["timestamp"].to_numpy("datetime64[ns]").tolist() == (
+        market.timestamps[ends].tolist()
+    )
+    names = np.array(market.symbol_names)[market.symbols[ends]]
+    assert table["symbol"].tolist() == names.tolist()
+    np.testing.assert_allclose(table[PROBABILITIES], expected, atol=1e-6)
+
+
+def test_a_symbol_does_not_see_another(model, bars, table):
+    alone = classify(model, of(bars, "SYN1"))
+    own = table[table["symbol"] == "SYN1"].reset_index(drop=True)
+    assert list(alone) == ["timestamp", "symbol", *PROBABILITIES]
+    pd.testing.assert_frame_equal(alone, own, atol=1e-6)
+
+
+@pytest.mark.parametrize("ask", [classify, classify_latest])
+def test_all_symbols_are_predicted_in_one_call(model, bars, ask, monkeypatch):
+    calls, predict = [], model.predict
+    monkeypatch.setattr(model, "predict", lambda *a, **k: calls.append(1) or predict(*a, **k))
+    ask(model, bars)
+    assert len(calls) == 1
+
+
+def test_the_latest_is_the_newest_row_of_every_symbol(model, bars, table):
+    found = classify_latest(model, bars)
+    newest = table.groupby("symbol").tail(1).reset_index(drop=True)
+    assert found["symbol"].tolist() == ["SYN0", "SYN1", "SYN2"]
+    pd.testing.assert_frame_equal(found, newest, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def long_bars():
+    """Two symbols with a longer past than features remember, of which one is hard to forget."""
+    bars = random_walk(2, FORGOTTEN_AFTER_BARS + 1500)
+    tick = np.arange(len(bars) // 2)
+    # KAMA forgets slowest while prices jump to and fro; three times higher before that.
+    price = (100.0 + 0.5 * (tick % 2)) * np.where(tick < 1400, 3.0, 1.0)
+    other = (bars["symbol"] == "SYN1").to_numpy()
+    for name, factor in [("open", 1.0), ("high", 1.01), ("low", 0.99), ("close", 1.0)]:
+        bars.loc[other, name] = price * factor
+    return bars
+
+
+def test_the_latest_of_a_long_past_is_that_of_classify(model, long_bars):
+    newest = classify(model, long_bars).groupby("symbol").tail(1).reset_index(drop=True)
+    pd.testing.assert_frame_equal(classify_latest(model, long_bars), newest, rtol=0, atol=1e-6)
+
+
+def test_rows_forget_where_the_series_began(long_bars):
+    for _, own in long_bars.groupby("symbol", observed=True):
+        features, times = np.empty((L, 30), np.float32), np.empty(L, "datetime64[ns]")
+        bounds = fill_rows(own, features, times, intraday=True, max_gap_bars=GAP)
+        assert bounds.tolist() == [0, L]
+        expected = compute_features(own, intraday=True).to_numpy()[-L:]
+        np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
+
+
+def test_the_latest_needs_the_features_of_few_bars(model, long_bars, monkeypatch):
+    lengths, fill = [], data.rows.fill_features
+
+    def counted(bars, out, **settings):
+        lengths.append((len(bars), len(out)))
+        fill(bars, out, **settings)
+
+    monkeypatch.setattr(data.rows, "fill_features", counted)
+    classify_latest(model, long_bars)
+    assert lengths == [(FORGOTTEN_AFTER_BARS + L, L)] * 2
+
+
+def test_symbols_without_a_window_are_skipped_with_a_note(model, bars):
+    short = pd.concat([of(bars, "SYN0"), of(bars, "SYN1").head(WARM_UP_BARS + L - 1)])
+    for ask in (classify, classify_latest):
+        notes = []
+        assert set(ask(model, short, note=notes.append)["symbol"]) == {"SYN0"}
+        (note,) = notes
+        assert "symbol SYN1 is skipped" in note and "159 bars" in note
+
+
+def test_a_hole_in_the_newest_window_leaves_the_symbol_out(model, bars):
+    late = of(bars, "SYN0").iloc[[*range(650), *range(690, 695)]]
+    both = pd.concat([late, of(bars, "SYN2")])
+    notes = []
+    assert classify_latest(model, both, note=notes.append)["symbol"].tolist() == ["SYN2"]
+    assert "SYN0 is skipped: of its 655 bars its newest bar ends no window" in notes[0]
+    with pytest.raises(InputError, match="a window needs 160 bars of a symbol without a hole"):
+        classify_latest(model, late)
+
+
+@pytest.mark.parametrize("ask", [classify, classify_latest])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ["BUY", "HOLD", "SELL"]}, "the model's classes must be"),
+        ({"feature_names": ["range"] * 30}, "the model's features must be those of this version"),
+        ({"interval_seconds": 3600.0}, "trained on bars every 3600 seconds, got bars every 900"),
+    ],
+)
+def test_bars_that_the_model_does_not_know_are_refused(bars, ask, changes, message):
+    with pytest.raises(InputError, match=message):
+        ask(make_model(**changes), bars)

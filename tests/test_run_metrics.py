@@ -1,0 +1,141 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from data.labels import CLASS_NAMES
+from data.market import build_market
+from data.synthetic import random_walk
+from evaluation.evaluate import describe_splits
+from evaluation.metrics import evaluate
+from models.training.collapse_forecast import forecast_collapse
+from recipe.metrics import run_metrics, with_trials
+
+FLAGS = SimpleNamespace(
+    COST_BPS=5.0,
+    BOOTSTRAP_RESAMPLES=50,
+    SEED=3,
+    CHECKPOINT_METRIC="val_mcc",
+    LABEL_METHOD="volatility",
+    FUTURE_WINDOW=4,
+)
+POOLED = {"num_folds", "test", "baselines", "verdict", "costs", "timing", "seed"}
+OF_A_FOLD = {
+    *("splits", "validation", "test", "baselines", "calibration", "label", "repeats"),
+    *("chosen", "dropped", "collapse"),
+}
+
+
+def market_of(num_folds):
+    return build_market(
+        random_walk(2, 1200),
+        sequence_length=10,
+        future_window=4,
+        label_method="volatility",
+        price_change_threshold=0.01,
+        target_class_ratios=(0.33, 0.40, 0.33),
+        embargo_bars=3,
+        max_gap_bars=2,
+        num_folds=num_folds,
+    )
+
+
+def answers(fold, rng):
+    return {
+        name: rng.dirichlet([2, 2, 2], len(getattr(fold, name))) for name in ("validation", "test")
+    }
+
+
+def trained_on(number, fold, rng):
+    """Returns a trained fold as the recipe hands it over, told apart by its number."""
+    return SimpleNamespace(
+        fold=fold,
+        probabilities=answers(fold, rng),
+        best_epoch=number + 5,
+        calibration={"temperature": 1.0 + number},
+        forecast=forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]),
+        alarms=[{"epoch": 0, "kind": "no signal", "message": f"alarm of {number}"}],
+        repeats={"epoch": number},
+        timing={
+            "epochs": [{"all": 3.0, "training": 2.0, "outside": 0.5}] * 2,
+            "windows": 100,
+            "mining_seconds": 1.5,
+        },
+    )
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def run(request):
+    """Returns market, trained folds, probabilities of the baselines, and the metrics."""
+    rng, market = np.random.default_rng(0), market_of(request.param)
+    trained = [trained_on(number, fold, rng) for number, fold in enumerate(market.folds)]
+    given = [
+        {"constant prior": answers(t.fold, rng), "persistence": answers(t.fold, rng)}
+        for t in trained
+    ]
+    return market, trained, given, run_metrics(FLAGS, market, trained, given)
+
+
+def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
+    market, trained, _, metrics = run
+    assert set(metrics) == POOLED | {"folds"}
+    assert metrics["num_folds"] == len(metrics["folds"]) == len(market.folds)
+    for number, (t, found) in enumerate(zip(trained, metrics["folds"], strict=True)):
+        assert set(found) == OF_A_FOLD
+        assert found["splits"] == describe_splits(market, t.fold)
+        assert found["chosen"] == {"metric": "val_mcc", "epoch": number + 5}
+        assert found["calibration"] == {"temperature": 1.0 + number}
+        assert found["label"]["threshold"] == t.fold.threshold
+        assert found["dropped"] == market.dropped | t.fold.dropped
+        assert found["repeats"] == {"epoch": number}
+        assert [alarm["message"] for alarm in found["collapse"]["alarms"]] == [f"alarm of {number}"]
+        assert found["collapse"]["forecast"] == t.forecast.as_dict(CLASS_NAMES)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_metrics_of_a_fold_are_those_of_its_own_windows(run, split):
+    _, trained, given, metrics = run
+    for t, others, found in zip(trained, given, metrics["folds"], strict=True):
+        labels = t.fold.labels[getattr(t.fold, split)]
+        assert found[split] == evaluate(labels, t.probabilities[split])
+        for name, values in others.items():
+            assert found["baselines"][name][split] == evaluate(labels, values[split])
+
+
+def test_the_pool_is_all_test_windows_together(run):
+    _, trained, given, metrics = run
+    labels = np.concatenate([t.fold.labels[t.fold.test] for t in trained])
+    pooled = evaluate(labels, np.concatenate([t.probabilities["test"] for t in trained]))
+    assert metrics["test"]["confusion"] == pooled["confusion"]
+    assert metrics["test"]["nll"] == pytest.approx(pooled["nll"])
+    of_folds = [fold["test"]["confusion"] for fold in metrics["folds"]]
+    assert np.sum(of_folds, axis=0).tolist() == metrics["test"]["confusion"]
+    for name in given[0]:
+        values = np.concatenate([others[name]["test"] for others in given])
+        assert (
+            metrics["baselines"][name]["test"]["confusion"] == evaluate(labels, values)["confusion"]
+        )
+    assert metrics["verdict"]["num_folds"] == len(trained)
+    assert ("walk-forward folds" in metrics["verdict"]["sentence"]) == (len(trained) > 1)
+
+
+def test_timing_is_that_of_all_folds(run):
+    _, trained, _, metrics = run
+    assert len(metrics["timing"]["seconds_per_epoch"]) == 2 * len(trained)
+    assert metrics["timing"]["windows_per_second"] == 50.0
+    assert metrics["timing"]["share_outside_step"] == 0.25
+    assert metrics["timing"]["mining_seconds"] == 1.5 * len(trained)
+
+
+def test_the_metrics_can_be_written_as_json(run):
+    metrics = run[-1]
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_trials_change_the_sentence_alone(run):
+    metrics = run[-1]
+    seen = with_trials(metrics, 4)
+    assert "one of 4 runs" in seen["verdict"]["sentence"]
+    assert "runs tried" not in metrics["verdict"]["sentence"]
+    assert seen | {"verdict": 0} == metrics | {"verdict": 0}
