@@ -34,6 +34,7 @@ DATA_ORDER = [
     "generator",
     "batches",
     "sequences",
+    "exchange",
 ]
 
 

@@ -1,0 +1,85 @@
+"""A local server that answers as Binance's public klines, exchangeInfo and time do."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+START = 1_700_000_100_000  # a multiple of five minutes
+STEP = 300_000
+
+
+def bar(when, offset=0):
+    base = 100 + (when // STEP) % 50 + offset
+    return [when, f"{base}", f"{base + 2}", f"{base - 1}", f"{base + 1}", "7.5", when + STEP - 1]
+
+
+class BinanceServer:
+    """`faults` are spent one a klines request: a status, "cut", "empty", or a callable."""
+
+    def __init__(self, num_closed=2500, symbols=("BTCUSDT", "ETHUSDT")):
+        self.now = START + num_closed * STEP + 1000
+        self.symbols, self.faults, self.asked = symbols, [], []
+        self.headers, self.missing = {}, set()
+        handler = type("Handler", (_Handler,), {"world": self})
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+    def point(self, exchange):
+        """Points every address of ccxt's client here; answers at once."""
+        urls = exchange.client.urls["api"]
+        urls.update({name: f"{self.url}/{name}" for name in urls})
+        exchange.client.rateLimit = 1
+        return exchange
+
+    def klines(self, query):
+        since = int(query["startTime"][0]) if "startTime" in query else START
+        limit = int(query["limit"][0])
+        first = max(START, -(-since // STEP) * STEP)
+        times = [when for when in range(first, self.now + 1, STEP) if when not in self.missing]
+        return [bar(when, 1000 * (query.get("symbol") == ["ETHUSDT"])) for when in times[:limit]]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        world, url = self.world, urlparse(self.path)
+        query = parse_qs(url.query)
+        if url.path.endswith("/time"):
+            return self.send(200, {"serverTime": world.now})
+        if url.path.endswith("/exchangeInfo"):
+            spot = world.symbols if url.path.startswith("/public/") else ()
+            names = [{"symbol": n, "baseAsset": n[:3], "quoteAsset": n[3:]} for n in spot]
+            return self.send(200, {"symbols": [{**name, "status": "TRADING"} for name in names]})
+        world.asked.append(query)
+        fault = world.faults.pop(0) if world.faults else None
+        if callable(fault):
+            fault = fault()
+        if isinstance(fault, int):
+            return self.send(fault, {"code": -1003, "msg": "not now"}, world.headers)
+        page = [] if fault == "empty" else world.klines(query)
+        self.send(200, page, cut=fault == "cut")
+
+    def send(self, status, answer, headers=None, cut=False):
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection = True
