@@ -127,8 +127,23 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "predict runs/ID/model.keras --data bars.parquet --out table.csv",
     )
     add("model", metavar="MODEL", help="the model.keras of a run folder")
-    _add_data(add, required=True)
+    _add_data(add, default="none; needed without --exchange")
+    add("--exchange", metavar="NAME", help="answer for the newest closed bars of an exchange")
+    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help="its symbols: BTC/USDT ...")
+    add("--follow", action="store_true", help="with --exchange: answer at every next close too")
     add("--out", metavar="FILE", type=Path, help="the file to make; default: standard output")
+
+    add = verb(
+        "download",
+        verbs.download,
+        "fetch closed bars of an exchange, a Parquet file for each symbol; goes on where it stopped",
+        "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
+    )
+    add("exchange", metavar="EXCHANGE", help="a name of ccxt's, such as binance")
+    add("symbols", metavar="SYMBOL", nargs="+", help="such as BTC/USDT")
+    add("--timeframe", metavar="SPAN", required=True, help="length of a bar, such as 5m")
+    add("--since", metavar="DATE", required=True, help="first day, UTC, such as 2024-01-01")
+    add("--to", metavar="DIR", type=Path, required=True, help="the folder for the files")
     return parser, found.choices
 
 

@@ -13,7 +13,7 @@ import config
 from data.errors import InputError
 from recipe import run_folder as files
 
-OK, FAILED = 0, 1
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 # Two small epochs in which every improvement takes part.
 SMOKE = {
@@ -95,6 +95,10 @@ def predict(options: argparse.Namespace) -> int:
     """Writes the probabilities of a trained model as CSV."""
     if options.out and options.out.exists():
         raise InputError(f"the file {options.out} must not exist yet; it does")
+    if bool(options.data) == bool(options.exchange):
+        raise InputError("predict needs either --data PATH or --exchange NAME --symbols ...")
+    if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
+        raise InputError("--exchange needs --symbols; --symbols and --follow need --exchange")
     from recipe import console
 
     with console.without_native_chatter():
@@ -111,12 +115,88 @@ def predict(options: argparse.Namespace) -> int:
         model = load_classifier(options.model)
     except ValueError as error:  # models/ does not know the class for input
         raise InputError(str(error)) from error
+    if options.exchange:
+        return _predict_newest(options, model, note)
     table = classify(model, read_bars(options.data, note=note), note=note)
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
         table.to_csv(sys.stdout, index=False)
     return OK
+
+
+def download(options: argparse.Namespace) -> int:
+    """Fetches closed bars of an exchange into one file for each symbol."""
+    from recipe import console
+    from recipe.download import download as fetch
+
+    def progress(symbol: str, num_bars: int, reached) -> None:
+        console.log("bars", f"{symbol}: {num_bars:,} new, up to {reached:%Y-%m-%d %H:%M} UTC")
+
+    try:
+        paths = fetch(
+            options.exchange,
+            options.symbols,
+            timeframe=options.timeframe,
+            since=options.since,
+            folder=options.to,
+            note=console.note,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    for path in paths:
+        console.log("file", str(path))
+    return OK
+
+
+def _predict_newest(options: argparse.Namespace, model, note) -> int:
+    """Answers for the newest closed bars of an exchange, once or at every next close."""
+    from data.exchange import open_exchange
+    from data.features import FORGOTTEN_AFTER_BARS
+    from models.deployable import contract_of
+    from recipe.follow import follow, newest_bars
+    from recipe.predict import classify_latest
+
+    contract = contract_of(model)
+    exchange = open_exchange(options.exchange, note=note)
+    span = _timeframe(contract["interval_seconds"])
+    # With the features' memory: the answer is then that of a file with all bars.
+    asked = options.symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]
+    frames = follow(exchange, *asked) if options.follow else [newest_bars(exchange, *asked)]
+    tables = []
+    try:
+        for bars in frames:
+            table = classify_latest(model, bars, note=note)
+            tables.append(table)
+            for row in table.itertuples():
+                print(
+                    f"{row.timestamp:%Y-%m-%d %H:%M}  {row.symbol:<14}"
+                    f"  SELL {row.p_sell:.3f}  HOLD {row.p_hold:.3f}  BUY {row.p_buy:.3f}",
+                    flush=True,
+                )
+            if options.out:
+                _write_tables(options.out, tables)
+    except KeyboardInterrupt:
+        print("\nended", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def _write_tables(path: Path, tables: list) -> None:
+    import pandas as pd
+
+    table = pd.concat(tables, ignore_index=True)
+    files.write(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+def _timeframe(seconds: float) -> str:
+    """Returns the length of a bar as exchanges write it: 5m, 4h, 1d."""
+    for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    raise InputError(f"no exchange has bars of {seconds:g} seconds, those of the model")
 
 
 def how_to_go_on(folder: Path | None) -> str:
