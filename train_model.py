@@ -136,7 +136,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add = verb(
         "download",
         verbs.download,
-        "fetch closed bars of an exchange, a Parquet file for each symbol; goes on where it stopped",
+        "fetch closed bars of an exchange, a file for each symbol; goes on where it stopped",
         "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
     )
     add("exchange", metavar="EXCHANGE", help="a name of ccxt's, such as binance")

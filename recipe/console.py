@@ -71,6 +71,13 @@ def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
     log("forecast", assembly.forecast().sentence(CLASS_NAMES))
 
 
+def answers(table) -> None:
+    """Prints a line for each row of what `classify_latest` returned."""
+    for row in table.to_dict("records"):
+        shares = "  ".join(f"{name} {row[f'p_{name.lower()}']:.3f}" for name in CLASS_NAMES)
+        print(f"{row['timestamp']:%Y-%m-%d %H:%M}  {row['symbol']:<14}  {shares}", flush=True)
+
+
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
     """Prints what a person wants to know at the end."""
     print()

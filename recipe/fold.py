@@ -141,19 +141,22 @@ def train(
             callbacks=[assembly.timer, *parts.ordered(), keep_history],
         )
     on_rows(checkpointer.rows)
-    best.restore(classifier)
+    best_epoch = best.restore(classifier)
     if assembly.window_form is not classifier:
         take_weights(assembly.window_form, classifier)
-    deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best.best_epoch))
+    deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best_epoch))
     probabilities = {
-        name: deployable.predict(window_sequence(assembly.market, ends), verbose=0)
+        name: deployable.predict(
+            window_sequence(assembly.market, ends),
+            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+        )
         for name, ends in [("validation", fold.validation), ("test", fold.test)]
     }
     return TrainedFold(
         fold=fold,
         deployable=deployable,
         rows=checkpointer.rows,
-        best_epoch=best.best_epoch,
+        best_epoch=best_epoch,
         probabilities=probabilities,
         calibration=calibration,
         forecast=assembly.forecast(),

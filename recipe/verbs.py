@@ -156,6 +156,7 @@ def _predict_newest(options: argparse.Namespace, model, note) -> int:
     from data.exchange import open_exchange
     from data.features import FORGOTTEN_AFTER_BARS
     from models.deployable import contract_of
+    from recipe import console
     from recipe.follow import follow, newest_bars
     from recipe.predict import classify_latest
 
@@ -170,12 +171,7 @@ def _predict_newest(options: argparse.Namespace, model, note) -> int:
         for bars in frames:
             table = classify_latest(model, bars, note=note)
             tables.append(table)
-            for row in table.itertuples():
-                print(
-                    f"{row.timestamp:%Y-%m-%d %H:%M}  {row.symbol:<14}"
-                    f"  SELL {row.p_sell:.3f}  HOLD {row.p_hold:.3f}  BUY {row.p_buy:.3f}",
-                    flush=True,
-                )
+            console.answers(table)
             if options.out:
                 _write_tables(options.out, tables)
     except KeyboardInterrupt:

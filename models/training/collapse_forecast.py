@@ -56,7 +56,7 @@ class Forecast:
 
 
 def forecast_collapse(
-    quotas: Sequence[float],
+    quotas: Sequence[float] | np.ndarray,
     alpha: PerClass,
     gamma: PerClass,
     smoothing: PerClass = 0.0,

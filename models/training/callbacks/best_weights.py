@@ -66,16 +66,17 @@ class BestWeights(StatefulCallback):
             return True
         return value > self.best if self.mode == "max" else value < self.best
 
-    def restore(self, model: keras.Model) -> None:
-        """Puts the weights of the best epoch into the model.
+    def restore(self, model: keras.Model) -> int:
+        """Puts the weights of the best epoch into the model and returns the epoch.
 
         Raises:
             ValueError: where no epoch had the monitored metric.
         """
-        if self.best is None:
+        if self.best_epoch is None:
             raise ValueError(f"there is no best epoch: no epoch logged a finite {self.monitor}")
         for variable, value in zip(model.weights, self._weights, strict=True):
             variable.assign(value)
+        return self.best_epoch
 
     def get_state(self):
         """Returns the best metric, its epoch, its weights, and the epochs waited since."""

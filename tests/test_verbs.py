@@ -1,0 +1,89 @@
+"""The verbs that talk to an exchange, from the command line to what they print and write."""
+
+import keras
+import pandas as pd
+import pytest
+from binance_server import START, STEP, BinanceServer
+
+import data.exchange
+import recipe.download
+import train_model
+from data.features import feature_names
+from models.deployable import make_deployable, save_model
+
+pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
+LENGTH = 10
+
+
+@pytest.fixture
+def server(monkeypatch):
+    real = data.exchange.open_exchange
+    with BinanceServer(num_closed=600) as server:
+
+        def opened(name, note):
+            def sleep(seconds):
+                server.now += max(1, round(seconds * 1000))
+
+            clock = lambda: server.now / 1000  # noqa: E731
+            return server.point(real(name, note=note, sleep=sleep, clock=clock))
+
+        monkeypatch.setattr(data.exchange, "open_exchange", opened)
+        monkeypatch.setitem(recipe.download.download.__kwdefaults__, "open_named", opened)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    names = list(feature_names(True))
+    inputs = keras.Input((LENGTH, len(names)))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    contract = {
+        "class_names": ["SELL", "HOLD", "BUY"],
+        "feature_names": names,
+        "sequence_length": LENGTH,
+        "max_gap_bars": 2,
+        "intraday": True,
+        "interval_seconds": 300.0,
+    }
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    network = keras.Model(inputs, outputs)
+    save_model(make_deployable(network, keras.layers.Softmax(), contract), path)
+    return path
+
+
+def test_download_writes_files_that_predict_reads(server, model_file, tmp_path, capsys):
+    since = pd.Timestamp(START, unit="ms", tz="UTC").isoformat()
+    asked = ["download", "binance", "BTC/USDT", "ETH/USDT", "--timeframe", "5m"]
+    assert train_model.main([*asked, "--since", since, "--to", str(tmp_path / "bars")]) == 0
+    assert "BTC/USDT: 600 new" in capsys.readouterr().out
+    table = tmp_path / "table.csv"
+    arguments = ["predict", str(model_file), "--data", str(tmp_path / "bars"), "--out", str(table)]
+    assert train_model.main(arguments) == 0
+    assert set(pd.read_csv(table)["symbol"]) == {"BTC/USDT", "ETH/USDT"}
+
+
+def test_the_newest_closed_bar_of_each_symbol_is_answered(server, model_file, tmp_path, capsys):
+    asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
+    table = tmp_path / "table.csv"
+    assert train_model.main([*asked, "ETH/USDT", "--out", str(table)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "HOLD" in line]
+    newest = pd.Timestamp(START + 599 * STEP, unit="ms", tz="UTC")
+    assert [line[:16] for line in lines] == [f"{newest:%Y-%m-%d %H:%M}"] * 2
+    assert ["BTC/USDT" in lines[0], "ETH/USDT" in lines[1]] == [True, True]
+    written = pd.read_csv(table, parse_dates=["timestamp"])
+    assert (written["timestamp"] == newest).all() and len(written) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--data", "bars.csv", "--exchange", "binance", "--symbols", "BTC/USDT"],
+        ["--exchange", "binance"],
+        ["--data", "bars.csv", "--symbols", "BTC/USDT"],
+        ["--data", "bars.csv", "--follow"],
+    ],
+)
+def test_options_of_predict_that_do_not_go_together_are_refused(options, capsys):
+    assert train_model.main(["predict", "model.keras", *options]) == 2
+    assert "--exchange" in capsys.readouterr().err
