@@ -292,7 +292,7 @@ def test_a_misspelt_verb_is_told_the_nearest(capsys):
     assert train_model.main(["resum", "runs/one"]) == 2
     told = capsys.readouterr().err
     assert told.splitlines() == [
-        "the verb must be one of train, resume, audit, predict, got resum; did you mean resume?"
+        "the verb must be one of train, resume, audit, predict, download, got resum; did you mean resume?"
     ]
 
 
@@ -331,7 +331,7 @@ def test_help_and_flag_errors_import_nothing_that_takes_long(arguments):
 
 def test_the_names_that_notebooks_import_are_there():
     from data.augment import augment_sequences_batched
-    from data.sampling import balanced_batch_generator
+    from data.generator import balanced_batch_generator
 
     assert train_model.augment_sequences_batched is augment_sequences_batched
     assert train_model.balanced_batch_generator is balanced_batch_generator
