@@ -3,20 +3,13 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from report_run import training_run
 
-from evaluation.backtest import simulate_trades
-from evaluation.baselines import constant_prior
-from evaluation.metrics import evaluate
 from evaluation.report import plots
 from evaluation.report.report import write_report
-from evaluation.verdict import verdict
-from models.training.collapse_forecast import forecast_collapse
 
-NAMES = ("SELL", "HOLD", "BUY")
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
@@ -48,94 +41,12 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run():
-    """Returns metrics, history and predictions of a run, as training hands them over."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 600)
-    timestamps = np.datetime64("2024-01-01", "ns") + np.arange(600) * np.timedelta64(900, "s")
-    probabilities = rng.dirichlet([2, 2, 2], 600)
-    probabilities[np.arange(600), labels] += 0.2
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    prior = constant_prior(labels, 600)
-    test = evaluate(labels, probabilities)
-    split = {
-        "windows": 600,
-        "class_counts": dict(zip(NAMES, test["support"], strict=True)),
-        "first_time": "2024-01-01T00:00:00",
-        "last_time": "2024-01-07T05:45:00",
-    }
-    splits = {name: split for name in ("train", "validation", "test")}
-    given = {"constant prior": evaluate(labels, prior)}
-    fold = {
-        "splits": splits,
-        "validation": test,
-        "test": test,
-        "baselines": {name: {"validation": f, "test": f} for name, f in given.items()},
-        "chosen": {"metric": "val_mcc", "epoch": 2},
-        "calibration": {"gamma": [1.0, 2.0, 1.0], "temperature": 1.2345},
-        "collapse": {
-            "forecast": forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]).as_dict(NAMES),
-            "alarms": [
-                {"epoch": e, "kind": kind, "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>"}
-                for e, kind in enumerate(["no signal"] * 3 + ["prior shift"])
-            ],
-        },
-        "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
-        "dropped": {"warm-up rows": 960},
-        "repeats": {
-            "epoch": 3,
-            "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
-            "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
-        },
-    }
-    metrics = {
-        "num_folds": 1,
-        "verdict": verdict(
-            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
-        ),
-        "test": test,
-        "baselines": {name: {"test": f} for name, f in given.items()},
-        "costs": simulate_trades(
-            timestamps,
-            np.zeros(600, int),
-            probabilities,
-            rng.normal(0, 0.01, 600),
-            holding_bars=12,
-            cost_bps=5.0,
-            baselines={"constant prior": prior},
-        ),
-        "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
-        "seed": 7,
-        "folds": [fold],
-    }
-    epochs = np.arange(4)
-    history = pd.DataFrame(
-        {
-            "fold": 0,
-            "epoch": epochs,
-            "loss": 1.0 - 0.1 * epochs,
-            "learning_rate": 1e-3,
-            "ce_weight": 1.0 - 0.2 * epochs,
-            "hard_share": 0.1 * epochs,
-            "logit_cap": [5.0, 10.0, 0.0, 0.0],  # 0: none
-            "val_mcc": [0.1, np.nan, 0.2, 0.15],
-            "val_macro_f1": 0.4,
-            "val_nll": 1.05,
-            **{f"val_rate_{name.lower()}": 1 / 3 for name in NAMES},
-        }
-    )
-    predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
-    for code, name in enumerate(NAMES):
-        predictions[f"p_{name.lower()}"] = probabilities[:, code]
-    return metrics, history, predictions
+    return training_run()
 
 
 def written(folder, metrics, history, predictions):
     path = write_report(folder, metrics=metrics, history=history, predictions=predictions)
     return path.read_text(encoding="utf-8")
-
-
-def svg(figure):
-    return ElementTree.fromstring(plots.to_svg(figure))
 
 
 def test_page_is_well_formed_and_says_everything(tmp_path, run):
@@ -278,69 +189,3 @@ def test_a_failed_write_leaves_the_old_page_whole(tmp_path, run, monkeypatch):
         written(tmp_path, {}, pd.DataFrame(), pd.DataFrame())
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
-
-
-def test_learning_curves_have_a_panel_for_each_known_column(run):
-    _, history, _ = run
-    titles = [panel.get_title(loc="left") for panel in plots.learning_curves(history).axes]
-    assert len(titles) == 7
-    fewer = plots.learning_curves(history[["epoch", "loss", "learning_rate"]])
-    assert [panel.get_title(loc="left") for panel in fewer.axes] == [titles[0], "learning rate"]
-
-
-def test_learning_curves_leave_out_what_is_no_number(run):
-    _, history, _ = run
-    panels = {p.get_title(loc="left"): p for p in plots.learning_curves(history).axes}
-    (line,) = panels["validation MCC"].get_lines()
-    assert line.get_xdata().tolist() == [0, 2, 3]
-    (line,) = panels["logit cap (a gap: none)"].get_lines()
-    assert line.get_ydata().tolist() == [5, 10]
-
-
-def test_small_and_odd_runs_can_be_drawn(run):
-    metrics, history, predictions = run
-    probabilities = predictions[["p_sell", "p_hold", "p_buy"]].to_numpy()
-    few = slice(0, 3)
-    svg(plots.reliability_diagram(np.zeros(3, int), probabilities[few], NAMES))
-    svg(plots.confusion_matrix([[0, 0, 0], [0, 5, 0], [0, 0, 0]], NAMES))
-    svg(plots.learning_curves(history.iloc[:1], chosen_epoch=0))
-    svg(plots.class_shares(history.iloc[:1], NAMES))
-    svg(plots.skill_intervals(metrics["verdict"], {}))
-
-
-@pytest.mark.parametrize("draw", ["curves", "shares", "confusion", "reliability", "skill"])
-def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
-    metrics, history, predictions = run
-    figure = {
-        "curves": lambda: plots.learning_curves(history, 2),
-        "shares": lambda: plots.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
-        "confusion": lambda: plots.confusion_matrix(metrics["test"]["confusion"], NAMES),
-        "reliability": lambda: plots.reliability_diagram(
-            predictions["label"].to_numpy(),
-            predictions[["p_sell", "p_hold", "p_buy"]].to_numpy(),
-            NAMES,
-        ),
-        "skill": lambda: plots.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
-    }[draw]()
-    drawn, draw_text = {}, plots.matplotlib.text.Text.draw
-
-    def record(text, *arguments, **keywords):
-        drawn[id(text)] = text
-        draw_text(text, *arguments, **keywords)
-
-    monkeypatch.setattr(plots.matplotlib.text.Text, "draw", record)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    drawn.clear()  # the first time also draws the ticks of trial layouts
-    canvas.draw()
-    boxes = [
-        (text.get_text(), text.get_window_extent().padded(-1))
-        for text in drawn.values()
-        if text.get_visible() and text.get_text().strip()
-    ]
-    assert len(boxes) > 5
-    edge = figure.bbox.padded(1)
-    for place, (text, box) in enumerate(boxes):
-        assert edge.containsx(box.x0) and edge.containsx(box.x1), text
-        for other_text, other in boxes[place + 1 :]:
-            assert not box.overlaps(other), (text, other_text)

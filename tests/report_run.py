@@ -1,0 +1,94 @@
+"""A run as training hands it over to the report."""
+
+import numpy as np
+import pandas as pd
+
+from evaluation.backtest import simulate_trades
+from evaluation.baselines import constant_prior
+from evaluation.metrics import evaluate
+from evaluation.verdict import verdict
+from models.training.collapse_forecast import forecast_collapse
+
+NAMES = ("SELL", "HOLD", "BUY")
+
+
+def training_run():
+    """Returns metrics, history and predictions of a run, as training hands them over."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    timestamps = np.datetime64("2024-01-01", "ns") + np.arange(600) * np.timedelta64(900, "s")
+    probabilities = rng.dirichlet([2, 2, 2], 600)
+    probabilities[np.arange(600), labels] += 0.2
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    prior = constant_prior(labels, 600)
+    test = evaluate(labels, probabilities)
+    split = {
+        "windows": 600,
+        "class_counts": dict(zip(NAMES, test["support"], strict=True)),
+        "first_time": "2024-01-01T00:00:00",
+        "last_time": "2024-01-07T05:45:00",
+    }
+    splits = {name: split for name in ("train", "validation", "test")}
+    given = {"constant prior": evaluate(labels, prior)}
+    fold = {
+        "splits": splits,
+        "validation": test,
+        "test": test,
+        "baselines": {name: {"validation": f, "test": f} for name, f in given.items()},
+        "chosen": {"metric": "val_mcc", "epoch": 2},
+        "calibration": {"gamma": [1.0, 2.0, 1.0], "temperature": 1.2345},
+        "collapse": {
+            "forecast": forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]).as_dict(NAMES),
+            "alarms": [
+                {"epoch": e, "kind": kind, "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>"}
+                for e, kind in enumerate(["no signal"] * 3 + ["prior shift"])
+            ],
+        },
+        "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
+        "dropped": {"warm-up rows": 960},
+        "repeats": {
+            "epoch": 3,
+            "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
+            "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
+        },
+    }
+    metrics = {
+        "num_folds": 1,
+        "verdict": verdict(
+            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
+        ),
+        "test": test,
+        "baselines": {name: {"test": f} for name, f in given.items()},
+        "costs": simulate_trades(
+            timestamps,
+            np.zeros(600, int),
+            probabilities,
+            rng.normal(0, 0.01, 600),
+            holding_bars=12,
+            cost_bps=5.0,
+            baselines={"constant prior": prior},
+        ),
+        "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
+        "seed": 7,
+        "folds": [fold],
+    }
+    epochs = np.arange(4)
+    history = pd.DataFrame(
+        {
+            "fold": 0,
+            "epoch": epochs,
+            "loss": 1.0 - 0.1 * epochs,
+            "learning_rate": 1e-3,
+            "ce_weight": 1.0 - 0.2 * epochs,
+            "hard_share": 0.1 * epochs,
+            "logit_cap": [5.0, 10.0, 0.0, 0.0],  # 0: none
+            "val_mcc": [0.1, np.nan, 0.2, 0.15],
+            "val_macro_f1": 0.4,
+            "val_nll": 1.05,
+            **{f"val_rate_{name.lower()}": 1 / 3 for name in NAMES},
+        }
+    )
+    predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
+    for code, name in enumerate(NAMES):
+        predictions[f"p_{name.lower()}"] = probabilities[:, code]
+    return metrics, history, predictions

@@ -1,0 +1,83 @@
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from report_run import NAMES, training_run
+
+from evaluation.report import plots
+
+
+@pytest.fixture(scope="module")
+def run():
+    return training_run()
+
+
+def svg(figure):
+    return ElementTree.fromstring(plots.to_svg(figure))
+
+
+def test_learning_curves_have_a_panel_for_each_known_column(run):
+    _, history, _ = run
+    titles = [panel.get_title(loc="left") for panel in plots.learning_curves(history).axes]
+    assert len(titles) == 7
+    fewer = plots.learning_curves(history[["epoch", "loss", "learning_rate"]])
+    assert [panel.get_title(loc="left") for panel in fewer.axes] == [titles[0], "learning rate"]
+
+
+def test_learning_curves_leave_out_what_is_no_number(run):
+    _, history, _ = run
+    panels = {p.get_title(loc="left"): p for p in plots.learning_curves(history).axes}
+    (line,) = panels["validation MCC"].get_lines()
+    assert line.get_xdata().tolist() == [0, 2, 3]
+    (line,) = panels["logit cap (a gap: none)"].get_lines()
+    assert line.get_ydata().tolist() == [5, 10]
+
+
+def test_small_and_odd_runs_can_be_drawn(run):
+    metrics, history, predictions = run
+    probabilities = predictions[["p_sell", "p_hold", "p_buy"]].to_numpy()
+    few = slice(0, 3)
+    svg(plots.reliability_diagram(np.zeros(3, int), probabilities[few], NAMES))
+    svg(plots.confusion_matrix([[0, 0, 0], [0, 5, 0], [0, 0, 0]], NAMES))
+    svg(plots.learning_curves(history.iloc[:1], chosen_epoch=0))
+    svg(plots.class_shares(history.iloc[:1], NAMES))
+    svg(plots.skill_intervals(metrics["verdict"], {}))
+
+
+@pytest.mark.parametrize("draw", ["curves", "shares", "confusion", "reliability", "skill"])
+def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
+    metrics, history, predictions = run
+    figure = {
+        "curves": lambda: plots.learning_curves(history, 2),
+        "shares": lambda: plots.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
+        "confusion": lambda: plots.confusion_matrix(metrics["test"]["confusion"], NAMES),
+        "reliability": lambda: plots.reliability_diagram(
+            predictions["label"].to_numpy(),
+            predictions[["p_sell", "p_hold", "p_buy"]].to_numpy(),
+            NAMES,
+        ),
+        "skill": lambda: plots.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
+    }[draw]()
+    drawn, draw_text = {}, plots.matplotlib.text.Text.draw
+
+    def record(text, *arguments, **keywords):
+        drawn[id(text)] = text
+        draw_text(text, *arguments, **keywords)
+
+    monkeypatch.setattr(plots.matplotlib.text.Text, "draw", record)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn.clear()  # the first time also draws the ticks of trial layouts
+    canvas.draw()
+    boxes = [
+        (text.get_text(), text.get_window_extent().padded(-1))
+        for text in drawn.values()
+        if text.get_visible() and text.get_text().strip()
+    ]
+    assert len(boxes) > 5
+    edge = figure.bbox.padded(1)
+    for place, (text, box) in enumerate(boxes):
+        assert edge.containsx(box.x0) and edge.containsx(box.x1), text
+        for other_text, other in boxes[place + 1 :]:
+            assert not box.overlaps(other), (text, other_text)
