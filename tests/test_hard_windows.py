@@ -1,0 +1,197 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from sampling_plans import balanced, epoch_of, hardest, make_plan, market, plan_of, plans
+
+
+def hard_plan(share, *, by_class=True, by_symbol=True, batch_size=30):
+    labels, symbols = market(3000, 5)
+    plan = make_plan(
+        labels,
+        symbols,
+        batch_size=batch_size,
+        class_ratios=(1, 1, 1),
+        balance_classes=by_class,
+        balance_symbols=by_symbol,
+        hard_share=lambda epoch: share if epoch >= 2 else 0.0,
+    )
+    pool = {c: np.random.default_rng(c).permutation(w) for c, w in hardest(labels, 1.0).items()}
+    pool = {c: w[:50] for c, w in pool.items()}
+    plan.set_hard_pool(pool, epoch=2)
+    return plan, pool
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_the_hard_share_of_each_class_comes_from_its_pool(share):
+    plan, pool = hard_plan(share)
+    for batch in epoch_of(plan, 2):
+        for label, windows in pool.items():
+            drawn = batch[plan.labels[batch] == label]
+            num_pool = np.isin(drawn, windows).sum()
+            assert len(drawn) == 10 and num_pool >= 10 * share
+    # What exceeds the share are normal draws that happen to be in the pool.
+    hard = np.isin(epoch_of(plan, 2), np.concatenate(list(pool.values()))).mean()
+    assert share <= hard <= share + (1 - share) * 0.2
+
+
+def test_no_hard_windows_before_their_epoch():
+    plan, _ = hard_plan(0.5)
+    plain = balanced(plan.labels, plan.symbols, batch_size=30, class_ratios=(1, 1, 1))
+    np.testing.assert_array_equal(epoch_of(plan, 1), epoch_of(plain, 1))
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+@pytest.mark.parametrize("by_symbol", [True, False])
+def test_hard_windows_leave_the_class_distribution_of_the_stream(by_class, by_symbol):
+    plan, _ = hard_plan(0.5, by_class=by_class, by_symbol=by_symbol)
+    drawn = epoch_of(plan, 2).ravel()
+    shares = np.bincount(plan.labels[drawn], minlength=3) / len(drawn)
+    # Binomial deviation of the 3000 draws; exact where classes are balanced.
+    np.testing.assert_allclose(shares, plan.class_prior, atol=0 if by_class else 0.03)
+
+
+def test_hard_draws_go_evenly_through_the_pool():
+    plan, pool = hard_plan(1.0, by_symbol=False)
+    drawn = np.concatenate([epoch_of(plan, 2), epoch_of(plan, 3)]).ravel()
+    for windows in pool.values():
+        counts = np.bincount(drawn, minlength=len(plan.labels))[windows]
+        assert np.ptp(counts) <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(drawn=plans)
+def test_a_growing_hard_share_leaves_the_walks_over_each_cell_unbroken(drawn):
+    plan = plan_of(drawn, balance_classes=True, hard_share=lambda epoch: 0.1 * epoch)
+    plan.set_hard_pool(hardest(plan.labels), epoch=0)
+    counts = np.zeros(len(plan.labels), int)
+    for epoch in range(6):
+        np.add.at(counts, epoch_of(plan, epoch).ravel(), 1)
+    in_pool = np.isin(np.arange(len(counts)), np.concatenate(list(hardest(plan.labels).values())))
+    cells = 10 * plan.labels + plan.symbols * drawn["balance_symbols"]
+    for cell in np.unique(cells):
+        others = counts[(cells == cell) & ~in_pool]
+        assert len(others) == 0 or np.ptp(others) <= 1
+
+
+def test_hundreds_of_symbols_are_planned_in_little_memory():
+    num_symbols = 900
+    symbols = np.repeat(np.arange(num_symbols), 6)
+    labels = np.tile([0, 1, 2], 2 * num_symbols)
+    tracemalloc.start()
+    plan = balanced(
+        labels, symbols, hard_share=lambda epoch: 0.1 * epoch, steps_per_epoch=num_symbols
+    )
+    for epoch in range(6):
+        plan.indices(epoch, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1000 * 3 * num_symbols  # a table of all pairs of symbols would have 6.5 MB
+    drawn = np.concatenate([plan.indices(7, i) for i in range(num_symbols)])
+    counts = np.bincount(symbols[drawn], minlength=num_symbols)
+    assert set(counts) == {16}  # as many batches as symbols: each has had every slot
+
+
+def test_hard_draws_take_each_symbol_alike():
+    plan, pool = hard_plan(0.5, batch_size=15)
+    drawn = epoch_of(plan, 2)
+    hard = np.isin(drawn, np.concatenate(list(pool.values())))
+    counts = np.bincount(plan.symbols[drawn[hard]], minlength=5)
+    assert counts.min() > 0.8 * counts.mean()
+
+
+def test_a_symbol_without_hard_windows_takes_them_from_the_class():
+    labels, symbols = market(300, 3)
+    plan = balanced(labels, symbols, batch_size=30, hard_share=lambda epoch: 1.0)
+    pool = {c: np.flatnonzero((labels == c) & (symbols == 0))[:8] for c in range(3)}
+    plan.set_hard_pool(pool, epoch=0)
+    drawn = epoch_of(plan, 0)
+    assert np.isin(drawn, np.concatenate(list(pool.values()))).all()
+
+
+def test_symbols_that_share_a_class_s_hard_windows_take_turns():
+    labels, symbols = market(900, 3)
+    plan = balanced(labels, symbols, batch_size=27, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool(
+        {c: np.flatnonzero((labels == c) & (symbols == 0)) for c in range(3)}, epoch=0
+    )
+    distinct = [len(np.unique(batch[labels[batch] == 1])) for batch in epoch_of(plan, 0)]
+    # Of nine draws three are by the symbol's own walk; six would be distinct if the other two
+    # symbols drew the same windows.
+    assert np.mean(distinct) > 8
+
+
+def test_hard_slots_of_a_class_without_a_pool_take_its_other_windows():
+    labels, symbols = market(900)
+    plan = make_plan(labels, symbols, balance_symbols=True, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool({1: np.flatnonzero(labels == 1)[:50]}, epoch=0)
+    drawn = np.concatenate([epoch_of(plan, 0), epoch_of(plan, 1)]).ravel()
+    shares = np.bincount(labels[drawn]) / len(drawn)
+    # Binomial: five standard deviations of 1824 draws are at most .06.
+    np.testing.assert_allclose(shares, plan.class_prior, atol=0.06)
+
+
+def test_a_new_pool_forgets_those_of_an_abandoned_future():
+    labels, symbols = market(900)
+    plan = balanced(labels, symbols, batch_size=30, hard_share=lambda epoch: 1.0)
+    plan.set_hard_pool({c: np.flatnonzero(labels == c)[:20] for c in range(3)}, epoch=5)
+    pool = {c: np.flatnonzero(labels == c)[20:40] for c in range(3)}
+    plan.set_hard_pool(pool, epoch=3)
+    assert np.isin(epoch_of(plan, 6), np.concatenate(list(pool.values()))).all()
+
+
+def test_a_pool_holds_from_its_epoch_until_the_next():
+    labels, symbols = market(900)
+    plan = balanced(labels, symbols, batch_size=30, hard_share=lambda epoch: 1.0)
+    groups = [{c: np.flatnonzero(labels == c)[i::2] for c in range(3)} for i in range(2)]
+    plan.set_hard_pool(groups[0], epoch=1)
+    plan.set_hard_pool(groups[1], epoch=3)
+    for epoch, group in [(1, 0), (2, 0), (3, 1), (4, 1)]:
+        allowed = np.concatenate(list(groups[group].values()))
+        assert np.isin(epoch_of(plan, epoch), allowed).all()
+
+
+def test_state_restores_every_batch_of_a_resumed_run():
+    plan, _ = hard_plan(0.5)
+    plan.set_hard_pool(hardest(plan.labels), epoch=4)
+    resumed, _ = hard_plan(0.5)
+    resumed.set_state(plan.get_state())
+    for epoch in (2, 4, 6):
+        np.testing.assert_array_equal(epoch_of(resumed, epoch), epoch_of(plan, epoch))
+
+
+def test_an_empty_state_takes_the_pool_away():
+    labels, symbols = market()
+    plan, fresh = (balanced(labels, symbols, hard_share=lambda epoch: 1.0) for _ in range(2))
+    empty = plan.get_state()
+    plan.set_hard_pool(hardest(labels), epoch=0)
+    assert not np.array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
+    plan.set_state(empty)
+    np.testing.assert_array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
+
+
+def test_the_last_pool_alone_suffices_to_go_on():
+    plan, _ = hard_plan(0.5)
+    last = hardest(plan.labels)
+    plan.set_hard_pool(last, epoch=4)
+    resumed = make_plan(
+        plan.labels,
+        plan.symbols,
+        batch_size=30,
+        class_ratios=(1, 1, 1),
+        balance_classes=True,
+        balance_symbols=True,
+        hard_share=plan.hard_share,
+    )
+    resumed.set_hard_pool(last, epoch=4)
+    np.testing.assert_array_equal(epoch_of(resumed, 5), epoch_of(plan, 5))
+
+
+def test_a_pool_with_windows_of_another_class_is_refused():
+    labels, symbols = market()
+    plan = balanced(labels, symbols)
+    with pytest.raises(ValueError, match="hard pool of class 0 must hold windows of it alone"):
+        plan.set_hard_pool({0: np.flatnonzero(labels == 1)[:3]}, epoch=0)
+    with pytest.raises(ValueError, match="hard pool of class 0"):
+        plan.set_hard_pool({0: np.array([len(labels)])}, epoch=0)
