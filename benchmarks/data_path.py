@@ -6,11 +6,8 @@ the folder of real bars (XLSTM_DATA_DIR, default ../shared/data).
 """
 
 import argparse
-import gc
 import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,26 +21,28 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
+from data_path_memory import measure_limited, measure_memory  # noqa: E402
+from data_path_run import (  # noqa: E402
+    ALL,
+    BARS,
+    BATCH,
+    FILE,
+    LENGTH,
+    NUM_FEATURES,
+    RATIOS,
+    make_batches,
+    settings,
+)
+from data_path_tables import head, limited_table, memory_table, reading_table, speed_table  # noqa: E402
 
 from data.bars import read_bars  # noqa: E402
 from data.labels import METHODS  # noqa: E402
-from data.market import build_market, training_statistics  # noqa: E402
+from data.market import build_market  # noqa: E402
 from data.quotas import quotas  # noqa: E402
-from data.rows import by_symbol  # noqa: E402
 from data.sampling import BatchPlan  # noqa: E402
-from data.synthetic import random_walk  # noqa: E402
-from data.windows import first_window_ends  # noqa: E402
 
-BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
-FILE = "crypto_5m_10sym_full.parquet"
-RATIOS = (0.33, 0.40, 0.33)
-LENGTH, NUM_FEATURES, BATCH = 60, 25, 256
 PLANNED_WINDOWS, PLANNED_SYMBOLS, PLANNED_BATCH = 700_000, 10, 64
 COPIED_WINDOWS = 30_000  # for the generator that needs them as one array: 180 MB
-ALL = {"noise_std": 0.02, "time_shift": 2, "mask_prob": 0.1, "mask_max_t": 4}
-ROUNDS, CALLS = 25, 40
-LIMITED_SYMBOLS, LIMITED_BARS = 20, 1_000_000
-LIMIT = 1_800_000_000  # bytes; the features alone have 2.4 billion
 
 
 def main() -> None:
@@ -66,11 +65,11 @@ def main() -> None:
         limited = {"in memory": _in_child("--limited", ""), "store": _in_child("--limited", folder)}
     market, reading = measure_reading()
     tables = [
-        _speed_table("A batch of 64 planned, from 700,000 windows of 10 symbols", *planning()),
-        _speed_table(f"A batch of {BATCH} x {LENGTH} x {NUM_FEATURES}", *batching(market)),
+        speed_table("A batch of 64 planned, from 700,000 windows of 10 symbols", *planning()),
+        speed_table(f"A batch of {BATCH} x {LENGTH} x {NUM_FEATURES}", *batching(market)),
     ]
-    text = "\n".join([_head(), *tables, _reading_table(reading), _memory_table(memory)])
-    text += "\n" + _limited_table(limited)
+    text = "\n".join([head(), *tables, reading_table(reading), memory_table(memory)])
+    text += "\n" + limited_table(limited)
     arguments.out.write_text(text)
     print(text)
 
@@ -174,36 +173,6 @@ def batching(market):
     return calls | rivals[0], notes | rivals[1]
 
 
-def make_batches(market, features, augmentations, hard_share=lambda epoch: 0.4):
-    """Returns the training batches of the market's fold, with all quotas."""
-    from data.batches import WindowBatches
-
-    fold = market.folds[0]
-    labels, symbols = fold.labels[fold.train], market.symbols[fold.train]
-    plan = BatchPlan(
-        labels,
-        symbols,
-        batch_size=BATCH,
-        seed=0,
-        class_ratios=RATIOS,
-        balance_classes=True,
-        balance_symbols=True,
-        hard_share=hard_share,
-    )
-    plan.set_hard_pool({c: np.flatnonzero(labels == c)[:45_000:50] for c in range(3)}, epoch=0)
-    mean, variance = training_statistics(market, fold)
-    return WindowBatches(
-        features,
-        fold.train,
-        plan=plan,
-        sequence_length=LENGTH,
-        first_ends=first_window_ends(fold.train, market.bounds, LENGTH),
-        augmentations=augmentations,
-        feature_std=np.resize(np.sqrt(variance), features.shape[1]),
-        fill=np.resize(mean, features.shape[1]),
-    )
-
-
 def _batching_rivals(features, ends, labels):
     import tensorflow as tf
 
@@ -258,107 +227,6 @@ def measure_reading():
     return market, {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def settings(method: str = "volatility", feature_store: str | None = None) -> dict:
-    """Returns how `build_market` is to be called: the default flags of the project."""
-    return {
-        "sequence_length": LENGTH,
-        "future_window": 12,
-        "label_method": method,
-        "price_change_threshold": 0.01,
-        "target_class_ratios": RATIOS,
-        "embargo_bars": 12,
-        "max_gap_bars": 5,
-        "feature_store": feature_store,
-    }
-
-
-# --- memory
-
-
-def measure_memory(method: str) -> dict:
-    """Returns megabytes at the peak of each stage, in a process of its own.
-
-    A run over a small file comes first: what the libraries load from disk when they are first
-    used, 10 MB of code, belongs to the imports and not to the data.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        small = Path(folder) / "small.parquet"
-        random_walk(2, 2000, interval="5min").to_parquet(small)
-        _draw_batches(small, method, 10, {})
-    gc.collect()
-    stages = {"imports": _megabytes("VmRSS")}
-    _forget_peak()
-    return {"features": _draw_batches(BARS / FILE, method, 1000, stages), "stages": stages}
-
-
-def _draw_batches(file: Path, method: str, count: int, stages: dict[str, float]) -> float:
-    """Draws batches from a file, notes the peak of each stage, returns megabytes of features."""
-
-    def note(stage):
-        stages[stage] = _megabytes("VmHWM")
-        _forget_peak()
-
-    def read():
-        bars = read_bars(file)
-        note("read and check the bars")
-        return bars
-
-    market = build_market(by_symbol(read()), **settings(method))
-    note("features, labels, windows, split")
-    batches = make_batches(market, market.features, ALL)
-    for index in range(count):
-        batches[index % len(batches)]
-    note("1,000 batches of 256")
-    return market.features.nbytes / 1e6
-
-
-def _megabytes(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6
-
-
-def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def measure_limited(store: str) -> dict:
-    """Returns how a run over 20 million rows went under a limit of private memory.
-
-    Args:
-        store: folder of the feature store; "": features in memory.
-    """
-    import data.batches  # noqa: F401
-
-    begun, taken = time.perf_counter(), _megabytes("VmData")
-    limit = int(taken * 1e6) + LIMIT
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    try:
-        market = build_market(_generated(), **settings(feature_store=store or None))
-        made = time.perf_counter() - begun
-        batches = make_batches(market, market.features, ALL)
-        begun = time.perf_counter()
-        for index in range(1000):
-            batches[index]
-    except MemoryError as error:
-        return {"outcome": type(error).__name__, "seconds": time.perf_counter() - begun}
-    return {
-        "outcome": "1,000 batches of 256 drawn",
-        "rows": len(market.symbols),
-        "features": market.features.nbytes / 1e6,
-        "private": _megabytes("VmData") - taken,
-        "seconds": made,
-        "milliseconds": time.perf_counter() - begun,
-    }
-
-
-def _generated():
-    """Yields the bars of 20 random walks of a million bars, one symbol at a time."""
-    for index in range(LIMITED_SYMBOLS):
-        bars = random_walk(1, LIMITED_BARS, seed=index, interval="5min")
-        bars["symbol"] = bars["symbol"].cat.rename_categories([f"SYN{index:02d}"])
-        yield bars
-
-
 def _in_child(*arguments: str) -> dict:
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
@@ -377,85 +245,6 @@ def _cycle(call, size: int):
         return call(index)
 
     return one
-
-
-def _medians(calls) -> dict[str, float]:
-    """Returns milliseconds of a call: medians over rounds in which the contestants take turns."""
-    for call in calls.values():
-        call()
-    times = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                call()
-            times[name].append((time.perf_counter() - begun) / CALLS * 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _speed_table(title: str, calls, notes) -> str:
-    lines = [f"## {title}\n", "| | ms per batch | set up, s | |", "|---|---|---|---|"]
-    for name, milliseconds in _medians(calls).items():
-        text, seconds = notes[name]
-        lines.append(f"| {name} | {milliseconds:.3f} | {seconds:.2f} | {text} |")
-    return "\n".join([*lines, ""])
-
-
-def _reading_table(seconds) -> str:
-    lines = ["## Reading 717,690 five-minute bars of 10 symbols\n", "| | seconds |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in seconds.items()]
-    return "\n".join([*lines, ""])
-
-
-def _memory_table(memory) -> str:
-    features = memory[METHODS[0]]["features"]
-    lines = [
-        "## Memory of the same run\n",
-        f"Peaks in a process of its own above the imports and a first run over a small file (for "
-        f"which 10 MB of library code are read), in float32 feature arrays of {features:.0f} MB.\n",
-        f"| stage | {' | '.join(f'{method} labels' for method in memory)} |",
-        "|---|" + "---|" * len(memory),
-    ]
-    for stage in list(memory[METHODS[0]]["stages"])[1:]:
-        above = [
-            (told["stages"][stage] - told["stages"]["imports"]) / told["features"]
-            for told in memory.values()
-        ]
-        lines.append(f"| {stage} | {' | '.join(f'{value:.2f}' for value in above)} |")
-    return "\n".join([*lines, ""])
-
-
-def _limited_table(limited) -> str:
-    lines = [
-        f"## {LIMITED_SYMBOLS * LIMITED_BARS / 1e6:.0f} million rows in bounded memory\n",
-        f"Generated bars; at most {LIMIT / 1e9:.1f} GB of private memory beyond the imports.\n",
-        "| features | outcome | rows made, s | ms per batch | private memory left, MB |",
-        "|---|---|---|---|---|",
-    ]
-    for name, told in limited.items():
-        figures = [
-            f"{told[key]:.1f}" if key in told else ""
-            for key in ("seconds", "milliseconds", "private")
-        ]
-        size = f" of {told['features']:.0f} MB" if "features" in told else ""
-        lines.append(f"| {name}{size} | {told['outcome']} | {' | '.join(figures)} |")
-    return "\n".join([*lines, ""])
-
-
-def _head() -> str:
-    import imblearn
-    import keras
-    import tensorflow as tf
-
-    return (
-        "# The data path, measured\n\n"
-        "Written by `python benchmarks/data_path.py`. All contestants of a table ran in turns in "
-        f"one process; medians of {ROUNDS} rounds of {CALLS} batches. Linux {platform.machine()}, "
-        f"{os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"Keras {keras.__version__}, TensorFlow {tf.__version__}, imbalanced-learn "
-        f"{imblearn.__version__}. Load average of the machine, not idle otherwise, over the "
-        f"last five minutes: {os.getloadavg()[1]:.1f}.\n"
-    )
 
 
 if __name__ == "__main__":
