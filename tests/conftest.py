@@ -1,0 +1,21 @@
+"""What several modules of tests share: bars in a file and a finished run over them."""
+
+import pytest
+from tiny_run import settings
+
+import train_model
+from data.synthetic import persistent_drift
+
+
+@pytest.fixture(scope="session")
+def bars_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bars") / "bars.parquet"
+    persistent_drift(num_symbols=3, num_bars=900, seed=1).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(bars_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    assert train_model.main(["--data", str(bars_file), "--out", str(folder), *settings()]) == 0
+    return folder

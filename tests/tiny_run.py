@@ -1,0 +1,50 @@
+"""A run of the command that is small enough for a test."""
+
+import json
+import sys
+from pathlib import Path
+
+import config
+
+ROOT = Path(config.__file__).parent
+
+
+# Small enough for a test, with every improvement at work in three epochs.
+TINY = {
+    "JIT_COMPILE": False,  # seconds of compilation
+    "SEQUENCE_LENGTH": 12,
+    "FUTURE_WINDOW": 3,
+    "EMBARGO_BARS": 3,
+    "XLSTM_UNITS": 8,
+    "XLSTM_HEADS": 2,
+    "SUPERVISED_EPOCHS": 3,
+    "STEPS_PER_EPOCH": 6,
+    "SUPERVISED_BATCH_SIZE": 16,
+    "LR_WARMUP_EPOCHS": 0.5,
+    "AFL_WARMUP_EPOCHS": 2,
+    "LOGIT_CLIP_RELEASE_EPOCH": 2,
+    "HNM_START_EPOCH": 1,
+    "HNM_END_EPOCH": 2,
+    "HNM_UPDATE_PERIOD": 1,
+    "HNM_MAX_SCORED": 200,
+    "VALIDATION_MAX_WINDOWS": 200,
+    "BOOTSTRAP_RESAMPLES": 100,
+}
+
+
+def settings(**flags):
+    return [f"--set={name}={_text(value)}" for name, value in (TINY | flags).items()]
+
+
+def _text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "train_model.py"), *map(str, arguments)]
+
+
+def metrics_of(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics.pop("timing")
+    return metrics
