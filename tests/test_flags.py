@@ -166,7 +166,13 @@ def test_sequences_with_many_labels_train_repeatably_and_otherwise_than_windows(
 
 
 @pytest.mark.parametrize(
-    "name", ["[2] prior bias", "[5] mining", "[7] shift", "[8] classes", "uniqueness"]
+    "name",
+    [
+        "[5] mining",
+        "[8] classes",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("[2] prior bias", "[7] shift")),
+        pytest.param("uniqueness", marks=pytest.mark.slow),
+    ],
 )
 def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_sequences, tmp_path):
     assert not same(trained(market, tmp_path, **(SEQUENCES | FLIPS[name])), of_sequences)
