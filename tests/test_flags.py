@@ -108,8 +108,13 @@ def market(bars):
 
 def trained(market, folder, **changes):
     """Returns what a training gave: the history and the validation probabilities."""
-    flags = config.load(**(TINY | changes))
-    assembly = assemble(flags, market, 0)
+    _, result = train_whole(market, folder, **changes)
+    return result.rows, result.probabilities["validation"]
+
+
+def train_whole(market, folder, **changes):
+    """Returns what was assembled, and the trained fold."""
+    assembly = assemble(config.load(**(TINY | changes)), market, 0)
     result = train(
         assembly,
         folder,
@@ -118,7 +123,7 @@ def trained(market, folder, **changes):
         note=lambda text: None,
         on_rows=lambda rows: None,
     )
-    return result.rows, result.probabilities["validation"]
+    return assembly, result
 
 
 @pytest.fixture(scope="module")
@@ -179,16 +184,8 @@ def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_seque
 
 
 def test_what_sequences_chose_is_what_is_shipped(market, tmp_path):
-    flags = config.load(**(TINY | SEQUENCES | {"VALIDATION_MAX_WINDOWS": 0}))
-    assembly = assemble(flags, market, 0)
-    result = train(
-        assembly,
-        tmp_path,
-        resume=False,
-        verbose=0,
-        note=lambda text: None,
-        on_rows=lambda rows: None,
-    )
+    changes = SEQUENCES | {"VALIDATION_MAX_WINDOWS": 0}
+    assembly, result = train_whole(market, tmp_path, **changes)
     shown = keras.Model(
         result.deployable.input, result.deployable.get_layer("classifier").output
     ).predict(window_sequence(market, assembly.fold.validation), verbose=0)
