@@ -27,11 +27,28 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
         assembly: a `recipe.fold.Assembly` whose classifier has the weights to ship.
         ce_weight: weight of cross-entropy that the loss had when they were chosen.
     """
-    flags, market, fold = assembly.flags, assembly.market, assembly.fold
+    market, fold = assembly.market, assembly.fold
     ends = fold.validation
     logits = assembly.window_form.predict(window_sequence(market, ends), verbose=0)
-    labels = fold.labels[ends]
-    settings: dict[str, Any] = {}
+    settings, _ = calibrate(assembly, logits, fold.labels[ends], ce_weight=ce_weight)
+    restoration = RestoreProbabilities(**settings, name="restoration")
+    contract = _contract(assembly, settings)
+    deployable = make_deployable(assembly.window_form, restoration, contract)
+    return deployable, settings
+
+
+def calibrate(
+    assembly, logits: np.ndarray, labels: np.ndarray, *, ce_weight: float
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns the settings of the restoration, and the logarithms of the restored probabilities.
+
+    Args:
+        assembly: a `recipe.fold.Assembly`.
+        logits: of validation windows, by which the temperature is fitted, (windows, classes).
+        labels: class codes of these windows, (windows,).
+        ce_weight: weight of cross-entropy that the loss had.
+    """
+    flags, settings = assembly.flags, {}
     if flags.RESTORE_LOSS:
         settings |= focal_settings(flags) | {"ce_weight": ce_weight}
     if flags.RESTORE_PRIOR:
@@ -39,14 +56,12 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
             "training_prior": assembly.class_prior.tolist(),
             "deploy_prior": assembly.natural_prior.tolist(),
         }
+    restored = RestoreProbabilities(**settings)(logits)
+    log_p = np.log(np.maximum(np.asarray(keras.ops.convert_to_numpy(restored)), 1e-30))
     if flags.RESTORE_TEMPERATURE:
-        restored = RestoreProbabilities(**settings)(logits)
-        restored = np.asarray(keras.ops.convert_to_numpy(restored))
-        settings["temperature"] = fit_temperature(np.log(np.maximum(restored, 1e-30)), labels)
-    restoration = RestoreProbabilities(**settings, name="restoration")
-    contract = _contract(assembly, settings)
-    deployable = make_deployable(assembly.window_form, restoration, contract)
-    return deployable, settings
+        settings["temperature"] = fit_temperature(log_p, labels)
+        log_p /= settings["temperature"]
+    return settings, log_p
 
 
 def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:

@@ -28,7 +28,7 @@ from models.training.callbacks.validation import take_weights
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
 from recipe.batches import hard_share, training_batches
-from recipe.deploy import deploy, window_sequence
+from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
 
 
@@ -165,6 +165,8 @@ def train(
         timing={
             "epochs": assembly.timer.epochs,
             "labels": assembly.batches.labels_per_epoch,
+            "compilation_seconds": assembly.timer.compilation,
+            "validation_seconds": parts.validation.seconds,
             "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )
@@ -180,6 +182,11 @@ def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
 def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
     few = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
+    labels = fold.labels[few]
+
+    def restore(epoch: int, logits: np.ndarray) -> np.ndarray:
+        return calibrate(assembly, logits, labels, ce_weight=ce_weight(flags)(epoch))[1]
+
     mining = None
     if flags.USE_HARD_NEGATIVE_MINING:
         mining = MiningPlan(
@@ -198,12 +205,13 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         )
     validation = ValidationPlan(
         windows=window_sequence(market, few),
-        labels=fold.labels[few],
+        labels=labels,
         class_names=[name.lower() for name in CLASS_NAMES],
         quotas=assembly.class_prior,
         window_form=assembly.window_form
         if assembly.window_form is not assembly.classifier
         else None,
+        restore=restore,
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
     )

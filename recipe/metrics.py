@@ -87,17 +87,25 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
 
 
 def _timing(trained: Sequence) -> dict[str, Any]:
-    """Returns where the time of the epochs went that this process trained."""
+    """Returns where the time of the epochs went that this process trained.
+
+    The first validation and the first mining compile, too; that stands in their own seconds.
+    """
     epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
     in_all = sum(epoch["training"] for epoch in epochs)
     # Of each fold without its first epoch, which compiles the step, where there are others.
     timed = [t.timing["epochs"][1:] or t.timing["epochs"] for t in trained]
     seconds = sum(epoch["training"] for part in timed for epoch in part)
+    parts = {
+        part: sum(t.timing[part] for t in trained)
+        for part in ("compilation_seconds", "validation_seconds", "mining_seconds")
+    }
     labels = sum(t.timing["labels"] * len(part) for t, part in zip(trained, timed, strict=True))
     return {
         "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
         "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],
         "labels_per_second": round(labels / seconds, 1) if seconds else None,
         "share_outside_step": sum(e["outside"] for e in epochs) / in_all if in_all else None,
-        "mining_seconds": round(sum(t.timing["mining_seconds"] for t in trained), 3),
+        "training_seconds": round(in_all - parts["compilation_seconds"], 3),
+        **{part: round(value, 3) for part, value in parts.items()},
     }

@@ -110,3 +110,14 @@ def test_divergence_and_spread_by_hand():
     # Adding one number to all logits of a window changes no probability.
     logits = np.array([[1.0, -1.0], [-1.0, 1.0]]) + np.array([[7.0], [0.0]])
     assert logit_spread(logits) == pytest.approx(1)
+
+
+def test_one_class_in_the_training_logits_is_told_of_though_what_is_shipped_has_all():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    balanced = np.eye(3)[labels] + rng.normal(0, 0.5, (300, 3))
+    validation = Validation()
+    alarm = CollapseAlarm(QUOTAS, validation)
+    validation.logits, validation.labels = balanced + np.array([0.0, 0.0, 3.0]), labels
+    alarm.on_epoch_end(3, validation_metrics(labels, balanced, NAMES))
+    assert [a["favoured"] for a in alarm.alarms] == ["BUY"]

@@ -63,6 +63,8 @@ def trained_on(number, fold, rng):
                 {"all": 3.0, "training": 2.0, "outside": 0.5},
             ],
             "labels": 100,
+            "compilation_seconds": 1.0,
+            "validation_seconds": 2.0,
             "mining_seconds": 1.5,
         },
     )
@@ -128,7 +130,11 @@ def test_timing_is_that_of_all_folds(run):
     assert len(metrics["timing"]["seconds_per_epoch"]) == 2 * len(trained)
     assert metrics["timing"]["labels_per_second"] == 50.0
     assert metrics["timing"]["share_outside_step"] == 0.25
-    assert metrics["timing"]["mining_seconds"] == 1.5 * len(trained)
+    parts = {"compilation": 1.0, "validation": 2.0, "mining": 1.5}
+    for part, seconds in parts.items():
+        assert metrics["timing"][f"{part}_seconds"] == seconds * len(trained), part
+    in_all = sum(metrics["timing"]["training_seconds_per_epoch"])
+    assert metrics["timing"]["training_seconds"] == in_all - len(trained)
 
 
 def test_the_metrics_can_be_written_as_json(run):

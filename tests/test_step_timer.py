@@ -17,14 +17,13 @@ def clock(monkeypatch):
     return now
 
 
-def run_epoch(timer, clock, batches=None, ready=(0.0, 0.0)):
+def run_epoch(timer, clock, ready=(-9.0, -9.0)):
     """Two steps of 3 s, 1 s before each, 2 s after the last; then 5 s of validation."""
     timer.on_epoch_begin(0)
     for index in range(2):
         clock[0] += 1
         timer.on_train_batch_begin(index)
-        if batches is not None:
-            batches.ready[index] = clock[0] + ready[index]
+        timer.batches.ready[index] = clock[0] + ready[index]
         clock[0] += 3
         timer.on_train_batch_end(index)
     clock[0] += 2
@@ -34,28 +33,37 @@ def run_epoch(timer, clock, batches=None, ready=(0.0, 0.0)):
 
 
 def test_time_between_the_steps_is_outside(clock):
-    timer = StepTimer()
+    timer = StepTimer(Batches())
     run_epoch(timer, clock)
     assert timer.epochs == [{"training": 10.0, "outside": 4.0, "all": 15.0}]
 
 
 def test_waiting_for_a_batch_is_outside_and_making_it_beside_the_step_before_is_not(clock):
-    batches = Batches()
-    timer = StepTimer(batches)
+    timer = StepTimer(Batches())
     run_epoch(timer, clock)  # compiles
-    run_epoch(timer, clock, batches, ready=(-0.5, 1.5))
+    run_epoch(timer, clock, ready=(-0.5, 1.5))
     assert timer.epochs[1] == {"training": 10.0, "outside": 5.5, "all": 15.0}
 
 
 def test_compiling_the_first_step_is_no_waiting(clock):
-    batches = Batches()
-    timer = StepTimer(batches)
-    run_epoch(timer, clock, batches, ready=(2.5, 0.0))
+    timer = StepTimer(Batches())
+    run_epoch(timer, clock, ready=(2.5, 0.0))
     assert timer.epochs[0]["outside"] == 4.0
 
 
 def test_a_later_epoch_begins_anew(clock):
-    timer = StepTimer()
+    timer = StepTimer(Batches())
     for _ in range(2):
         run_epoch(timer, clock)
     assert timer.epochs[1] == timer.epochs[0]
+
+
+def test_compilation_is_what_the_first_step_took_more(clock):
+    timer = StepTimer(Batches())
+    assert timer.compilation == 0
+    timer.on_epoch_begin(0)
+    for index, seconds in enumerate([9.0, 2.0]):
+        timer.on_train_batch_begin(index)
+        clock[0] += seconds
+        timer.on_train_batch_end(index)
+        assert timer.compilation == (9.0 if index == 0 else 7.0)

@@ -49,3 +49,18 @@ def test_logged_figures_are_those_of_the_averages():
 def test_labels_of_other_windows_are_refused():
     with pytest.raises(ValueError, match=r"must have shape \(5, 3\), one row per label"):
         validation_metrics(np.zeros(5, int), np.zeros((4, 3)), NAMES)
+
+
+def test_figures_are_of_what_would_be_shipped_and_the_logits_of_what_was_trained():
+    def restore(epoch, logits):
+        seen.append((epoch, logits))
+        return logits + [0.0, 0.0, 99.0]
+
+    seen, model = [], make_model()
+    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, restore=restore)
+    history = fit(model, metrics, epochs=2)
+    assert [epoch for epoch, _ in seen] == [0, 1]
+    np.testing.assert_array_equal(metrics.logits, seen[1][1])
+    np.testing.assert_allclose(metrics.logits, model.predict(Windows(seed=1).x), atol=1e-6)
+    assert history["val_rate_buy"] == [1, 1]
+    assert metrics.seconds > 0

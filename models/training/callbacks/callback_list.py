@@ -32,6 +32,7 @@ class ValidationPlan:
         monitor: the metric that chooses the epoch: val_mcc, val_macro_f1 or val_nll.
         patience: epochs without a better value before training stops; 0: never.
         window_form: what predicts the windows where sequences are trained; None: the same model.
+        restore: from (epoch, training logits) to the logits that are judged; None: themselves.
     """
 
     windows: keras.utils.PyDataset
@@ -41,6 +42,7 @@ class ValidationPlan:
     monitor: str = "val_mcc"
     patience: int = 0
     window_form: keras.Model | None = None
+    restore: Callable[[int, np.ndarray], np.ndarray] | None = None
 
 
 @dataclass
@@ -115,6 +117,7 @@ def make_training_callbacks(
         validation.class_names,
         ema,
         validation.window_form,
+        validation.restore,
     )
     mode = "min" if validation.monitor in _SMALLER_IS_BETTER else "max"
     return TrainingCallbacks(

@@ -22,7 +22,7 @@ _MAX_MCC = 0.02  # |MCC| without skill; at least 2 / sqrt(windows), which luck a
 class CollapseAlarm(StatefulCallback):
     """Tells "no signal" from "prior shift" when the predictions run into one class.
 
-    Listed after `ValidationMetrics`, whose logits and metrics it reads.
+    Listed after `ValidationMetrics`, whose training logits and MCC it reads.
 
     *No signal*: all windows get nearly the same logits and MCC is about 0, so argmax names one
     class throughout for an edge of a few per cent; another loss would only change which class.
@@ -60,7 +60,7 @@ class CollapseAlarm(StatefulCallback):
         if logits is None or epoch < _FIRST_EPOCH or not np.all(np.isfinite(logits)):
             return
         names = self.validation.class_names
-        rates = np.array([logs[f"val_rate_{name}"] for name in names])
+        rates = np.bincount(logits.argmax(axis=-1), minlength=len(names)) / len(logits)
         spread, kl = logit_spread(logits), kl_divergence(rates, self.quotas)
         labels = self.validation.labels
         shares = np.bincount(labels, minlength=len(names)) / len(labels)

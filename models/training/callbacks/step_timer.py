@@ -1,8 +1,11 @@
 """Where the time of a training goes."""
 
+import statistics
 import time
 
 import keras
+
+_MEASURED = 10  # steps, the first of which compiles
 
 
 class StepTimer(keras.callbacks.Callback):
@@ -12,19 +15,29 @@ class StepTimer(keras.callbacks.Callback):
     of the pass spent outside the training step: between the steps (that is, in callbacks), and
     waiting for a batch. Batches are made ahead, beside the step; only where a step begins before
     its batch is there does it wait, and Keras lets it wait inside the step's call. The very first
-    step is compiled before it asks for its batch: it counts as a step from end to end.
+    step is compiled before it asks for its batch: it counts as a step from end to end, and
+    `compilation` are the seconds that it took more than the next ones, or than nothing where there
+    is no other.
 
     Args:
         batches: object with `ready`, the `time.perf_counter()` at which each batch of the epoch
-            was made, (batches,); None: waiting is not looked at.
+            was made, (batches,).
     """
 
-    def __init__(self, batches=None):
+    def __init__(self, batches):
         super().__init__()
         self.batches = batches
         self.epochs: list[dict[str, float]] = []
         self._begun: float | None = None
-        self._compiled = False
+        self._first_steps: list[float] = []
+
+    @property
+    def compilation(self) -> float:
+        """The seconds that compiling the training step took."""
+        if not self._first_steps:
+            return 0.0
+        first, *others = self._first_steps
+        return first - (statistics.median(others) if others else 0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clocks."""
@@ -38,10 +51,12 @@ class StepTimer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Stops the clock of a step, which could not start before its batch was made."""
         started = self._step_begun
-        if self.batches is not None and self._compiled:
+        if self._first_steps:
             started = max(started, float(self.batches.ready[batch]))
-        self._in_steps += time.perf_counter() - started
-        self._compiled = True
+        seconds = time.perf_counter() - started
+        self._in_steps += seconds
+        if len(self._first_steps) < _MEASURED:
+            self._first_steps.append(seconds)
 
     def on_epoch_end(self, epoch, logs=None):
         """Notes the pass; validation and mining are still to come."""

@@ -1,6 +1,7 @@
 """Fixed metrics of the validation windows after the epochs."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -15,9 +16,11 @@ class ValidationMetrics(StatefulCallback):
     """Adds fixed metrics of the validation windows to the logs, under the averaged weights.
 
     The training loss changes its scale while cross-entropy gives way to the focal loss, so
-    nothing may be chosen by it. They are of the training logits, before any calibration:
-    val_mcc, val_macro_f1, val_nll and, for each class, val_rate_CLASS, its share of the
-    predictions. The last logits stay in `logits`, float32 (windows, classes).
+    nothing may be chosen by it. They are val_mcc, val_macro_f1, val_nll and, for each class,
+    val_rate_CLASS, its share of the predictions; of the probabilities that would be shipped where
+    `restore` is given: the focal loss and balanced batches bend the training's own on purpose, so
+    these would speak against every epoch with them. The last training logits stay in `logits`,
+    float32 (windows, classes), and `seconds` are those of all validations.
 
     Listed after `EMAWeightsCallback`, and before `CollapseAlarm` and `BestWeights`, which read the
     metrics.
@@ -29,6 +32,8 @@ class ValidationMetrics(StatefulCallback):
         ema: callback with the averages; None for raw weights.
         window_form: the model that predicts the windows, where another form of it is trained; it
             takes over the weights. None: the trained model.
+        restore: from (epoch, training logits) to the logits that the figures are of, both
+            (windows, classes); None: the training logits.
     """
 
     def __init__(
@@ -38,9 +43,11 @@ class ValidationMetrics(StatefulCallback):
         class_names: Sequence[str],
         ema: EMAWeightsCallback | None = None,
         window_form: keras.Model | None = None,
+        restore: Callable[[int, np.ndarray], np.ndarray] | None = None,
     ):
         super().__init__()
-        self.sequence, self.window_form = sequence, window_form
+        self.sequence, self.window_form, self.restore = sequence, window_form, restore
+        self.seconds = 0.0
         self.labels = np.asarray(labels)
         self.ema = ema
         self.class_names = tuple(class_names)
@@ -51,10 +58,13 @@ class ValidationMetrics(StatefulCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Predicts the validation windows and adds their metrics to the logs."""
+        started = time.perf_counter()
         with averaged_weights(self.ema, self.model):
-            logits = self._predictor().predict(self.sequence, verbose=0)
+            self.logits = logits = self._predictor().predict(self.sequence, verbose=0)
+        if self.restore is not None:
+            logits = self.restore(epoch, logits)
         logs.update(validation_metrics(self.labels, logits, self.class_names))
-        self.logits = logits
+        self.seconds += time.perf_counter() - started
 
     def _predictor(self) -> keras.Model:
         if self.window_form is None:
