@@ -1,7 +1,7 @@
 """Hands windows to Keras: planned and augmented batches to train on, ordered ones to predict."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import numpy as np
 from data.augment import augment_sequences_batched, shift_ends
 from data.memory import release_memory
 from data.sampling import BatchPlan
-from data.windows import gather
+from data.windows import gather, subsample_by_class
 
 _MADE_AHEAD = 4  # batches
 
@@ -74,6 +74,22 @@ class TrainingBatches(keras.utils.PyDataset):
             sequence_length=self.sequence_length,
             batch_size=batch_size,
         )
+
+    def score(
+        self, predict: Callable, limit: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions of windows, rising, and what a model says of each.
+
+        Args:
+            predict: from a Keras dataset of them, un-augmented, to the model's outputs.
+            limit: windows at the most; classes share it evenly.
+            rng: to choose them, where there are more.
+
+        Returns:
+            positions (windows,) and outputs (windows, classes).
+        """
+        positions = subsample_by_class(self.window_labels, limit, rng)
+        return positions, predict(self.window_batches(positions))
 
     def stream(self):
         """Returns what `fit` should be given: these batches, made ahead beside the steps.

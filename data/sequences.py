@@ -1,7 +1,7 @@
 """Hands sequences with many labels to Keras: planned and augmented ones, or all in order."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -70,6 +70,17 @@ class SequenceBatches(TrainingBatches):
         """
         limit = -(-max_labels // self.plan.cuts.labels_per_sequence)
         return SequencesInOrder(self.features, self.plan, batch_size=batch_size, limit=limit)
+
+    def score(
+        self, predict: Callable, limit: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions of windows, and what a model says of each, as `WindowBatches` does.
+
+        One pass over the sequences gives the labels of all their steps, so nothing is drawn: above
+        the limit (to a sequence) every so many sequences are read.
+        """
+        sequences = self.in_order(max_labels=limit)
+        return sequences.by_window(predict(sequences))
 
     @property
     def labels_per_epoch(self) -> int:

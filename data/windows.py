@@ -103,6 +103,22 @@ def subsample(count: int, limit: int) -> np.ndarray:
     return np.linspace(0, count - 1, limit).round().astype(np.int64)
 
 
+def subsample_by_class(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns at most `limit` positions, increasing; classes share the limit evenly.
+
+    A class with fewer windows than its share gives all it has, and the others get the rest.
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    chosen, left = [], limit
+    groups = sorted((np.flatnonzero(labels == c) for c in np.unique(labels)), key=len)
+    for num_done, members in enumerate(groups):
+        share = min(len(members), left // (len(groups) - num_done))
+        chosen.append(rng.choice(members, share, replace=False))
+        left -= share
+    return np.sort(np.concatenate(chosen))
+
+
 def spans(
     ends: np.ndarray, timestamps: np.ndarray, sequence_length: int, future_window: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -143,6 +143,17 @@ def test_windows_to_mine_come_in_order_and_unaugmented():
     assert batches.num_windows == len(batches.window_labels) == len(batches.window_symbols) == 112
 
 
+def test_windows_are_scored_by_what_predicts_them():
+    batches = make_batches(augmentations=ALL)
+    positions, last_bars = batches.score(
+        lambda given: np.concatenate([given[i][0][:, -1, 0] for i in range(len(given))]),
+        9,
+        np.random.default_rng(0),
+    )
+    assert len(positions) == 9
+    np.testing.assert_array_equal(last_bars, batches.features[batches.window_rows[positions], 0])
+
+
 def test_a_sequence_covers_all_windows_in_order_with_a_short_last_batch():
     features, ends, labels, _ = make_rows()
     sequence = WindowSequence(features, ends, sequence_length=LENGTH, batch_size=25, labels=labels)

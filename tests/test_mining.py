@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from data.windows import subsample_by_class
 from models.probabilities import cross_entropies
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.mining import (
@@ -10,7 +11,6 @@ from models.training.callbacks.mining import (
     MiningPlan,
     hard_band,
     hard_share,
-    scored_subsample,
 )
 from models.training.optimizers import AveragedAdam
 
@@ -88,21 +88,6 @@ def test_the_top_that_is_trimmed_spreads_over_time_too():
     assert not set(range(40, 45)) & set(chosen.tolist())
 
 
-# The subsample
-
-
-def test_a_small_set_is_scored_whole():
-    rng = np.random.default_rng(0)
-    assert scored_subsample(np.zeros(5, int), 5, rng).tolist() == [0, 1, 2, 3, 4]
-
-
-def test_a_large_set_is_bounded_and_its_classes_share_the_limit():
-    labels = np.repeat([0, 1, 2], [10, 500, 900])
-    scored = scored_subsample(labels, 101, np.random.default_rng(0))
-    assert np.bincount(labels[scored]).tolist() == [10, 45, 46]
-    assert np.all(np.diff(scored) > 0)
-
-
 # The callback
 
 
@@ -115,9 +100,9 @@ class Windows:
         self.num_windows = len(y)
         self.pools, self.scored = {}, []
 
-    def window_batches(self, positions):
-        self.scored.append(positions)
-        return self.x[positions]
+    def score(self, predict, limit, rng):
+        self.scored.append(subsample_by_class(self.window_labels, limit, rng))
+        return self.scored[-1], predict(self.x[self.scored[-1]])
 
     def set_hard_pool(self, pool, *, epoch):
         self.pools[epoch] = pool

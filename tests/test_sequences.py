@@ -149,6 +149,16 @@ def test_all_labels_in_order_to_score_them():
     assert len(few) == 1 and 0 < len(few.by_window(np.zeros((4, 6, 3)))[0]) <= 18
 
 
+def test_all_labels_are_scored_in_one_pass():
+    def last_six_bars(sequences):
+        return np.concatenate([sequences[i][0] for i in range(len(sequences))])[:, -6:, 0]
+
+    batches = make_batches(augmentations=ALL)
+    positions, own_bars = batches.score(last_six_bars, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(positions, np.arange(batches.num_windows))
+    np.testing.assert_array_equal(own_bars, batches.window_rows)
+
+
 def test_windows_can_be_had_too():
     batches = make_batches(augmentations=ALL)
     (x,) = batches.window_batches(np.array([3, 41]))[0]

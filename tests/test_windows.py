@@ -14,6 +14,7 @@ from data.windows import (
     segment_bounds,
     spans,
     subsample,
+    subsample_by_class,
     symbol_bounds,
     window_ends,
 )
@@ -228,3 +229,18 @@ def test_evenly_spaced_positions_reach_both_ends(count, limit):
     assert len(chosen) == (min(limit, count) or count)
     assert (chosen[0], chosen[-1]) == (0, count - 1)
     assert np.ptp(np.diff(chosen)) <= 1
+
+
+# --- a subsample of the classes
+
+
+def test_a_small_set_is_scored_whole():
+    rng = np.random.default_rng(0)
+    assert subsample_by_class(np.zeros(5, int), 5, rng).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_large_set_is_bounded_and_its_classes_share_the_limit():
+    labels = np.repeat([0, 1, 2], [10, 500, 900])
+    scored = subsample_by_class(labels, 101, np.random.default_rng(0))
+    assert np.bincount(labels[scored]).tolist() == [10, 45, 46]
+    assert np.all(np.diff(scored) > 0)

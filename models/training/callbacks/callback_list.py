@@ -119,6 +119,10 @@ def make_training_callbacks(
         validation.window_form,
         validation.restore,
     )
+    scorer = None
+    if validation.window_form is not None:
+        # XLA would take seconds to compile what scores a few times; this model is not compiled.
+        scorer = keras.Model(model.inputs, model.outputs)
     mode = "min" if validation.monitor in _SMALLER_IS_BETTER else "max"
     return TrainingCallbacks(
         epochs=EpochTracker(batches, schedules),
@@ -127,7 +131,7 @@ def make_training_callbacks(
         validation=metrics,
         alarm=CollapseAlarm(validation.quotas, metrics, note),
         best=BestWeights(validation.monitor, mode, ema, validation.patience),
-        mining=HardNegativeMining(batches, ema, mining) if mining is not None else None,
+        mining=HardNegativeMining(batches, ema, mining, scorer) if mining is not None else None,
         checkpoint_folder=checkpoint_folder,
     )
 

@@ -8,6 +8,7 @@ neighbouring windows share nearly all their bars: only the hardest of them count
 import time
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from models.probabilities import cross_entropies
@@ -70,22 +71,6 @@ def _events(symbols: np.ndarray, rows: np.ndarray, spacing: int, limit: int) -> 
     return np.array(chosen, dtype=np.int64)
 
 
-def scored_subsample(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns at most `limit` positions, increasing; classes share the limit evenly.
-
-    A class with fewer windows than its share gives all it has, and the others get the rest.
-    """
-    if len(labels) <= limit:
-        return np.arange(len(labels))
-    chosen, left = [], limit
-    groups = sorted((np.flatnonzero(labels == c) for c in np.unique(labels)), key=len)
-    for num_done, members in enumerate(groups):
-        share = min(len(members), left // (len(groups) - num_done))
-        chosen.append(rng.choice(members, share, replace=False))
-        left -= share
-    return np.sort(np.concatenate(chosen))
-
-
 @dataclass(frozen=True)
 class MiningPlan:
     """When and how hard windows are found.
@@ -118,12 +103,13 @@ class HardNegativeMining(StatefulCallback):
     the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
 
     Args:
-        batches: the training batches. It has `num_windows`, `window_labels`, `window_symbols`
-            and `window_rows`, each (windows,), `window_batches(positions)`, a Keras dataset of
-            these windows in order, and `set_hard_pool({class: positions}, epoch=first_epoch)`.
-            Those of sequences have `in_order` in its place, see `data.sequences`.
+        batches: the training batches. It has `window_labels`, `window_symbols` and `window_rows`,
+            each (windows,), `score(predict, limit, rng)`, see `data.batches`, and
+            `set_hard_pool({class: positions}, epoch=first_epoch)`.
         ema: callback with the averages; None to score under the raw weights.
         plan: when and how hard windows are found.
+        scorer: a model that shares the weights of the trained one and scores in its place; None:
+            that one.
     """
 
     def __init__(
@@ -131,9 +117,10 @@ class HardNegativeMining(StatefulCallback):
         batches,
         ema: EMAWeightsCallback | None,
         plan: MiningPlan,
+        scorer: keras.Model | None = None,
     ):
         super().__init__()
-        self.batches, self.ema, self.plan = batches, ema, plan
+        self.batches, self.ema, self.plan, self.scorer = batches, ema, plan, scorer
         self.start_epoch = max(plan.start_epoch, 1)
         self.seconds = 0.0
 
@@ -155,19 +142,15 @@ class HardNegativeMining(StatefulCallback):
         self.seconds += time.perf_counter() - started
 
     def _mine(self, epoch: int) -> dict[int, np.ndarray]:
-        batches = self.batches
+        batches, scorer = self.batches, self.scorer or self.model
         rng = np.random.default_rng((self.plan.seed, epoch))
-        labels = np.asarray(batches.window_labels)
-        if hasattr(batches, "in_order"):  # sequences: one pass gives the labels of all their steps
-            windows = batches.in_order(max_labels=self.plan.max_scored)
-        else:
-            scored = scored_subsample(labels, self.plan.max_scored, rng)
-            windows = batches.window_batches(scored)
+
+        def predict(windows):
+            return scorer.predict(windows, verbose=0)
+
         with averaged_weights(self.ema, self.model):
-            logits = self.model.predict(windows, verbose=0)
-        if hasattr(batches, "in_order"):
-            scored, logits = windows.by_window(logits)
-        labels = labels[scored]
+            scored, logits = batches.score(predict, self.plan.max_scored, rng)
+        labels = np.asarray(batches.window_labels)[scored]
         band = hard_band(
             cross_entropies(logits, labels),
             labels,
