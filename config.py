@@ -44,9 +44,9 @@ class Flags:
     # --- [8] batches balanced over classes and symbols: data/sampling.py, data/sequence_plan.py
     CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
     SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
-    LABELS_PER_SEQUENCE: int = 1  # labels that a training sequence carries; 1: windows
+    LABELS_PER_SEQUENCE: int = 1  # labels of a training sequence; 0: SEQUENCE_LENGTH; 1: windows
     SUPERVISED_BATCH_SIZE: int = 64  # windows per batch; sequences with LABELS_PER_SEQUENCE > 1
-    STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the training windows
+    STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the windows, more if it is short
     USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
 
     # --- [7] light augmentation of training batches: data/augment.py
@@ -138,7 +138,7 @@ RULES = (
     "VALIDATION_FRACTION + TEST_FRACTION < 1",
     "EMBARGO_BARS >= 0",
     "WALK_FORWARD_FOLDS >= 1",
-    "1 <= LABELS_PER_SEQUENCE < 2 * SEQUENCE_LENGTH",
+    "0 <= LABELS_PER_SEQUENCE < 2 * SEQUENCE_LENGTH",
     "SUPERVISED_BATCH_SIZE >= 3",
     "STEPS_PER_EPOCH >= 0",
     "AUG_NOISE_STD >= 0",

@@ -1,6 +1,8 @@
 """From the flags to the training batches of a fold: plan, augmentations, weights."""
 
+import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from data.sequence_plan import SequencePlan
 from data.sequences import SequenceBatches
 from data.windows import first_window_ends
 from models.training.callbacks import mining
+
+LEAST_BATCHES = 50  # of an epoch, so that schedules, averages and mining find steps to act in
+
+Plan = TypeVar("Plan", BatchPlan, SequencePlan)
 
 
 def training_batches(
@@ -40,26 +46,36 @@ def training_batches(
         "fill": mean,
         "seed": seed,
     }
-    if flags.LABELS_PER_SEQUENCE > 1:
-        plan = SequencePlan(
+    labels_per_sequence = flags.LABELS_PER_SEQUENCE or flags.SEQUENCE_LENGTH
+    if labels_per_sequence > 1:
+        make = functools.partial(
+            SequencePlan,
             labels,
             symbols,
             ends,
             sequence_length=flags.SEQUENCE_LENGTH,
-            labels_per_sequence=flags.LABELS_PER_SEQUENCE,
+            labels_per_sequence=labels_per_sequence,
             seed=seed,
             weights=weights,
-            **_plan(flags),
         )
-        return SequenceBatches(market.features, ends, plan=plan, **shared)
+        return SequenceBatches(market.features, ends, plan=_long_enough(make, flags), **shared)
     return WindowBatches(
         market.features,
         ends,
-        plan=BatchPlan(labels, symbols, seed=seed, **_plan(flags)),
+        plan=_long_enough(functools.partial(BatchPlan, labels, symbols, seed=seed), flags),
         first_ends=first_window_ends(ends, market.bounds, flags.SEQUENCE_LENGTH),
         weights=weights,
         **shared,
     )
+
+
+def _long_enough(make: Callable[..., Plan], flags: Flags) -> Plan:
+    """Returns a plan whose epoch is one pass, or so many that the network can learn in it."""
+    plan = make(**_plan(flags), steps_per_epoch=flags.STEPS_PER_EPOCH)
+    if flags.STEPS_PER_EPOCH or plan.num_batches >= LEAST_BATCHES:
+        return plan
+    passes = -(-LEAST_BATCHES // plan.num_batches)
+    return make(**_plan(flags), steps_per_epoch=passes * plan.num_batches)
 
 
 def hard_share(flags: Flags) -> Callable[[int], float] | None:
@@ -82,7 +98,6 @@ def _plan(flags: Flags) -> dict:
         "balance_classes": flags.CLASS_BALANCED_BATCHING,
         "balance_symbols": flags.SYMBOL_STRATIFIED_BATCHING,
         "hard_share": hard_share(flags),
-        "steps_per_epoch": flags.STEPS_PER_EPOCH,
     }
 
 

@@ -41,7 +41,7 @@ def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[G
     return {
         "num_folds": len(folds),
         **pooled,
-        "timing": _timing(trained),
+        "timing": training_time(trained),
         "seed": flags.SEED,
         "folds": [_fold_metrics(flags, market, t, others) for t, others in folds],
     }
@@ -86,7 +86,7 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
     }
 
 
-def _timing(trained: Sequence) -> dict[str, Any]:
+def training_time(trained: Sequence) -> dict[str, Any]:
     """Returns where the time of the epochs went that this process trained.
 
     The first validation and the first mining compile, too; that stands in their own seconds.

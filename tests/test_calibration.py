@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from data.sequence_plan import SequencePlan
+from data.sequences import SequenceBatches
 from data.synthetic import known_posterior
 from evaluation.metrics import classwise_ece, confidence_ece
 from models.calibration import RestoreProbabilities, fit_temperature, invert_focal
@@ -174,24 +176,45 @@ def test_arguments_that_make_no_sense_are_refused(arguments, message):
         RestoreProbabilities(**arguments)
 
 
-@pytest.fixture(scope="module")
-def focal_network():
-    """Returns logits of a small network trained with the focal loss on balanced batches."""
+def balanced_windows(x, y):
+    """Returns windows drawn evenly from the classes."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(np.flatnonzero(y == code), 20_000) for code in range(3)]
+    balanced = rng.permutation(np.concatenate(drawn))
+    return {"x": x[balanced, None], "y": y[balanced, None], "batch_size": 1000}
+
+
+def weighted_sequences(x, y):
+    """Returns sequences that carry three labels, with the classes' weights made even."""
+    ends = np.arange(1, len(y))
+    plan = SequencePlan(
+        y[1:],
+        np.zeros(len(ends), int),
+        ends,
+        sequence_length=2,
+        labels_per_sequence=3,
+        batch_size=333,
+        seed=0,
+        balance_classes=True,
+    )
+    return {"x": SequenceBatches(x, ends, plan=plan, sequence_length=2)}
+
+
+@pytest.fixture(scope="module", params=[balanced_windows, weighted_sequences])
+def focal_network(request):
+    """Returns logits of a small network trained with the focal loss on balanced classes."""
     settings = {"alpha": [1.0, 0.8, 1.0], "gamma": [2.0, 3.0, 2.0], "smoothing": 0.05}
     x, y, posterior = known_posterior(200_000, sequence_length=1, seed=0)
-    x = x[:, -1]
-    rng, train = np.random.default_rng(0), np.arange(60_000)
-    own = [train[y[train] == code] for code in range(3)]
-    balanced = rng.permutation(np.concatenate([rng.choice(rows, 20_000) for rows in own]))
+    train, data = np.arange(60_000), request.param(x[:60_000, -1], y[:60_000])
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(3)]
+        [keras.Input((None, 3)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(3)]
     )
     model.compile(keras.optimizers.Adam(0.01), MixedLoss(ce_weight=0.1, **settings))
     for rate in (0.01, 0.002):
         model.optimizer.learning_rate = rate
-        model.fit(x[balanced], y[balanced], batch_size=1000, epochs=10, verbose=0)
-    logits = model.predict(x[60_000:], batch_size=20_000, verbose=0)
+        model.fit(**data, epochs=10, verbose=0)
+    logits = model.predict(x[60_000:], batch_size=20_000, verbose=0)[:, 0]
     restoration = {
         **settings,
         "ce_weight": 0.1,
