@@ -118,7 +118,6 @@ class Flags:
     RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
-    BOOTSTRAP_RESAMPLES: int = 2000  # draws behind every interval
 
     # --- the machine: recipe/network.py, recipe/fold.py
     JIT_COMPILE: bool = True  # XLA for the training step; false: off
@@ -176,7 +175,6 @@ RULES = (
     "EARLY_STOPPING_EPOCHS >= 0",
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
-    "BOOTSTRAP_RESAMPLES >= 100",
     "0 <= SEED < 2147483648",
 )
 

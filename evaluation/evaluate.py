@@ -63,8 +63,6 @@ def judge(
     test_folds: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]],
     *,
     cost_bps: float,
-    num_resamples: int,
-    seed: int,
 ) -> dict[str, Any]:
     """Returns verdict, metrics and trades of the test windows of all folds together.
 
@@ -72,8 +70,6 @@ def judge(
         market: that the folds are of.
         test_folds: for each fold its probabilities (test windows, 3), and those of the baselines.
         cost_bps: trading cost per side in basis points.
-        num_resamples: draws of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         `verdict`, `test` (the model's metrics), `baselines` (theirs, as {"test": ...} by name) and
@@ -98,8 +94,6 @@ def judge(
             model,
             others,
             block_seconds=float(longest),
-            num_resamples=num_resamples,
-            seed=seed,
             num_folds=len(test_folds),
         ),
         "test": evaluate(labels, model),

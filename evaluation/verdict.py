@@ -1,24 +1,25 @@
-"""Whether the model beats the best baseline: a paired block bootstrap over calendar time.
+"""Whether the model beats the best baseline: a paired jackknife over blocks of calendar time.
 
 Neighbouring windows share bars and label bars, and all symbols move together, so the windows are
-no independent draws. What is resampled are blocks of calendar time with all symbols in them
-(Kuensch 1989; the blocks do not overlap here), the same ones for the model and the baselines. With
-few blocks percentile intervals are too narrow; they are expanded as Hesterberg (2015, The American
-Statistician 69:371) gives it, to the width of a t interval.
+no independent draws. Blocks of calendar time with all symbols in them are left out in turn, the
+same ones for the model and the baselines, and how far the MCC moves gives its standard error
+(Kuensch 1989, The Annals of Statistics 17:1217; the blocks do not overlap here). The interval is
+Student's t with a degree of freedom less than there are blocks, as for the means of a few large
+groups (Ibragimov and Mueller 2010, Journal of Business & Economic Statistics 28:453).
+benchmarks/intervals.md shows how often it misses the truth, and what skill it finds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from data.labels import CLASS_NAMES
 from evaluation.metrics import checked, mcc
 
 LEVEL = 0.95
-_AT_ONCE = 2_000_000  # drawn counts held in memory at a time
+FEW_BLOCKS = 20  # with fewer, a weak skill is missed more often than it is found
 
 
 def verdict(
@@ -28,8 +29,6 @@ def verdict(
     baselines: Mapping[str, np.ndarray],
     *,
     block_seconds: float,
-    num_resamples: int = 2000,
-    seed: int = 0,
     trials: int = 1,
     num_folds: int = 1,
 ) -> dict[str, Any]:
@@ -42,16 +41,13 @@ def verdict(
         baselines: probabilities (samples, 3) of each baseline; the best is the one with the
             highest MCC on these windows.
         block_seconds: length of a block; at least the span of a window and its label.
-        num_resamples: draws.
-        seed: of the draws.
         trials: how many runs were compared before this one was looked at.
         num_folds: walk-forward folds that the windows come from.
 
     Returns:
         verdict ("beats", "no better than" or "worse than"), no_skill (the interval of MCC covers
         0), sentence, mcc, mcc_interval, baseline, baseline_mcc, difference,
-        difference_interval, num_blocks, block_seconds, num_resamples, trials,
-        num_folds.
+        difference_interval, num_blocks, block_seconds, trials, num_folds.
 
     Raises:
         ValueError: if there is no baseline, or arrays do not fit together.
@@ -63,20 +59,17 @@ def verdict(
     tables |= {n: confusions(blocks, *checked(labels, p)) for n, p in baselines.items()}
     scores = {name: float(mcc(table.sum(axis=0))) for name, table in tables.items()}
     best = max(baselines, key=lambda name: scores[name])
-    own, other = block_bootstrap(
-        np.stack([tables[""], tables[best]]), num_resamples=num_resamples, seed=seed
-    )
-    num_blocks = len(tables[""])
+    own, other = left_out(np.stack([tables[""], tables[best]]))
+    difference = scores[""] - scores[best]
     found: dict[str, Any] = {
         "mcc": scores[""],
-        "mcc_interval": interval(own, num_blocks, widest=1.0),
+        "mcc_interval": interval(scores[""], own, widest=1.0),
         "baseline": best,
         "baseline_mcc": scores[best],
-        "difference": scores[""] - scores[best],
-        "difference_interval": interval(own - other, num_blocks, widest=2.0),
-        "num_blocks": num_blocks,
+        "difference": difference,
+        "difference_interval": interval(difference, own - other, widest=2.0),
+        "num_blocks": len(tables[""]),
         "block_seconds": float(block_seconds),
-        "num_resamples": num_resamples,
         "trials": trials,
         "num_folds": num_folds,
     }
@@ -104,45 +97,30 @@ def confusions(blocks: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
     return np.bincount(cells, minlength=np.prod(shape)).reshape(shape)
 
 
-def block_bootstrap(tables: np.ndarray, *, num_resamples: int, seed: int) -> np.ndarray:
-    """Returns the MCC of each resample of the blocks, (models, resamples).
+def left_out(tables: np.ndarray) -> np.ndarray:
+    """Returns the MCC without each of the blocks, (models, blocks).
 
     Args:
-        tables: confusion matrices of each model in each block, (models, blocks, 3, 3); all
-            models are resampled alike.
-        num_resamples: draws.
-        seed: of the draws.
+        tables: confusion matrices of each model in each block, (models, blocks, 3, 3).
     """
-    num_models, num_blocks = tables.shape[:2]
-    flat = tables.reshape(num_models, num_blocks, -1).astype(np.float64)
-    parts = [counts @ flat for counts in _draws(num_blocks, num_resamples, seed)]
-    drawn = np.concatenate(parts, axis=1)  # (models, resamples, 9)
-    return mcc(drawn.reshape(num_models, num_resamples, *tables.shape[2:]))
+    return mcc(tables.sum(axis=1, keepdims=True) - tables)
 
 
-def _draws(num_blocks: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields how often each block is drawn, (resamples, blocks), in parts that fit in memory."""
-    rng = np.random.default_rng(seed)
-    size = max(1, _AT_ONCE // num_blocks)
-    for start in range(0, num_resamples, size):
-        count = min(size, num_resamples - start)
-        yield rng.multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), count) * 1.0
-
-
-def interval(values: np.ndarray, num_blocks: int, widest: float) -> list[float]:
-    """Returns the expanded percentile interval of resampled values at the 95 % level.
+def interval(value: float, without: np.ndarray, widest: float) -> list[float]:
+    """Returns the jackknife's interval of a value at the 95 % level.
 
     Args:
-        values: one for each resample.
-        num_blocks: that were resampled; with a single one the interval is all that is possible.
+        value: over all blocks.
+        without: the value without each of the blocks, (blocks,); with a single block the interval
+            is all that is possible.
         widest: the largest value possible; its negative is the lowest.
     """
+    num_blocks = len(without)
     if num_blocks < 2:
         return [-widest, widest]
-    width = np.sqrt(num_blocks / (num_blocks - 1)) * student.ppf((1 - LEVEL) / 2, num_blocks - 1)
-    tail = float(norm.cdf(width))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return [float(low), float(high)]
+    error = np.sqrt((num_blocks - 1) * np.var(without))
+    reach = float(student.ppf((1 + LEVEL) / 2, num_blocks - 1) * error)
+    return [max(value - reach, -widest), min(value + reach, widest)]
 
 
 def _comparison(found: dict[str, Any]) -> str:
@@ -155,17 +133,25 @@ def _comparison(found: dict[str, Any]) -> str:
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words what `verdict` found; `trials` may have been set later."""
     low, high = found["difference_interval"]
-    over = f" over {found['num_folds']} walk-forward folds" if found["num_folds"] > 1 else ""
+    pooled = found["num_folds"] > 1
+    over = f" over {found['num_folds']} walk-forward folds" if pooled else ""
+    blocks = f"{found['num_blocks']} time blocks" + (" of all folds" if pooled else "")
     text = (
         f"The model {_verb(found['verdict'])} {found['baseline']}{over}: MCC {found['mcc']:+.3f} "
         f"against {found['baseline_mcc']:+.3f}, difference {found['difference']:+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f}, {found['num_blocks']} time blocks)."
+        f"(95 % interval {low:+.3f} to {high:+.3f}, {blocks})."
     )
     low, high = found["mcc_interval"]
     if found["no_skill"]:
         text += f" It shows no skill: the interval of its MCC, {low:+.3f} to {high:+.3f}, covers 0."
     elif high < 0:
         text += f" It is worse than chance: the interval of its MCC is {low:+.3f} to {high:+.3f}."
+    if found["num_blocks"] < FEW_BLOCKS:
+        text += (
+            f" With fewer than {FEW_BLOCKS} time blocks the test time is too short to tell weak "
+            f"skill from none"
+        )
+        text += ", also of all folds together." if pooled else "; a walk-forward gives more."
     if found["trials"] > 1:
         text += (
             f" It is one of {found['trials']} runs tried on these bars, and the best of several "

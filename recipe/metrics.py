@@ -35,8 +35,6 @@ def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[G
             for t, others in folds
         ],
         cost_bps=flags.COST_BPS,
-        num_resamples=flags.BOOTSTRAP_RESAMPLES,
-        seed=flags.SEED,
     )
     return {
         "num_folds": len(folds),

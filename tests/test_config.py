@@ -61,7 +61,6 @@ BROKEN = {
     "EARLY_STOPPING_EPOCHS": -1,
     "VALIDATION_MAX_WINDOWS": -1,
     "COST_BPS": -1.0,
-    "BOOTSTRAP_RESAMPLES": 10,
     "SEED": -1,
 }
 

@@ -14,7 +14,6 @@ from recipe.metrics import run_metrics, with_trials
 
 FLAGS = SimpleNamespace(
     COST_BPS=5.0,
-    BOOTSTRAP_RESAMPLES=50,
     SEED=3,
     CHECKPOINT_METRIC="val_mcc",
     LABEL_METHOD="volatility",

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from evaluation.metrics import mcc
-from evaluation.verdict import block_bootstrap, confusions, interval, time_blocks, verdict
+from evaluation.verdict import confusions, interval, left_out, time_blocks, verdict
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")
@@ -117,11 +118,38 @@ def test_several_folds_are_counted_in_the_sentence(market):
     assert "constant prior over 3 walk-forward folds: MCC" in found["sentence"]
 
 
+@pytest.mark.parametrize(
+    "block_bars, num_folds, expected",
+    [
+        (75, 1, None),  # 20 blocks
+        (76, 1, "too short to tell weak skill from none; a walk-forward gives more."),
+        (76, 3, "too short to tell weak skill from none, also of all folds together."),
+    ],
+)
+def test_below_20_blocks_the_sentence_says_that_the_test_time_is_too_short(
+    market, block_bars, num_folds, expected
+):
+    timestamps, labels, constant, rng = market
+    # Whole blocks only.
+    kept = timestamps < START + np.timedelta64(1500 // block_bars * block_bars * BAR, "s")
+    found = verdict(
+        timestamps[kept],
+        labels[kept],
+        constant[kept],
+        {"persistence": answers(labels[kept], 0.1, rng)},
+        block_seconds=block_bars * BAR,
+        num_folds=num_folds,
+    )
+    assert found["num_blocks"] == 1500 // block_bars
+    assert ("too short" in found["sentence"]) == (expected is not None)
+    assert (expected or "20 time blocks") in found["sentence"]
+
+
 def test_rows_of_all_symbols_may_come_in_any_order(market):
     timestamps, labels, constant, rng = market
     model = answers(labels, 0.2, rng)
     order = rng.permutation(len(labels))
-    settings = {"block_seconds": 20 * BAR, "seed": 3}
+    settings = {"block_seconds": 20 * BAR}
     first = verdict(timestamps, labels, model, {"constant prior": constant}, **settings)
     second = verdict(
         timestamps[order],
@@ -156,20 +184,31 @@ def test_block_matrices_sum_to_the_whole(market):
     assert tables[0].sum() == first.sum()
 
 
-def test_resamples_are_those_of_drawing_blocks_one_by_one():
-    tables = np.random.default_rng(0).integers(0, 9, (1, 12, 3, 3))
-    found = block_bootstrap(tables, num_resamples=4000, seed=0)[0]
-    rng = np.random.default_rng(1)
-    expected = [mcc(tables[0, rng.integers(0, 12, 12)].sum(axis=0)) for _ in range(4000)]
-    np.testing.assert_allclose(
-        np.quantile(found, [0.1, 0.5, 0.9]), np.quantile(expected, [0.1, 0.5, 0.9]), atol=0.01
-    )
+def test_blocks_are_left_out_one_by_one():
+    tables = np.random.default_rng(0).integers(0, 9, (2, 5, 3, 3))
+    found = left_out(tables)
+    for model in range(2):
+        expected = [mcc(np.delete(tables[model], block, axis=0).sum(axis=0)) for block in range(5)]
+        np.testing.assert_allclose(found[model], expected)
 
 
-def test_models_are_resampled_alike():
-    table = np.random.default_rng(0).integers(0, 9, (12, 3, 3))
-    first, second = block_bootstrap(np.stack([table, table]), num_resamples=50, seed=0)
-    np.testing.assert_array_equal(first, second)
+def test_interval_of_a_mean_is_that_of_students_t():
+    values = np.random.default_rng(0).normal(size=7)
+    without = (values.sum() - values) / 6
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose(interval(values.mean(), without, widest=9.0), expected)
+
+
+def test_interval_ends_at_the_widest():
+    assert interval(0.9, np.array([0.1, 0.9, -0.5]), widest=1.0) == [-1.0, 1.0]
+
+
+def test_model_and_baseline_share_their_blocks(market):
+    timestamps, labels, _, rng = market
+    model = answers(labels, 0.3, rng, persistence_bars=50)
+    other = np.where(rng.random(len(labels))[:, None] < 0.05, np.eye(3)[labels], model)
+    found = verdict(timestamps, labels, model, {"alike": other}, block_seconds=50 * BAR)
+    assert np.ptp(found["difference_interval"]) < np.ptp(found["mcc_interval"]) / 2
 
 
 def test_blocks_give_wider_intervals_than_single_bars_where_hits_come_in_runs(market):
@@ -192,14 +231,13 @@ def test_interval_covers_the_truth_in_about_95_percent_with_few_blocks():
     rng = np.random.default_rng(0)
     truth = np.array([[4.0, 2, 2], [2, 4, 2], [2, 2, 4]])
     covered = 0
-    for trial in range(300):
+    for _ in range(1000):
         # A block has its own skill, so its windows are no independent draws.
         skill = rng.normal(0, 0.8, 8)[:, None, None] * np.eye(3) + truth
         tables = rng.poisson(10 * np.maximum(skill, 0))
-        values = block_bootstrap(tables[None], num_resamples=400, seed=trial)[0]
-        low, high = interval(values, 8, widest=1.0)
+        low, high = interval(mcc(tables.sum(axis=0)), left_out(tables[None])[0], widest=1.0)
         covered += low <= mcc(truth) <= high
-    assert 0.91 < covered / 300 < 0.99
+    assert 0.93 < covered / 1000 < 0.97
 
 
 def test_a_single_block_says_nothing(market):
