@@ -39,7 +39,8 @@ def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str
     train_labels = fold.labels[fold.train]
     few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
     summaries = {name: _summaries(market, getattr(fold, name)) for name in SPLITS[1:]}
-    fit_to = _summaries(market, few), fold.labels[few]
+    validated = summaries["validation"], fold.labels[fold.validation]
+    fit_to = _summaries(market, few), fold.labels[few], *validated
     fitted = {
         "logistic regression": baselines.logistic_regression(*fit_to, seed=seed),
         "boosted trees": baselines.boosted_trees(*fit_to, seed=seed),

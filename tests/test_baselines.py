@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from evaluation.baselines import (
+    FEWEST_TREES,
+    MORE_TREES,
     boosted_trees,
     constant_prior,
     logistic_regression,
@@ -15,7 +21,7 @@ LEARNERS = [logistic_regression, boosted_trees]
 
 @pytest.fixture
 def summaries():
-    """Returns summaries with a signal in the first column, and labels, for training and test."""
+    """Returns summaries with a signal in the first column, and labels: training and others."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 6)).astype(np.float32)
     labels = np.digitize(x[:, 0] + rng.normal(size=3000), [-0.7, 0.7])
@@ -62,7 +68,7 @@ def test_persistence_finds_trends_and_reversals(follows):
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_learners_find_a_signal_and_say_probabilities(learner, summaries):
     train_x, train_y, x, y = summaries
-    found = evaluate(y, learner(train_x, train_y).predict_proba(x))
+    found = evaluate(y, learner(train_x, train_y, x, y).predict_proba(x))
     prior = evaluate(y, constant_prior(train_y, len(y)))
     assert found["mcc"] > 0.25
     assert found["nll"] < prior["nll"] - 0.1
@@ -70,8 +76,7 @@ def test_learners_find_a_signal_and_say_probabilities(learner, summaries):
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_learners_are_deterministic(learner, summaries):
-    train_x, train_y, x, _ = summaries
-    first, second = (learner(train_x, train_y, seed=5).predict_proba(x) for _ in range(2))
+    first, second = (learner(*summaries, seed=5).predict_proba(summaries[2]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -80,17 +85,47 @@ def test_learners_are_deterministic(learner, summaries):
 def test_learners_always_have_three_columns_in_class_order(learner, present, summaries):
     train_x, _, x, _ = summaries
     labels = np.asarray(present)[(train_x[:, 0] > 0).astype(int) % len(present)]
-    found = learner(train_x, labels).predict_proba(x)
+    expected = np.asarray(present)[(x[:, 0] > 0).astype(int) % len(present)]
+    found = learner(train_x, labels, x, expected).predict_proba(x)
     assert found.shape == (len(x), 3)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     np.testing.assert_array_equal(np.flatnonzero(found.any(axis=0)), present)
-    expected = np.asarray(present)[(x[:, 0] > 0).astype(int) % len(present)]
     assert np.mean(found.argmax(axis=1) == expected) > 0.95
 
 
 def test_scale_of_a_column_does_not_matter_to_the_logistic_regression(summaries):
-    train_x, train_y, x, _ = summaries
+    train_x, train_y, x, y = summaries
     scale = np.array([1e-4, 1, 1e3, 1, 1, 1])
-    plain = logistic_regression(train_x, train_y).predict_proba(x)
-    scaled = logistic_regression(train_x * scale + 5, train_y).predict_proba(x * scale + 5)
+    plain = logistic_regression(*summaries).predict_proba(x)
+    moved = x * scale + 5
+    scaled = logistic_regression(train_x * scale + 5, train_y, moved, y).predict_proba(moved)
     np.testing.assert_allclose(scaled, plain, atol=1e-3)
+
+
+def test_regression_has_the_temperature_of_the_lowest_validation_nll(summaries):
+    train_x, train_y, x, y = summaries
+    rng = np.random.default_rng(1)
+    shuffled = np.where(rng.random(len(y)) < 0.5, y, rng.integers(0, 3, len(y)))
+    fitted = logistic_regression(train_x, train_y, x, shuffled)
+    assert fitted.temperature > 1.5
+    given, lowest = np.log(replace(fitted, temperature=1.0).predict_proba(x)), np.inf
+    for temperature in np.linspace(0.5, 8, 200):
+        lowest = min(lowest, log_loss(shuffled, softmax(given / temperature, axis=1)))
+    assert log_loss(shuffled, fitted.predict_proba(x)) == pytest.approx(lowest, abs=1e-4)
+
+
+@pytest.mark.parametrize("columns, grows", [(6, True), (0, False)])
+def test_trees_grow_while_the_validation_nll_falls(columns, grows, summaries):
+    train_x, _, x, _ = summaries
+    rng = np.random.default_rng(1)
+    train_y, y = (
+        np.digitize(given[:, :columns].sum(axis=1) + rng.normal(size=len(given)), [-0.7, 0.7])
+        for given in (train_x, x)
+    )
+    trees = boosted_trees(train_x, train_y, x, y)
+    losses = [log_loss(y, given) for given in trees.estimator.staged_predict_proba(x)]
+    assert log_loss(y, trees.predict_proba(x)) == losses[-1]
+    assert (len(losses) > FEWEST_TREES) == grows
+    assert np.all(np.diff(losses[FEWEST_TREES - 1 :: MORE_TREES]) < 0)
+    trees.estimator.set_params(max_iter=len(losses) + MORE_TREES).fit(train_x, train_y)
+    assert log_loss(y, trees.predict_proba(x)) >= losses[-1]
