@@ -16,6 +16,10 @@ from evaluation.verdict import verdict
 _CHUNK = 4096  # windows gathered at a time
 _MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
 SPLITS = ("train", "validation", "test")
+FITTED = {
+    "logistic regression": baselines.logistic_regression,
+    "boosted trees": baselines.boosted_trees,
+}
 
 
 def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
@@ -37,14 +41,7 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
     train_labels = fold.labels[fold.train]
-    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
-    summaries = {name: _summaries(market, getattr(fold, name)) for name in SPLITS[1:]}
-    validated = summaries["validation"], fold.labels[fold.validation]
-    fit_to = _summaries(market, few), fold.labels[few], *validated
-    fitted = {
-        "logistic regression": baselines.logistic_regression(*fit_to, seed=seed),
-        "boosted trees": baselines.boosted_trees(*fit_to, seed=seed),
-    }
+    windows = fitting_windows(market, fold)
     found: dict[str, dict[str, Any]] = {"constant prior": {}, "persistence": {}}
     for name in SPLITS[1:]:
         ends = getattr(fold, name)
@@ -52,11 +49,20 @@ def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str
         found["persistence"][name] = baselines.persistence(
             fold.persistence[ends], fold.persistence[fold.train], train_labels
         )
-    for baseline, estimator in fitted.items():
-        found[baseline] = {
-            name: estimator.predict_proba(summary) for name, summary in summaries.items()
-        }
+    for baseline, fit in FITTED.items():
+        fitted = fit(*windows["train"], *windows["validation"], seed=seed)
+        found[baseline] = {name: fitted.predict_proba(windows[name][0]) for name in SPLITS[1:]}
     return found
+
+
+def fitting_windows(market: Market, fold: Fold) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns summaries (windows, columns) and labels (windows,) of each split.
+
+    Of many training windows 40,000, evenly spaced; of the other splits all.
+    """
+    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
+    ends = {"train": few, "validation": fold.validation, "test": fold.test}
+    return {name: (_summaries(market, rows), fold.labels[rows]) for name, rows in ends.items()}
 
 
 def judge(
