@@ -22,7 +22,7 @@ class ModelContract(layers.Layer):
     Args:
         contract: a dictionary that JSON can hold: `class_names`, `feature_names`,
             `sequence_length`, `label`, `interval_seconds`, `priors`, `temperature`,
-            `training_period`, `versions`.
+            `training_ranges`, `training_period`, `versions`.
         **kwargs: those of `keras.layers.Layer`.
     """
 

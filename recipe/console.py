@@ -75,6 +75,8 @@ def answers(table) -> None:
     """Prints a line for each row of what `classify_latest` returned."""
     for row in table.to_dict("records"):
         shares = "  ".join(f"{name} {row[f'p_{name.lower()}']:.3f}" for name in CLASS_NAMES)
+        known = row["unfamiliar"] == row["unfamiliar"]  # not NaN: the model has ranges
+        shares += f"  unfamiliar {row['unfamiliar']:4.0%}" if known else ""
         print(f"{row['timestamp']:%Y-%m-%d %H:%M}  {row['symbol']:<14}  {shares}", flush=True)
 
 

@@ -12,6 +12,7 @@ from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.deployable import make_deployable
+from recipe.familiar import training_ranges
 from recipe.network import focal_settings
 from recipe.run_folder import versions
 
@@ -96,6 +97,7 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
         },
         "restoration": settings,
         "temperature": settings.get("temperature", 1.0),
+        "training_ranges": training_ranges(market, fold),
         "training_period": [str(first.min())[:19], str(last.max())[:19]],
         "symbols": list(market.symbol_names),
         "versions": versions(),

@@ -13,6 +13,7 @@ from data.labels import CLASS_NAMES
 from data.rows import by_symbol, fill_rows
 from data.windows import bar_interval_ns, ends_within
 from models.deployable import contract_of
+from recipe.familiar import unfamiliar_shares, warnings
 
 _INTERVAL_TOLERANCE = 0.01  # relative
 _PREDICTED_AT_ONCE = 1024  # windows
@@ -25,11 +26,13 @@ def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataF
     Args:
         model: a deployable model, as `load_classifier` returns it.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
-        note: called with a sentence for each symbol that has no window.
+        note: called with a sentence for each symbol that has no window, and with one where many
+            windows are unfamiliar or the model is old against its training period.
 
     Returns:
         one row for each window, by symbol, then time: timestamp (of the window's last bar),
-        symbol, p_sell, p_hold, p_buy.
+        symbol, p_sell, p_hold, p_buy, unfamiliar (share of the window's values outside the 0.1 %
+        and 99.9 % quantiles of the training; NaN for a model that was saved without them).
 
     Raises:
         InputError: where the bars are faulty, or their interval, the features or the class order
@@ -48,7 +51,7 @@ def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> p
         model: as `classify` takes it.
         bars: as `classify` takes them; all that there are: holes in time are told from the
             trading hours that the symbol's bars show.
-        note: called with a sentence for each symbol that has no row.
+        note: called with a sentence for each symbol that has no row, and as by `classify`.
 
     Returns:
         one row for each symbol, with the columns of `classify`.
@@ -83,7 +86,11 @@ def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool
     probabilities = model.predict(windows, verbose=0)
     columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
     times = pd.to_datetime(timestamps[ends], utc=True)
-    return pd.DataFrame({"timestamp": times, "symbol": names.to_numpy()[symbols], **columns})
+    table = pd.DataFrame({"timestamp": times, "symbol": names.to_numpy()[symbols], **columns})
+    table["unfamiliar"] = unfamiliar_shares(contract, features, ends)
+    for warning in warnings(contract, table) if note is not None else ():
+        note(warning)
+    return table
 
 
 def _rows(contract: dict, bars: pd.DataFrame, num_rows: np.ndarray):

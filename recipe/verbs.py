@@ -107,8 +107,12 @@ def predict(options: argparse.Namespace) -> int:
         _look_for_devices()
     from data.bars import read_bars
 
+    told: set[str] = set()
+
     def note(text: str) -> None:
-        print(text, file=sys.stderr)  # standard output may hold the table
+        if text not in told:  # --follow would say at every close that the model is old
+            print(text, file=sys.stderr)  # standard output may hold the table
+            told.add(text)
 
     try:
         model = load_classifier(options.model)

@@ -84,7 +84,7 @@ def test_windows_and_features_are_those_of_training(model, bars, table):
 def test_a_symbol_does_not_see_another(model, bars, table):
     alone = classify(model, of(bars, "SYN1"))
     own = table[table["symbol"] == "SYN1"].reset_index(drop=True)
-    assert list(alone) == ["timestamp", "symbol", *PROBABILITIES]
+    assert list(alone) == ["timestamp", "symbol", *PROBABILITIES, "unfamiliar"]
     pd.testing.assert_frame_equal(alone, own, atol=1e-6)
 
 
