@@ -41,6 +41,8 @@ WARM_UP_BARS = 150
 # After so many bars where a series began is forgotten to single precision. The slowest is KAMA
 # while prices go nowhere: a bar then takes (2/31)^2 of the way, and (1 - (2/31)^2)^5000 = 1e-9.
 FORGOTTEN_AFTER_BARS = 5000
+# All other features forget sooner; slowest is CMO 28, and (27/28)^1000 = 2e-16.
+OTHERS_FORGET_AFTER_BARS = 1000
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
@@ -92,7 +94,7 @@ def fill_features(bars: pd.DataFrame, out: np.ndarray, *, intraday: bool) -> Non
         intraday: as in `compute_features`.
     """
     if len(bars) > WARM_UP_BARS:  # TA-Lib refuses series shorter than its own look-back
-        for position, column in enumerate(_columns(bars, intraday)):
+        for position, column in enumerate(_columns(bars, len(out), intraday)):
             out[:, position] = column[len(column) - len(out) :]
 
 
@@ -114,15 +116,20 @@ def realised_volatility(close: np.ndarray, window: int) -> np.ndarray:
     return np.sqrt(rolling_sum(returns**2, window) / window)
 
 
-def _columns(bars: pd.DataFrame, intraday: bool) -> Iterator[np.ndarray]:
-    """Yields the columns in the order of the names, so that few exist at once."""
+def _columns(bars: pd.DataFrame, num_rows: int, intraday: bool) -> Iterator[np.ndarray]:
+    """Yields the columns in the order of the names, so that few exist at once.
+
+    They have at least `num_rows` rows: those of the last bars, without more past than each needs.
+    """
     # TA-Lib takes sums below 1e-14 for zero: prices relative to the first close keep tokens that
     # cost a millionth of a dollar away from that.
     unit = bars["close"].iloc[0]
+    past = bars["close"].to_numpy(np.float64) / unit
+    bars = bars.iloc[-(num_rows + OTHERS_FORGET_AFTER_BARS) :]
     high, low, close = (bars[name].to_numpy(np.float64) / unit for name in ("high", "low", "close"))
     volume = bars["volume"].to_numpy(np.float64)
     yield from _moves(bars["open"].to_numpy(np.float64) / unit, high, low, close)
-    yield from _trend(close)
+    yield from _trend(close, past)
     yield from _oscillators(high, low, close)
     yield from _volume_columns(high, low, close, volume)
     if intraday:
@@ -139,13 +146,13 @@ def _moves(open_, high, low, close) -> Iterator[np.ndarray]:
     yield _guarded(talib.RSI(close, timeperiod=14) / 100 - 0.5, _flat(close, 15), 0.0)
 
 
-def _trend(close) -> Iterator[np.ndarray]:
+def _trend(close, past) -> Iterator[np.ndarray]:
     lines = talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9)
     yield from (line / close for line in lines)
     del lines
     for span in (12, 26, 50):
         yield close / talib.EMA(close, timeperiod=span) - 1
-    yield close / talib.KAMA(close, timeperiod=10) - 1
+    yield close / talib.KAMA(past, timeperiod=10)[-len(close) :] - 1
     upper, middle, lower = talib.BBANDS(close, timeperiod=20, nbdevup=2.0, nbdevdn=2.0)
     width = np.subtract(upper, lower, out=upper)
     flat = _flat(close, 20) | ~(width > 0)

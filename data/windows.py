@@ -182,7 +182,7 @@ def bar_interval_ns(timestamps: np.ndarray) -> int:
 
 def _usual_slots(steps: np.ndarray, per_week: int) -> np.ndarray:
     """Returns which slots of the week usually trade, bool (slots of a week,)."""
-    steps = np.unique(steps)
+    steps = steps[np.diff(steps, prepend=steps[0] - 1) != 0]  # they rise
     traded = np.bincount(steps % per_week, minlength=per_week)
     weeks = steps[np.flatnonzero(np.diff(steps // per_week, prepend=-1))] // per_week
     if steps[-1] - steps[0] >= 3 * per_week and len(weeks) >= 3:

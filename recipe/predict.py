@@ -10,8 +10,8 @@ from data.batches import WindowSequence
 from data.errors import InputError
 from data.features import WARM_UP_BARS, feature_names
 from data.labels import CLASS_NAMES
-from data.rows import by_symbol, fill_rows
-from data.windows import bar_interval_ns, ends_within
+from data.rows import fill_rows
+from data.windows import bar_interval_ns, ends_within, symbol_bounds
 from models.deployable import contract_of
 from recipe.familiar import unfamiliar_shares, warnings
 
@@ -104,11 +104,12 @@ def _rows(contract: dict, bars: pd.DataFrame, num_rows: np.ndarray):
     stops = np.cumsum(num_rows)
     features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
     timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
-    for own, count, stop in zip(by_symbol(bars), num_rows, stops, strict=True):
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
         if count:
             part = slice(stop - count, stop)
             segments = fill_rows(
-                own,
+                bars.iloc[first:last],
                 features[part],
                 timestamps[part],
                 intraday=contract["intraday"],
