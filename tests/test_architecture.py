@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "evaluation": {"evaluation", "data"},
     "recipe": {"recipe", "data", "models", "evaluation", "config"},
+    "examples": {"data", "models", "recipe"},
     "config.py": {"data"},
     "train_model.py": {"config", "recipe", "models", "data"},
 }
