@@ -19,8 +19,8 @@ from data.checks import (
     sorted_bars,
 )
 from data.errors import InputError
-from data.files import SUFFIXES
-from data.layouts import named, read_layout
+from data.files import SUFFIXES, stem
+from data.layouts import named, read_layout, seconds
 from data.memory import release_memory
 from data.synthetic import PREFIX, read_synthetic
 
@@ -34,6 +34,8 @@ __all__ = [
     "read_bars",
 ]
 NO_BARS = ("-trades", "-funding_rate", "-mark", "-index", "-premiumIndex")
+# About the files beside it: no bars, though a text. Any other text is read or refused.
+ABOUT = ("readme", "license", "licence", "copying", "changelog", "notes")
 LOOSE = 1.5  # months differ in length, timeframes by more than this
 
 
@@ -113,18 +115,18 @@ def _files(path: Path, note: Callable[[str], None]) -> list[Path]:
 
 
 def named_no_bars(file: Path) -> bool:
-    """Says whether a file's name tells trades, funding rates or mark prices."""
-    return any(f"{word}." in file.name for word in NO_BARS)
+    """Says whether a file's name tells trades, funding rates, mark prices, or a text to read."""
+    return stem(file).lower() in ABOUT or any(f"{word}." in file.name for word in NO_BARS)
 
 
 def _one_timeframe(files: list[Path]) -> None:
-    frames: dict[str, str] = {}
+    frames: dict[int | str, str] = {}
     for file in files:
         frame = named(file)[1]
         if frame is not None:
-            frames.setdefault(frame, file.name)
+            frames.setdefault(seconds(frame), f"{frame} ({file.name})")
     if len(frames) > 1:
-        told = ", ".join(f"{frame} ({name})" for frame, name in frames.items())
+        told = ", ".join(frames.values())
         raise InputError(
             f"a folder must hold bars of one timeframe, it holds {told}; "
             "put each timeframe into a folder of its own"

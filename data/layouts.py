@@ -30,6 +30,9 @@ FILE_NAMES = [
     rf"(?:DAT_[A-Z]+_)?(?P<symbol>.+?)_(?P<frame>{FRAME})(?:_(?:\d{{4,14}}|{DAY})){{0,2}}",
     r"(?P<symbol>.+?), (?P<frame>\d+[A-Z]?)(?:_\w+)?",
 ]
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "mo": 2629746}
+UNITS = {"": "m", "min": "m", "hour": "h", "day": "d", "M": "mo"}
+WORDS = {"Daily": "1d", "Weekly": "1w", "Monthly": "1mo"}
 BROKER = "times as the file has them, taken as UTC (MetaTrader: the broker's zone, HistData: EST)"
 
 
@@ -50,6 +53,19 @@ def named(file: Path) -> tuple[str, str | None]:
         if match:
             return match["symbol"], match["frame"]
     return text, None
+
+
+def seconds(frame: str) -> int | str:
+    """Returns the length of a timeframe such as 5m, M5, 60 or Daily; the text where unknown.
+
+    A month is a twelfth of a year.
+    """
+    text = WORDS.get(frame, frame)
+    if text[0].isalpha():  # MetaTrader's M5 and H1
+        text = text[1:] + text[0].lower()
+    unit = text.lstrip("0123456789")
+    length = SECONDS.get(UNITS.get(unit, unit.lower()))
+    return frame if length is None else length * int(text.removesuffix(unit))
 
 
 def plain(name) -> str:

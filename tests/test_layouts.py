@@ -25,6 +25,7 @@ from layout_files import (
 
 from data.bars import read_bars
 from data.errors import InputError
+from data.layouts import seconds
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -160,6 +161,31 @@ def test_what_cannot_be_told_is_refused_with_what_to_do(name, tmp_path):
     told = "; ".join(error.value.faults)
     assert all(word in told for word in words), told
     assert all("\n" not in fault for fault in error.value.faults)
+
+
+@pytest.mark.parametrize("name", ["README.txt", "readme.TXT", "LICENSE.txt"])
+def test_a_text_about_the_files_is_passed_over_with_a_note(name, tmp_path):
+    (tmp_path / "A.csv").write_text(FINE)
+    (tmp_path / name).write_text("Bars of the tool, bought in May.\n\nNot for resale; see below.")
+    notes = []
+    assert set(read_bars(tmp_path, note=notes.append)["symbol"]) == {"A"}
+    assert f"{name}: no bars, passed over" in notes
+
+
+def test_two_ways_to_write_a_timeframe_are_one(tmp_path):
+    for name in ("A-5m.csv", "B_M5.csv", "C-5min.csv", "D, 5.csv"):
+        (tmp_path / name).write_text(FINE)
+    assert list(read_bars(tmp_path)["symbol"].cat.categories) == list("ABCD")
+
+
+@pytest.mark.parametrize(
+    ("frame", "length"),
+    [("30s", 30), ("60", 3600), ("60m", 3600), ("1h", 3600), ("H1", 3600), ("2hour", 7200),
+     ("1D", 86400), ("Daily", 86400), ("W1", 604800), ("1M", 2629746), ("1m", 60), ("M1", 60),
+     ("100R", "100R")],
+)  # fmt: skip
+def test_a_timeframe_has_its_length(frame, length):
+    assert seconds(frame) == length
 
 
 def test_a_zip_of_several_files_is_refused(tmp_path):
