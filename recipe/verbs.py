@@ -169,25 +169,25 @@ def _predict_newest(options: argparse.Namespace, model, note) -> int:
     # With the features' memory: the answer is then that of a file with all bars.
     asked = options.symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]
     frames = follow(exchange, *asked) if options.follow else [newest_bars(exchange, *asked)]
-    tables = []
     try:
         for bars in frames:
             table = classify_latest(model, bars, note=note)
-            tables.append(table)
             console.answers(table)
             if options.out:
-                _write_tables(options.out, tables)
+                _append(options.out, table)
     except KeyboardInterrupt:
         print("\nended", file=sys.stderr)
         return INTERRUPTED
     return OK
 
 
-def _write_tables(path: Path, tables: list) -> None:
-    import pandas as pd
-
-    table = pd.concat(tables, ignore_index=True)
-    files.write(path, lambda temporary: table.to_csv(temporary, index=False))
+def _append(path: Path, table) -> None:
+    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line."""
+    if not path.exists():
+        files.write(path, lambda temporary: table.to_csv(temporary, index=False))
+        return
+    with path.open("ab", buffering=0) as file:
+        file.write(table.to_csv(index=False, header=False).encode())
 
 
 def _timeframe(seconds: float) -> str:

@@ -6,6 +6,7 @@ import pytest
 from binance_server import START, STEP, BinanceServer
 
 import data.exchange
+import recipe.console
 import recipe.download
 import train_model
 from data.features import feature_names
@@ -19,10 +20,13 @@ LENGTH = 10
 def server(monkeypatch):
     real = data.exchange.open_exchange
     with BinanceServer(num_closed=600) as server:
+        server.until = None
 
         def opened(name, note):
             def sleep(seconds):
                 server.now += max(1, round(seconds * 1000))
+                if server.until and server.now > server.until:
+                    raise KeyboardInterrupt
 
             clock = lambda: server.now / 1000  # noqa: E731
             return server.point(real(name, note=note, sleep=sleep, clock=clock))
@@ -72,6 +76,38 @@ def test_the_newest_closed_bar_of_each_symbol_is_answered(server, model_file, tm
     assert ["BTC/USDT" in lines[0], "ETH/USDT" in lines[1]] == [True, True]
     written = pd.read_csv(table, parse_dates=["timestamp"])
     assert (written["timestamp"] == newest).all() and len(written) == 2
+
+
+def test_follow_answers_every_close_until_ctrl_c(server, model_file, tmp_path, capsys):
+    server.until = START + 603 * STEP
+    table = tmp_path / "table.csv"
+    asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
+    assert train_model.main([*asked, "ETH/USDT", "--follow", "--out", str(table)]) == 130
+    told = capsys.readouterr()
+    expected = pd.to_datetime([START + n * STEP for n in range(599, 603)], unit="ms", utc=True)
+    lines = [line for line in told.out.splitlines() if "HOLD" in line]
+    assert [line[:16] for line in lines] == [f"{t:%Y-%m-%d %H:%M}" for t in expected for _ in "BE"]
+    assert told.err.endswith("\nended\n") and "Traceback" not in told.err
+    written = pd.read_csv(table, parse_dates=["timestamp"])
+    assert written["timestamp"].tolist() == [time for time in expected for _ in "BE"]
+    assert written["symbol"].tolist() == ["BTC/USDT", "ETH/USDT"] * 4
+    assert written["p_buy"].between(0, 1).all()
+
+
+def test_a_table_that_was_moved_away_begins_anew(server, model_file, tmp_path, monkeypatch):
+    server.until = START + 602 * STEP
+    table, moved = tmp_path / "table.csv", tmp_path / "moved.csv"
+    show = recipe.console.answers
+
+    def answered(rows):
+        if table.exists():
+            table.rename(moved)
+        show(rows)
+
+    monkeypatch.setattr(recipe.console, "answers", answered)
+    asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
+    assert train_model.main([*asked, "--follow", "--out", str(table)]) == 130
+    assert len(pd.read_csv(table)) == len(pd.read_csv(moved)) == 1
 
 
 @pytest.mark.parametrize(
