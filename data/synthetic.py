@@ -8,6 +8,7 @@ from data.errors import InputError
 
 PREFIX = "synthetic:"
 STEPS_PER_BAR = 4
+DRIFT_STRENGTH, MEAN_DURATION = 0.5, 80.0  # of `persistent_drift`
 PARAMETERS = {"bars": ("num_bars", 5000), "symbols": ("num_symbols", 8), "seed": ("seed", 0)}
 LEAST = {"bars": 2, "symbols": 1, "seed": 0}
 MOST = {"bars": 1_000_000, "symbols": 1000, "seed": 2**31 - 1}
@@ -23,11 +24,16 @@ def read_synthetic(text: str) -> pd.DataFrame:
     Raises:
         InputError: a line for each unknown name, unknown parameter and wrong value.
     """
-    markets = {"walk": random_walk, "persistent_drift": persistent_drift}
+    name, values = parsed(text)
+    return MARKETS[name](**values)
+
+
+def parsed(text: str) -> tuple[str, dict[str, int]]:
+    """Returns the name of a made-up market and the arguments of its function, both checked."""
     name, _, query = text.removeprefix(PREFIX).partition("?")
     faults = []
-    if name not in markets:
-        faults.append(f"a synthetic market must be one of {', '.join(markets)}; got {name!r}")
+    if name not in MARKETS:
+        faults.append(f"a synthetic market must be one of {', '.join(MARKETS)}; got {name!r}")
     values = dict(PARAMETERS.values())
     for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")
@@ -41,7 +47,7 @@ def read_synthetic(text: str) -> pd.DataFrame:
             values[PARAMETERS[key][0]] = int(value)
     if faults:
         raise InputError(faults)
-    return markets[name](**values)
+    return name, values
 
 
 def random_walk(
@@ -60,8 +66,8 @@ def persistent_drift(
     num_bars: int = 4000,
     seed: int = 0,
     interval: str = "15min",
-    strength: float = 0.5,
-    mean_duration: float = 80.0,
+    strength: float = DRIFT_STRENGTH,
+    mean_duration: float = MEAN_DURATION,
     duration_spread: float | None = None,
 ) -> pd.DataFrame:
     """Returns bars with a hidden drift of either sign that lasts long enough to be learnt.
@@ -97,6 +103,14 @@ def known_posterior(
     posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     y = (rng.random(num_windows)[:, None] > posterior.cumsum(axis=1)).sum(axis=1)
     return x, np.minimum(y, 2).astype(np.int32), posterior
+
+
+def hidden_volatility(symbol: int, num_bars: int, seed: int) -> np.ndarray:
+    """Returns the volatility by which the bars of a symbol were drawn, (bars,)."""
+    return _volatility(np.random.default_rng((seed, symbol)), num_bars)
+
+
+MARKETS = {"walk": random_walk, "persistent_drift": persistent_drift}
 
 
 def _market(

@@ -96,6 +96,8 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
         print(f"{name:<18}" + "".join(f"{count:>9,}" for count in counts))
     print()
     log("verdict", metrics["verdict"]["sentence"])
+    if "known_optimum" in metrics:
+        log("made up", metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
     log("run", f"{seconds:.0f} s, {peak / 1e9:.2f} GB at its peak")
     log("report", str(folder / files.REPORT))

@@ -17,6 +17,7 @@ from models.deployable import save_model
 from recipe import console
 from recipe import run_folder as files
 from recipe.fold import Assembly, assemble, train
+from recipe.made_up import known_optimum
 from recipe.metrics import run_metrics, with_trials
 
 
@@ -79,6 +80,9 @@ def run(
         others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
 
     metrics = run_metrics(flags, market, trained, others)
+    optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
+    if optimum is not None:
+        metrics["known_optimum"] = optimum
     predictions = evaluation.predictions_table(
         market, [t.fold for t in trained], [t.probabilities["test"] for t in trained]
     )

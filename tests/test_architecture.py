@@ -19,6 +19,7 @@ DATA_ORDER = [
     "sample",
     "features",
     "labels",
+    "known_optimum",
     "windows",
     "split",
     "store",
