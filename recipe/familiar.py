@@ -63,9 +63,9 @@ def warnings(contract: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
         contract: of the model.
         table: of `recipe.predict.classify`, with at least one row.
     """
-    high = table["unfamiliar"] > HIGH
+    high = table["unfamiliar"].to_numpy(np.float64) > HIGH
     if high.mean() > HIGH_WINDOWS:
-        names = table["symbol"][high].unique()
+        names = list(dict.fromkeys(table["symbol"].to_numpy()[high]))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         yield (
             f"the model is not at home: in {high.sum():,} of {len(table):,} windows ({shown}) more "
@@ -73,10 +73,10 @@ def warnings(contract: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
         )
     if "training_period" not in contract:
         return
-    first, last = (pd.Timestamp(time, tz="UTC") for time in contract["training_period"])
-    newest = table["timestamp"].max()
+    first, last = (np.datetime64(time) for time in contract["training_period"])
+    newest = table["timestamp"].to_numpy("datetime64[ns]").max()
     if newest - last > OLD * (last - first):
         yield (
-            f"the model is old: trained on bars of {first:%Y-%m-%d} to {last:%Y-%m-%d}, asked "
-            f"about {newest:%Y-%m-%d}, later by more than half that time; train it anew"
+            f"the model is old: trained on bars of {str(first)[:10]} to {str(last)[:10]}, asked "
+            f"about {str(newest)[:10]}, later by more than half that time; train it anew"
         )

@@ -88,8 +88,9 @@ def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool
     times = pd.to_datetime(timestamps[ends], utc=True)
     table = pd.DataFrame({"timestamp": times, "symbol": names.to_numpy()[symbols], **columns})
     table["unfamiliar"] = unfamiliar_shares(contract, features, ends)
-    for warning in warnings(contract, table) if note is not None else ():
-        note(warning)
+    if note is not None:
+        for warning in warnings(contract, table):
+            note(warning)
     return table
 
 

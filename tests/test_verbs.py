@@ -48,6 +48,8 @@ def model_file(tmp_path_factory):
         "max_gap_bars": 2,
         "intraday": True,
         "interval_seconds": 300.0,
+        "training_ranges": [[-0.9] * len(names), [0.9] * len(names)],
+        "training_period": ["2020-01-01 00:00:00", "2021-12-31 00:00:00"],
     }
     path = tmp_path_factory.mktemp("model") / "model.keras"
     network = keras.Model(inputs, outputs)
@@ -87,11 +89,13 @@ def test_follow_answers_every_close_until_ctrl_c(server, model_file, tmp_path, c
     expected = pd.to_datetime([START + n * STEP for n in range(599, 603)], unit="ms", utc=True)
     lines = [line for line in told.out.splitlines() if "HOLD" in line]
     assert [line[:16] for line in lines] == [f"{t:%Y-%m-%d %H:%M}" for t in expected for _ in "BE"]
+    assert all("unfamiliar" in line for line in lines)
+    assert told.err.count("the model is old") == 1  # told once, not at every close
     assert told.err.endswith("\nended\n") and "Traceback" not in told.err
     written = pd.read_csv(table, parse_dates=["timestamp"])
     assert written["timestamp"].tolist() == [time for time in expected for _ in "BE"]
     assert written["symbol"].tolist() == ["BTC/USDT", "ETH/USDT"] * 4
-    assert written["p_buy"].between(0, 1).all()
+    assert written[["p_buy", "unfamiliar"]].stack().between(0, 1).all()
 
 
 def test_a_table_that_was_moved_away_begins_anew(server, model_file, tmp_path, monkeypatch):
