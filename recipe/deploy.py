@@ -12,7 +12,7 @@ from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.deployable import make_deployable
-from recipe.familiar import training_ranges
+from data.familiar import training_ranges
 from recipe.network import focal_settings
 from recipe.run_folder import versions
 

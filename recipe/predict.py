@@ -1,23 +1,12 @@
 """From raw bars to probabilities with a trained model: exactly the rows of its training."""
 
-from collections.abc import Callable
-
-import numpy as np
 import pandas as pd
 
-from data.bars import check_bars
 from data.batches import WindowSequence
-from data.errors import InputError
-from data.features import WARM_UP_BARS, feature_names
-from data.labels import CLASS_NAMES
-from data.rows import fill_rows
-from data.windows import bar_interval_ns, ends_within, symbol_bounds
+from data.inference import Note, asked_windows
 from models.deployable import contract_of
-from recipe.familiar import unfamiliar_shares, warnings
 
-_INTERVAL_TOLERANCE = 0.01  # relative
 _PREDICTED_AT_ONCE = 1024  # windows
-Note = Callable[[str], None]
 
 
 def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
@@ -63,85 +52,11 @@ def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> p
 
 
 def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
-    contract = contract_of(model)
-    bars = check_bars(bars)
-    _check_contract(contract, bars)
-    length, names = contract["sequence_length"], bars["symbol"].cat.categories
-    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
-    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
-    num_rows[num_bars < WARM_UP_BARS + length] = 0
-    features, timestamps, bounds = _rows(contract, bars, num_rows)
-    ends = ends_within(bounds, length, 0)
-    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
-    for code in np.setdiff1d(np.arange(len(names)), symbols):
-        if note is not None:
-            what = "its newest bar ends" if newest_only else "they make"
-            note(f"symbol {names[code]} is skipped: of its {num_bars[code]} bars {what} no window")
-    if not len(ends):
-        raise InputError(
-            f"a window needs {WARM_UP_BARS + length} bars of a symbol without a hole "
-            f"({WARM_UP_BARS} of warm-up); no symbol has them"
-        )
-    windows = WindowSequence(features, ends, sequence_length=length, batch_size=_PREDICTED_AT_ONCE)
-    probabilities = model.predict(windows, verbose=0)
-    columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
-    times = pd.to_datetime(timestamps[ends], utc=True)
-    table = pd.DataFrame({"timestamp": times, "symbol": names.to_numpy()[symbols], **columns})
-    table["unfamiliar"] = unfamiliar_shares(contract, features, ends)
-    if note is not None:
-        for warning in warnings(contract, table):
-            note(warning)
-    return table
-
-
-def _rows(contract: dict, bars: pd.DataFrame, num_rows: np.ndarray):
-    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
-
-    Args:
-        contract: of the model.
-        bars: checked, of all symbols.
-        num_rows: how many of the last rows of each symbol to make, (symbols,).
-    """
-    stops = np.cumsum(num_rows)
-    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
-    timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
-    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
-    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
-        if count:
-            part = slice(stop - count, stop)
-            segments = fill_rows(
-                bars.iloc[first:last],
-                features[part],
-                timestamps[part],
-                intraday=contract["intraday"],
-                max_gap_bars=contract["max_gap_bars"],
-            )
-            bounds.append(segments[1:] + part.start)
-    return features, timestamps, np.concatenate(bounds)
-
-
-def _check_contract(contract: dict, bars: pd.DataFrame) -> None:
-    if list(contract["class_names"]) != list(CLASS_NAMES):
-        raise InputError(
-            f"the model's classes must be {list(CLASS_NAMES)}, got {contract['class_names']}"
-        )
-    names = feature_names(contract["intraday"])
-    if list(contract["feature_names"]) != list(names):
-        raise InputError(
-            "the model's features must be those of this version of the project; it has "
-            f"{contract['feature_names']}"
-        )
-    expected = contract["interval_seconds"]
-    interval = np.median(
-        [
-            bar_interval_ns(own["timestamp"].to_numpy("datetime64[ns]")) / 1e9
-            for _, own in bars.groupby("symbol", observed=True)
-            if len(own) > 1
-        ]
-        or [expected]
+    asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
+    windows = WindowSequence(
+        asked.features,
+        asked.ends,
+        sequence_length=asked.sequence_length,
+        batch_size=_PREDICTED_AT_ONCE,
     )
-    if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
-        raise InputError(
-            f"the model was trained on bars every {expected:g} seconds, got bars every "
-            f"{interval:g} seconds"
-        )
+    return asked.table(model.predict(windows, verbose=0))

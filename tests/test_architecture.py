@@ -25,6 +25,8 @@ DATA_ORDER = [
     "store",
     "rows",
     "market",
+    "familiar",
+    "inference",
     "audit",
     "augment",
     "quotas",

@@ -1,6 +1,6 @@
 """Is the model still at home? Its training ranges and period against the bars that it answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def training_ranges(market: Market, fold: Fold) -> list[list[float]]:
 
 
 def unfamiliar_shares(
-    contract: dict[str, Any], features: np.ndarray, ends: np.ndarray
+    contract: Mapping[str, Any], features: np.ndarray, ends: np.ndarray
 ) -> np.ndarray:
     """Returns which share of each window's values lies outside the training ranges.
 
@@ -56,12 +56,12 @@ def unfamiliar_shares(
     return counts / (length * features.shape[1])
 
 
-def warnings(contract: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
+def warnings(contract: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
     """Yields a sentence where many windows are unfamiliar, and one where the model is old.
 
     Args:
         contract: of the model.
-        table: of `recipe.predict.classify`, with at least one row.
+        table: of windows, as `data.inference.AskedWindows.about` has them, with at least one row.
     """
     high = table["unfamiliar"].to_numpy(np.float64) > HIGH
     if high.mean() > HIGH_WINDOWS:

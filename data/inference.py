@@ -1,0 +1,163 @@
+"""From raw bars to the windows that a trained model classifies: exactly the rows of its training.
+
+Needs no Keras: whatever runs the model, on TensorFlow or without it, is fed from here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.checks import check_bars
+from data.errors import InputError
+from data.familiar import unfamiliar_shares, warnings
+from data.features import WARM_UP_BARS, feature_names
+from data.labels import CLASS_NAMES
+from data.rows import fill_rows
+from data.windows import bar_interval_ns, ends_within, gather, symbol_bounds
+
+_INTERVAL_TOLERANCE = 0.01  # relative
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AskedWindows:
+    """The windows to classify.
+
+    Attributes:
+        features: float32 (rows, features), unscaled.
+        ends: end rows of the windows, (windows,), rising.
+        sequence_length: bars of a window.
+        about: a row for each window: timestamp (of its last bar), symbol, unfamiliar (share of its
+            values outside the ranges of the training, NaN where the contract has none).
+    """
+
+    features: np.ndarray
+    ends: np.ndarray
+    sequence_length: int
+    about: pd.DataFrame
+
+    def gather(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Returns the bars of some windows, float32 (windows, time, features)."""
+        return gather(self.features, self.ends[positions], self.sequence_length)
+
+    def table(self, probabilities: np.ndarray) -> pd.DataFrame:
+        """Returns a row for each window: timestamp, symbol, p_sell, p_hold, p_buy, unfamiliar."""
+        columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
+        return pd.concat(
+            [
+                self.about[["timestamp", "symbol"]],
+                pd.DataFrame(columns, index=self.about.index),
+                self.about[["unfamiliar"]],
+            ],
+            axis=1,
+        )
+
+
+def asked_windows(
+    contract: Mapping[str, Any],
+    bars: pd.DataFrame,
+    *,
+    newest_only: bool = False,
+    note: Note | None = None,
+) -> AskedWindows:
+    """Returns every window of the bars, or the one that the newest bar of each symbol ends.
+
+    Args:
+        contract: what the model was trained on, see `models.deployable.ModelContract`.
+        bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
+        newest_only: whether only the newest windows are wanted; only their features are made.
+        note: called with a sentence for each symbol that has no window, and with one where many
+            windows are unfamiliar or the model is old against its training period.
+
+    Returns:
+        windows by symbol, then time.
+
+    Raises:
+        InputError: where the bars are faulty or give no window, or their interval, the features
+            or the class order are not those of the contract.
+    """
+    bars = check_bars(bars)
+    _check_contract(contract, bars)
+    length, names = contract["sequence_length"], bars["symbol"].cat.categories
+    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
+    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
+    num_rows[num_bars < WARM_UP_BARS + length] = 0
+    features, timestamps, bounds = _rows(contract, bars, num_rows)
+    ends = ends_within(bounds, length, 0)
+    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
+    for code in np.setdiff1d(np.arange(len(names)), symbols):
+        if note is not None:
+            what = "its newest bar ends" if newest_only else "they make"
+            note(f"symbol {names[code]} is skipped: of its {num_bars[code]} bars {what} no window")
+    if not len(ends):
+        raise InputError(
+            f"a window needs {WARM_UP_BARS + length} bars of a symbol without a hole "
+            f"({WARM_UP_BARS} of warm-up); no symbol has them"
+        )
+    about = pd.DataFrame(
+        {
+            "timestamp": pd.to_datetime(timestamps[ends], utc=True),
+            "symbol": names.to_numpy()[symbols],
+            "unfamiliar": unfamiliar_shares(contract, features, ends),
+        }
+    )
+    if note is not None:
+        for warning in warnings(contract, about):
+            note(warning)
+    return AskedWindows(features, ends, length, about)
+
+
+def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray):
+    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
+
+    Args:
+        contract: of the model.
+        bars: checked, of all symbols.
+        num_rows: how many of the last rows of each symbol to make, (symbols,).
+    """
+    stops = np.cumsum(num_rows)
+    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
+    timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
+        if count:
+            part = slice(stop - count, stop)
+            segments = fill_rows(
+                bars.iloc[first:last],
+                features[part],
+                timestamps[part],
+                intraday=contract["intraday"],
+                max_gap_bars=contract["max_gap_bars"],
+            )
+            bounds.append(segments[1:] + part.start)
+    return features, timestamps, np.concatenate(bounds)
+
+
+def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
+    if list(contract["class_names"]) != list(CLASS_NAMES):
+        raise InputError(
+            f"the model's classes must be {list(CLASS_NAMES)}, got {contract['class_names']}"
+        )
+    names = feature_names(contract["intraday"])
+    if list(contract["feature_names"]) != list(names):
+        raise InputError(
+            "the model's features must be those of this version of the project; it has "
+            f"{contract['feature_names']}"
+        )
+    expected = contract["interval_seconds"]
+    interval = np.median(
+        [
+            bar_interval_ns(own["timestamp"].to_numpy("datetime64[ns]")) / 1e9
+            for _, own in bars.groupby("symbol", observed=True)
+            if len(own) > 1
+        ]
+        or [expected]
+    )
+    if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
+        raise InputError(
+            f"the model was trained on bars every {expected:g} seconds, got bars every "
+            f"{interval:g} seconds"
+        )
