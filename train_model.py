@@ -134,6 +134,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--out", metavar="FILE", type=Path, help="the file to make; default: standard output")
 
     add = verb(
+        "export",
+        verbs.export,
+        "ship a trained model as ONNX or SavedModel, compared with Keras",
+        "export runs/ID --format onnx",
+    )
+    add("model", metavar="RUN", type=Path, help="a run folder, or its model.keras")
+    add("--format", metavar="NAME", required=True, help=" or ".join(verbs.FORMATS))
+    add("--out", metavar="DIR", type=Path, help="the folder to make; default: RUN/<format>")
+
+    add = verb(
         "download",
         verbs.download,
         "fetch closed bars of an exchange, a file for each symbol; goes on where it stopped",

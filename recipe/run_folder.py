@@ -31,15 +31,15 @@ def default_folder() -> Path:
     return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
 
 
-def check_absent(folder: Path) -> None:
+def check_absent(folder: Path, what: str = "run folder") -> None:
     """Raises InputError where the folder is there already, or its place cannot hold one."""
     if folder.exists() or folder.is_symlink():
-        raise InputError(f"the run folder must not exist yet; {folder} does")
+        raise InputError(f"the {what} must not exist yet; {folder} does")
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"the run folder {folder} cannot be made: {place} cannot be written to")
+        raise InputError(f"the {what} {folder} cannot be made: {place} cannot be written to")
 
 
 def make(folder: Path) -> None:
@@ -51,7 +51,7 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"the run folder {folder} cannot be made: {error.strerror}") from error
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

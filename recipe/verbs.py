@@ -5,6 +5,7 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 """
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from data.errors import InputError
 from recipe import run_folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
 SMOKE = {
@@ -98,14 +100,10 @@ def predict(options: argparse.Namespace) -> int:
         raise InputError("predict needs either --data PATH or --exchange NAME --symbols ...")
     if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
         raise InputError("--exchange needs --symbols; --symbols and --follow need --exchange")
-    from recipe import console
 
-    with console.without_native_chatter():
-        from models.deployable import load_classifier
-        from recipe.predict import classify
-
-        _look_for_devices()
+    model = _load_model(options.model)
     from data.bars import read_bars
+    from recipe.predict import classify
 
     told: set[str] = set()
 
@@ -114,10 +112,6 @@ def predict(options: argparse.Namespace) -> int:
             print(text, file=sys.stderr)  # standard output may hold the table
             told.add(text)
 
-    try:
-        model = load_classifier(options.model)
-    except ValueError as error:  # models/ does not know the class for input
-        raise InputError(str(error)) from error
     if options.exchange:
         return _predict_newest(options, model, note)
     table = classify(model, read_bars(options.data, note=note), note=note)
@@ -125,6 +119,38 @@ def predict(options: argparse.Namespace) -> int:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
         table.to_csv(sys.stdout, index=False)
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """Ships a trained model as ONNX or SavedModel."""
+    file = options.model / files.MODEL if options.model.is_dir() else options.model
+    folder = options.out or file.parent / options.format
+    if options.format not in FORMATS:
+        raise InputError(f"--format must be {' or '.join(FORMATS)}, got {options.format}")
+    if not file.is_file():
+        raise InputError(f"need a run folder or its model.keras; there is no file {file}")
+    files.check_absent(folder, "folder of the export")
+    missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"--format {options.format} needs {' and '.join(missing)}: pip install -e '.[export]'"
+        )
+    from recipe import console
+
+    model = _load_model(file)
+    from recipe.export import ExportFailed, windows_to_compare
+    from recipe.export import export as ship
+    from recipe.market import bars_or_sample
+
+    windows, what = windows_to_compare(model, file.parent, bars_or_sample)
+    try:
+        difference = ship(model, options.format, folder, windows)
+    except ExportFailed as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    console.log("compared", f"{len(windows)} {what}")
+    console.log("export", f"{folder}; largest difference from Keras {difference:.1e}")
     return OK
 
 
@@ -222,6 +248,20 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
         print(f"a file could not be written; {how_to_go_on(folder)}", file=sys.stderr)
         raise
     return OK
+
+
+def _load_model(path: str | Path):
+    """Returns the deployable model in a file, once the backend has started."""
+    from recipe import console
+
+    with console.without_native_chatter():
+        from models.deployable import load_classifier
+
+        _look_for_devices()
+    try:
+        return load_classifier(path)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(str(error)) from error
 
 
 def _look_for_devices() -> None:

@@ -1,0 +1,77 @@
+"""Classifies the bars of a file with an exported model, without TensorFlow or Keras.
+
+    python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet > table.csv
+    python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet --newest
+
+It needs onnxruntime, NumPy, pandas and TA-Lib, and of this project the room `data/` alone, which
+makes the features as training did. The table is that of `train_model.py predict`.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+
+from data.bars import read_bars
+from data.errors import InputError
+from data.inference import Note, asked_windows
+
+_AT_ONCE = 256  # windows
+
+
+def open_model(path: str) -> onnxruntime.InferenceSession:
+    """Returns the model in an ONNX file of `train_model.py export`."""
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def contract_of(model: onnxruntime.InferenceSession) -> dict:
+    """Returns what the model was trained on: classes, features, bars of a window, interval."""
+    return json.loads(model.get_modelmeta().custom_metadata_map["contract"])
+
+
+def probabilities_of(model: onnxruntime.InferenceSession, windows: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of windows of raw features, float32 (windows, classes)."""
+    return model.run(["probabilities"], {"window": windows})[0]
+
+
+def classify(
+    model: onnxruntime.InferenceSession,
+    bars: pd.DataFrame,
+    *,
+    newest_only: bool = False,
+    note: Note | None = None,
+) -> pd.DataFrame:
+    """Returns timestamp, symbol, p_sell, p_hold, p_buy of every window, or of the newest ones."""
+    asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
+    starts = range(0, len(asked.ends), _AT_ONCE)
+    parts = [probabilities_of(model, asked.gather(slice(i, i + _AT_ONCE))) for i in starts]
+    return asked.table(np.concatenate(parts))
+
+
+def main() -> int:
+    """Writes the table to standard output; remarks and faults go to standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="model.onnx")
+    parser.add_argument("bars", help="file or folder of bars")
+    parser.add_argument("--newest", action="store_true", help="only each symbol's newest bar")
+    options = parser.parse_args()
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    try:
+        bars = read_bars(options.bars, note=note)
+        model = open_model(options.model)
+        table = classify(model, bars, newest_only=options.newest, note=note)
+    except InputError as error:
+        note(str(error))
+        return 2
+    table.to_csv(sys.stdout, index=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
