@@ -1,0 +1,68 @@
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from tiny_run import ROOT
+
+ROOMS = ("data", "models", "evaluation", "recipe")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built without network: setuptools is that of this environment."""
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools to build a wheel")
+    places = {name: tmp_path_factory.mktemp(name) for name in ("source", "wheel")}
+    ask = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("needs git to tell the files of the project")
+    for name in listed.stdout.splitlines():  # a build leaves folders beside the source
+        if (ROOT / name).is_file():
+            copy = places["source"] / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    done = subprocess.run(
+        [*command, "-w", str(places["wheel"]), str(places["source"])],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = places["wheel"].glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_every_module_and_template(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {"config.py", "train_model.py"}
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*"):
+            if path.suffix in (".py", ".jinja"):
+                expected.add(path.relative_to(ROOT).as_posix())
+    assert any(name.endswith(".jinja") for name in expected)
+    assert names == expected
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code = "import train_model; print(repr(train_model.__file__))"
+    commands = [["-c", code], ["-m", "train_model", "--help"], ["-m", "train_model", "--smoke"]]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = [
+        subprocess.run([python, *c], cwd=empty, env=environment, capture_output=True, text=True)
+        for c in commands
+    ]
+    assert [done.returncode for done in told] == [0, 0, 0], told[-1].stderr
+    assert ast.literal_eval(told[0].stdout.strip()).startswith(str(venv))
+    assert "export" in told[1].stdout
+    (run,) = (empty / "runs").iterdir()
+    assert (run / "report.html").exists() and (run / "metrics.json").exists()
