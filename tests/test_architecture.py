@@ -122,6 +122,11 @@ def test_a_backend_is_imported_only_in_the_recurrence(path):
     assert not uses or path.stem == "recurrence"
 
 
+def test_the_example_needs_the_data_alone():
+    for path in modules("examples"):
+        assert roots(path) & (OURS | {"keras", "tensorflow"}) == {"data"}, path
+
+
 def test_every_module_starts_with_its_purpose():
     for path in [*library(), *ROOT.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path.name
