@@ -49,7 +49,10 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
         InputError: where the folder cannot be made.
         ExportFailed: where the model cannot be loaded, or a difference is above `TOLERANCE`.
     """
-    expected = model.predict(windows, verbose=0)
+    expected = model.predict(
+        windows,
+        verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+    )
     new = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     files.make(new)
@@ -105,9 +108,9 @@ def _random_windows(model: keras.Model) -> np.ndarray:
     """Returns normal windows with the mean and variance of each feature in training."""
     rng = np.random.default_rng(0)
     windows = rng.normal(size=(_COMPARED, *model.input_shape[1:]))
-    for scaling in scalings(model):
-        windows = windows * np.sqrt(scaling.variance) + np.asarray(scaling.mean)
-        break
+    scaling = next(scalings(model), None)
+    if scaling is not None:
+        windows = windows * np.sqrt(np.asarray(scaling.variance)) + np.asarray(scaling.mean)
     return windows.astype(np.float32)
 
 
