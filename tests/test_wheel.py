@@ -48,19 +48,22 @@ def test_the_wheel_holds_every_module_and_template(wheel):
 
 @pytest.mark.slow
 def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
-    venv = tmp_path / "venv"
+    venv, empty = tmp_path / "venv", tmp_path / "empty"
+    empty.mkdir()
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
-    empty = tmp_path / "empty"
-    empty.mkdir()
+    # From the source folder pip would find the project installed already.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*words):
+        return subprocess.run(
+            [python, *words], cwd=empty, env=environment, capture_output=True, text=True
+        )
+
+    assert run("-m", "pip", "install", "-q", wheel).returncode == 0
     code = "import train_model; print(repr(train_model.__file__))"
     commands = [["-c", code], ["-m", "train_model", "--help"], ["-m", "train_model", "--smoke"]]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    told = [
-        subprocess.run([python, *c], cwd=empty, env=environment, capture_output=True, text=True)
-        for c in commands
-    ]
+    told = [run(*words) for words in commands]
     assert [done.returncode for done in told] == [0, 0, 0], told[-1].stderr
     assert ast.literal_eval(told[0].stdout.strip()).startswith(str(venv))
     assert "export" in told[1].stdout
