@@ -19,6 +19,7 @@ SELL, BUY = 0, 2
 _DAY_SECONDS = 86_400
 _YEAR_SECONDS = 365.25 * _DAY_SECONDS
 _FEWEST_PERIODS = 5  # for a Sharpe ratio
+COSTS = tuple(float(cost) for cost in range(21))  # basis points a side, of `by_cost`
 
 
 def simulate_trades(
@@ -53,8 +54,10 @@ def simulate_trades(
         `model`, `buy_and_hold` and `baselines` (by name), each with net_return (share of the
         capital), gross_return, sharpe (annualised, None where there is too little), turnover
         (traded value over capital per year), drawdown (largest fall from a peak, share of the
-        capital), trades, hit_rate (share of trades with a net gain) and gross_bps_per_trade; and
-        cost_bps, holding_bars, symbols, period_days, years.
+        capital), trades, hit_rate (share of trades with a net gain), gross_bps_per_trade, equity
+        (net gains so far at the end of each period, share of the capital) and by_cost (net_return
+        and sharpe at each of `COSTS`); and cost_bps, holding_bars, symbols, period_days, years,
+        periods (the days on which they begin) and costs (`COSTS`).
 
     Raises:
         ValueError: if arrays do not fit together, or the rows are not sorted.
@@ -69,7 +72,7 @@ def simulate_trades(
         rows = _entries((sides != 0) & np.isfinite(trade_return), bounds, holding_bars)
         exits = _exits(rows, bounds, holding_bars)
         gross = sides[rows] * np.expm1(trade_return[rows])
-        return calendar.results(exits, gross, np.full(len(rows), 2.0), cost_bps)
+        return calendar.account(exits, gross, np.full(len(rows), 2.0), cost_bps)
 
     chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
     return {
@@ -81,6 +84,8 @@ def simulate_trades(
         "symbols": len(bounds) - 1,
         "period_days": calendar.period_days,
         "years": calendar.years,
+        "periods": calendar.days(),
+        "costs": list(COSTS),
     }
 
 
@@ -141,7 +146,7 @@ def _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps) -> dict[str
         sides.append(traded)
     rows = np.concatenate(rows)
     exits = _exits(rows, bounds, holding_bars)
-    results = calendar.results(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
+    results = calendar.account(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
     return {**results, "trades": len(bounds) - 1, "hit_rate": None, "gross_bps_per_trade": None}
 
 
@@ -155,13 +160,32 @@ class _Calendar:
         self.period_days = 1 if bar < _DAY_SECONDS else 7
         self.years = float((seconds.max() - seconds.min() + bar) / _YEAR_SECONDS)
         self._seconds, self._num_symbols = seconds, len(bounds) - 1
-        periods = seconds // (self.period_days * _DAY_SECONDS)
-        self._periods = (periods - periods.min()).astype(np.int64)
+        periods = (seconds // (self.period_days * _DAY_SECONDS)).astype(np.int64)
+        self._first, self._periods = int(periods.min()), periods - periods.min()
 
-    def results(
+    def days(self) -> list[str]:
+        """Returns the first day of each period, as YYYY-MM-DD."""
+        periods = self._first + np.arange(int(self._periods.max()) + 1)
+        return (periods * self.period_days).astype("datetime64[D]").astype(str).tolist()
+
+    def account(
         self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
     ) -> dict[str, Any]:
-        """Returns what trades brought, (trades,), in stakes, booked at rows `exits`."""
+        """Returns what trades brought, (trades,), in stakes, booked at rows `exits`.
+
+        Args:
+            exits: rows at which they end.
+            gross: gain of each before costs.
+            sides: value that each trades, on entry and exit together.
+            cost_bps: in basis points of that value.
+        """
+        swept = [self._results(exits, gross, sides, cost) for cost in COSTS]
+        by_cost = {name: [found[name] for found in swept] for name in ("net_return", "sharpe")}
+        return self._results(exits, gross, sides, cost_bps) | {"by_cost": by_cost}
+
+    def _results(
+        self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
+    ) -> dict[str, Any]:
         net = gross - sides * cost_bps / 1e4
         order = np.argsort(self._seconds[exits], kind="stable")
         equity = np.concatenate([[0.0], np.cumsum(net[order])]) / self._num_symbols
@@ -176,6 +200,7 @@ class _Calendar:
             "trades": len(net),
             "hit_rate": float((net > 0).mean()) if len(net) else None,
             "gross_bps_per_trade": float(gross.mean() * 1e4) if len(net) else None,
+            "equity": (np.cumsum(booked) / self._num_symbols).round(6).tolist(),
         }
 
     def _sharpe(self, booked: np.ndarray) -> float | None:

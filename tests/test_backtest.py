@@ -149,3 +149,18 @@ def test_later_rows_change_no_earlier_trade():
 def test_rows_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         simulate([BUY] * 4, np.zeros(4), **changes)
+
+
+def test_equity_and_costs_are_those_of_the_trades_themselves():
+    rng = np.random.default_rng(4)
+    probabilities, returns = rng.dirichlet([1, 1, 1], 600), rng.normal(0, 0.01, 600)
+    found = simulate(probabilities, returns, cost_bps=5.0)
+    for part in (found["model"], found["buy_and_hold"]):
+        assert part["equity"][-1] == pytest.approx(part["net_return"], abs=1e-6)
+        for cost in (0, 5, 20):
+            same = simulate(probabilities, returns, cost_bps=float(cost))
+            key = "model" if part is found["model"] else "buy_and_hold"
+            for name in ("net_return", "sharpe"):
+                assert part["by_cost"][name][found["costs"].index(cost)] == same[key][name]
+    assert found["periods"] == [f"2024-01-0{day}" for day in range(1, 8)]  # 96 bars a day
+    assert len(found["model"]["equity"]) == 7
