@@ -10,7 +10,9 @@ from data.market import Fold, Market
 from data.windows import gather, spans, subsample
 from evaluation import baselines
 from evaluation.backtest import simulate_trades
+from evaluation.drift import feature_drift
 from evaluation.metrics import evaluate
+from evaluation.skill import skill_by_part
 from evaluation.verdict import verdict
 
 _CHUNK = 4096  # windows gathered at a time
@@ -79,8 +81,8 @@ def judge(
         cost_bps: trading cost per side in basis points.
 
     Returns:
-        `verdict`, `test` (the model's metrics), `baselines` (theirs, as {"test": ...} by name) and
-        `costs`.
+        `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
+        (theirs, as {"test": ...} by name) and `costs`.
     """
     ends = np.concatenate([fold.test for fold, _, _ in test_folds])
     labels = np.concatenate([fold.labels[fold.test] for fold, _, _ in test_folds])
@@ -93,15 +95,23 @@ def judge(
     }
     # In calendar time: nights and weekends make a span longer than its bars.
     first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
-    longest = (last - first).max() / np.timedelta64(1, "s")
+    block_seconds = float((last - first).max() / np.timedelta64(1, "s"))
     return {
         "verdict": verdict(
             market.timestamps[ends],
             labels,
             model,
             others,
-            block_seconds=float(longest),
+            block_seconds=block_seconds,
             num_folds=len(test_folds),
+        ),
+        "skill": skill_by_part(
+            market.timestamps[ends],
+            market.symbols[ends],
+            market.symbol_names,
+            labels,
+            model,
+            block_seconds=block_seconds,
         ),
         "test": evaluate(labels, model),
         "baselines": {name: {"test": evaluate(labels, given)} for name, given in others.items()},
@@ -116,6 +126,45 @@ def judge(
             forward_return=market.forward_return[ends],
         ),
     }
+
+
+def drift(market: Market, fold: Fold) -> dict[str, float]:
+    """Returns how far each feature moved from training to test windows, the largest first."""
+    return feature_drift(market.features, market.feature_names, fold.train, fold.test)
+
+
+def recent_bars(
+    market: Market,
+    fold: Fold,
+    probabilities: np.ndarray,
+    *,
+    num_bars: int = 300,
+    num_symbols: int = 6,
+) -> pd.DataFrame:
+    """Returns the last test windows of the symbols that have most of them, with their price.
+
+    Args:
+        market: that the fold is of.
+        fold: the last one.
+        probabilities: of its test windows, (windows, 3).
+        num_bars: of each symbol at the most.
+        num_symbols: at the most.
+
+    Returns:
+        timestamp, symbol, p_sell, p_hold, p_buy and price, put together from the features and 100
+        at the first of the bars; by symbol, then time.
+    """
+    table = predictions_table(market, [fold], [probabilities])
+    returns = market.features[:, market.feature_names.index("log_return_1")]
+    codes, counts = np.unique(market.symbols[fold.test], return_counts=True)
+    parts = []
+    for code in codes[np.argsort(-counts, kind="stable")][:num_symbols]:
+        own = np.flatnonzero(market.symbols[fold.test] == code)[-num_bars:]
+        rows = fold.test[own]
+        moves = np.cumsum(np.asarray(returns[rows[0] : rows[-1] + 1], np.float64))[rows - rows[0]]
+        parts.append(table.iloc[own].assign(price=100 * np.exp(moves - moves[0])))
+    columns = ["timestamp", "symbol", *(f"p_{name.lower()}" for name in CLASS_NAMES), "price"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def predictions_table(

@@ -24,8 +24,6 @@ def skill_by_part(
     probabilities: np.ndarray,
     *,
     block_seconds: float,
-    num_resamples: int,
-    seed: int,
 ) -> dict[str, list[dict[str, Any]]]:
     """Returns the MCC of each calendar month, each year and each symbol, with intervals.
 
@@ -36,8 +34,6 @@ def skill_by_part(
         labels: class codes, (samples,).
         probabilities: (samples, 3).
         block_seconds: length of a block; see `verdict`.
-        num_resamples: draws behind each interval.
-        seed: of the draws.
 
     Returns:
         `by_month` and `by_year` in the order of time, `by_symbol` by falling number of windows (at
@@ -53,8 +49,6 @@ def skill_by_part(
             probabilities[rows],
             {"chance": np.full((len(rows), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))},
             block_seconds=block_seconds,
-            num_resamples=num_resamples,
-            seed=seed,
         )
         enough = found["num_blocks"] >= FEWEST_BLOCKS
         return {

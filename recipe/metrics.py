@@ -81,6 +81,8 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
         },
         "dropped": market.dropped | fold.dropped,
         "repeats": trained.repeats,
+        "importance": trained.importance,
+        "drift": evaluation.drift(market, fold),
     }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from config import Flags, as_dict
 from data.market import Market
 from evaluation import evaluate as evaluation
-from evaluation.report.report import write_report
+from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe import console
 from recipe import run_folder as files
@@ -95,7 +95,17 @@ def run(
     }
     files.write_json(folder / files.RUN, run_info)
     seen = with_trials(metrics, 1 + run_info["other_runs_on_these_bars"])
-    write_report(folder, metrics=seen, history=_history(trained), predictions=predictions)
+    page = report_page(
+        folder.name,
+        metrics=seen,
+        history=_history(trained),
+        predictions=predictions,
+        recent=evaluation.recent_bars(market, trained[-1].fold, trained[-1].probabilities["test"]),
+        run_info=run_info,
+        flags=as_dict(flags),
+        defaults=as_dict(Flags()),
+    )
+    files.write_text(folder / files.REPORT, page)
     # The metrics come last: they mark the run as complete.
     files.write_json(folder / files.METRICS, metrics)
     console.conclude(seen, folder, run_info)

@@ -56,7 +56,11 @@ def make(folder: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON object that keeps its order and has no NaN."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8."""
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

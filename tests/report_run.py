@@ -6,6 +6,7 @@ import pandas as pd
 from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
+from evaluation.skill import skill_by_part
 from evaluation.verdict import verdict
 from models.training.collapse_forecast import forecast_collapse
 
@@ -46,6 +47,19 @@ def training_run():
         },
         "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
         "dropped": {"warm-up rows": 960},
+        "importance": {
+            "windows": 512,
+            "nll": 1.0625,
+            "features": [
+                {"name": f"feature_{i}", "rise": 0.02 - 0.002 * i, "interval": [-0.01, 0.05]}
+                for i in range(12)
+            ],
+            "lookback": [
+                {"bars": bars, "nll": 1.1, "rise": 0.1 / bars, "interval": [0.0, 0.2 / bars]}
+                for bars in (1, 2, 4, 8, 16, 20)
+            ],
+        },
+        "drift": {f"feature_{i}": 0.5 / (i + 1) for i in range(7)},
         "repeats": {
             "epoch": 3,
             "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
@@ -56,6 +70,14 @@ def training_run():
         "num_folds": 1,
         "verdict": verdict(
             timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
+        ),
+        "skill": skill_by_part(
+            timestamps + np.timedelta64(28, "D"),  # from one month into the next
+            np.arange(600) % 2,
+            ("AAA", "BBB"),
+            labels,
+            probabilities,
+            block_seconds=9000,
         ),
         "test": test,
         "baselines": {name: {"test": f} for name, f in given.items()},
@@ -92,3 +114,12 @@ def training_run():
     for code, name in enumerate(NAMES):
         predictions[f"p_{name.lower()}"] = probabilities[:, code]
     return metrics, history, predictions
+
+
+def recent_bars():
+    """Returns the last test bars of two symbols, as `evaluation.evaluate.recent_bars` does."""
+    _, _, predictions = training_run()
+    recent = predictions.iloc[:100].assign(
+        price=100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, 100)))
+    )
+    return pd.concat([recent, recent.assign(symbol="B<b>")], ignore_index=True)

@@ -5,11 +5,22 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from report_run import training_run
+from report_run import recent_bars, training_run
 
 from evaluation.report import plots
-from evaluation.report.report import write_report
+from evaluation.report.report import report_page
 
+RUN_INFO = {
+    "command": ["train_model.py", "--data", "my bars"],
+    "bars_sha256": "abc123",
+    "versions": {"keras": "3.15"},
+}
+EXTRAS = {
+    "recent": recent_bars(),
+    "run_info": RUN_INFO,
+    "flags": {"SEED": 7, "AFL_ALPHA": [1.0, 2.0, 1.0]},
+    "defaults": {"SEED": 7, "AFL_ALPHA": (1.0,)},
+}
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
@@ -18,7 +29,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.images, self.links, self.text = [], [], [], [], ""
+        self.open, self.tags, self.images, self.links, self.said, self.text = [], [], [], [], [], ""
         self.feed(text)
         assert not self.open
 
@@ -29,6 +40,7 @@ class Page(HTMLParser):
         if tag == "img":
             assert attributes["alt"]
             self.images.append(attributes["src"])
+            self.said.append(attributes["alt"])
         if tag not in VOID:
             self.open.append(tag)
 
@@ -36,7 +48,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += f"{data} " if self.open[-1:] != ["style"] else ""
+        self.text += f"{data} " if self.open[-1:] not in (["style"], ["script"]) else ""
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +56,23 @@ def run():
     return training_run()
 
 
-def written(folder, metrics, history, predictions):
-    path = write_report(folder, metrics=metrics, history=history, predictions=predictions)
-    return path.read_text(encoding="utf-8")
+def written(metrics, history, predictions, **more):
+    return report_page("one", metrics=metrics, history=history, predictions=predictions, **more)
 
 
-def test_page_is_well_formed_and_says_everything(tmp_path, run):
-    metrics, history, predictions = run
-    page = Page(written(tmp_path, *run))
+@pytest.fixture(scope="module")
+def source(run):
+    """Returns the page of a whole run; drawing it takes a second."""
+    return written(*run, **EXTRAS)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+
+
+def test_page_is_well_formed_and_says_everything(run, source):
+    metrics, page = run[0], Page(source)
     text = " ".join(page.text.split())
     assert text.index(metrics["verdict"]["sentence"]) < text.index("Against the baselines")
     for part in [
@@ -64,7 +85,7 @@ def test_page_is_well_formed_and_says_everything(tmp_path, run):
         "buy and hold",
         "2024-01-07T05:45:00",
         "warm-up rows 960",
-        "epoch 3 windows repeats SELL 1,200 1.125",
+        "epoch 3 class or symbol windows repeats SELL 1,200 1.125",
         "AAA 3,600 0.875",
         "epoch 0: no signal: see <b>LR_BASE</b> (and so on until epoch 2)",
         "epoch 3: prior shift: see <b>LR_BASE</b>",
@@ -72,12 +93,55 @@ def test_page_is_well_formed_and_says_everything(tmp_path, run):
         "seed 7",
     ]:
         assert part in text
-    assert len(page.images) == 5
+    assert len(page.images) == 11 + 2
     assert text.count("no signal: see") == 1
     assert "Walk-forward" not in text and "fold" not in text
 
 
-def test_each_fold_is_shown_apart_and_beside_the_pool(tmp_path, run):
+def test_the_page_is_read_in_order(source):
+    text = Page(source).text
+    parts = [
+        "The model beats",
+        "Against the baselines",
+        "Does it hold over time and markets?",
+        "What it would have done",
+        "The last test bars",
+        "Why",
+        "Known and unfamiliar",
+        "How it was trained",
+        "Everything else",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_flags_command_and_machine_are_told(source):
+    text = " ".join(Page(source).text.split())
+    changed, in_all = text[text.index("Flags that differ") :].split("All flags")
+    assert "AFL_ALPHA 1, 2, 1 1" in changed and "SEED" not in changed
+    assert "SEED 7 7" in in_all and "AFL_ALPHA" in in_all
+    assert "python train_model.py --data 'my bars'" in text
+    assert "abc123" in text and "keras 3.15" in text and "labels per second 12,346" in text
+
+
+def test_the_five_features_that_moved_most_and_ten_that_matter_are_shown(source):
+    page = Page(source)
+    told = page.text[page.text.index("Known and unfamiliar") :]
+    assert "feature_4" in told and "feature_5" not in told
+    (why,) = [said for said in page.said if said.startswith("Rise of the NLL by feature")]
+    assert "feature_9 +0.0020" in why and "feature_10" not in why
+
+
+def test_every_symbol_can_be_chosen_and_the_first_is_open(source):
+    page = Page(source)
+    assert re.findall(r'<details name="symbol"( open)?>', source) == [" open", ""]
+    counts = recent_bars()[["p_sell", "p_hold", "p_buy"]].to_numpy().argmax(axis=1)[:100]
+    told = f"Answers: SELL {(counts == 0).sum()}, HOLD {(counts == 1).sum()}"
+    assert len([said for said in page.said if said.startswith(told)]) == 2
+    assert "B<b>" in page.text
+
+
+def test_each_fold_is_shown_apart_and_beside_the_pool(run, undrawn):
     metrics, history, predictions = run
     (first,) = metrics["folds"]
     second = {
@@ -90,7 +154,7 @@ def test_each_fold_is_shown_apart_and_beside_the_pool(tmp_path, run):
     }
     both = {**metrics, "num_folds": 2, "folds": [first, second]}
     histories = pd.concat([history, history.assign(fold=1)], ignore_index=True)
-    page = Page(written(tmp_path, both, histories, predictions))
+    page = Page(written(both, histories, predictions))
     text = " ".join(page.text.split())
     assert "Test windows, all 2 folds together" in text
     pool, of_first, of_second = re.split(r"Fold \d of 2", text)
@@ -99,10 +163,10 @@ def test_each_fold_is_shown_apart_and_beside_the_pool(tmp_path, run):
     assert "temperature 1.234" in of_first and "no signal: see" in of_first
     assert "temperature 3.75" in of_second and "There was no alarm" in of_second
     assert "0.8181" in of_second and "0.8181" not in pool + of_first
-    assert len(page.images) == 3 + 2 * 2
+    assert len(page.images) == 7 + 2 * 4
 
 
-def test_the_curves_of_a_fold_are_its_own(tmp_path, run, monkeypatch):
+def test_the_curves_of_a_fold_are_its_own(run, monkeypatch):
     metrics, history, predictions = run
     drawn = []
     monkeypatch.setattr(plots, "learning_curves", lambda rows, chosen: drawn.append((rows, chosen)))
@@ -110,38 +174,35 @@ def test_the_curves_of_a_fold_are_its_own(tmp_path, run, monkeypatch):
     (fold,) = metrics["folds"]
     folds = [fold, {**fold, "chosen": {"metric": "val_mcc", "epoch": 1}}]
     histories = pd.concat([history, history.assign(fold=1, loss=7.0)], ignore_index=True)
-    written(tmp_path, {**metrics, "folds": folds}, histories, predictions)
+    written({**metrics, "folds": folds}, histories, predictions)
     assert [chosen for _, chosen in drawn] == [2, 1]
     assert (drawn[0][0]["loss"] < 7).all() and (drawn[1][0]["loss"] == 7).all()
 
 
-def test_page_needs_no_network(tmp_path, run):
-    source = written(tmp_path, *run)
+def test_page_needs_no_network(source):
     page = Page(source)
     assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
-    assert not {"script", "link", "iframe"} & set(page.tags)
-    assert "url(" not in source and "@import" not in source
+    assert not {"link", "iframe"} & set(page.tags) and page.tags.count("script") == 1
+    assert not [word for word in ("url(", "@import", "fetch(", "http") if word in source]
 
 
-def test_images_are_valid_svg_without_text_that_needs_a_font(tmp_path, run):
-    for image in Page(written(tmp_path, *run)).images:
+def test_images_are_valid_svg_without_text_that_needs_a_font(source):
+    for image in Page(source).images:
         tree = ElementTree.fromstring(base64.b64decode(image.partition(",")[2]))
         assert tree.tag.endswith("svg")
         assert not [node for node in tree.iter() if node.tag.endswith("}text")]
 
 
-def test_same_run_gives_the_same_page(tmp_path, run):
-    assert written(tmp_path, *run) == written(tmp_path, *run)
+def test_same_run_gives_the_same_page(run, source):
+    assert written(*run, **EXTRAS) == source
 
 
-def test_what_came_from_outside_is_escaped(tmp_path, run):
-    source = written(tmp_path, *run)
+def test_what_came_from_outside_is_escaped(source):
     assert "<b>LR_BASE" not in source
     assert "&lt;b&gt;LR_BASE" in source
 
 
-def test_each_missing_part_is_left_out(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+def test_each_missing_part_is_left_out(run, undrawn):
     metrics, history, predictions = run
     (fold,) = metrics["folds"]
     cut = [{n: v for n, v in metrics.items() if n != missing} for missing in metrics]
@@ -149,43 +210,28 @@ def test_each_missing_part_is_left_out(tmp_path, run, monkeypatch):
         rest = {name: value for name, value in fold.items() if name != missing}
         cut.append(metrics | {"folds": [rest, rest]})
     for rest in cut:
-        assert "Undefined" not in Page(written(tmp_path, rest, history, predictions)).text
+        assert "Undefined" not in Page(written(rest, history, predictions)).text
 
 
-def test_a_run_without_anything_still_has_a_page(tmp_path):
-    page = Page(written(tmp_path, {}, pd.DataFrame(), pd.DataFrame()))
+def test_a_run_without_anything_still_has_a_page():
+    page = Page(written({}, pd.DataFrame(), pd.DataFrame()))
     assert "There is no verdict." in page.text
     assert not page.images
 
 
-def test_figures_that_are_none_are_dashes(tmp_path, run):
-    metrics, history, predictions = run
-    assert metrics["costs"]["buy_and_hold"]["gross_bps_per_trade"] is None
-    source = written(tmp_path, metrics, history, predictions)
+def test_figures_that_are_none_are_dashes(run, source):
+    assert run[0]["costs"]["buy_and_hold"]["gross_bps_per_trade"] is None
     assert re.search(r"<td>buy and hold</td>.*?–", source, re.DOTALL)
     assert ">None<" not in source and ">nan<" not in source
 
 
-def test_best_figure_of_each_column_is_shaded(tmp_path, run):
+def test_best_figure_of_each_column_is_shaded(run, undrawn):
     metrics, _, _ = run
     metrics = {
         "test": {**metrics["test"], "mcc": 0.2, "nll": 1.2, "ece": 0.1},
         "baselines": {"constant prior": {"test": {**metrics["test"], "mcc": 0.0, "nll": 1.0}}},
     }
-    source = written(tmp_path, metrics, pd.DataFrame(), pd.DataFrame())
+    source = written(metrics, pd.DataFrame(), pd.DataFrame())
     shaded = re.findall(r'<td class="n best">([\d.]+)</td>', source)
     assert "0.2000" in shaded and "1.0000" in shaded
     assert "1.2000" not in shaded and "0.0000" not in shaded
-
-
-def test_a_failed_write_leaves_the_old_page_whole(tmp_path, run, monkeypatch):
-    before = written(tmp_path, *run)
-
-    def broken(source, target):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("evaluation.report.report.os.replace", broken)
-    with pytest.raises(OSError, match="disk full"):
-        written(tmp_path, {}, pd.DataFrame(), pd.DataFrame())
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before

@@ -3,9 +3,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from report_run import NAMES, training_run
+from report_run import NAMES, recent_bars, training_run
 
-from evaluation.report import plots
+from evaluation.report import market_plots, plots
+
+
+DRAWN = ["curves", "shares", "confusion", "reliability", "skill"]
+DRAWN += ["equity", "costs", "calls", "features", "lookback"]
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +47,38 @@ def test_small_and_odd_runs_can_be_drawn(run):
     svg(plots.learning_curves(history.iloc[:1], chosen_epoch=0))
     svg(plots.class_shares(history.iloc[:1], NAMES))
     svg(plots.skill_intervals(metrics["verdict"], {}))
+    svg(market_plots.equity_curves(["2024-01-01"], {"xLSTM": [0.0]}))
+    no_sharpe = {"net_return": [0.0] * 21, "sharpe": [None] * 21}
+    svg(market_plots.cost_curves(range(21), {"xLSTM": no_sharpe}, 0.0))
+    svg(market_plots.calls_on_price(recent_bars().iloc[:1], NAMES))
+    svg(market_plots.lookback_curve([{"bars": 1, "rise": 0.1, "interval": None}]))
+    svg(market_plots.interval_rows([{"name": "a", "mcc": 0.0, "interval": None}], "mcc", "MCC"))
 
 
-@pytest.mark.parametrize("draw", ["curves", "shares", "confusion", "reliability", "skill"])
+def test_equity_and_its_fall_are_drawn_as_they_are():
+    figure = market_plots.equity_curves(
+        ["2024-01-01", "2024-01-02", "2024-01-03"], {"xLSTM": [-0.1, 0.2, 0.05]}
+    )
+    upper, lower = figure.axes
+    assert upper.get_lines()[0].get_ydata().tolist() == [-0.1, 0.2, 0.05]
+    assert lower.get_lines()[0].get_ydata() == pytest.approx([-0.1, 0.0, -0.15])
+
+
+def test_calls_stand_on_their_bars():
+    recent = recent_bars().iloc[:100]
+    called = recent[["p_sell", "p_hold", "p_buy"]].to_numpy().argmax(axis=1)
+    _, sold, bought = market_plots.calls_on_price(recent, NAMES).axes[0].get_lines()
+    assert sold.get_xdata().tolist() == np.flatnonzero(called == 0).tolist()
+    assert bought.get_ydata().tolist() == recent["price"][called == 2].tolist()
+
+
+@pytest.mark.parametrize("draw", DRAWN)
 def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
     metrics, history, predictions = run
+    costs, importance = metrics["costs"], metrics["folds"][0]["importance"]
+    names = ("xLSTM", "logistic regression", "buy and hold")
+    equities = dict.fromkeys(names, costs["model"]["equity"])
+    by_cost = dict.fromkeys(names, costs["model"]["by_cost"])
     figure = {
         "curves": lambda: plots.learning_curves(history, 2),
         "shares": lambda: plots.class_shares(history, NAMES, [0.3, 0.4, 0.3]),
@@ -58,6 +89,11 @@ def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
             NAMES,
         ),
         "skill": lambda: plots.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
+        "equity": lambda: market_plots.equity_curves(costs["periods"], equities),
+        "costs": lambda: market_plots.cost_curves(costs["costs"], by_cost, 5.0),
+        "calls": lambda: market_plots.calls_on_price(recent_bars().iloc[:100], NAMES),
+        "features": lambda: market_plots.interval_rows(importance["features"], "rise", "rise"),
+        "lookback": lambda: market_plots.lookback_curve(importance["lookback"]),
     }[draw]()
     drawn, draw_text = {}, plots.matplotlib.text.Text.draw
 

@@ -19,10 +19,10 @@ FLAGS = SimpleNamespace(
     LABEL_METHOD="volatility",
     FUTURE_WINDOW=4,
 )
-POOLED = {"num_folds", "test", "baselines", "verdict", "costs", "timing", "seed"}
+POOLED = {"num_folds", "test", "baselines", "verdict", "skill", "costs", "timing", "seed"}
 OF_A_FOLD = {
     *("splits", "validation", "test", "baselines", "calibration", "label", "repeats"),
-    *("chosen", "dropped", "collapse"),
+    *("chosen", "dropped", "collapse", "importance", "drift"),
 }
 
 
@@ -56,6 +56,7 @@ def trained_on(number, fold, rng):
         forecast=forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]),
         alarms=[{"epoch": 0, "kind": "no signal", "message": f"alarm of {number}"}],
         repeats={"epoch": number},
+        importance={"windows": number},
         timing={
             "epochs": [
                 {"all": 9.0, "training": 6.0, "outside": 1.5},  # with compilation
@@ -93,6 +94,8 @@ def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
         assert found["label"]["threshold"] == t.fold.threshold
         assert found["dropped"] == market.dropped | t.fold.dropped
         assert found["repeats"] == {"epoch": number}
+        assert found["importance"] == {"windows": number}
+        assert list(found["drift"].values()) == sorted(found["drift"].values(), reverse=True)
         assert [alarm["message"] for alarm in found["collapse"]["alarms"]] == [f"alarm of {number}"]
         assert found["collapse"]["forecast"] == t.forecast.as_dict(CLASS_NAMES)
 

@@ -17,7 +17,7 @@ def found():
     labels = rng.integers(0, 3, 488)
     march = times < np.datetime64("2024-04-01")
     said = np.where((symbols == 0) & march, rng.permutation(labels), labels)
-    settings = {"block_seconds": 86_400.0, "num_resamples": 200, "seed": 0}
+    settings = {"block_seconds": 86_400.0}
     parts = skill_by_part(times, symbols, ("B", "A"), labels, np.eye(3)[said], **settings)
     return parts, (march, symbols, labels, said)
 
@@ -48,8 +48,6 @@ def test_a_part_of_few_blocks_gets_no_interval():
         labels,
         np.eye(3)[labels],
         block_seconds=20 * 86_400.0,
-        num_resamples=100,
-        seed=0,
     )
     assert parts["by_month"][0]["mcc_interval"] is None
     assert parts["by_month"][0]["num_blocks"] == 2

@@ -19,7 +19,7 @@ from evaluation.metrics import reliability
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
-INK, ACCENT, FAINT = "#1a1a1a", "#009E73", "#c8c8c8"
+INK, ACCENT, GRID = "#1a1a1a", "#009E73", "#d9d9d9"
 WIDTH = 4.8  # inches
 STYLE = {
     "font.size": 9.5,
@@ -50,7 +50,7 @@ def to_svg(figure: Figure) -> bytes:
     """Returns the figure as an SVG file; its text is drawn as paths and needs no font."""
     with matplotlib.rc_context(STYLE):
         buffer = BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return buffer.getvalue()
 
 
@@ -73,12 +73,12 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
                 _lines(panel, history, column, name, colour)
             panel.set_title(title)
             panel.margins(y=0.12)
-            panel.grid(axis="y", color="#ececec", linewidth=0.7)
+            panel.grid(axis="y", color=GRID, linewidth=0.7)
             panel.yaxis.set_major_locator(MaxNLocator(4))
             if chosen_epoch is not None:
                 panel.axvline(chosen_epoch, color=INK, linewidth=0.8, linestyle=":")
             if len(curves) > 1:
-                _legend_above(panel)
+                legend_above(panel)
         if rows:
             chosen = "" if chosen_epoch is None else " (dotted: the chosen one)"
             _epoch_axis(panels[-1], "epoch" + chosen)
@@ -105,7 +105,7 @@ def class_shares(
         panel.set_ylim(-0.02, 1.02)
         panel.yaxis.set_major_formatter(PercentFormatter(1))
         panel.set_title("predicted" if true_rates is None else "predicted; dashed: true")
-        _legend_above(panel)
+        legend_above(panel)
         _epoch_axis(panel, "epoch")
     return figure
 
@@ -162,7 +162,7 @@ def reliability_diagram(
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
         panel.set_aspect("equal")
-        _legend_above(panel)
+        legend_above(panel)
     return figure
 
 
@@ -187,7 +187,7 @@ def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> 
         panel.set_ylim(-0.6, len(names) - 0.4)
         panel.margins(x=0.1)
         panel.tick_params(axis="y", length=0)
-        panel.grid(axis="x", color="#ececec", linewidth=0.7)
+        panel.grid(axis="x", color=GRID, linewidth=0.7)
         panel.set_axisbelow(True)
         panel.set_xlabel("MCC on test windows; bar: 95 % interval")
     return figure
@@ -217,7 +217,7 @@ def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: s
     )
 
 
-def _legend_above(panel: Axes) -> None:
+def legend_above(panel: Axes) -> None:
     """Puts the legend over the axes, at the right of the title, where no data can lie."""
     if panel.get_legend_handles_labels()[1]:
         panel.legend(

@@ -1,21 +1,16 @@
-"""Metrics, history and predictions of a run as one self-contained page, report.html."""
+"""A run as one self-contained page: verdict, trades, reasons, training, everything else."""
 
-import base64
-import os
+import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from data.labels import CLASS_NAMES
-from evaluation.report import plots
+from evaluation.report import pictures
+from evaluation.report.formats import render
 
 TEMPLATE = "report.html.jinja"
-FILE = "report.html"
 COLUMNS = {
     "mcc": "MCC",
     "balanced_accuracy": "balanced accuracy",
@@ -24,7 +19,6 @@ COLUMNS = {
     "nll": "NLL",
     "ece": "ECE",
 }
-_MOST_LISTED = 6  # numbers; longer lists are summarised
 LOWER_IS_BETTER = ("nll", "ece")
 COST_COLUMNS = {
     "net_return": "net return",
@@ -35,81 +29,60 @@ COST_COLUMNS = {
     "trades": "trades",
     "gross_bps_per_trade": "bps per trade before costs",
 }
+MACHINE = ("git_commit", "bars_sha256", "platform", "backend", "devices", "versions")
+MOST_DRIFTED = 5  # features
 
 
-def write_report(
-    folder: str | Path,
+def report_page(
+    title: str,
     *,
     metrics: Mapping[str, Any],
     history: pd.DataFrame,
     predictions: pd.DataFrame,
-) -> Path:
-    """Writes report.html into the run folder, at once or not at all, and returns its path.
-
-    Every part whose numbers are missing is left out.
+    recent: pd.DataFrame | None = None,
+    run_info: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the page as HTML. Every part whose numbers are missing is left out.
 
     Args:
-        folder: the run folder.
+        title: the name of the run.
         metrics: the content of metrics.json.
         history: a row for each epoch of each fold, with the number of the `fold`.
         predictions: test windows of all folds with `label` and `p_CLASS` of each class.
+        recent: the last test bars of some symbols, as `evaluation.evaluate.recent_bars` gives them.
+        run_info: the content of run.json.
+        flags: the content of config.json.
+        defaults: the flags as they are without any change.
     """
-    folder = Path(folder)
-    page = _page(folder.name, metrics, history, predictions)
-    path, temporary = folder / FILE, folder / f".{FILE}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _page(
-    title: str, metrics: Mapping[str, Any], history: pd.DataFrame, predictions: pd.DataFrame
-) -> str:
-    """Returns the page as HTML; see `write_report`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "plain": _plain, "words": _words}
-    folds = metrics.get("folds") or []
-    return environment.get_template(TEMPLATE).render(
+    folds, run_info = metrics.get("folds") or [], run_info or {}
+    return render(
+        TEMPLATE,
         title=title,
         metrics=metrics,
         class_names=CLASS_NAMES,
-        pictures=_pooled_pictures(metrics, predictions),
+        pictures=pictures.pooled(metrics, predictions),
+        calls=[] if recent is None else pictures.calls(recent),
         comparison=_comparison(metrics, "test"),
         columns=COLUMNS,
         cost_rows=_cost_rows(metrics.get("costs") or {}),
         cost_columns=COST_COLUMNS,
         folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
+        flags=flags or {},
+        changed={n: v for n, v in (flags or {}).items() if _differs(v, (defaults or {}).get(n))},
+        defaults=defaults or {},
+        run_info=run_info,
+        command=shlex.join(run_info.get("command") or []),
+        machine={name: run_info[name] for name in MACHINE if name in run_info},
     )
 
 
-def _pooled_pictures(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> dict[str, str]:
-    """Returns the figures of all folds together that can be drawn, as data URIs by name."""
-    verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
-    drawn = {}
-    if "mcc_interval" in verdict:
-        scores = {n: given["test"]["mcc"] for n, given in (metrics.get("baselines") or {}).items()}
-        drawn["skill"] = plots.skill_intervals(verdict, scores)
-    if "confusion" in test:
-        drawn["confusion"] = plots.confusion_matrix(test["confusion"], CLASS_NAMES)
-    probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
-    if len(predictions) and {"label", *probabilities} <= set(predictions):
-        drawn["reliability"] = plots.reliability_diagram(
-            predictions["label"].to_numpy(),
-            predictions[probabilities].to_numpy(np.float64),
-            CLASS_NAMES,
-        )
-    return _data_uris(drawn)
+def _differs(value: Any, default: Any) -> bool:
+    """Says whether a flag was changed; JSON makes lists of tuples."""
+    return (list(value) if isinstance(value, tuple) else value) != (
+        list(default) if isinstance(default, tuple) else default
+    )
 
 
 def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
@@ -118,28 +91,14 @@ def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
 
 def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]:
     """Returns what the page shows of one fold."""
+    drift = list((fold.get("drift") or {}).items())
     return {
         "metrics": fold,
-        "pictures": _fold_pictures(fold, history),
+        "pictures": pictures.of_fold(fold, history),
         "comparisons": {split: _comparison(fold, split) for split in ("validation", "test")},
         "spells": _spells((fold.get("collapse") or {}).get("alarms") or []),
+        "drift": drift[:MOST_DRIFTED],
     }
-
-
-def _fold_pictures(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, str]:
-    """Returns the figures of the training of one fold, as data URIs by name."""
-    if not len(history):
-        return {}
-    drawn = {"curves": plots.learning_curves(history, (fold.get("chosen") or {}).get("epoch"))}
-    if any(str(column).startswith("val_rate_") for column in history):
-        true_rates = (fold.get("validation") or {}).get("class_rates", {}).get("true")
-        drawn["shares"] = plots.class_shares(history, CLASS_NAMES, true_rates)
-    return _data_uris(drawn)
-
-
-def _data_uris(drawn: Mapping[str, Figure]) -> dict[str, str]:
-    start = "data:image/svg+xml;base64,"
-    return {n: start + base64.b64encode(plots.to_svg(f)).decode("ascii") for n, f in drawn.items()}
 
 
 def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
@@ -179,40 +138,3 @@ def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]
         else:
             spells.append([alarm, alarm])
     return spells
-
-
-def _number(value: Any, column: str = "") -> str:
-    """Returns a number as text, in the form that suits its column; a dash for none."""
-    if value is None or isinstance(value, jinja2.Undefined):
-        return "–"
-    if column in ("net_return", "gross_return", "drawdown"):
-        return f"{value:.1%}"
-    if column == "trades":
-        return f"{value:,}"
-    if column in ("sharpe", "turnover", "gross_bps_per_trade"):
-        return f"{value:,.1f}"
-    return f"{value:.4f}"
-
-
-def _plain(value: Any) -> str:
-    """Returns any value of metrics.json as readable text."""
-    if value is None or isinstance(value, jinja2.Undefined):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) > _MOST_LISTED and all(isinstance(part, (int, float)) for part in value):
-            low, middle, high = (_plain(float(np.quantile(value, q))) for q in (0, 0.5, 1))
-            return f"{middle} in the middle, {low} to {high} ({len(value)} values)"
-        return ", ".join(_plain(part) for part in value)
-    return str(value)
-
-
-def _words(name: str) -> str:
-    return str(name).replace("_", " ")

@@ -1,0 +1,83 @@
+"""How the pages write numbers and texts, and the environment that renders their templates."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from evaluation.report import plots
+
+_MOST_LISTED = 6  # numbers; longer lists are summarised
+
+
+def render(template: str, **content: Any) -> str:
+    """Returns a page of this folder as HTML; texts in it are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
+    return environment.get_template(template).render(**content)
+
+
+def picture(figure: Figure, caption: str, alternative: str) -> dict[str, str]:
+    """Returns a figure as the templates take it, with what it says to whoever cannot see it."""
+    data = base64.b64encode(plots.to_svg(figure)).decode("ascii")
+    return {
+        "source": f"data:image/svg+xml;base64,{data}",
+        "caption": caption,
+        "alternative": alternative,
+    }
+
+
+def number(value: Any, column: str = "") -> str:
+    """Returns a number as text, in the form that suits its column; a dash for none."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return "–"
+    if column in ("net_return", "gross_return", "drawdown"):
+        return f"{value:.1%}"
+    if column == "trades":
+        return f"{value:,}"
+    if column in ("sharpe", "turnover", "gross_bps_per_trade"):
+        return f"{value:,.1f}"
+    return f"{value:.4f}"
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """Returns a number with its sign, an interval as `low to high`; a dash for none."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return "–"
+    if isinstance(value, Sequence):
+        return " to ".join(signed(part, digits) for part in value)
+    return f"{value:+.{digits}f}"
+
+
+def plain(value: Any) -> str:
+    """Returns any value of metrics.json as readable text."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > _MOST_LISTED and all(isinstance(part, (int, float)) for part in value):
+            low, middle, high = (plain(float(np.quantile(value, q))) for q in (0, 0.5, 1))
+            return f"{middle} in the middle, {low} to {high} ({len(value)} values)"
+        return ", ".join(plain(part) for part in value)
+    return str(value)
+
+
+def words(name: str) -> str:
+    """Returns a key of metrics.json as words."""
+    return str(name).replace("_", " ")

@@ -1,0 +1,187 @@
+"""The figures of a report over time and money: equity, costs, calls on a price, parts with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from evaluation.report.plots import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+
+# Of the model, the best baseline, and buy and hold: told apart without colour too.
+_LINES = (
+    {"color": COLOURS[2], "linewidth": 1.7},
+    {"color": COLOURS[0], "linewidth": 1.3, "linestyle": "--"},
+    {"color": "#505050", "linewidth": 1.3, "linestyle": ":"},
+)
+_ROW = 0.27  # inches of a row of intervals
+
+
+def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Returns net gains so far of each way to trade, and under them the fall from the last peak.
+
+    Args:
+        days: on which the periods begin, (periods,).
+        curves: by name, share of the capital at the end of each period; at most three.
+    """
+    times = np.arange(len(days))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 3.7), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        for (name, values), style in zip(curves.items(), _LINES, strict=False):
+            equity = np.asarray(values)
+            peak = np.maximum(np.maximum.accumulate(equity), 0)
+            upper.plot(times, equity, label=name, **style)
+            lower.plot(times, equity - peak, **style)
+        upper.set_title("net gain")
+        lower.set_title("fall from the peak")
+        upper.axhline(0, color=INK, linewidth=0.6)
+        for panel in (upper, lower):
+            _grid(panel)
+            panel.yaxis.set_major_locator(MaxNLocator(4))
+            panel.yaxis.set_major_formatter(PercentFormatter(1))
+        _label_times(lower, pd.DatetimeIndex(days))
+        legend_above(upper)
+    return figure
+
+
+def cost_curves(
+    costs: Sequence[float], parts: Mapping[str, Mapping[str, Sequence]], cost_bps: float
+) -> Figure:
+    """Returns net return and Sharpe ratio against the cost of a side.
+
+    Args:
+        costs: in basis points, (costs,).
+        parts: by name, `net_return` and `sharpe` at each cost; at most three.
+        cost_bps: of the run, marked.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 3.4), layout="constrained")
+        panels = figure.subplots(2, 1, sharex=True)
+        for panel, key, title in zip(
+            panels, ("net_return", "sharpe"), ("net return", "Sharpe"), strict=True
+        ):
+            for (name, by_cost), style in zip(parts.items(), _LINES, strict=False):
+                panel.plot(costs, np.array(by_cost[key], np.float64), label=name, **style)
+            panel.axhline(0, color=INK, linewidth=0.6)
+            panel.axvline(cost_bps, color=INK, linewidth=0.8, linestyle=":")
+            panel.set_title(title)
+            panel.yaxis.set_major_locator(MaxNLocator(4))
+            _grid(panel)
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1))
+        panels[1].set_xlabel("cost of a side, basis points (dotted: of this run)")
+        legend_above(panels[0])
+    return figure
+
+
+def calls_on_price(recent: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+    """Returns one symbol's price with its calls, and the probabilities as a band below.
+
+    Args:
+        recent: `price` and `p_CLASS` of consecutive bars.
+        class_names: SELL, HOLD, BUY.
+    """
+    columns = [f"p_{name.lower()}" for name in class_names]
+    shares = recent[columns].to_numpy(np.float64)
+    called, price = shares.argmax(axis=1), recent["price"].to_numpy()
+    places = np.arange(len(recent))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 3.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        upper.plot(places, price, color="#808080", linewidth=0.9)
+        for code, marker in ((0, "v"), (2, "^")):
+            rows = called == code
+            upper.plot(
+                places[rows],
+                price[rows],
+                marker,
+                color=COLOURS[code],
+                markersize=3.5,
+                label=class_names[code],
+            )
+        upper.set_title("price, first bar = 100")
+        upper.yaxis.set_major_locator(MaxNLocator(4))
+        _grid(upper)
+        legend_above(upper)
+        lower.stackplot(
+            places, shares.T, colors=("#E79A66", "#d8d8d8", "#6AAED6"), labels=class_names
+        )
+        lower.set_title("probability, from below: " + ", ".join(class_names))
+        lower.set_ylim(0, 1)
+        lower.set_xlim(0, max(1, len(recent) - 1))
+        lower.yaxis.set_major_formatter(PercentFormatter(1))
+        _label_times(lower, pd.DatetimeIndex(recent["timestamp"]))
+    return figure
+
+
+def interval_rows(rows: Sequence[Mapping[str, Any]], value: str, label: str) -> Figure:
+    """Returns a row for each part: its figure, and the interval where it has one.
+
+    Args:
+        rows: `name`, the figure under `value`, and `interval` (or None), first on top.
+        value: the key of the figure.
+        label: of the axis.
+    """
+    places = np.arange(len(rows))[::-1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 0.75 + _ROW * len(rows)), layout="constrained")
+        panel = figure.subplots()
+        panel.axvline(0, color=INK, linewidth=0.8)
+        for place, row in zip(places, rows, strict=True):
+            if row["interval"] is not None:
+                panel.plot(row["interval"], [place] * 2, color=COLOURS[2], linewidth=4, alpha=0.35)
+            panel.plot(row[value], place, "o", color=COLOURS[2], markersize=5)
+        panel.set_yticks(places, [row["name"] for row in rows])
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.tick_params(axis="y", length=0)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.margins(x=0.1)
+        _grid(panel, "x")
+        panel.set_xlabel(label)
+    return figure
+
+
+def lookback_curve(lookback: Sequence[Mapping[str, Any]]) -> Figure:
+    """Returns how much higher the NLL is with the newest bars alone.
+
+    Args:
+        lookback: `bars`, `rise` and `interval` (or None), by rising number of bars.
+    """
+    bars = [part["bars"] for part in lookback]
+    rise = np.array([part["rise"] for part in lookback])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 2.6), layout="constrained")
+        panel = figure.subplots()
+        if all(part["interval"] for part in lookback):
+            low, high = np.array([part["interval"] for part in lookback]).T
+            panel.fill_between(bars, low, high, color=ACCENT, alpha=0.25, linewidth=0)
+        panel.plot(bars, rise, "o-", color=ACCENT, markersize=4)
+        panel.axhline(0, color=INK, linewidth=0.8)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(bars, [str(count) for count in bars])
+        panel.minorticks_off()
+        panel.yaxis.set_major_locator(MaxNLocator(4))
+        _grid(panel)
+        panel.set_title("rise of the NLL, nats")
+        panel.set_xlabel("newest bars that are left of a window")
+    return figure
+
+
+def _grid(panel: Axes, axis: str = "y") -> None:
+    panel.grid(axis=axis, color=GRID, linewidth=0.7)
+    panel.set_axisbelow(True)
+
+
+def _label_times(panel: Axes, times: pd.DatetimeIndex) -> None:
+    """Labels places by times; they stand side by side, whatever nights lie between them."""
+    places = np.linspace(0, len(times) - 1, min(4, len(times))).round().astype(int)
+    days = bool((times == times.normalize()).all())
+    form = "%Y-%m-%d" if days or (times[-1] - times[0]).days > 20 else "%m-%d %H:%M"
+    panel.set_xticks(places, [times[place].strftime(form) for place in places])
+    labels = panel.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
