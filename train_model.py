@@ -121,6 +121,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_flags(add)
 
     add = verb(
+        "compare",
+        verbs.compare,
+        "put finished runs side by side, on the screen and as a page",
+        "compare runs/A runs/B --out compare.html",
+    )
+    add("folders", metavar="RUN", type=Path, nargs="+", help="their run folders")
+    add("--out", metavar="FILE", type=Path, default=Path("compare.html"), help="the page to make")
+
+    add = verb(
         "predict",
         verbs.predict,
         "write the probabilities of a trained model as CSV",

@@ -103,6 +103,29 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     log("report", str(folder / files.REPORT))
 
 
+def comparison(found: dict[str, Any]) -> None:
+    """Prints what `evaluation.report.compare.compare_runs` found."""
+    rows, best = found["rows"], found["rows"][0]["name"]
+    width = max(len(row["name"]) for row in rows) + 2
+    print(f"{'run':<{width}}{'val. MCC':>9}{'test MCC':>9}{'seconds':>9}  above {best}")
+    for row in rows:
+        values, seconds = row["values"], row["seconds"]
+        print(
+            f"{row['name']:<{width}}{values['validation_mcc']:>9.4f}{values['mcc']:>9.4f}"
+            f"{'' if seconds is None else format(seconds, ',.0f'):>9}  {_above(row)}".rstrip()
+        )
+    for name, values in found["flags"].items():
+        log("flag", f"{name}: {', '.join(map(str, values))}")
+    log("note", f"{len(rows)} runs were looked at; the best of several looks better than it is")
+
+
+def _above(row: dict[str, Any]) -> str:
+    if row["interval"] is None:
+        return "" if row["same_windows"] else "other test windows or labels"
+    low, high = row["interval"]
+    return f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
 @contextlib.contextmanager
 def without_native_chatter() -> Iterator[None]:
     """Hides what TensorFlow's native code writes to standard error while it is imported.

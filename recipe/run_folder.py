@@ -42,6 +42,14 @@ def check_absent(folder: Path, what: str = "run folder") -> None:
         raise InputError(f"the {what} {folder} cannot be made: {place} cannot be written to")
 
 
+def check_new_file(path: Path) -> None:
+    """Raises InputError where the file is there already, or its folder is not."""
+    if path.exists():
+        raise InputError(f"the file {path} must not exist yet; it does")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"the file {path} needs its folder; there is none")
+
+
 def make(folder: Path) -> None:
     """Makes the folder.
 

@@ -92,10 +92,24 @@ def audit(options: argparse.Namespace) -> int:
     return OK
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Puts finished runs side by side, on the screen and as a page."""
+    files.check_new_file(options.out)
+    from evaluation.report.compare import compare_page, compare_runs
+    from recipe import console
+    from recipe.compare import read_runs
+
+    found = compare_runs(read_runs(options.folders))
+    files.write_text(options.out, compare_page(found))
+    console.comparison(found)
+    console.log("page", str(options.out))
+    return OK
+
+
 def predict(options: argparse.Namespace) -> int:
     """Writes the probabilities of a trained model as CSV."""
-    if options.out and options.out.exists():
-        raise InputError(f"the file {options.out} must not exist yet; it does")
+    if options.out:
+        files.check_new_file(options.out)
     if bool(options.data) == bool(options.exchange):
         raise InputError("predict needs either --data PATH or --exchange NAME --symbols ...")
     if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):

@@ -7,7 +7,6 @@ from report_run import NAMES, recent_bars, training_run
 
 from evaluation.report import market_plots, plots
 
-
 DRAWN = ["curves", "shares", "confusion", "reliability", "skill"]
 DRAWN += ["equity", "costs", "calls", "features", "lookback"]
 

@@ -118,7 +118,7 @@ def test_a_misspelt_verb_is_told_the_nearest(capsys):
     assert train_model.main(["resum", "runs/one"]) == 2
     told = capsys.readouterr().err
     assert told.splitlines() == [
-        "the verb must be one of train, resume, audit, predict, download, got resum; "
+        "the verb must be one of train, resume, audit, compare, predict, download, got resum; "
         "did you mean resume?"
     ]
 

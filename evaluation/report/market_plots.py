@@ -1,4 +1,4 @@
-"""The figures of a report over time and money: equity, costs, calls on a price, parts with intervals."""
+"""The figures of a report over time and money: equity, costs, calls on a price, intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

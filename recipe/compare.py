@@ -1,0 +1,35 @@
+"""Finished runs, read from their folders to be compared."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from data.errors import InputError
+from evaluation.report.compare import Run
+from recipe import run_folder as files
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Returns the runs of some folders.
+
+    Raises:
+        InputError: for fewer than two folders, one given twice, and one without a finished run.
+    """
+    if len(folders) < 2:
+        raise InputError(f"compare needs two run folders or more, got {len(folders)}")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"compare needs different run folders, got {' '.join(map(str, folders))}")
+    return [_read(folder) for folder in folders]
+
+
+def _read(folder: Path) -> Run:
+    flags, run_info, metrics = (
+        files.read_json(folder / name) for name in (files.CONFIG, files.RUN, files.METRICS)
+    )
+    path = folder / files.PREDICTIONS
+    try:
+        predictions = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must be the predictions of a finished run: {error}") from error
+    return Run(str(folder), flags, run_info, metrics, predictions)

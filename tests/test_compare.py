@@ -1,0 +1,111 @@
+"""Runs side by side: from folders to the page and the screen."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report_run import training_run
+
+import train_model
+from evaluation.report.compare import Run, compare_page, compare_runs
+from evaluation.verdict import verdict
+from recipe import run_folder as files
+
+PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
+
+
+def changed_run(run, name, validation_mcc, **changes):
+    (fold,) = run.metrics["folds"]
+    fold = {**fold, "validation": fold["validation"] | {"mcc": validation_mcc}}
+    return replace(run, name=name, metrics=run.metrics | {"folds": [fold]}, **changes)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """The best, one whose answers are half those of chance, and one on other windows."""
+    metrics, _, predictions = training_run()
+    run = Run("A", {"SEED": 0, "LR_BASE": 1e-3}, {"wall_seconds": 61.5}, metrics, predictions)
+    mixed = predictions.copy()
+    mixed.loc[::2, PROBABILITIES] = np.roll(mixed.loc[::2, PROBABILITIES], 1, axis=0)
+    later = predictions.iloc[10:]
+    return [
+        changed_run(run, "other windows", 0.1, flags={"SEED": 2, "LR_BASE": 1e-3}, predictions=later),
+        changed_run(run, "worse", 0.2, flags={"SEED": 0, "LR_BASE": 1e-2},
+                    predictions=mixed.sample(frac=1, random_state=0)),
+        changed_run(run, "best", 0.3),
+    ]  # fmt: skip
+
+
+def test_runs_are_sorted_by_validation_and_paired_where_windows_are_the_same(runs):
+    rows = compare_runs(runs)["rows"]
+    assert [row["name"] for row in rows] == ["best", "worse", "other windows"]
+    assert [row["values"]["validation_mcc"] for row in rows] == [0.3, 0.2, 0.1]
+    best, worse, other = rows
+    assert best["difference"] is other["difference"] is None
+    assert not other["same_windows"]
+    given = {run.name: run.predictions.sort_values("timestamp") for run in runs}
+    expected = verdict(
+        given["best"]["timestamp"].to_numpy(),
+        given["best"]["label"].to_numpy(),
+        given["worse"][PROBABILITIES].to_numpy(),
+        {"best": given["best"][PROBABILITIES].to_numpy()},
+        block_seconds=9000,
+    )
+    assert worse["difference"] == expected["difference"] < -0.1
+    assert worse["interval"] == expected["difference_interval"]
+
+
+def test_other_labels_are_not_compared(runs):
+    _, worse, best = runs
+    labels = (best.predictions["label"] + 1) % 3
+    relabelled = replace(worse, predictions=worse.predictions.assign(label=labels))
+    assert compare_runs([relabelled, best])["rows"][1]["interval"] is None
+
+
+def test_only_flags_that_differ_are_told_in_the_order_of_the_rows(runs):
+    assert compare_runs(runs)["flags"] == {"SEED": [0, 0, 2], "LR_BASE": [1e-3, 1e-2, 1e-3]}
+
+
+def test_the_page_says_how_many_were_looked_at(runs):
+    page = compare_page(compare_runs(runs))
+    assert "3 runs were looked at" in page and "other test windows or labels" in page
+    assert page.index(">best<") < page.index(">worse<")
+    assert "http" not in page
+
+
+def written(run, folder):
+    folder.mkdir()
+    for name, content in [
+        (files.CONFIG, run.flags), (files.RUN, run.run_info), (files.METRICS, run.metrics),
+    ]:  # fmt: skip
+        (folder / name).write_text(json.dumps(content))
+    run.predictions.to_parquet(folder / files.PREDICTIONS)
+    return str(folder)
+
+
+def test_the_verb_reads_folders_and_leaves_a_page_and_lines(runs, tmp_path, capsys):
+    folders = [written(run, tmp_path / run.name.replace(" ", "-")) for run in runs]
+    page = tmp_path / "compare.html"
+    assert train_model.main(["compare", *folders, "--out", str(page)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told[1:4]] == folders[::-1]
+    assert told[3].endswith("other test windows or labels")
+    assert "3 runs were looked at" in page.read_text() and "LR_BASE" in "".join(told)
+    assert train_model.main(["compare", *folders, "--out", str(page)]) == 2
+    assert "must not exist yet" in capsys.readouterr().err
+
+
+def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):
+    one = written(runs[0], tmp_path / "one")
+    (unfinished := tmp_path / "two").mkdir()
+    page = tmp_path / "compare.html"
+    for given, told in [
+        ([one], "needs two run folders or more, got 1"),
+        ([one, one], "needs different run folders"),
+        ([one, str(unfinished)], "need a run folder with config.json"),
+    ]:
+        assert train_model.main(["compare", *given, "--out", str(page)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+    assert not page.exists()
