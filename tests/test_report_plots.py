@@ -8,7 +8,7 @@ from report_run import NAMES, recent_bars, training_run
 from evaluation.report import market_plots, plots
 
 DRAWN = ["curves", "shares", "confusion", "reliability", "skill"]
-DRAWN += ["equity", "costs", "calls", "features", "lookback"]
+DRAWN += ["equity", "costs", "calls", "features", "months", "lookback"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
         "costs": lambda: market_plots.cost_curves(costs["costs"], by_cost, 5.0),
         "calls": lambda: market_plots.calls_on_price(recent_bars().iloc[:100], NAMES),
         "features": lambda: market_plots.interval_rows(importance["features"], "rise", "rise"),
+        "months": lambda: market_plots.intervals_over_time(importance["features"], "rise", "MCC"),
         "lookback": lambda: market_plots.lookback_curve(importance["lookback"]),
     }[draw]()
     drawn, draw_text = {}, plots.matplotlib.text.Text.draw

@@ -145,6 +145,30 @@ def interval_rows(rows: Sequence[Mapping[str, Any]], value: str, label: str) -> 
     return figure
 
 
+def intervals_over_time(rows: Sequence[Mapping[str, Any]], value: str, title: str) -> Figure:
+    """Returns a column for each part of time: its figure, and the interval where it has one.
+
+    Args:
+        rows: `name`, the figure under `value`, and `interval` (or None), in the order of time.
+        value: the key of the figure.
+        title: over the axes.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 2.6), layout="constrained")
+        panel = figure.subplots()
+        panel.axhline(0, color=INK, linewidth=0.8)
+        for place, row in enumerate(rows):
+            if row["interval"] is not None:
+                panel.plot([place] * 2, row["interval"], color=COLOURS[2], linewidth=4, alpha=0.35)
+        panel.plot([row[value] for row in rows], "o", color=COLOURS[2], markersize=4)
+        _label_places(panel, [row["name"] for row in rows])
+        panel.set_xlim(-0.5, len(rows) - 0.5)
+        panel.yaxis.set_major_locator(MaxNLocator(5))
+        panel.set_title(title)
+        _grid(panel)
+    return figure
+
+
 def lookback_curve(lookback: Sequence[Mapping[str, Any]]) -> Figure:
     """Returns how much higher the NLL is with the newest bars alone.
 
@@ -178,10 +202,15 @@ def _grid(panel: Axes, axis: str = "y") -> None:
 
 def _label_times(panel: Axes, times: pd.DatetimeIndex) -> None:
     """Labels places by times; they stand side by side, whatever nights lie between them."""
-    places = np.linspace(0, len(times) - 1, min(4, len(times))).round().astype(int)
     days = bool((times == times.normalize()).all())
     form = "%Y-%m-%d" if days or (times[-1] - times[0]).days > 20 else "%m-%d %H:%M"
-    panel.set_xticks(places, [times[place].strftime(form) for place in places])
+    _label_places(panel, [time.strftime(form) for time in times])
+
+
+def _label_places(panel: Axes, names: Sequence[str]) -> None:
+    """Names four of the places 0, 1, ... at the most."""
+    places = np.linspace(0, len(names) - 1, min(4, len(names))).round().astype(int)
+    panel.set_xticks(places, [names[place] for place in places])
     labels = panel.get_xticklabels()
     labels[0].set_horizontalalignment("left")
     labels[-1].set_horizontalalignment("right")

@@ -11,7 +11,6 @@ from evaluation.report import market_plots, plots
 from evaluation.report.formats import number, picture, signed
 
 MOST_FEATURES = 10  # drawn
-_MOST_PARTS = 36  # months drawn
 Pictures = dict[str, dict[str, str]]
 
 
@@ -150,13 +149,17 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
 
 def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
     drawn: Pictures = {}
-    for key, what in [("by_month", "month"), ("by_year", "year"), ("by_symbol", "symbol")]:
+    label = "MCC; bar: 95 % interval"
+    for key, what, draw in [
+        ("by_month", "calendar month", market_plots.intervals_over_time),
+        ("by_symbol", "symbol", market_plots.interval_rows),
+        ("by_year", "year", market_plots.intervals_over_time),
+    ]:
         rows = [part | {"interval": part["mcc_interval"]} for part in skill.get(key) or []]
-        rows = rows[-_MOST_PARTS:]
         if len(rows) > 1:
             above = sum(part["mcc"] > 0 for part in rows)
             drawn[key] = picture(
-                market_plots.interval_rows(rows, "mcc", "MCC; bar: 95 % interval"),
+                draw(rows, "mcc", label),
                 f"MCC by {what}",
                 f"MCC above 0 in {above} of {len(rows)}: "
                 + ", ".join(f"{part['name']} {signed(part['mcc'])}" for part in rows),

@@ -117,7 +117,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[s
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 3.5), layout="constrained")
         panel = figure.subplots()
-        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)  # so that dark text can be read
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1.8)  # so that dark text can be read
         for (row, column), count in np.ndenumerate(counts):
             panel.text(
                 column, row, f"{count:,}\n{shares[row, column]:.0%}", ha="center", va="center"
