@@ -1,10 +1,12 @@
 """The command line: its verbs and their options. What a verb does is in recipe/verbs.py."""
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(_with_verb(argv, known))
         options.command, folder = ["train_model.py", *argv], options.folder
-        return options.run(options)
+        with _screen(options.quiet):
+            return options.run(options)
     except InputError as error:
         for line in error.faults:
             print(line, file=sys.stderr)
@@ -42,6 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; {verbs.how_to_go_on(folder)}", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _screen(quiet: bool) -> Iterator[None]:
+    """Keeps standard output from the screen where it is asked for; errors are still shown."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def __getattr__(name: str) -> Any:
@@ -84,7 +97,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             description=f"{purpose[0].upper()}{purpose[1:]}.",
             epilog=f"example: python train_model.py {example}",
         )
-        own.set_defaults(run=run, folder=None)
+        own.set_defaults(run=run, folder=None, quiet=False)
         return own.add_argument
 
     add = verb(
@@ -104,12 +117,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         help="the run folder to make; default: runs/<UTC time>",
     )
     add("--smoke", action="store_true", help="two small epochs, under a minute")
+    _add_quiet(add)
 
     add = verb("resume", verbs.resume, "go on with an interrupted run", "resume runs/ID")
     add("folder", metavar="RUN", type=Path, help="its run folder")
     _add_data(add, default="those of the run")
     _add_set(add)
     add("--force", action="store_true", help="accept changed flags, bars, versions")
+    _add_quiet(add)
 
     add = verb(
         "audit",
@@ -170,6 +185,10 @@ def _add_data(add: Callable, *, default: str = "the sample", required: bool = Fa
     text = "bars: CSV, Parquet or Feather file, or folder"
     text += "" if required else f"; default: {default}"
     add("--data", metavar="PATH", required=required, help=text)
+
+
+def _add_quiet(add: Callable) -> None:
+    add("--quiet", action="store_true", help="nothing on the screen but errors")
 
 
 def _add_flags(add: Callable) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
 
+OWN = "xLSTM"  # the row of the model
+_FIGURES = ("mcc", "balanced_accuracy", "macro_f1", "nll", "ece")
 # A machine without a GPU says "(303)" or NO_DEVICE, which is no fault.
 _GPU_FAULT = re.compile(
     r"dlopen|could not load dynamic library|cuInit(?!.*(\(303\)|NO_DEVICE))", re.IGNORECASE
@@ -27,6 +29,49 @@ def log(name: str, text: str) -> None:
 def note(text: str) -> None:
     """Prints a remark."""
     log("note", text)
+
+
+def table(widths: dict[str, int], rows: list[list[str]]) -> None:
+    """Prints a table: drawn on a terminal, aligned text elsewhere.
+
+    Args:
+        widths: of the columns as text, by their names; the first is aligned to the left.
+        rows: texts.
+    """
+    if sys.stdout.isatty():
+        _drawn_table(list(widths), rows)
+        return
+    for row in [list(widths), *rows]:
+        first, *others = zip(row, widths.values(), strict=True)
+        print(f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others))
+
+
+def _drawn_table(names: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(names):
+        drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place > 0)
+    for row in rows:
+        drawn.add_row(*map(Text, row), style="bold" if row[0] == OWN else "")
+    Console().print(drawn)
+
+
+@contextlib.contextmanager
+def working(name: str, text: str) -> Iterator[None]:
+    """Says what takes a while: a line, and on a terminal a clock under it until it is done."""
+    log(name, text)
+    if not sys.stdout.isatty():
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+    with Progress(SpinnerColumn(), TimeElapsedColumn(), transient=True) as progress:
+        progress.add_task("", total=None)
+        yield
 
 
 def announce_market(market, num_bars: int) -> None:
@@ -54,11 +99,7 @@ def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
     """
     if num_folds > 1:
         log("fold", f"{assembly.number + 1} of {num_folds}")
-    for name, split in splits.items():
-        total = split["windows"]
-        shares = "  ".join(f"{c} {n / total:6.1%}" for c, n in split["class_counts"].items())
-        times = f"{split['first_time'][:10]} to {split['last_time'][:10]}"
-        log(name, f"{total:9,} windows  {shares}  {times}")
+    describe(splits)
     for why, count in (assembly.market.dropped | assembly.fold.dropped).items():
         if count:
             log("dropped", f"{count:,} {why}")
@@ -69,6 +110,23 @@ def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
     log("batches", f"{plan.num_batches} of {plan.batch_size}; {quotas}")
     log("model", f"{assembly.classifier.count_params():,} parameters")
     log("forecast", assembly.forecast().sentence(CLASS_NAMES))
+
+
+def describe(splits: dict[str, Any]) -> None:
+    """Prints windows, class shares and times of each split."""
+    rows = []
+    for name, split in splits.items():
+        total = split["windows"]
+        shares = [f"{count / total:.1%}" for count in split["class_counts"].values()]
+        rows.append(
+            [name, f"{total:,}", *shares, split["first_time"][:10], split["last_time"][:10]]
+        )
+    if sys.stdout.isatty():
+        _drawn_table(["split", "windows", *CLASS_NAMES, "from", "to"], rows)
+        return
+    for name, total, *shares, first, last in rows:
+        told = "  ".join(f"{c} {share:>6}" for c, share in zip(CLASS_NAMES, shares, strict=True))
+        log(name, f"{total:>9} windows  {told}  {first} to {last}")
 
 
 def answers(table) -> None:
@@ -82,18 +140,19 @@ def answers(table) -> None:
 
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
     """Prints what a person wants to know at the end."""
+    scores = {OWN: metrics["test"]}
+    scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
     print()
-    print(f"{'test windows':<22}{'MCC':>8}{'bal. acc.':>11}{'macro F1':>10}{'NLL':>8}{'ECE':>8}")
-    rows = {"xLSTM": metrics["test"]}
-    rows |= {name: both["test"] for name, both in metrics["baselines"].items()}
-    for name, row in rows.items():
-        print(
-            f"{name:<22}{row['mcc']:>8.4f}{row['balanced_accuracy']:>11.4f}"
-            f"{row['macro_f1']:>10.4f}{row['nll']:>8.4f}{row['ece']:>8.4f}"
-        )
-    print(f"\n{'true, predicted':<18}" + "".join(f"{name:>9}" for name in CLASS_NAMES))
-    for name, counts in zip(CLASS_NAMES, metrics["test"]["confusion"], strict=True):
-        print(f"{name:<18}" + "".join(f"{count:>9,}" for count in counts))
+    table(
+        {"test windows": 22, "MCC": 8, "bal. acc.": 11, "macro F1": 10, "NLL": 8, "ECE": 8},
+        [[name, *(f"{row[figure]:.4f}" for figure in _FIGURES)] for name, row in scores.items()],
+    )
+    print()
+    confusion = zip(CLASS_NAMES, metrics["test"]["confusion"], strict=True)
+    table(
+        {"true, predicted": 18} | dict.fromkeys(CLASS_NAMES, 9),
+        [[name, *(f"{count:,}" for count in counts)] for name, counts in confusion],
+    )
     print()
     log("verdict", metrics["verdict"]["sentence"])
     if "known_optimum" in metrics:
@@ -106,17 +165,23 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
 def comparison(found: dict[str, Any]) -> None:
     """Prints what `evaluation.report.compare.compare_runs` found."""
     rows, best = found["rows"], found["rows"][0]["name"]
-    width = max(len(row["name"]) for row in rows) + 2
-    print(f"{'run':<{width}}{'val. MCC':>9}{'test MCC':>9}{'seconds':>9}  above {best}")
-    for row in rows:
-        values, seconds = row["values"], row["seconds"]
-        print(
-            f"{row['name']:<{width}}{values['validation_mcc']:>9.4f}{values['mcc']:>9.4f}"
-            f"{'' if seconds is None else format(seconds, ',.0f'):>9}  {_above(row)}".rstrip()
-        )
+    table(
+        {
+            "run": max(len(row["name"]) for row in rows) + 2,
+            **{"val. MCC": 9, "test MCC": 9, "seconds": 9},
+            f"above {best}": 30,
+        },
+        [_compared(row) for row in rows],
+    )
     for name, values in found["flags"].items():
         log("flag", f"{name}: {', '.join(map(str, values))}")
     log("note", f"{len(rows)} runs were looked at; the best of several looks better than it is")
+
+
+def _compared(row: dict[str, Any]) -> list[str]:
+    scores = [f"{row['values'][name]:.4f}" for name in ("validation_mcc", "mcc")]
+    seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f}"
+    return [row["name"], *scores, seconds, _above(row)]
 
 
 def _above(row: dict[str, Any]) -> str:

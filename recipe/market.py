@@ -22,12 +22,13 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
     """
-    console.log("reading", path or "the sample: daily bars of five US stocks, 2000 to 2013")
-    bars = bars_or_sample(path)
-    bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
-    parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made
-    del bars
-    market = build_market(parts, **market_settings(flags))
+    what = path or "the sample: daily bars of five US stocks, 2000 to 2013"
+    with console.working("reading", what):
+        bars = bars_or_sample(path)
+        bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+        parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made
+        del bars
+        market = build_market(parts, **market_settings(flags))
     console.announce_market(market, num_bars)
     return market, bars_info
 

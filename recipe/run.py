@@ -76,8 +76,9 @@ def run(
         )
         result.rows[:] = [{"fold": number, **row} for row in result.rows]
         trained.append(result)
-        console.log("baselines", "constant prior, persistence, logistic regression, boosted trees")
-        others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
+        what = "constant prior, persistence, logistic regression, boosted trees"
+        with console.working("baselines", what):
+            others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
 
     metrics = run_metrics(flags, market, trained, others)
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])

@@ -28,13 +28,18 @@ def runs():
     run = Run("A", {"SEED": 0, "LR_BASE": 1e-3}, {"wall_seconds": 61.5}, metrics, predictions)
     mixed = predictions.copy()
     mixed.loc[::2, PROBABILITIES] = np.roll(mixed.loc[::2, PROBABILITIES], 1, axis=0)
-    later = predictions.iloc[10:]
+    mixed = mixed.sample(frac=1, random_state=0)
     return [
-        changed_run(run, "other windows", 0.1, flags={"SEED": 2, "LR_BASE": 1e-3}, predictions=later),
-        changed_run(run, "worse", 0.2, flags={"SEED": 0, "LR_BASE": 1e-2},
-                    predictions=mixed.sample(frac=1, random_state=0)),
+        changed_run(
+            run,
+            "other windows",
+            0.1,
+            flags={"SEED": 2, "LR_BASE": 1e-3},
+            predictions=predictions.iloc[10:],
+        ),
+        changed_run(run, "worse", 0.2, flags={"SEED": 0, "LR_BASE": 1e-2}, predictions=mixed),
         changed_run(run, "best", 0.3),
-    ]  # fmt: skip
+    ]
 
 
 def test_runs_are_sorted_by_validation_and_paired_where_windows_are_the_same(runs):

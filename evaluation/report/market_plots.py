@@ -211,6 +211,7 @@ def _label_places(panel: Axes, names: Sequence[str]) -> None:
     """Names four of the places 0, 1, ... at the most."""
     places = np.linspace(0, len(names) - 1, min(4, len(names))).round().astype(int)
     panel.set_xticks(places, [names[place] for place in places])
-    labels = panel.get_xticklabels()
-    labels[0].set_horizontalalignment("left")
-    labels[-1].set_horizontalalignment("right")
+    if len(places) > 3:  # long enough names, such as days, would stick out
+        labels = panel.get_xticklabels()
+        labels[0].set_horizontalalignment("left")
+        labels[-1].set_horizontalalignment("right")

@@ -1,0 +1,104 @@
+"""What the screen says: lines elsewhere, drawn tables on a terminal, nothing with --quiet."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+from report_run import training_run
+from tiny_run import settings
+
+import train_model
+from recipe import console
+
+RUN_INFO = {"wall_seconds": 61.2, "peak_memory_bytes": 1.5e9}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return training_run()[0]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    return Terminal()
+
+
+def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
+    console.conclude(metrics, Path("runs/one"), RUN_INFO)
+    lines = capsys.readouterr().out.splitlines()
+    test, given = metrics["test"], metrics["baselines"]["constant prior"]["test"]
+    assert lines[1:4] == [
+        "test windows               MCC  bal. acc.  macro F1     NLL     ECE",
+        f"xLSTM                   {test['mcc']:.4f}     {test['balanced_accuracy']:.4f}    "
+        f"{test['macro_f1']:.4f}  {test['nll']:.4f}  {test['ece']:.4f}",
+        f"constant prior          0.0000     0.3333    {given['macro_f1']:.4f}  "
+        f"{given['nll']:.4f}  {given['ece']:.4f}",
+    ]
+    assert lines[5] == "true, predicted        SELL     HOLD      BUY"
+    counts = "".join(f"{count:>9,}" for count in test["confusion"][0])
+    assert lines[6] == f"SELL              {counts}"
+    assert lines[-3] == f"verdict    {metrics['verdict']['sentence']}"
+    assert lines[-2:] == ["run        61 s, 1.50 GB at its peak", "report     runs/one/report.html"]
+
+
+def test_on_a_terminal_the_same_figures_are_drawn(metrics, terminal):
+    with contextlib.redirect_stdout(terminal):
+        console.conclude(metrics, Path("runs/one"), RUN_INFO)
+    text = terminal.getvalue()
+    assert "───" in text
+    for figure in ("mcc", "nll", "ece"):
+        assert f"{metrics['test'][figure]:.4f}" in text
+    assert metrics["verdict"]["sentence"] in text
+
+
+SPLITS = {
+    "train": {
+        "windows": 7078,
+        "class_counts": {"SELL": 1987, "HOLD": 2671, "BUY": 2420},
+        "first_time": "2001-05-10T00:00:00",
+        "last_time": "2009-07-01T00:00:00",
+    }
+}
+
+
+def test_splits_are_lines_elsewhere_and_drawn_on_a_terminal(capsys, terminal):
+    console.describe(SPLITS)
+    assert capsys.readouterr().out == (
+        "train          7,078 windows  SELL  28.1%  HOLD  37.7%  BUY  34.2%  "
+        "2001-05-10 to 2009-07-01\n"
+    )
+    with contextlib.redirect_stdout(terminal):
+        console.describe(SPLITS)
+    drawn = terminal.getvalue()
+    assert "───" in drawn and "37.7%" in drawn and "2009-07-01" in drawn
+
+
+def test_names_are_no_markup(terminal):
+    with contextlib.redirect_stdout(terminal):
+        console.table({"run": 10, "[red]MCC[/red]": 5}, [["runs/[bold]x", "1"]])
+    assert "runs/[bold]x" in terminal.getvalue() and "[red]MCC[/red]" in terminal.getvalue()
+
+
+def test_what_takes_long_is_a_line_elsewhere(capsys):
+    with console.working("baselines", "boosted trees"):
+        pass
+    assert capsys.readouterr().out == "baselines  boosted trees\n"
+
+
+def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["--data", str(bars_file), "--quiet", "--out", str(out)]
+    short = settings(SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0, BOOTSTRAP_RESAMPLES=100)
+    assert train_model.main([*arguments, *short]) == 0
+    told = capsys.readouterr()
+    assert told.out == "" and (out / "report.html").exists()
+    assert train_model.main([*arguments, *short]) == 2
+    assert "must not exist yet" in capsys.readouterr().err
