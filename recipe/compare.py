@@ -27,6 +27,10 @@ def _read(folder: Path) -> Run:
     flags, run_info, metrics = (
         files.read_json(folder / name) for name in (files.CONFIG, files.RUN, files.METRICS)
     )
+    if not metrics.get("folds"):
+        raise InputError(
+            f"{folder / files.METRICS} must have folds; that of an earlier version has none"
+        )
     path = folder / files.PREDICTIONS
     try:
         predictions = pd.read_parquet(path)

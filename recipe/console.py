@@ -43,7 +43,8 @@ def table(widths: dict[str, int], rows: list[list[str]]) -> None:
         return
     for row in [list(widths), *rows]:
         first, *others = zip(row, widths.values(), strict=True)
-        print(f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others))
+        line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
+        print(line.rstrip())
 
 
 def _drawn_table(names: list[str], rows: list[list[str]]) -> None:

@@ -15,7 +15,7 @@ from data.market import Fold, Market, training_statistics
 from data.windows import gather, spans, subsample
 from evaluation.verdict import LEVEL, time_blocks
 
-MOST_WINDOWS = 1024  # evenly spaced over the validation windows
+MOST_WINDOWS = 256  # evenly spaced over the validation windows: a few seconds in all
 _MOST_BLOCKS = 20  # that the courses are exchanged between
 _SMALLEST = 1e-15  # probability
 

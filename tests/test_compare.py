@@ -104,11 +104,13 @@ def test_the_verb_reads_folders_and_leaves_a_page_and_lines(runs, tmp_path, caps
 def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):
     one = written(runs[0], tmp_path / "one")
     (unfinished := tmp_path / "two").mkdir()
+    older = written(replace(runs[0], metrics={"test": {}}), tmp_path / "older")
     page = tmp_path / "compare.html"
     for given, told in [
         ([one], "needs two run folders or more, got 1"),
         ([one, one], "needs different run folders"),
         ([one, str(unfinished)], "need a run folder with config.json"),
+        ([one, older], "metrics.json must have folds; that of an earlier version has none"),
     ]:
         assert train_model.main(["compare", *given, "--out", str(page)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
