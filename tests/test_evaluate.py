@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from data.market import build_market
+from data.synthetic import random_walk
+from evaluation.drift import stability_index
+from evaluation.evaluate import drift, predictions_table, recent_bars
+
+
+@pytest.fixture(scope="module")
+def bars():
+    frame = random_walk(3, 900)
+    hole = frame.groupby("symbol", observed=True).cumcount().between(820, 829)
+    return frame[~(hole & (frame["symbol"] == frame["symbol"].iloc[0]))]
+
+
+@pytest.fixture(scope="module")
+def market(bars):
+    return build_market(
+        bars,
+        sequence_length=10,
+        future_window=4,
+        label_method="volatility",
+        price_change_threshold=0.01,
+        target_class_ratios=(0.33, 0.40, 0.33),
+        embargo_bars=3,
+        max_gap_bars=2,
+    )
+
+
+def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, market):
+    (fold,) = market.folds
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(fold.test))
+    found = recent_bars(market, fold, probabilities, num_bars=60, num_symbols=2)
+    sizes = np.bincount(market.symbols[fold.test])
+    largest = {market.symbol_names[code] for code in np.argsort(-sizes, kind="stable")[:2]}
+    assert set(found["symbol"]) == largest
+    table = predictions_table(market, [fold], [probabilities])
+    for symbol, own in found.groupby("symbol", observed=True):
+        close = bars[bars["symbol"] == symbol].set_index("timestamp")["close"]
+        close = close.loc[own["timestamp"]].to_numpy()
+        assert own["price"].to_numpy() == pytest.approx(100 * close / close[0], rel=1e-4)
+        last = table[table["symbol"] == symbol].tail(60)
+        for name in ("timestamp", "p_sell", "p_hold", "p_buy"):
+            assert own[name].tolist() == last[name].tolist()
+
+
+def test_a_hole_in_the_bars_does_not_bend_the_price(bars, market):
+    (fold,) = market.folds
+    probabilities = np.full((len(fold.test), 3), 1 / 3)
+    found = recent_bars(market, fold, probabilities, num_symbols=3)
+    cut = found[found["symbol"] == bars["symbol"].iloc[0]]
+    steps = cut["timestamp"].diff()
+    assert steps.max() > 10 * steps.median()  # windows that would cross the hole are not there
+    close = bars[bars["symbol"] == cut["symbol"].iloc[0]].set_index("timestamp")["close"]
+    close = close.loc[cut["timestamp"]].to_numpy()
+    assert cut["price"].to_numpy() == pytest.approx(100 * close / close[0], rel=1e-4)
+
+
+def test_drift_compares_training_with_test_windows(market):
+    (fold,) = market.folds
+    found = drift(market, fold)
+    assert set(found) == set(market.feature_names)
+    column = market.features[:, market.feature_names.index("rsi")]
+    assert found["rsi"] == stability_index(column[fold.train], column[fold.test])
