@@ -29,7 +29,6 @@ from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
 from recipe.batches import hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
-from recipe.importance import explain
 from recipe.network import ce_weight, make_classifiers
 
 
@@ -80,7 +79,6 @@ class TrainedFold:
     forecast: Any
     alarms: list[dict[str, Any]]
     repeats: dict[str, Any]
-    importance: dict[str, Any]
     timing: dict[str, Any]
 
 
@@ -164,7 +162,6 @@ def train(
         forecast=assembly.forecast(),
         alarms=parts.alarm.alarms,
         repeats=_repeats(assembly),
-        importance=explain(deployable, assembly.market, fold, seed=flags.SEED),
         timing={
             "epochs": assembly.timer.epochs,
             "labels": assembly.batches.labels_per_epoch,

@@ -18,7 +18,13 @@ from evaluation.verdict import sentence
 Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
 
 
-def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[Given]) -> dict:
+def run_metrics(
+    flags: Any,
+    market: Market,
+    trained: Sequence,
+    given: Sequence[Given],
+    explained: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
     """Returns the content of metrics.json.
 
     Args:
@@ -26,6 +32,7 @@ def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[G
         market: that was trained on.
         trained: a `recipe.fold.TrainedFold` for each fold.
         given: for each fold what `evaluation.evaluate.baseline_probabilities` returned.
+        explained: for each fold what `recipe.importance.explain` returned.
     """
     folds = list(zip(trained, given, strict=True))
     pooled = evaluation.judge(
@@ -41,7 +48,10 @@ def run_metrics(flags: Any, market: Market, trained: Sequence, given: Sequence[G
         **pooled,
         "timing": training_time(trained),
         "seed": flags.SEED,
-        "folds": [_fold_metrics(flags, market, t, others) for t, others in folds],
+        "folds": [
+            _fold_metrics(flags, market, t, others) | {"importance": importance}
+            for (t, others), importance in zip(folds, explained, strict=True)
+        ],
     }
 
 
@@ -81,7 +91,6 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
         },
         "dropped": market.dropped | fold.dropped,
         "repeats": trained.repeats,
-        "importance": trained.importance,
         "drift": evaluation.drift(market, fold),
     }
 

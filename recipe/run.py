@@ -17,6 +17,7 @@ from models.deployable import save_model
 from recipe import console
 from recipe import run_folder as files
 from recipe.fold import Assembly, assemble, train
+from recipe.importance import explain
 from recipe.made_up import known_optimum
 from recipe.metrics import run_metrics, with_trials
 
@@ -57,7 +58,7 @@ def run(
     files.write_json(folder / files.CONFIG, as_dict(flags))
     files.write_json(folder / files.RUN, run_info)
 
-    trained, others = [], []
+    trained, others, explained = [], [], []
     for number, fold in enumerate(market.folds):
         assembly = first or assemble(flags, market, number)
         first = None
@@ -79,8 +80,9 @@ def run(
         what = "constant prior, persistence, logistic regression, boosted trees"
         with console.working("baselines", what):
             others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
+        explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
 
-    metrics = run_metrics(flags, market, trained, others)
+    metrics = run_metrics(flags, market, trained, others, explained)
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
     if optimum is not None:
         metrics["known_optimum"] = optimum

@@ -56,7 +56,6 @@ def trained_on(number, fold, rng):
         forecast=forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]),
         alarms=[{"epoch": 0, "kind": "no signal", "message": f"alarm of {number}"}],
         repeats={"epoch": number},
-        importance={"windows": number},
         timing={
             "epochs": [
                 {"all": 9.0, "training": 6.0, "outside": 1.5},  # with compilation
@@ -79,7 +78,8 @@ def run(request):
         {"constant prior": answers(t.fold, rng), "persistence": answers(t.fold, rng)}
         for t in trained
     ]
-    return market, trained, given, run_metrics(FLAGS, market, trained, given)
+    explained = [{"windows": number} for number in range(len(trained))]
+    return market, trained, given, run_metrics(FLAGS, market, trained, given, explained)
 
 
 def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):

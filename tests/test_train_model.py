@@ -36,6 +36,16 @@ def test_a_run_folder_is_complete(finished):
     assert {"test", "baselines", "verdict", "costs", "timing", "seed", "num_folds"} <= set(metrics)
     (fold,) = metrics["folds"]
     assert {"splits", "validation", "test", "baselines", "chosen", "collapse"} <= set(fold)
+    assert len(fold["importance"]["features"]) == len(fold["drift"]) > 0
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for part in (
+        "Does it hold",
+        "What it would have done",
+        "The last test bars",
+        "Why",
+        "All flags",
+    ):
+        assert part in page
     history = pd.read_csv(finished / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2]
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
