@@ -96,7 +96,7 @@ def test_what_takes_long_is_a_line_elsewhere(capsys):
 def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--data", str(bars_file), "--quiet", "--out", str(out)]
-    short = settings(SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0, BOOTSTRAP_RESAMPLES=100)
+    short = settings(SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
     assert train_model.main([*arguments, *short]) == 0
     told = capsys.readouterr()
     assert told.out == "" and (out / "report.html").exists()

@@ -103,7 +103,6 @@ def _difference(run: Run, first: Run) -> dict[str, Any]:
         _probabilities(own),
         {first.name: _probabilities(other)},
         block_seconds=max(setting["block_seconds"] for setting in settings),
-        num_resamples=max(setting["num_resamples"] for setting in settings),
     )
     return {
         "difference": found["difference"],
