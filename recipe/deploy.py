@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from data.batches import WindowSequence
+from data.familiar import training_ranges
 from data.features import WARM_UP_BARS
 from data.labels import CLASS_NAMES
 from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.deployable import make_deployable
-from data.familiar import training_ranges
 from recipe.network import focal_settings
 from recipe.run_folder import versions
 

@@ -95,10 +95,9 @@ def windows_to_compare(
         test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
     except (OSError, KeyError, InputError) as error:
         reason = str(error).splitlines()[0]
-        return _random_windows(
-            model
-        ), f"random windows in the range of the training bars ({reason})"
-    keys = pd.MultiIndex.from_arrays([pd.to_datetime(asked.timestamps, utc=True), asked.symbols])
+        what = f"random windows in the range of the training bars ({reason})"
+        return _random_windows(model), what
+    keys = pd.MultiIndex.from_frame(asked.about[["timestamp", "symbol"]])
     wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
     places = np.flatnonzero(keys.isin(wanted))
     return asked.gather(places[subsample(len(places), _COMPARED)]), "windows of the run's test bars"
