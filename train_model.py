@@ -178,7 +178,28 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--timeframe", metavar="SPAN", required=True, help="length of a bar, such as 5m")
     add("--since", metavar="DATE", required=True, help="first day, UTC, such as 2024-01-01")
     add("--to", metavar="DIR", type=Path, required=True, help="the folder for the files")
+
+    add = verb(
+        "study",
+        verbs.study,
+        "find out what each improvement is worth, what settings serve, how much is luck",
+        "study ablation --data bars.parquet --seeds 5 --workers 2 --out studies/first",
+    )
+    _add_study(add)
     return parser, found.choices
+
+
+def _add_study(add: Callable) -> None:
+    actions = ["ablation", "sweep", "seeds", "work", "show"]
+    add("action", choices=actions, help="begin a study, take part in one, or show one")
+    add("study", metavar="DIR", nargs="?", type=Path, help="of work and show: the study's folder")
+    _add_data(add)
+    _add_flags(add)
+    add("--seeds", metavar="N", type=int, help="of ablation (5) and seeds (10): from SEED on")
+    add("--trials", metavar="N", type=int, help="of sweep (100)")
+    add("--workers", metavar="N", type=int, default=1, help="processes here (1)")
+    add("--storage", metavar="URL", default="", help="a database; default: a file in the folder")
+    add("--out", metavar="DIR", type=Path, help="the folder to make; default: studies/<UTC time>")
 
 
 def _add_data(add: Callable, *, default: str = "the sample", required: bool = False) -> None:

@@ -168,21 +168,22 @@ def recent_bars(
 
 
 def predictions_table(
-    market: Market, folds: list[Fold], probabilities: list[np.ndarray]
+    market: Market, folds: list[Fold], probabilities: list[np.ndarray], split: str = "test"
 ) -> pd.DataFrame:
-    """Returns the test windows: timestamp of the last bar, symbol, label, three probabilities."""
+    """Returns the windows of a split: timestamp of the last bar, symbol, label, probabilities."""
     parts = []
     for fold, values in zip(folds, probabilities, strict=True):
+        ends = getattr(fold, split)
         parts.append(
             pd.DataFrame(
                 {
-                    "timestamp": pd.to_datetime(market.timestamps[fold.test], utc=True),
+                    "timestamp": pd.to_datetime(market.timestamps[ends], utc=True),
                     "symbol": pd.Categorical.from_codes(
-                        market.symbols[fold.test], list(market.symbol_names)
+                        market.symbols[ends], list(market.symbol_names)
                     ),
-                    "label": fold.labels[fold.test].astype("int32"),
+                    "label": fold.labels[ends].astype("int32"),
                     **{f"p_{name.lower()}": values[:, i] for i, name in enumerate(CLASS_NAMES)},
-                    "forward_return": market.forward_return[fold.test],
+                    "forward_return": market.forward_return[ends],
                 }
             )
         )

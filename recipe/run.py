@@ -86,11 +86,9 @@ def run(
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
     if optimum is not None:
         metrics["known_optimum"] = optimum
-    predictions = evaluation.predictions_table(
-        market, [t.fold for t in trained], [t.probabilities["test"] for t in trained]
-    )
     save_model(trained[-1].deployable, folder / files.MODEL)
-    files.write(folder / files.PREDICTIONS, lambda path: predictions.to_parquet(path, index=False))
+    _write_predictions(market, trained, "validation", folder / files.VALIDATION)
+    predictions = _write_predictions(market, trained, "test", folder / files.PREDICTIONS)
     run_info |= {
         "wall_seconds": time.perf_counter() - begun,
         "peak_memory_bytes": files.peak_memory_bytes(),
@@ -113,6 +111,14 @@ def run(
     files.write_json(folder / files.METRICS, metrics)
     console.conclude(seen, folder, run_info)
     return metrics
+
+
+def _write_predictions(market: Market, trained, split: str, path: Path) -> pd.DataFrame:
+    table = evaluation.predictions_table(
+        market, [t.fold for t in trained], [t.probabilities[split] for t in trained], split
+    )
+    files.write(path, lambda temporary: table.to_parquet(temporary, index=False))
+    return table
 
 
 def _history(trained) -> pd.DataFrame:

@@ -20,6 +20,7 @@ HISTORY = "history.csv"
 MODEL = "model.keras"
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
+VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
 

@@ -194,6 +194,13 @@ def download(options: argparse.Namespace) -> int:
     return OK
 
 
+def study(options: argparse.Namespace) -> int:
+    """Runs many cells of a study, or shows what they say."""
+    from recipe.study.command import study as run_study
+
+    return run_study(options)
+
+
 def _predict_newest(options: argparse.Namespace, model, note) -> int:
     """Answers for the newest closed bars of an exchange, once or at every next close."""
     from data.exchange import open_exchange

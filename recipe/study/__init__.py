@@ -1,0 +1,1 @@
+"""Studies: many runs over arms, seeds or settings, by several processes, and what they say."""

@@ -1,0 +1,118 @@
+"""What a change of flags does to MCC, NLL and ECE: paired over seeds, with intervals.
+
+Two things differ from study to study: which stretch of time was seen, and which seeds were drawn.
+The variance of an effect is taken as the sum of both parts: a jackknife over blocks of calendar
+time, which are left out in turn from both arms (Kuensch 1989, The Annals of Statistics 17:1217),
+and the spread of the effect over the seeds. The degrees of freedom are Welch and Satterthwaite's
+(Satterthwaite 1946, Biometrics Bulletin 2:110).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from evaluation.metrics import NUM_BINS, checked, mcc
+from evaluation.verdict import confusions, time_blocks
+
+MEASURES = ("mcc", "nll", "ece")
+LEVEL = 0.95
+_SMALLEST = 1e-15  # probability, as in evaluation.metrics
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference of a measure, averaged over seeds.
+
+    Args:
+        value: of the changed arm less that of the other.
+        low: lower end of the 95 % interval, or None where time or seeds are too few for one.
+        high: its upper end.
+        p: two-sided, 1 where there is no interval.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float
+
+
+def block_sums(
+    timestamps: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, block_seconds: float
+) -> np.ndarray:
+    """Returns for each block of time what all measures are made of, (blocks, 10 + bins).
+
+    Args:
+        timestamps: of the windows' last bars, datetime64 (samples,).
+        labels: class codes, (samples,).
+        probabilities: (samples, 3).
+        block_seconds: length of a block; at least the span of a window and its label.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    blocks = time_blocks(timestamps, block_seconds)
+    tables = confusions(blocks, labels, probabilities)
+    own = probabilities[np.arange(len(labels)), labels]
+    losses = np.bincount(blocks, weights=-np.log(np.maximum(own, _SMALLEST)))
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = np.bincount(
+        blocks * NUM_BINS + bins, weights=hits - confidence, minlength=len(tables) * NUM_BINS
+    )
+    return np.concatenate(
+        [tables.reshape(len(tables), -1), losses[:, None], gaps.reshape(-1, NUM_BINS)], axis=1
+    )
+
+
+def measures(sums: np.ndarray) -> np.ndarray:
+    """Returns MCC, NLL and ECE of sums over blocks, (..., 10 + bins) to (..., 3)."""
+    tables = sums[..., :9].reshape(*sums.shape[:-1], 3, 3)
+    total = sums[..., :9].sum(axis=-1)
+    ece = np.abs(sums[..., 10:]).sum(axis=-1) / total
+    return np.stack([mcc(tables), sums[..., 9] / total, ece], axis=-1)
+
+
+def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
+    """Returns the effect on each measure.
+
+    Args:
+        changed: `block_sums` of the changed arm for each seed, (seeds, blocks, 10 + bins).
+        other: those of the other arm, for the same seeds and blocks.
+    """
+
+    def difference(combine) -> np.ndarray:
+        return measures(combine(changed)) - measures(combine(other))
+
+    by_seed = difference(lambda sums: sums.sum(axis=1))  # (seeds, 3)
+    if changed.shape[1] > 1:
+        without = difference(lambda sums: sums.sum(axis=1, keepdims=True) - sums).mean(axis=0)
+    else:
+        without = by_seed[:1]  # a block cannot be left out where there is one
+    return {name: _effect(by_seed[:, i], without[:, i]) for i, name in enumerate(MEASURES)}
+
+
+def _effect(by_seed: np.ndarray, without: np.ndarray) -> Effect:
+    """Returns the effect from its value for each seed, and its mean without each block."""
+    value, num_blocks, num_seeds = float(by_seed.mean()), len(without), len(by_seed)
+    if num_blocks < 2 or num_seeds < 2:
+        return Effect(value, None, None, 1.0)
+    time = (num_blocks - 1) * float(np.var(without))
+    luck = float(np.var(by_seed, ddof=1)) / num_seeds
+    if time + luck == 0:  # the change changed nothing
+        return Effect(value, value, value, 1.0 if value == 0 else 0.0)
+    freedom = (time + luck) ** 2 / (time**2 / (num_blocks - 1) + luck**2 / (num_seeds - 1))
+    error = np.sqrt(time + luck)
+    reach = float(student.ppf((1 + LEVEL) / 2, freedom) * error)
+    p = float(2 * student.sf(abs(value) / error, freedom))
+    return Effect(value, value - reach, value + reach, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values corrected for their number (Holm 1979), in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    found = np.empty(len(p_values))
+    found[order] = corrected
+    return found.tolist()

@@ -1,0 +1,78 @@
+"""Starts the workers of a study and says how far it is."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from recipe import run_folder as files
+from recipe.study import beats
+from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
+from recipe.study.queue import Queue
+from recipe.study.worker import STORAGE, own_modules
+
+
+def run_workers(
+    plan: Plan, num_workers: int, storage: str, say: Callable[[str], None], pause: float = 2.0
+) -> bool:
+    """Has workers here do what is open, and returns whether every cell has ended.
+
+    Args:
+        plan: of the study; other machines may work on it too.
+        num_workers: processes.
+        storage: URL of the study's database; "": its journal.
+        say: is told the progress whenever it changed.
+        pause: seconds between two looks.
+
+    Raises:
+        InputError: where the storage cannot be opened.
+    """
+    Queue(plan, storage).refill()  # once, before there are several to do it
+    environment = own_modules() | {STORAGE: storage}
+    command = [sys.executable, "-m", "recipe.study.worker", str(plan.folder)]
+    workers = [subprocess.Popen(command, env=environment) for _ in range(num_workers)]
+    said = ""
+    try:
+        while True:
+            working = [worker for worker in workers if worker.poll() is None]
+            text = progress(plan)
+            if text != said:
+                say(text)
+                said = text
+            if not working:
+                return all(plan.state(cell) != OPEN for cell in plan.cells)
+            time.sleep(pause)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()
+
+
+def progress(plan: Plan) -> str:
+    """Returns in one line how many cells are done, running, failed and to go, and how long yet."""
+    states = {cell: plan.state(cell) for cell in plan.cells}
+    count = Counter(states.values())
+    running = len([c for c in beats.living(plan.folder / "beats") if states.get(c) == OPEN])
+    parts = [f"{count[DONE]} of {len(states)} done", f"{running} running", f"{count[FAILED]} failed"]
+    if count[PRUNED]:
+        parts.append(f"{count[PRUNED]} pruned")
+    seconds = [wall_seconds(plan, cell) for cell, state in states.items() if state == DONE]
+    if count[OPEN] and seconds and running:
+        left = float(np.mean(seconds)) * count[OPEN] / running
+        parts.append(f"about {_span(left)} left")
+    return ", ".join(parts)
+
+
+def wall_seconds(plan: Plan, cell: str) -> float:
+    """Returns how long the process took that finished a run."""
+    return files.read_json(plan.run(cell) / files.RUN).get("wall_seconds", 0.0)
+
+
+def _span(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"

@@ -1,0 +1,162 @@
+"""What a study is to run: its cells, their flags and where each of them stands, all in a folder.
+
+    studies/ID/study.json       kind, bars, flags
+               cells/CELL.json  the flags of a cell, once it was begun
+               runs/CELL/       its run folder
+               ended/CELL.json  why a cell has no result; remove it, and the cell is tried again
+               logs/CELL.txt    what its process said
+               beats/           who works on what
+"""
+
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import config
+from data.errors import InputError
+from recipe import run_folder as files
+from recipe.study import arms
+
+FILE = "study.json"
+KINDS = ("ablation", "sweep", "seeds")
+DONE, FAILED, PRUNED, OPEN = "done", "failed", "pruned", "open"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Args:
+        name: of its run folder.
+        arm: what it has in common with the cells of other seeds.
+        flags: checked; those of a sweep lack what Optuna is yet to draw.
+    """
+
+    name: str
+    arm: str
+    flags: config.Flags
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study.
+
+    Args:
+        folder: of the study.
+        name: of the study in its storage.
+        kind: one of KINDS.
+        data: path of the bars; None for the sample.
+        flags: of the arm with everything as flagged.
+        count: seeds, or trials of a sweep.
+        database: whether the storage is a database.
+    """
+
+    folder: Path
+    name: str
+    kind: str
+    data: str | None
+    flags: config.Flags
+    count: int
+    database: bool
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The cells by name, seed after seed, so that half a study compares all arms."""
+        if self.kind == "sweep":
+            names = [f"trial-{number:04d}" for number in range(self.count)]
+            return {name: Cell(name, name, self.flags) for name in names}
+        found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        cells = [
+            Cell(f"{arm}-seed{seed}", arm, config.load(**config.as_dict(flags) | {"SEED": seed}))
+            for seed in range(self.flags.SEED, self.flags.SEED + self.count)
+            for arm, flags in found.items()
+        ]
+        return {cell.name: cell for cell in cells}
+
+    def run(self, cell: str) -> Path:
+        """Returns the run folder of a cell."""
+        return self.folder / "runs" / cell
+
+    def flags_file(self, cell: str) -> Path:
+        """Returns the file with the flags of a cell that was begun."""
+        return self.folder / "cells" / f"{cell}.json"
+
+    def state(self, cell: str) -> str:
+        """Returns done, failed, pruned or open."""
+        if (self.run(cell) / files.METRICS).exists():
+            return DONE
+        path = self._ended(cell)
+        return files.read_json(path)["state"] if path.exists() else OPEN
+
+    def reason(self, cell: str) -> str:
+        """Returns why a cell failed or was pruned."""
+        return files.read_json(self._ended(cell))["reason"]
+
+    def end(self, cell: str, state: str, reason: str) -> None:
+        """Notes that a cell has no result, and why."""
+        files.write_json(self._ended(cell), {"state": state, "reason": reason})
+
+    def value(self, cell: str) -> float:
+        """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
+        folds = files.read_json(self.run(cell) / files.METRICS)["folds"]
+        return sum(fold["validation"]["nll"] for fold in folds) / len(folds)
+
+    def _ended(self, cell: str) -> Path:
+        return self.folder / "ended" / f"{cell}.json"
+
+
+def make(
+    folder: Path, kind: str, data: str | None, flags: config.Flags, count: int, *, database: bool
+) -> Plan:
+    """Returns a new study, whose folder it makes.
+
+    Raises:
+        InputError: where the folder is there already, or the flags do not suit the study.
+    """
+    files.check_absent(folder)
+    if count < 1:
+        raise InputError(f"a study needs at least 1 seed or trial, got {count}")
+    if data is not None and Path(data).exists():
+        data = str(Path(data).absolute())
+    name = f"{folder.name}-{secrets.token_hex(4)}"  # a database may hold many studies
+    plan = Plan(folder, name, kind, data, flags, count, database)
+    _ = plan.cells  # bad flags leave nothing behind
+    files.make(folder)
+    for part in ("cells", "runs", "ended", "logs", "beats"):
+        (folder / part).mkdir()
+    files.write_json(
+        folder / FILE,
+        {
+            "name": name,
+            "kind": kind,
+            "data": data,
+            "count": count,
+            "database": database,
+            "flags": config.as_dict(flags),
+            "versions": files.versions(),
+        },
+    )
+    return plan
+
+
+def load(folder: Path) -> Plan:
+    """Returns the study in a folder.
+
+    Raises:
+        InputError: where there is none.
+    """
+    content = files.read_json(folder / FILE)
+    missing = {"name", "kind", "data", "count", "database", "flags"} - set(content)
+    if missing or content["kind"] not in KINDS:
+        wrong = ", ".join(sorted(missing)) or "kind"
+        raise InputError(f"{folder / FILE} must be that of a study; missing or unknown: {wrong}")
+    return Plan(
+        folder,
+        content["name"],
+        content["kind"],
+        content["data"],
+        config.load(**content["flags"]),
+        content["count"],
+        content["database"],
+    )

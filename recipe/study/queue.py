@@ -1,0 +1,149 @@
+"""The queue of a study's cells, kept by Optuna: each cell is asked for and done by one worker.
+
+Only the run folders hold results. A storage that is lost, or lacks a cell, is filled again from
+them; a cell that is there twice is left to its first trial.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import config
+from data.errors import InputError
+from recipe import run_folder as files
+from recipe.study import beats
+from recipe.study.plan import DONE, OPEN, PRUNED, Plan
+from recipe.study.space import space_for, suggest
+
+try:
+    import optuna
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import FrozenTrial, Trial, TrialState
+except ImportError as error:
+    raise InputError("a study needs Optuna: pip install -e '.[study]'") from error
+
+JOURNAL = "journal.log"
+
+
+class Queue:
+    """The cells of a study that wait, run or have ended.
+
+    Args:
+        plan: of the study.
+        storage: URL of a database; "": the journal in the study's folder.
+        grace: seconds without a sign after which a worker on another machine counts as dead.
+
+    Raises:
+        InputError: where the storage is not that of the plan, or cannot be opened.
+    """
+
+    def __init__(self, plan: Plan, storage: str = "", grace: float = beats.GRACE):
+        if plan.database != bool(storage):
+            needs = "its database: --storage URL" if plan.database else "no --storage"
+            raise InputError(f"the study in {plan.folder} needs {needs}")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._plan, self._beats = plan, plan.folder / "beats"
+        self._watch = beats.Watch(self._beats, grace)
+        try:
+            self._study = optuna.create_study(
+                study_name=plan.name,
+                storage=_open(storage, plan),
+                load_if_exists=True,
+                direction="minimize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+            )
+        except (ImportError, ValueError, _database_error()) as error:
+            text = str(error).strip().splitlines()[0]
+            raise InputError(f"the storage of the study cannot be opened: {text}") from error
+
+    def refill(self) -> None:
+        """Enqueues the cells without a trial that counts, and those of workers that died."""
+        trials = self._trials()
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and self._watch.dead(trial.number):
+                self._tell(trial.number, TrialState.FAIL)
+                beats.forget(self._beats, trial.number)
+        counting = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
+        there = {_cell(t) for t in self._trials() if t.state in counting}
+        there |= beats.living(self._beats)
+        for cell in self._plan.cells:
+            if cell not in there and self._plan.state(cell) in (OPEN, DONE):
+                self._study.enqueue_trial(self._drawn(cell), user_attrs={"cell": cell})
+
+    def take(self) -> tuple[Trial, str] | None:
+        """Returns the next trial with its cell, or None where nothing waits."""
+        while any(trial.state == TrialState.WAITING for trial in self._trials()):
+            trial = self._study.ask()
+            cell = trial.user_attrs.get("cell")
+            if cell is None or self._taken_before(trial.number, cell):
+                self._tell(trial.number, TrialState.FAIL)
+                continue
+            if self._plan.state(cell) == DONE:
+                self.flags(trial, cell)  # Optuna is to know what was drawn
+                self.end(trial, cell)
+                continue
+            return trial, cell
+        return None
+
+    def flags(self, trial: Trial, cell: str) -> config.Flags:
+        """Returns the flags of a cell; Optuna draws those of a sweep."""
+        flags = self._plan.cells[cell].flags
+        if self._plan.kind != "sweep":
+            return flags
+        # A seed for each trial: one worker repeats its draws, and several differ in theirs.
+        seed = 1000 * flags.SEED + list(self._plan.cells).index(cell)
+        trial.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return config.load(**config.as_dict(flags) | suggest(trial, flags))
+
+    def end(self, trial: Trial, cell: str) -> None:
+        """Tells how a cell ended, by what its folder holds."""
+        state = self._plan.state(cell)
+        if state == DONE:
+            self._tell(trial.number, TrialState.COMPLETE, [self._plan.value(cell)])
+        else:
+            self._tell(trial.number, TrialState.PRUNED if state == PRUNED else TrialState.FAIL)
+
+    def all_ended(self) -> bool:
+        """Returns whether every cell is done, failed or pruned."""
+        return all(self._plan.state(cell) != OPEN for cell in self._plan.cells)
+
+    def _trials(self) -> Sequence[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _taken_before(self, number: int, cell: str) -> bool:
+        active = (TrialState.WAITING, TrialState.RUNNING)
+        return any(
+            trial.number < number and trial.state in active and _cell(trial) == cell
+            for trial in self._trials()
+        )
+
+    def _drawn(self, cell: str) -> dict[str, Any]:
+        """Returns the values that a cell of a sweep was begun with."""
+        path = self._plan.flags_file(cell)
+        if self._plan.kind != "sweep" or not path.exists():
+            return {}
+        flags = files.read_json(path)
+        return {name: flags[name] for name in space_for(self._plan.flags)}
+
+    def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        try:
+            self._study.tell(number, values, state=state, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            pass  # another worker was faster
+
+
+def _cell(trial: FrozenTrial) -> str | None:
+    return trial.user_attrs.get("cell")
+
+
+def _open(url: str, plan: Plan) -> Any:
+    if url:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    return JournalStorage(JournalFileBackend(str(plan.folder / JOURNAL)))
+
+
+def _database_error() -> type[Exception]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError
