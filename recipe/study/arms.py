@@ -80,7 +80,10 @@ def arms(flags: config.Flags) -> dict[str, config.Flags]:
     idle = [n for n in IMPROVEMENTS if _off(n, on).items() <= on.items()]
     if idle:
         raise InputError(
-            [f"improvement {n} ({IMPROVEMENTS[n].name}) must be on, the flags have it off" for n in idle]
+            [
+                f"improvement {n} ({IMPROVEMENTS[n].name}) must be on, the flags have it off"
+                for n in idle
+            ]
         )
     off = {name: value for n in IMPROVEMENTS for name, value in _off(n, on).items()}
     found = {ALL_ON: on, ALL_OFF: on | off}

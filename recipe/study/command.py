@@ -15,6 +15,8 @@ OLD = ("work", "show")
 
 def study(options: argparse.Namespace) -> int:
     """Returns the exit status: 0, 1 where a cell failed, 130 for Ctrl-C."""
+    if options.workers < 1:
+        raise InputError(f"a study needs at least 1 worker, got {options.workers}")
     plan = _old(options) if options.action in OLD else _new(options)
     ended = True
     if options.action != "show":

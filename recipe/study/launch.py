@@ -33,7 +33,11 @@ def run_workers(
     Queue(plan, storage).refill()  # once, before there are several to do it
     environment = own_modules() | {STORAGE: storage}
     command = [sys.executable, "-m", "recipe.study.worker", str(plan.folder)]
-    workers = [subprocess.Popen(command, env=environment) for _ in range(num_workers)]
+    # In sessions of their own: Ctrl-C is for this process, which ends them.
+    workers = [
+        subprocess.Popen(command, env=environment, start_new_session=True)
+        for _ in range(num_workers)
+    ]
     said = ""
     try:
         while True:
@@ -56,7 +60,11 @@ def progress(plan: Plan) -> str:
     states = {cell: plan.state(cell) for cell in plan.cells}
     count = Counter(states.values())
     running = len([c for c in beats.living(plan.folder / "beats") if states.get(c) == OPEN])
-    parts = [f"{count[DONE]} of {len(states)} done", f"{running} running", f"{count[FAILED]} failed"]
+    parts = [
+        f"{count[DONE]} of {len(states)} done",
+        f"{running} running",
+        f"{count[FAILED]} failed",
+    ]
     if count[PRUNED]:
         parts.append(f"{count[PRUNED]} pruned")
     seconds = [wall_seconds(plan, cell) for cell, state in states.items() if state == DONE]

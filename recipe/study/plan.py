@@ -1,11 +1,11 @@
 """What a study is to run: its cells, their flags and where each of them stands, all in a folder.
 
-    studies/ID/study.json       kind, bars, flags
-               cells/CELL.json  the flags of a cell, once it was begun
-               runs/CELL/       its run folder
-               ended/CELL.json  why a cell has no result; remove it, and the cell is tried again
-               logs/CELL.txt    what its process said
-               beats/           who works on what
+studies/ID/study.json       kind, bars, flags
+           cells/CELL.json  the flags of a cell, once it was begun
+           runs/CELL/       its run folder
+           ended/CELL.json  why a cell has no result; remove it, and the cell is tried again
+           logs/CELL.txt    what its process said
+           beats/           who works on what
 """
 
 import secrets

@@ -16,6 +16,7 @@ from recipe.study.plan import DONE, FAILED, PRUNED, Plan, load
 from recipe.study.queue import Queue
 
 ROOT = Path(files.__file__).parent.parent
+INTERRUPTED = 130
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
 
@@ -82,6 +83,8 @@ def run_cell(
             pruned = _wait(child, hopeless, pause)
         finally:
             child.kill()
+    if child.returncode == INTERRUPTED:
+        raise KeyboardInterrupt  # the cell stays open
     if pruned:
         plan.end(cell, PRUNED, "its validation NLL was worse than the median of the others")
     elif plan.state(cell) != DONE:

@@ -1,0 +1,165 @@
+"""What the run folders of a study say: a table of the runs, and the effect of each improvement."""
+
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.errors import InputError
+from data.labels import CLASS_NAMES
+from recipe import run_folder as files
+from recipe.study import arms
+from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
+from recipe.study.plan import DONE, Plan
+from recipe.study.space import space_for
+
+SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
+COMPARISONS = {"off": "switched off", "alone": "alone"}
+# The word rests on this: a proper score, and on windows on which something may be chosen.
+DECIDES = {"comparison": "off", "split": "validation", "measure": "nll"}
+LEVEL = 0.05
+HELPS, HARMS, NEITHER, UNKNOWN = "helps", "harms", "no difference seen", "too few seeds or blocks"
+
+
+def runs_table(plan: Plan) -> pd.DataFrame:
+    """Returns a row for each cell: its state, its measures on both splits, its seconds.
+
+    Of a sweep the test windows stay closed but for the winner's.
+    """
+    best = winner(plan) if plan.kind == "sweep" else None
+    rows = []
+    for cell in plan.cells.values():
+        row: dict[str, Any] = {"cell": cell.name, "arm": cell.arm, "seed": cell.flags.SEED}
+        row["state"] = plan.state(cell.name)
+        if row["state"] == DONE:
+            for split in SPLITS:
+                if split == "validation" or plan.kind != "sweep" or cell.name == best:
+                    sums = _sums(plan, cell.name, split)
+                    row |= {f"{split}_{m}": v for m, v in _measured(sums).items()}
+            row["validation_nll_mean_over_folds"] = plan.value(cell.name)
+            row["seconds"] = training_seconds(plan, cell.name)
+        if plan.kind == "sweep" and plan.flags_file(cell.name).exists():
+            flags = files.read_json(plan.flags_file(cell.name))
+            row |= {name: flags[name] for name in space_for(plan.flags)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def winner(plan: Plan) -> str | None:
+    """Returns the finished cell with the least mean validation NLL over folds, if there is one."""
+    done = [cell for cell in plan.cells if plan.state(cell) == DONE]
+    return min(done, key=plan.value, default=None)
+
+
+def training_seconds(plan: Plan, cell: str) -> float:
+    """Returns the seconds of all epochs of a run, each counted as the median of those timed.
+
+    So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
+    """
+    metrics = files.read_json(plan.run(cell) / files.METRICS)
+    epochs = metrics["num_folds"] * plan.cells[cell].flags.SUPERVISED_EPOCHS
+    return float(np.median(metrics["timing"]["seconds_per_epoch"] or [0.0])) * epochs
+
+
+def effects_table(plan: Plan) -> pd.DataFrame:
+    """Returns the effects of an ablation, a row for each improvement, comparison, split, measure.
+
+    Compared are the seeds for which both arms are done: `off` is the arm with the improvement off
+    less the one with everything on, `alone` the arm with it alone less the one with nothing on.
+    `p_holm` is corrected over the eight improvements; `word` stands in the rows that DECIDES.
+    """
+    rows = []
+    for number, improvement in arms.IMPROVEMENTS.items():
+        pairs = {
+            "off": (arms.without(number), arms.ALL_ON),
+            "alone": (arms.only(number), arms.ALL_OFF),
+        }
+        for comparison, (changed, other) in pairs.items():
+            both = _both_done(plan, changed, other)
+            for split in SPLITS if both else ():
+                stacks = _paired_sums(plan, both, split)
+                for measure, effect in paired_effects(*stacks).items():
+                    rows.append(
+                        {
+                            "improvement": number,
+                            "name": improvement.name,
+                            "comparison": comparison,
+                            "split": split,
+                            "measure": measure,
+                            "effect": effect.value,
+                            **{k: v for k, v in asdict(effect).items() if k != "value"},
+                            "seeds": len(both),
+                            "blocks": stacks[0].shape[1],
+                            "cost_seconds": _cost(plan, both, comparison),
+                        }
+                    )
+    table = pd.DataFrame(rows)
+    if len(table):
+        families = table.groupby(["comparison", "split", "measure"])["p"]
+        # An improvement that is not done yet still belongs to the family.
+        table["p_holm"] = families.transform(lambda p: holm([*p, *[1.0] * (8 - len(p))])[: len(p)])
+        table["word"] = [_word(row) for row in table.to_dict("records")]
+    return table
+
+
+def _word(row: dict[str, Any]) -> str:
+    """Returns what the improvement does, by the NLL on validation windows where it is off."""
+    if any(row[name] != value for name, value in DECIDES.items()):
+        return ""
+    if pd.isna(row["low"]):
+        return UNKNOWN
+    if row["p_holm"] >= LEVEL:
+        return NEITHER
+    return HELPS if row["effect"] > 0 else HARMS
+
+
+def _both_done(plan: Plan, changed: str, other: str) -> list[tuple[str, str]]:
+    """Returns the cells of two arms for every seed for which both are done."""
+    cells = {(cell.arm, cell.flags.SEED): cell.name for cell in plan.cells.values()}
+    pairs = [(name, cells[other, seed]) for (arm, seed), name in cells.items() if arm == changed]
+    return [pair for pair in pairs if all(plan.state(cell) == DONE for cell in pair)]
+
+
+def _paired_sums(
+    plan: Plan, both: list[tuple[str, str]], split: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sums of both arms, (seeds, blocks, ...)."""
+    changed, other = (
+        [_sums(plan, cell, split) for cell in side] for side in zip(*both, strict=True)
+    )
+    counts = {tuple(sums[:, :9].sum(axis=1)) for sums in [*changed, *other]}
+    if len(counts) > 1:
+        raise InputError(f"the runs in {plan.folder} must have the same {split} windows")
+    return np.stack(changed), np.stack(other)
+
+
+@cache
+def _read_sums(path, block_seconds: float, _modified: float) -> np.ndarray:
+    table = pd.read_parquet(path)
+    return block_sums(
+        table["timestamp"].dt.tz_convert(None).to_numpy(),
+        table["label"].to_numpy(),
+        table[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy(),
+        block_seconds,
+    )
+
+
+def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
+    """Returns the block sums of a run; see `recipe.study.effects.block_sums`."""
+    path = plan.run(cell) / SPLITS[split]
+    if not path.exists():
+        raise InputError(f"the run folder {plan.run(cell)} must hold {path.name}; it does not")
+    block_seconds = files.read_json(plan.run(cell) / files.METRICS)["verdict"]["block_seconds"]
+    return _read_sums(path, block_seconds, path.stat().st_mtime)
+
+
+def _measured(sums: np.ndarray) -> dict[str, float]:
+    return dict(zip(MEASURES, measures(sums.sum(axis=0)).tolist(), strict=True))
+
+
+def _cost(plan: Plan, both: list[tuple[str, str]], comparison: str) -> float:
+    """Returns the seconds that a training takes longer with the improvement than without it."""
+    longer = [training_seconds(plan, a) - training_seconds(plan, b) for a, b in both]
+    return float(np.mean(longer)) * (-1 if comparison == "off" else 1)

@@ -1,0 +1,151 @@
+"""What a study says, from run folders with planted answers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import config
+from evaluation.metrics import evaluate
+from recipe.study import plan as plans
+from recipe.study import results
+from recipe.study.page import PAGE, RUNS, TABLE, WINNER, write_study
+
+SKILL = {"all-on": 0.6, "without-8": 0.2, "only-8": 0.6, "without-3": 1.0}
+HELPS, HARMS = 8, 3
+
+
+def finish(plan, cell, skill, seconds=2.0, num_windows=600):
+    """Writes the files of a finished run whose answers know the label by so much."""
+    run = plan.run(cell)
+    run.mkdir(parents=True)
+    flags = plan.cells[cell].flags
+    plan.flags_file(cell).write_text(json.dumps(config.as_dict(flags)))
+    (run / "config.json").write_text(json.dumps(config.as_dict(flags)))
+    (run / "run.json").write_text(json.dumps({"wall_seconds": seconds}))
+    scores = {}
+    for split, name in results.SPLITS.items():
+        rng = np.random.default_rng([flags.SEED, len(split)])
+        labels = np.random.default_rng(0).integers(0, 3, num_windows)
+        logits = rng.normal(0, 0.5, (num_windows, 3))
+        logits[np.arange(num_windows), labels] += skill + rng.normal(0, 0.02)
+        given = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        times = pd.date_range("2024-01-01", periods=num_windows, freq="3min", tz="UTC")
+        table = pd.DataFrame({"timestamp": times, "label": labels})
+        table[["p_sell", "p_hold", "p_buy"]] = given
+        table.to_parquet(run / name)
+        scores[split] = evaluate(labels, given)
+    metrics = {
+        "num_folds": 1,
+        "verdict": {"block_seconds": 3600.0},
+        "timing": {"seconds_per_epoch": [9.0, seconds, seconds]},
+        "folds": [scores],
+    }
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def ablation(folder, seeds=3):
+    plan = plans.make(folder, "ablation", None, config.Flags(), seeds, database=False)
+    for cell in plan.cells.values():
+        off = cell.arm == "without-8"
+        finish(plan, cell.name, SKILL.get(cell.arm, 0.6), seconds=1.0 if off else 2.0)
+    return plan
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    return ablation(tmp_path_factory.mktemp("studies") / "one")
+
+
+def words(plan):
+    effects = results.effects_table(plan)
+    decided = effects[effects["word"] != ""]
+    return dict(zip(decided["improvement"], decided["word"], strict=True))
+
+
+def test_what_helps_and_what_harms_is_found_and_nothing_else(studied):
+    found = words(studied)
+    assert found.pop(HELPS) == "helps" and found.pop(HARMS) == "harms"
+    assert set(found.values()) == {"no difference seen"} and len(found) == 6
+
+
+def test_the_effects_are_those_of_the_metrics_averaged_over_seeds(studied):
+    effects = results.effects_table(studied).set_index(
+        ["improvement", "comparison", "split", "measure"]
+    )
+    for split in ("validation", "test"):
+        differences = []
+        for seed in range(3):
+            both = [
+                json.loads((studied.run(f"{arm}-seed{seed}") / "metrics.json").read_text())
+                for arm in ("without-8", "all-on")
+            ]
+            one, other = (metrics["folds"][0][split]["mcc"] for metrics in both)
+            differences.append(one - other)
+        row = effects.loc[8, "off", split, "mcc"]
+        assert row["effect"] == pytest.approx(np.mean(differences))
+        assert row["low"] < row["effect"] < row["high"] < 0
+    epochs = config.Flags().SUPERVISED_EPOCHS
+    assert effects.loc[8, "off", "test", "mcc"]["cost_seconds"] == epochs * 1.0
+    assert len(effects) == 8 * 2 * 2 * 3
+
+
+def test_no_word_rests_on_test_windows(studied, tmp_path):
+    plan = ablation(tmp_path / "two", seeds=3)
+    for cell in plan.cells:
+        path = plan.run(cell) / "predictions.parquet"
+        table = pd.read_parquet(path)
+        table[["p_sell", "p_hold", "p_buy"]] = np.random.default_rng(1).dirichlet(
+            [1] * 3, len(table)
+        )
+        table.to_parquet(path)
+    assert words(plan) == words(studied)
+
+
+def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studied):
+    paths = write_study(studied, lambda name, text: None)
+    assert [path.name for path in paths] == [PAGE, TABLE, RUNS]
+    page = paths[0].read_text()
+    assert page.index("<img") < page.index("<table") < page.index("<h2>Runs")
+    assert '<td class="helps">helps' in page and '<td class="harms">harms' in page
+    assert all(cell in page for cell in studied.cells)
+    assert "54 of 54 cells done" in page
+    assert len(pd.read_csv(paths[2])) == 54
+
+
+def test_a_study_half_way_shows_what_is_there(tmp_path):
+    plan = plans.make(tmp_path / "study", "ablation", None, config.Flags(), 2, database=False)
+    told = []
+    write_study(plan, lambda name, text: told.append(text))
+    assert told == ["no cell is done yet"]
+    finish(plan, "all-on-seed0", 0.6)
+    finish(plan, "without-4-seed0", 0.6)
+    plan.end("all-on-seed1", plans.FAILED, "the bars are broken")
+    write_study(plan, lambda name, text: told.append(text))
+    assert words(plan) == {4: "too few seeds or blocks"}
+    assert "all-on-seed1: the bars are broken" in (plan.folder / PAGE).read_text()
+
+
+def test_a_sweep_is_won_on_validation_and_opens_the_test_windows_of_the_winner_alone(tmp_path):
+    plan = plans.make(tmp_path / "study", "sweep", None, config.Flags(), 4, database=False)
+    for cell, skill in zip(list(plan.cells)[:3], (0.3, 0.9, 0.5), strict=True):
+        finish(plan, cell, skill)
+    told = []
+    write_study(plan, lambda name, text: told.append(text))
+    assert told[0].startswith("trial-0001, the least validation NLL of 3 trials")
+    runs = pd.read_csv(plan.folder / RUNS).set_index("cell")
+    assert list(runs["test_mcc"].notna()) == [False, True, False, False]
+    assert config.load(replay=plan.folder / WINNER) == config.Flags()
+
+
+def test_seeds_say_how_much_is_luck(tmp_path):
+    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 3, database=False)
+    for cell, skill in zip(plan.cells, (0.3, 0.9, 0.5), strict=True):
+        finish(plan, cell, skill)
+    told = []
+    write_study(plan, lambda name, text: told.append(text))
+    spread = pd.read_csv(plan.folder / TABLE).set_index("measure")
+    values = pd.read_csv(plan.folder / RUNS)["test_mcc"]
+    assert spread.loc["test_mcc", "std"] == pytest.approx(values.std())
+    assert told[0].startswith("3 seeds: test MCC")
