@@ -127,6 +127,14 @@ def test_the_example_without_keras_needs_the_data_alone():
     assert served & (OURS | {"keras", "tensorflow"}) == {"data"}
 
 
+def test_only_the_queue_of_studies_knows_optuna():
+    for path in library():
+        assert (
+            "optuna" not in roots(path)
+            or path.relative_to(ROOT).as_posix() == "recipe/study/queue.py"
+        )
+
+
 def test_every_module_starts_with_its_purpose():
     for path in [*library(), *ROOT.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path.name

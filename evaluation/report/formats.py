@@ -28,12 +28,13 @@ def render(template: str, **content: Any) -> str:
 
 def picture(figure: Figure, caption: str, alternative: str) -> dict[str, str]:
     """Returns a figure as the templates take it, with what it says to whoever cannot see it."""
+    return {"source": data_uri(figure), "caption": caption, "alternative": alternative}
+
+
+def data_uri(figure: Figure) -> str:
+    """Returns a figure as the SVG that a page holds itself."""
     data = base64.b64encode(plots.to_svg(figure)).decode("ascii")
-    return {
-        "source": f"data:image/svg+xml;base64,{data}",
-        "caption": caption,
-        "alternative": alternative,
-    }
+    return f"data:image/svg+xml;base64,{data}"
 
 
 def number(value: Any, column: str = "") -> str:

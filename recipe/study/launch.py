@@ -42,7 +42,7 @@ def run_workers(
     try:
         while True:
             working = [worker for worker in workers if worker.poll() is None]
-            text = progress(plan)
+            text = progress(plan, len(working))
             if text != said:
                 say(text)
                 said = text
@@ -55,8 +55,13 @@ def run_workers(
             worker.wait()
 
 
-def progress(plan: Plan) -> str:
-    """Returns in one line how many cells are done, running, failed and to go, and how long yet."""
+def progress(plan: Plan, num_workers: int = 0) -> str:
+    """Returns in one line how many cells are done, running and failed, and how long it takes yet.
+
+    Args:
+        plan: of the study.
+        num_workers: that are known to work; between two cells a worker does not show as running.
+    """
     states = {cell: plan.state(cell) for cell in plan.cells}
     count = Counter(states.values())
     running = len([c for c in beats.living(plan.folder / "beats") if states.get(c) == OPEN])
@@ -68,8 +73,9 @@ def progress(plan: Plan) -> str:
     if count[PRUNED]:
         parts.append(f"{count[PRUNED]} pruned")
     seconds = [wall_seconds(plan, cell) for cell, state in states.items() if state == DONE]
-    if count[OPEN] and seconds and running:
-        left = float(np.mean(seconds)) * count[OPEN] / running
+    at_once = max(running, num_workers)
+    if count[OPEN] and seconds and at_once:
+        left = float(np.mean(seconds)) * count[OPEN] / at_once
         parts.append(f"about {_span(left)} left")
     return ", ".join(parts)
 

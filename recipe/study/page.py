@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from evaluation.report.report import data_uris
+from evaluation.report.formats import data_uri
 from recipe import run_folder as files
 from recipe.study import plots, results
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan
@@ -59,7 +59,7 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
     ]
     pictures = {}
     if (effects["comparison"] == "off").any():
-        pictures = data_uris({m: plots.forest(effects, m) for m in ("nll", "mcc", "ece")})
+        pictures = {m: data_uri(plots.forest(effects, m)) for m in ("nll", "mcc", "ece")}
     comparisons = {
         title: _rows(effects[effects["comparison"] == comparison])
         for comparison, title in results.COMPARISONS.items()
@@ -96,7 +96,7 @@ def _in_words(row: dict[str, Any]) -> str:
 def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     columns = [f"{split}_{measure}" for split, measure in COLUMNS]
     spread = done[columns].agg(["mean", "std", "min", "max"]).T.rename_axis("measure")
-    parts = {"pictures": data_uris({"seeds": plots.seed_dots(done)}), "spread": spread.round(4)}
+    parts = {"pictures": {"seeds": data_uri(plots.seed_dots(done))}, "spread": spread.round(4)}
     text = "test MCC {mean:+.4f} on average, {min:+.4f} to {max:+.4f}, standard deviation {std:.4f}"
     luck = text.format(**spread.loc["test_mcc"])
     return spread.reset_index(), parts, [("luck", f"{len(done)} seeds: {luck}")]
@@ -108,7 +108,7 @@ def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     tried = sum(plan.flags_file(cell).exists() for cell in plan.cells)
     values = done["validation_nll_mean_over_folds"]
     parts = {
-        "pictures": data_uris({"sweep": plots.sweep_curve(values)}),
+        "pictures": {"sweep": data_uri(plots.sweep_curve(values))},
         "winner_flags": files.read_json(plan.run(best) / files.CONFIG),
         "drawn": {n: f"{row[n]:.4g} ({r.unit})" for n, r in space_for(plan.flags).items()},
     }

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from evaluation.report.plots import ACCENT, COLOURS, INK, STYLE, WIDTH
 
 SPLITS = {"validation": (COLOURS[2], "o", 0.17), "test": (COLOURS[1], "D", -0.17)}
-LABELS = {"nll": "NLL, nats", "mcc": "MCC", "ece": "ECE"}
+LABELS = {"nll": "NLL (nats)", "mcc": "MCC", "ece": "ECE"}
 LESS_IS_BETTER = ("nll", "ece")
 
 
