@@ -20,6 +20,8 @@ try:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
 except ImportError as error:
     raise InputError("a study needs Optuna: pip install -e '.[study]'") from error
 
@@ -53,7 +55,7 @@ class Queue:
                 direction="minimize",
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
             )
-        except (ImportError, ValueError, _database_error()) as error:
+        except (ImportError, ValueError, SQLAlchemyError) as error:
             text = str(error).strip().splitlines()[0]
             raise InputError(f"the storage of the study cannot be opened: {text}") from error
 
@@ -139,11 +141,6 @@ def _cell(trial: FrozenTrial) -> str | None:
 
 def _open(url: str, plan: Plan) -> Any:
     if url:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        # A connection for each question: none is to be kept open through hours of training.
+        return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
     return JournalStorage(JournalFileBackend(str(plan.folder / JOURNAL)))
-
-
-def _database_error() -> type[Exception]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return SQLAlchemyError
