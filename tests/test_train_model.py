@@ -25,6 +25,7 @@ FILES = {
     "model.keras",
     "metrics.json",
     "predictions.parquet",
+    "validation.parquet",
     "report.html",
     "checkpoint",
 }
@@ -51,10 +52,15 @@ def test_a_run_folder_is_complete(finished):
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
 
 
-def test_predictions_are_proper_probabilities_of_the_test_windows(finished):
-    table = pd.read_parquet(finished / "predictions.parquet")
-    metrics = json.loads((finished / "metrics.json").read_text())
-    assert len(table) == metrics["folds"][0]["splits"]["test"]["windows"]
+@pytest.mark.parametrize(
+    "split, name", [("test", "predictions.parquet"), ("validation", "validation.parquet")]
+)
+def test_predictions_are_proper_probabilities_of_the_windows_of_a_split(finished, split, name):
+    table = pd.read_parquet(finished / name)
+    fold = json.loads((finished / "metrics.json").read_text())["folds"][0]
+    assert len(table) == fold["splits"][split]["windows"]
+    own = table[["p_sell", "p_hold", "p_buy"]].to_numpy()[np.arange(len(table)), table["label"]]
+    assert -np.log(own).mean() == pytest.approx(fold[split]["nll"], abs=1e-6)
     assert np.allclose(table[["p_sell", "p_hold", "p_buy"]].sum(axis=1), 1, atol=1e-5)
     assert set(table) == {
         "timestamp",
