@@ -148,4 +148,4 @@ def test_seeds_say_how_much_is_luck(tmp_path):
     spread = pd.read_csv(plan.folder / TABLE).set_index("measure")
     values = pd.read_csv(plan.folder / RUNS)["test_mcc"]
     assert spread.loc["test_mcc", "std"] == pytest.approx(values.std())
-    assert told[0].startswith("3 seeds: test MCC")
+    assert told[0].startswith("3 of 3 seeds: test MCC")

@@ -97,9 +97,11 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     columns = [f"{split}_{measure}" for split, measure in COLUMNS]
     spread = done[columns].agg(["mean", "std", "min", "max"]).T.rename_axis("measure")
     parts = {"pictures": {"seeds": data_uri(plots.seed_dots(done))}, "spread": spread.round(4)}
-    text = "test MCC {mean:+.4f} on average, {min:+.4f} to {max:+.4f}, standard deviation {std:.4f}"
+    text = "test MCC {mean:+.4f} on average, {min:+.4f} to {max:+.4f}"
+    if len(done) > 1:
+        text += ", standard deviation {std:.4f}"
     luck = text.format(**spread.loc["test_mcc"])
-    return spread.reset_index(), parts, [("luck", f"{len(done)} seeds: {luck}")]
+    return spread.reset_index(), parts, [("luck", f"{len(done)} of {plan.count} seeds: {luck}")]
 
 
 def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
