@@ -39,7 +39,7 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
         )
         if measure not in LESS_IS_BETTER:
             panel.invert_xaxis()
-        panel.set_xlabel(f"change of {LABELS[measure]} where it is off; right: worse without it")
+        panel.set_xlabel(f"change of {LABELS[measure]} if off; right: worse")
         panel.set_title(" ")
         panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
         _clean(panel)
