@@ -97,7 +97,7 @@ def windows_to_compare(
         reason = str(error).splitlines()[0]
         what = f"random windows in the range of the training bars ({reason})"
         return _random_windows(model), what
-    keys = pd.MultiIndex.from_frame(asked.about[["timestamp", "symbol"]])
+    keys = pd.MultiIndex.from_arrays([asked.about["timestamp"], asked.about["symbol"]])
     wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
     places = np.flatnonzero(keys.isin(wanted))
     return asked.gather(places[subsample(len(places), _COMPARED)]), "windows of the run's test bars"
