@@ -6,6 +6,7 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from data.errors import InputError
 from recipe import run_folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+# XLA compiles the training step in four fifths of the time, and the step takes as long as before.
+COMPILER = (
+    "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
+)
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
@@ -255,6 +260,7 @@ def how_to_go_on(folder: Path | None) -> str:
 def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
     from recipe import console
 
+    os.environ.setdefault("XLA_FLAGS", COMPILER)
     with console.without_native_chatter():
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run

@@ -115,7 +115,7 @@ def test_predict_writes_the_table_of_classify(finished, bars_file, tmp_path, cap
     arguments = ["predict", str(finished / "model.keras"), "--data", str(bars_file)]
     assert train_model.main([*arguments, "--out", str(out)]) == 0
     table = pd.read_csv(out)
-    assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy"]
+    assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy", "unfamiliar"]
     assert train_model.main([*arguments, "--out", str(out)]) == 2
     assert "must not exist yet" in capsys.readouterr().err
 
@@ -133,10 +133,8 @@ def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
 def test_a_misspelt_verb_is_told_the_nearest(capsys):
     assert train_model.main(["resum", "runs/one"]) == 2
     told = capsys.readouterr().err
-    assert told.splitlines() == [
-        "the verb must be one of train, resume, audit, compare, predict, download, got resum; "
-        "did you mean resume?"
-    ]
+    assert told.startswith("the verb must be one of train, resume, audit, ")
+    assert told.endswith(", got resum; did you mean resume?\n") and told.count("\n") == 1
 
 
 def test_every_verb_has_its_own_help_with_an_example(capsys):
