@@ -44,8 +44,8 @@ class Flags:
     # --- [8] batches balanced over classes and symbols: data/sampling.py, data/sequence_plan.py
     CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
     SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
-    LABELS_PER_SEQUENCE: int = 1  # labels of a training sequence; 0: SEQUENCE_LENGTH; 1: windows
-    SUPERVISED_BATCH_SIZE: int = 64  # windows per batch; sequences with LABELS_PER_SEQUENCE > 1
+    LABELS_PER_SEQUENCE: int = 0  # labels of a training sequence; 0: SEQUENCE_LENGTH; 1: windows
+    SUPERVISED_BATCH_SIZE: int = 16  # sequences per batch; windows if LABELS_PER_SEQUENCE = 1
     STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the windows, more if it is short
     USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
 
@@ -68,23 +68,23 @@ class Flags:
 
     # --- [6] regularisation inside the xLSTM:
     #     models/layers/residual_block.py, models/layers/head.py
-    DROPOUT_RNN1: float = 0.3  # [6] after the first block; 0: off
-    DROPOUT_RNN2: float = 0.3  # [6] after each later block; 0: off
-    RECURRENT_DROPOUT: float = 0.2  # [6] one mask per sequence; 0: off
+    DROPOUT_RNN1: float = 0.1  # [6] after the first block; 0: off
+    DROPOUT_RNN2: float = 0.1  # [6] after each later block; 0: off
+    RECURRENT_DROPOUT: float = 0.1  # [6] one mask per sequence; 0: off
     WEIGHT_DECAY_L2: float = 1e-3  # [6] on kernels alone; 0: off
     LOGIT_CLIP: float = 5.0  # [6] soft cap of the logits in the early epochs; 0: off
-    LOGIT_CLIP_RELEASE_EPOCH: int = 5  # [6] epoch in which the cap is gone
+    LOGIT_CLIP_RELEASE_EPOCH: int = 2  # [6] epoch in which the cap is gone
 
     # --- [1] warm-up + cosine learning rate, clipped gradients:
     #     models/training/schedules.py, models/training/optimizers.py
-    SUPERVISED_EPOCHS: int = 20  # passes over the training stream
-    LR_BASE: float = 5e-4  # [1] the peak
+    SUPERVISED_EPOCHS: int = 10  # passes over the training stream
+    LR_BASE: float = 2e-3  # [1] the peak
     LR_MIN: float = 1e-5  # [1] at the last step; equal to LR_BASE: constant rate after the warm-up
-    LR_WARMUP_EPOCHS: float = 2.0  # [1] epochs of linear rise from 0; 0: off
+    LR_WARMUP_EPOCHS: float = 1.0  # [1] epochs of linear rise from 0; 0: off
     GRADIENT_CLIP_NORM: float = 1.0  # [1] global norm of the whole gradient; 0: off
 
     # --- [3] from cross-entropy to asymmetric focal loss: models/training/losses.py
-    AFL_WARMUP_EPOCHS: int = 8  # [3] epochs over which the weight of cross-entropy falls
+    AFL_WARMUP_EPOCHS: int = 2  # [3] epochs over which the weight of cross-entropy falls
     CE_WEIGHT_START: float = 1.0  # [3] share of cross-entropy in the first epoch
     CE_WEIGHT_END: float = 0.3  # [3] share after the warm-up; START = END = 1: off
     AFL_ALPHA: tuple[float, ...] = (1.0, 1.0, 1.0)  # [3] weight of SELL, HOLD, BUY
@@ -94,16 +94,16 @@ class Flags:
     # --- [4] EMA weights for validation and for the saved model:
     #     models/training/callbacks/ema.py, models/training/optimizers.py
     USE_EMA_VALIDATION: bool = True  # [4] false: off
-    EMA_DECAY: float = 0.998  # [4] per step, ramped from below; 0: off
+    EMA_DECAY: float = 0.99  # [4] per step, ramped from below; 0: off
 
     # --- [5] hard-negative mining on a schedule:
     #     models/training/callbacks/mining.py, data/sampling.py
     USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
-    HNM_START_EPOCH: int = 5  # [5] first epoch with hard windows (counted from 0)
-    HNM_END_EPOCH: int = 15  # [5] epoch in which the hard share reaches its end
-    HNM_HARD_SAMPLE_START: float = 0.20  # [5] hard share of a batch at the start
-    HNM_HARD_SAMPLE_END: float = 0.50  # [5] hard share of a batch at the end
-    HNM_UPDATE_PERIOD: int = 3  # [5] epochs between two refreshes of the pool
+    HNM_START_EPOCH: int = 2  # [5] first epoch with hard windows (counted from 0)
+    HNM_END_EPOCH: int = 6  # [5] epoch in which the hard share reaches its end
+    HNM_HARD_SAMPLE_START: float = 0.10  # [5] hard share of a batch at the start
+    HNM_HARD_SAMPLE_END: float = 0.20  # [5] hard share of a batch at the end
+    HNM_UPDATE_PERIOD: int = 2  # [5] epochs between two refreshes of the pool
     HNM_TOP_K_FRACTION: float = 0.20  # [5] share of a class that forms its pool
     HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels
     HNM_MAX_SCORED: int = 32768  # [5] windows scored at a refresh at the most
@@ -113,7 +113,7 @@ class Flags:
     #     evaluation/backtest.py, evaluation/verdict.py
     CHECKPOINT_METRIC: str = "val_mcc"  # val_mcc | val_macro_f1 | val_nll: chooses the epoch
     EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
-    VALIDATION_MAX_WINDOWS: int = 8192  # evenly spaced windows validated after each epoch; 0: all
+    VALIDATION_MAX_WINDOWS: int = 2048  # evenly spaced windows validated after each epoch; 0: all
     RESTORE_LOSS: bool = True  # undo the focal part in the probabilities; false: off
     RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off

@@ -16,7 +16,7 @@ from data.sequences import SequenceBatches
 from data.windows import first_window_ends
 from models.training.callbacks import mining
 
-LEAST_BATCHES = 50  # of an epoch, so that schedules, averages and mining find steps to act in
+LEAST_BATCHES = 20  # of an epoch, so that schedules, averages and mining find steps to act in
 
 Plan = TypeVar("Plan", BatchPlan, SequencePlan)
 

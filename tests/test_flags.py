@@ -13,6 +13,7 @@ from recipe.fold import assemble, train
 TINY = {
     "JIT_COMPILE": False,  # seconds of compilation
     "SEQUENCE_LENGTH": 8,
+    "LABELS_PER_SEQUENCE": 1,
     "FUTURE_WINDOW": 3,
     "EMBARGO_BARS": 3,
     "XLSTM_BLOCKS": "mm",

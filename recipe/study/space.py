@@ -34,7 +34,7 @@ SPACE = {
     "CE_WEIGHT_END": Range(0.0, 1.0, "share of cross-entropy"),
     "AUG_NOISE_STD": Range(0.0, 0.1, "standard deviations of a feature"),
     "EMA_DECAY": Range(0.98, 0.9995, "share kept per step"),
-    "HNM_HARD_SAMPLE_END": Range(0.2, 0.8, "share of a batch"),
+    "HNM_HARD_SAMPLE_END": Range(0.1, 0.5, "share of a batch"),
 }
 
 
