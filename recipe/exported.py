@@ -15,7 +15,7 @@ def of_onnx(path: str, windows: np.ndarray) -> np.ndarray:
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(["probabilities"], {"window": windows})[0]
+    return np.asarray(session.run(["probabilities"], {"window": windows})[0])
 
 
 def of_saved_model(path: str, windows: np.ndarray) -> np.ndarray:
