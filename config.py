@@ -119,9 +119,10 @@ class Flags:
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
-    # --- the machine: recipe/network.py, recipe/fold.py
+    # --- the machine and luck: recipe/network.py, recipe/ensemble.py
     JIT_COMPILE: bool = True  # XLA for the training step; false: off
     SEED: int = 0  # one seed for everything
+    ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off
 
 
 # Each is the check and the message; all are evaluated over the flags' values.
@@ -176,6 +177,7 @@ RULES = (
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
     "0 <= SEED < 2147483648",
+    "ENSEMBLE_SIZE >= 1",
 )
 
 

@@ -36,6 +36,7 @@ from scipy.special import logsumexp
 from models.probabilities import PerClass, cross_entropies, log_of_rest, plain
 
 _LOWEST_LOG = -60.0  # float32 holds exp(60) and exp(-60)
+_LOWEST_MEAN = 1e-30  # has a logarithm in float32
 _KEPT = 1e-3  # share of p_j that stays where smoothing would take all of it
 _TEMPERATURES = (0.05, 20.0)
 
@@ -194,6 +195,24 @@ class RestoreProbabilities(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the layer."""
         return {**super().get_config(), **self.arguments}
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class LogOfMean(layers.Layer):
+    """Maps several probabilities, each (batch, classes), to the logarithm of their mean.
+
+    The mean of probabilities (a linear opinion pool) keeps what the members disagree on; logits
+    come out, for `RestoreProbabilities` to divide by a temperature.
+    """
+
+    def call(self, inputs):
+        """Returns the logarithms, (batch, classes)."""
+        mean = ops.mean(ops.stack(inputs), axis=0)
+        return ops.log(ops.maximum(mean, _LOWEST_MEAN))
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of one of the probabilities."""
+        return input_shape[0]
 
 
 def _prior_shift(training, deploy) -> np.ndarray | None:

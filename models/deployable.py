@@ -8,11 +8,11 @@ import keras
 from keras import layers
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-import models.calibration  # noqa: F401
 import models.layers.head  # noqa: F401
 import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
 from models import atomic
+from models.calibration import LogOfMean
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -55,6 +55,23 @@ def make_deployable(
     """
     outputs = ModelContract(contract, name="contract")(restoration(classifier.outputs[0]))
     return keras.Model(classifier.inputs, outputs, name="deployable")
+
+
+def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Model:
+    """Returns a model from raw windows to the logarithm of the mean of its members' probabilities.
+
+    Args:
+        members: classifiers, windows to logits, each with the layer from its logits to its
+            probabilities; weights are shared, not copied.
+    """
+    like = members[0][0].inputs[0]
+    windows = keras.Input(batch_shape=like.shape, dtype=like.dtype, name=like.name)
+    each = [
+        keras.Model(classifier.inputs, restoration(classifier.outputs[0]), name=f"member_{number}")
+        for number, (classifier, restoration) in enumerate(members)
+    ]
+    mean = LogOfMean(name="log_of_mean")([member(windows) for member in each])
+    return keras.Model(windows, mean)
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:

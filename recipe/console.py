@@ -113,6 +113,13 @@ def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
     log("forecast", assembly.forecast().sentence(CLASS_NAMES))
 
 
+def announce_member(assembly) -> None:
+    """Says which member of an ensemble is trained; nothing where there is one model."""
+    size = assembly.flags.ENSEMBLE_SIZE
+    if size > 1:
+        log("member", f"{assembly.member + 1} of {size}, seed {assembly.seed}")
+
+
 def describe(splits: dict[str, Any]) -> None:
     """Prints windows, class shares and times of each split."""
     rows = []
@@ -156,11 +163,24 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     )
     print()
     log("verdict", metrics["verdict"]["sentence"])
+    for number, fold in enumerate(metrics["folds"]):
+        if "members" in fold:
+            where = f"fold {number + 1}: " if len(metrics["folds"]) > 1 else ""
+            log("members", where + _spread(fold))
     if "known_optimum" in metrics:
         log("made up", metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
     log("run", f"{seconds:.0f} s, {peak / 1e9:.2f} GB at its peak")
     log("report", str(folder / files.REPORT))
+
+
+def _spread(fold: dict[str, Any]) -> str:
+    """Returns test MCC and NLL of each member of a fold, and of their mean."""
+    told = []
+    for figure in ("mcc", "nll"):
+        alone = ", ".join(f"{member['test'][figure]:.4f}" for member in fold["members"])
+        told.append(f"{figure.upper()} {alone}, together {fold['test'][figure]:.4f}")
+    return "test " + "; ".join(told)
 
 
 def comparison(found: dict[str, Any]) -> None:

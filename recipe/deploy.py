@@ -1,5 +1,6 @@
 """From a trained classifier to the model that is shipped: calibrated, with its contract."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from data.labels import CLASS_NAMES
 from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
-from models.deployable import make_deployable
+from models.deployable import log_mean_of, make_deployable
 from recipe.network import focal_settings
 from recipe.run_folder import versions
 
@@ -36,6 +37,36 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
     contract = _contract(assembly, settings)
     deployable = make_deployable(assembly.window_form, restoration, contract)
     return deployable, settings
+
+
+def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any]]:
+    """Returns the deployable model of several trained members, and what is not of one alone.
+
+    It gives the mean of the members' restored probabilities. Their own temperatures are left out:
+    one is fitted for the mean, on the validation windows.
+
+    Args:
+        assembly: the `recipe.fold.Assembly` of one of them.
+        members: a `recipe.fold.TrainedMember` each.
+    """
+    market, fold = assembly.market, assembly.fold
+    restorations = [
+        {name: value for name, value in member.calibration.items() if name != "temperature"}
+        for member in members
+    ]
+    mean = log_mean_of(
+        [
+            (member.classifier, RestoreProbabilities(**settings, name="restoration"))
+            for member, settings in zip(members, restorations, strict=True)
+        ]
+    )
+    ends, settings = fold.validation, {}
+    if assembly.flags.RESTORE_TEMPERATURE:
+        log_p = mean.predict(window_sequence(market, ends), verbose=0)
+        settings["temperature"] = fit_temperature(log_p, fold.labels[ends])
+    contract = _contract(assembly, settings | {"members": restorations})
+    temperature = RestoreProbabilities(**settings, name="temperature")
+    return make_deployable(mean, temperature, contract), settings
 
 
 def calibrate(

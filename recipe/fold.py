@@ -36,7 +36,9 @@ from recipe.network import ce_weight, make_classifiers
 class Assembly:
     """A compiled model with all that its training needs."""
 
-    number: int
+    number: int  # of the fold
+    member: int  # of the fold's ensemble
+    seed: int
     fold: Fold
     batches: WindowBatches | SequenceBatches
     classifier: keras.Model
@@ -67,10 +69,11 @@ class Assembly:
 
 
 @dataclass(frozen=True)
-class TrainedFold:
-    """A deployable model and what is known of its training."""
+class TrainedMember:
+    """A trained classifier, the deployable model of it alone, and what is known of its training."""
 
-    fold: Fold
+    seed: int
+    classifier: keras.Model  # that answers for windows
     deployable: keras.Model
     rows: list[dict[str, float]]
     best_epoch: int
@@ -82,13 +85,16 @@ class TrainedFold:
     timing: dict[str, Any]
 
 
-def assemble(flags: Flags, market: Market, number: int) -> Assembly:
-    """Returns the batches and the compiled model of fold `number`.
+def assemble(flags: Flags, market: Market, number: int, member: int = 0) -> Assembly:
+    """Returns the batches and the compiled model of a member of fold `number`.
+
+    No two of a run have the same seed, and in the first fold a member is what a run with its seed
+    alone would be.
 
     Raises:
         InputError: where flags and data do not fit together.
     """
-    fold, seed = market.folds[number], flags.SEED + number
+    fold, seed = market.folds[number], flags.SEED + number * flags.ENSEMBLE_SIZE + member
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     mean, variance = training_statistics(market, fold)
@@ -102,7 +108,9 @@ def assemble(flags: Flags, market: Market, number: int) -> Assembly:
     )
     counts = np.bincount(fold.labels[fold.train], minlength=len(CLASS_NAMES))
     prior = counts / counts.sum()
-    return Assembly(number, fold, batches, classifier, window_form, prior, flags, market)
+    return Assembly(
+        number, member, seed, fold, batches, classifier, window_form, prior, flags, market
+    )
 
 
 def train(
@@ -113,18 +121,18 @@ def train(
     verbose: int,
     note: Callable[[str], None],
     on_rows: Callable[[list[dict[str, float]]], None],
-) -> TrainedFold:
+) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
     Args:
         assembly: fresh from `assemble`.
-        folder: where the checkpoints of this fold go.
+        folder: where the checkpoints of this training go.
         resume: whether to go on from the newest checkpoint in it.
         verbose: that of Keras's `fit`.
         note: told about alarms, and checkpoints that are passed over.
         on_rows: given all rows of the history after each epoch.
     """
-    flags, classifier, fold = assembly.flags, assembly.classifier, assembly.fold
+    flags, classifier = assembly.flags, assembly.classifier
     parts = _callbacks(assembly, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
     start = _restore(checkpointer, classifier, note) if resume else 0
@@ -145,19 +153,13 @@ def train(
     if assembly.window_form is not classifier:
         take_weights(assembly.window_form, classifier)
     deployable, calibration = deploy(assembly, ce_weight=ce_weight(flags)(best_epoch))
-    probabilities = {
-        name: deployable.predict(
-            window_sequence(assembly.market, ends),
-            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
-        )
-        for name, ends in [("validation", fold.validation), ("test", fold.test)]
-    }
-    return TrainedFold(
-        fold=fold,
+    return TrainedMember(
+        seed=assembly.seed,
+        classifier=assembly.window_form,
         deployable=deployable,
         rows=checkpointer.rows,
         best_epoch=best_epoch,
-        probabilities=probabilities,
+        probabilities=predict_splits(deployable, assembly.market, assembly.fold),
         calibration=calibration,
         forecast=assembly.forecast(),
         alarms=parts.alarm.alarms,
@@ -170,6 +172,17 @@ def train(
             "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )
+
+
+def predict_splits(model: keras.Model, market: Market, fold: Fold) -> dict[str, np.ndarray]:
+    """Returns the probabilities of the validation and the test windows, (windows, classes) each."""
+    return {
+        name: model.predict(
+            window_sequence(market, ends),
+            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+        )
+        for name, ends in [("validation", fold.validation), ("test", fold.test)]
+    }
 
 
 def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
@@ -196,7 +209,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
             trim_fraction=flags.HNM_TRIM_FRACTION,
             max_scored=flags.HNM_MAX_SCORED,
             spacing=flags.FUTURE_WINDOW,
-            seed=flags.SEED,
+            seed=flags.SEED + assembly.member,
         )
     cap = None
     if flags.LOGIT_CLIP:

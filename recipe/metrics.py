@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.labels import CLASS_NAMES
-from data.market import Market
+from data.market import Fold, Market
 from evaluation import evaluate as evaluation
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
@@ -30,7 +30,7 @@ def run_metrics(
     Args:
         flags: the checked flags.
         market: that was trained on.
-        trained: a `recipe.fold.TrainedFold` for each fold.
+        trained: a `recipe.ensemble.TrainedFold` for each fold.
         given: for each fold what `evaluation.evaluate.baseline_probabilities` returned.
         explained: for each fold what `recipe.importance.explain` returned.
     """
@@ -46,7 +46,7 @@ def run_metrics(
     return {
         "num_folds": len(folds),
         **pooled,
-        "timing": training_time(trained),
+        "timing": training_time([member for t in trained for member in t.members]),
         "seed": flags.SEED,
         "folds": [
             _fold_metrics(flags, market, t, others) | {"importance": importance}
@@ -66,23 +66,20 @@ def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
 
 def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any]:
     """Returns what is known of one fold alone."""
-    fold = trained.fold
-
-    def judged(probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
-        return {
-            split: evaluate(fold.labels[getattr(fold, split)], probabilities[split])
-            for split in ("validation", "test")
-        }
-
+    fold, first = trained.fold, trained.members[0]
+    several = len(trained.members) > 1
     return {
         "splits": evaluation.describe_splits(market, fold),
-        **judged(trained.probabilities),
-        "baselines": {name: judged(probabilities) for name, probabilities in given.items()},
-        "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": trained.best_epoch},
+        **_judged(fold, trained.probabilities),
+        "baselines": {name: _judged(fold, answers) for name, answers in given.items()},
+        "chosen": {
+            "metric": flags.CHECKPOINT_METRIC,
+            **({} if several else {"epoch": first.best_epoch}),
+        },
         "calibration": trained.calibration,
         "collapse": {
-            "forecast": trained.forecast.as_dict(CLASS_NAMES),
-            "alarms": trained.alarms,
+            "forecast": first.forecast.as_dict(CLASS_NAMES),
+            "alarms": _alarms(trained.members) if several else first.alarms,
         },
         "label": {
             "method": flags.LABEL_METHOD,
@@ -90,13 +87,43 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
             "threshold": fold.threshold,
         },
         "dropped": market.dropped | fold.dropped,
-        "repeats": trained.repeats,
+        "repeats": first.repeats,
         "drift": evaluation.drift(market, fold),
+        **({"members": [_member(flags, fold, m) for m in trained.members]} if several else {}),
     }
+
+
+def _judged(fold: Fold, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        split: evaluate(fold.labels[getattr(fold, split)], probabilities[split])
+        for split in ("validation", "test")
+    }
+
+
+def _member(flags, fold: Fold, member) -> dict[str, Any]:
+    """Returns what a member of an ensemble would be alone, with a temperature of its own."""
+    return {
+        "seed": member.seed,
+        "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": member.best_epoch},
+        "calibration": member.calibration,
+        **_judged(fold, member.probabilities),
+    }
+
+
+def _alarms(members: Sequence) -> list[dict[str, Any]]:
+    """Returns the alarms of all members of an ensemble, each with its member."""
+    return [
+        alarm | {"member": number, "message": f"member {number + 1}, {alarm['message']}"}
+        for number, member in enumerate(members)
+        for alarm in member.alarms
+    ]
 
 
 def training_time(trained: Sequence) -> dict[str, Any]:
     """Returns where the time of the epochs went that this process trained.
+
+    Args:
+        trained: a `recipe.fold.TrainedMember` for each training.
 
     The first validation and the first mining compile, too; that stands in their own seconds.
     """

@@ -16,7 +16,8 @@ from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe import console
 from recipe import run_folder as files
-from recipe.fold import Assembly, assemble, train
+from recipe.ensemble import train_fold
+from recipe.fold import Assembly, assemble
 from recipe.importance import explain
 from recipe.made_up import known_optimum
 from recipe.metrics import run_metrics, with_trials
@@ -58,24 +59,26 @@ def run(
     files.write_json(folder / files.CONFIG, as_dict(flags))
     files.write_json(folder / files.RUN, run_info)
 
-    trained, others, explained = [], [], []
+    trained, others, explained, history = [], [], [], []
     for number, fold in enumerate(market.folds):
         assembly = first or assemble(flags, market, number)
         first = None
         splits = evaluation.describe_splits(market, fold)
         console.announce_fold(assembly, len(market.folds), splits)
-        earlier = [row for done in trained for row in done.rows]
-        result = train(
+
+        def keep(rows: list[dict[str, Any]], number: int = number, earlier=tuple(history)) -> None:
+            history[:] = [*earlier, *({"fold": number, **row} for row in rows)]
+            files.write_history(folder / files.HISTORY, history)
+
+        result = train_fold(
             assembly,
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
             verbose=1 if sys.stdout.isatty() else 2,
             note=lambda text: console.log("alarm", text),
-            on_rows=lambda rows, number=number, earlier=earlier: files.write_history(
-                folder / files.HISTORY, earlier + [{"fold": number, **row} for row in rows]
-            ),
+            on_member=console.announce_member,
+            on_rows=keep,
         )
-        result.rows[:] = [{"fold": number, **row} for row in result.rows]
         trained.append(result)
         what = "constant prior, persistence, logistic regression, boosted trees"
         with console.working("baselines", what):
@@ -99,7 +102,7 @@ def run(
     page = report_page(
         folder.name,
         metrics=seen,
-        history=_history(trained),
+        history=pd.DataFrame(history),
         predictions=predictions,
         recent=evaluation.recent_bars(market, trained[-1].fold, trained[-1].probabilities["test"]),
         run_info=run_info,
@@ -119,10 +122,6 @@ def _write_predictions(market: Market, trained, split: str, path: Path) -> pd.Da
     )
     files.write(path, lambda temporary: table.to_parquet(temporary, index=False))
     return table
-
-
-def _history(trained) -> pd.DataFrame:
-    return pd.DataFrame([row for t in trained for row in t.rows])
 
 
 def _devices() -> list[str]:

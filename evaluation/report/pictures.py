@@ -66,15 +66,21 @@ def of_fold(fold: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
             "How far back the network looks: earlier bars are put at their training mean",
             _rises_in_words(importance["lookback"], "bars"),
         )
+    return drawn | of_training(fold, history)
+
+
+def of_training(trained: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
+    """Returns the figures of the training of one model: of a fold, or of an ensemble's member."""
+    drawn: Pictures = {}
     if len(history):
-        chosen = (fold.get("chosen") or {}).get("epoch")
+        chosen = (trained.get("chosen") or {}).get("epoch")
         drawn["curves"] = picture(
             plots.learning_curves(history, chosen),
             "Learning curves, with the schedules under them",
             _history_in_words(history, chosen),
         )
         if any(str(column).startswith("val_rate_") for column in history):
-            rates = (fold.get("validation") or {}).get("class_rates", {}).get("true")
+            rates = (trained.get("validation") or {}).get("class_rates", {}).get("true")
             drawn["shares"] = picture(
                 plots.class_shares(history, CLASS_NAMES, rates),
                 "Class shares of the predictions on validation windows, from the training logits",

@@ -92,9 +92,15 @@ def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
 def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]:
     """Returns what the page shows of one fold."""
     drift = list((fold.get("drift") or {}).items())
+    members = fold.get("members") or []
     return {
         "metrics": fold,
-        "pictures": pictures.of_fold(fold, history),
+        "pictures": pictures.of_fold(fold, history.iloc[:0] if members else history),
+        "members": [
+            pictures.of_training(member, history[history["member"] == number])
+            for number, member in enumerate(members)
+            if "member" in history
+        ],
         "comparisons": {split: _comparison(fold, split) for split in ("validation", "test")},
         "spells": _spells((fold.get("collapse") or {}).get("alarms") or []),
         "drift": drift[:MOST_DRIFTED],
@@ -133,7 +139,8 @@ def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]
     spells: list[list[Mapping[str, Any]]] = []
     for alarm in alarms:
         last = spells[-1][1] if spells else {}
-        if (last.get("kind"), last.get("epoch", -2) + 1) == (alarm.get("kind"), alarm["epoch"]):
+        follows = last.get("epoch", -2) + 1 == alarm["epoch"]
+        if follows and all(last.get(name) == alarm.get(name) for name in ("kind", "member")):
             spells[-1][1] = alarm
         else:
             spells.append([alarm, alarm])
