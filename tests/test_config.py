@@ -62,6 +62,7 @@ BROKEN = {
     "VALIDATION_MAX_WINDOWS": -1,
     "COST_BPS": -1.0,
     "SEED": -1,
+    "ENSEMBLE_SIZE": 0,
 }
 
 

@@ -1,58 +1,187 @@
-"""An ensemble of two: its file, its history and its figures, and how it goes on."""
+"""An ensemble of two: its members, its mean, its file, and how it goes on."""
+
+import json
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import metrics_of, settings
+from report_run import training_run
+from scipy.special import softmax
+from tiny_run import TINY, command, settings
 
+import config
 import train_model
-from data.bars import read_bars
+from evaluation.report.report import report_page
 from models.calibration import fit_temperature
-from models.deployable import contract_of, load_classifier
-from recipe.predict import classify
+from models.deployable import contract_of, load_classifier, save_model
+from recipe.deploy import window_sequence
+from recipe.ensemble import train_fold
+from recipe.fold import assemble, train
+from recipe.market import read_market
 
-P = ["p_sell", "p_hold", "p_buy"]
-# A warm-up of the loss that lasts: members of different epochs have other weights to undo.
-CHANGES = {"AFL_WARMUP_EPOCHS": 3}
-
-
-def trained(bars_file, folder, **changes):
-    flags = settings(**(CHANGES | changes))
-    assert train_model.main(["--data", str(bars_file), "--out", str(folder), *flags]) == 0
-    return folder
+# Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
+FLAGS = TINY | {"AFL_WARMUP_EPOCHS": 3}
 
 
-@pytest.fixture(scope="module")
-def pair(bars_file, tmp_path_factory):
-    return trained(bars_file, tmp_path_factory.mktemp("runs") / "pair", ENSEMBLE_SIZE=2)
+class Interrupted(BaseException):
+    """Stands for a kill."""
 
 
 @pytest.fixture(scope="module")
-def second(bars_file, tmp_path_factory):
-    """The second member of the pair as a run of its own."""
-    return trained(bars_file, tmp_path_factory.mktemp("runs") / "second", SEED=1)
+def market(bars_file):
+    return read_market(str(bars_file), config.load(**FLAGS))[0]
 
 
-def without(column, table):
-    return table.drop(columns=column).reset_index(drop=True)
+def ensemble(market, folder, *, stop=lambda member, epochs: False, resume=False, **changes):
+    """Returns the trained fold and its history; ends where `stop` says so."""
+    history = []
+
+    def on_member(assembly):
+        if stop(assembly.member, 0):
+            raise Interrupted
+
+    def on_rows(rows):
+        history[:] = rows
+        if stop(rows[-1].get("member"), rows[-1]["epoch"] + 1):
+            raise Interrupted
+
+    result = train_fold(
+        assemble(config.load(**(FLAGS | changes)), market, 0),
+        folder,
+        resume=resume,
+        verbose=0,
+        note=lambda text: None,
+        on_member=on_member,
+        on_rows=on_rows,
+    )
+    return result, history
 
 
-def test_a_member_is_what_a_run_with_its_seed_is(pair, second):
-    history = pd.read_csv(pair / "history.csv")
-    assert history.columns[:3].tolist() == ["fold", "member", "epoch"]
-    assert history["member"].tolist() == [0, 0, 0, 1, 1, 1]
-    own, alone = history[history["member"] == 1], pd.read_csv(second / "history.csv")
-    pd.testing.assert_frame_equal(without("member", own), alone, check_exact=True)
-    (fold,), (apart,) = metrics_of(pair)["folds"], metrics_of(second)["folds"]
-    member = fold["members"][1]
-    assert member == {name: apart[name] for name in member if name != "seed"} | {"seed": 1}
-    assert [part["seed"] for part in fold["members"]] == [0, 1] and "epoch" not in fold["chosen"]
+@pytest.fixture(scope="module")
+def pair(market, tmp_path_factory):
+    return ensemble(market, tmp_path_factory.mktemp("pair"), ENSEMBLE_SIZE=2)
 
 
-def test_the_file_gives_the_mean_of_the_members_with_a_temperature(pair, second, bars_file):
-    model, contract = load_classifier(pair / "model.keras"), None
-    contract = contract_of(model)
-    table = pd.read_parquet(pair / "predictions.parquet")
-    bars = read_bars(bars_file)
-    found = table[["timestamp", "symbol"]].merge(classify(model, bars))[P]
-    np.testing.assert_allclose(found, table[P], rtol=0, atol=1e-6)
+@pytest.fixture(scope="module")
+def second(market, tmp_path_factory):
+    """What the second member's seed gives alone."""
+    return train(
+        assemble(config.load(**FLAGS, SEED=1), market, 0),
+        tmp_path_factory.mktemp("second"),
+        resume=False,
+        verbose=0,
+        note=lambda text: None,
+        on_rows=lambda rows: None,
+    )
+
+
+def same(ours, expected):
+    return all(np.array_equal(ours[split], expected[split]) for split in ("validation", "test"))
+
+
+def test_an_ensemble_of_one_is_the_training_alone(market, second, tmp_path):
+    result, history = ensemble(market, tmp_path, SEED=1)
+    assert history == second.rows and same(result.probabilities, second.probabilities)
+    assert contract_of(result.deployable) == contract_of(second.deployable)
+    assert (tmp_path / "epoch-000002.checkpoint").exists()
+
+
+def test_a_member_is_the_training_with_its_seed(pair, second):
+    result, history = pair
+    first, last = result.members
+    assert (first.seed, last.seed) == (0, 1)
+    assert same(last.probabilities, second.probabilities)
+    assert not same(first.probabilities, second.probabilities)
+    assert history[3:] == [{"member": 1, **row} for row in second.rows]
+    assert [row["member"] for row in history] == [0, 0, 0, 1, 1, 1]
+
+
+def test_no_two_members_of_a_run_share_a_seed(bars_file):
+    flags = config.load(**FLAGS, ENSEMBLE_SIZE=3, WALK_FORWARD_FOLDS=2, SEED=5)
+    market, _ = read_market(str(bars_file), flags)
+    seeds = [assemble(flags, market, f, m).seed for f, m in [(0, 0), (0, 2), (1, 0), (1, 2)]]
+    assert seeds == [5, 7, 8, 10]
+
+
+def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market, pair, tmp_path):
+    result, _ = pair
+    save_model(result.deployable, tmp_path / "model.keras")
+    model = load_classifier(tmp_path / "model.keras")
+    restored = {
+        split: np.mean(
+            [
+                softmax(np.log(m.probabilities[split].astype(float)) * t, axis=-1)
+                for m in result.members
+                for t in [m.calibration["temperature"]]  # their own is not in the mean
+            ],
+            axis=0,
+        )
+        for split in ("validation", "test")
+    }
+    fold, contract = market.folds[0], contract_of(model)
+    temperature = contract["temperature"]
+    fitted = fit_temperature(np.log(restored["validation"]), fold.labels[fold.validation])
+    assert temperature == pytest.approx(fitted, rel=1e-3)
+    assert result.calibration == {"temperature": temperature}
+    weights = [part["ce_weight"] for part in contract["restoration"]["members"]]
+    assert weights == [m.calibration["ce_weight"] for m in result.members]
+    expected = softmax(np.log(restored["test"]) / temperature, axis=-1)
+    found = model.predict(window_sequence(market, fold.test), verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, result.probabilities["test"], rtol=0, atol=1e-6)
+
+
+def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(market, pair, tmp_path):
+    between, within = (1, 0), (1, 2)  # member, its epochs
+    for number, place in enumerate([between, within]):
+        with pytest.raises(Interrupted):
+            ensemble(
+                market,
+                tmp_path,
+                stop=lambda *now, place=place: now == place,
+                resume=number > 0,
+                ENSEMBLE_SIZE=2,
+            )
+    result, history = ensemble(market, tmp_path, resume=True, ENSEMBLE_SIZE=2)
+    assert len(result.members[0].timing["epochs"]) == 0  # nothing was trained again
+    assert len(result.members[1].timing["epochs"]) == 1
+    assert history == pair[1] and same(result.probabilities, pair[0].probabilities)
+
+
+def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
+    folder = tmp_path / "run"
+    short = settings(ENSEMBLE_SIZE=2, SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
+    assert train_model.main(["--data", str(bars_file), "--out", str(folder), *short]) == 0
+    fold = json.loads((folder / "metrics.json").read_text())["folds"][0]
+    told = capsys.readouterr().out
+    assert "member     2 of 2, seed 1" in told
+    (line,) = [line for line in told.splitlines() if line.startswith("members ")]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for row in [fold, *fold["members"]]:
+        for figure in ("mcc", "nll"):
+            assert f"{row['test'][figure]:.4f}" in line
+            assert f"{row['validation'][figure]:.4f}" in page
+    assert page.count("Training of member") == 2 and "epoch" not in fold["chosen"]
+    history = pd.read_csv(folder / "history.csv")
+    assert history[["fold", "member", "epoch"]].to_numpy().tolist() == [[0, 0, 0], [0, 1, 0]]
+
+    out = tmp_path / "table.csv"  # a fresh process loads the file without custom_objects
+    model = folder / "model.keras"
+    subprocess.run(command("predict", model, "--data", bars_file, "--out", out), check=True)
+    table = pd.read_parquet(folder / "predictions.parquet")
+    keys, given = ["timestamp", "symbol"], ["p_sell", "p_hold", "p_buy"]
+    now = table[keys].merge(pd.read_csv(out, parse_dates=["timestamp"]), on=keys)
+    np.testing.assert_allclose(now[given], table[given], rtol=0, atol=1e-6)
+
+
+def test_alarms_of_two_members_are_told_apart():
+    metrics, history, predictions = training_run()
+    (fold,) = metrics["folds"]
+    alarms = [
+        {"epoch": epoch, "kind": "no signal", "member": member, "message": f"member {member + 1}"}
+        for member, epoch in [(0, 0), (1, 1)]
+    ]
+    fold |= {"collapse": fold["collapse"] | {"alarms": alarms}}
+    page = report_page("run", metrics=metrics, history=history, predictions=predictions)
+    assert "<li>member 1</li>" in page and "<li>member 2</li>" in page
