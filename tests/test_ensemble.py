@@ -21,7 +21,7 @@ from recipe.fold import assemble, train
 from recipe.market import read_market
 
 # Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
-FLAGS = TINY | {"AFL_WARMUP_EPOCHS": 3}
+FLAGS = TINY | {"XLSTM_BLOCKS": "m", "AFL_WARMUP_EPOCHS": 3}
 
 
 class Interrupted(BaseException):
@@ -151,7 +151,7 @@ def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(market, pair, t
 
 def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
     folder = tmp_path / "run"
-    short = settings(ENSEMBLE_SIZE=2, SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
+    short = settings(XLSTM_BLOCKS="m", ENSEMBLE_SIZE=2, SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
     assert train_model.main(["--data", str(bars_file), "--out", str(folder), *short]) == 0
     fold = json.loads((folder / "metrics.json").read_text())["folds"][0]
     told = capsys.readouterr().out
