@@ -64,6 +64,14 @@ def words(plan):
     return dict(zip(decided["improvement"], decided["word"], strict=True))
 
 
+def test_ensembles_of_two_seeds_share_no_member_and_take_longer(tmp_path):
+    flags = config.Flags(SEED=4, ENSEMBLE_SIZE=3)
+    plan = plans.make(tmp_path / "study", "seeds", None, flags, 2, database=False)
+    assert [cell.flags.SEED for cell in plan.cells.values()] == [4, 7]
+    finish(plan, "as-flagged-seed7", 0.5, seconds=2.0)
+    assert results.training_seconds(plan, "as-flagged-seed7") == 2.0 * 3 * flags.SUPERVISED_EPOCHS
+
+
 def test_what_helps_and_what_harms_is_found_and_nothing_else(studied):
     found = words(studied)
     assert found.pop(HELPS) == "helps" and found.pop(HARMS) == "harms"

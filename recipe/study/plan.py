@@ -67,9 +67,10 @@ class Plan:
             names = [f"trial-{number:04d}" for number in range(self.count)]
             return {name: Cell(name, name, self.flags) for name in names}
         found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        first, size = self.flags.SEED, self.flags.ENSEMBLE_SIZE
         cells = [
             Cell(f"{arm}-seed{seed}", arm, config.load(**config.as_dict(flags) | {"SEED": seed}))
-            for seed in range(self.flags.SEED, self.flags.SEED + self.count)
+            for seed in range(first, first + self.count * size, size)  # members have the others
             for arm, flags in found.items()
         ]
         return {cell.name: cell for cell in cells}

@@ -59,7 +59,8 @@ def training_seconds(plan: Plan, cell: str) -> float:
     So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
     """
     metrics = files.read_json(plan.run(cell) / files.METRICS)
-    epochs = metrics["num_folds"] * plan.cells[cell].flags.SUPERVISED_EPOCHS
+    flags = plan.cells[cell].flags
+    epochs = metrics["num_folds"] * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
     return float(np.median(metrics["timing"]["seconds_per_epoch"] or [0.0])) * epochs
 
 
