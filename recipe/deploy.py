@@ -62,7 +62,10 @@ def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any
     )
     ends, settings = fold.validation, {}
     if assembly.flags.RESTORE_TEMPERATURE:
-        log_p = mean.predict(window_sequence(market, ends), verbose=0)
+        log_p = mean.predict(
+            window_sequence(market, ends),
+            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+        )
         settings["temperature"] = fit_temperature(log_p, fold.labels[ends])
     contract = _contract(assembly, settings | {"members": restorations})
     temperature = RestoreProbabilities(**settings, name="temperature")

@@ -48,8 +48,18 @@ def answers(fold, rng):
 
 def trained_on(number, fold, rng):
     """Returns a trained fold as the recipe hands it over, told apart by its number."""
+    member = trained_member(number, fold, rng)
     return SimpleNamespace(
         fold=fold,
+        probabilities=member.probabilities,
+        calibration=member.calibration,
+        members=[member],
+    )
+
+
+def trained_member(number, fold, rng):
+    return SimpleNamespace(
+        seed=number,
         probabilities=answers(fold, rng),
         best_epoch=number + 5,
         calibration={"temperature": 1.0 + number},
@@ -97,7 +107,7 @@ def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
         assert found["importance"] == {"windows": number}
         assert list(found["drift"].values()) == sorted(found["drift"].values(), reverse=True)
         assert [alarm["message"] for alarm in found["collapse"]["alarms"]] == [f"alarm of {number}"]
-        assert found["collapse"]["forecast"] == t.forecast.as_dict(CLASS_NAMES)
+        assert found["collapse"]["forecast"] == t.members[0].forecast.as_dict(CLASS_NAMES)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -137,6 +147,24 @@ def test_timing_is_that_of_all_folds(run):
         assert metrics["timing"][f"{part}_seconds"] == seconds * len(trained), part
     in_all = sum(metrics["timing"]["training_seconds_per_epoch"])
     assert metrics["timing"]["training_seconds"] == in_all - len(trained)
+
+
+def test_members_of_an_ensemble_stand_beside_their_mean():
+    rng, market = np.random.default_rng(0), market_of(1)
+    (fold,) = market.folds
+    members = [trained_member(number, fold, rng) for number in (0, 1)]
+    mean = {split: answers(fold, rng)[split] for split in ("validation", "test")}
+    trained = SimpleNamespace(fold=fold, probabilities=mean, calibration={}, members=members)
+    metrics = run_metrics(FLAGS, market, [trained], [{"none": mean}], [{}])
+    (found,) = metrics["folds"]
+    labels = fold.labels[fold.test]
+    assert found["test"] == metrics["test"] == evaluate(labels, mean["test"])
+    for member, told in zip(members, found["members"], strict=True):
+        assert told["test"] == evaluate(labels, member.probabilities["test"])
+        assert told["chosen"]["epoch"] == member.best_epoch and told["seed"] == member.seed
+    alarms = [(alarm["member"], alarm["message"]) for alarm in found["collapse"]["alarms"]]
+    assert alarms == [(0, "member 1, alarm of 0"), (1, "member 2, alarm of 1")]
+    assert metrics["timing"]["seconds_per_epoch"] == [9.0, 3.0] * 2
 
 
 def test_the_metrics_can_be_written_as_json(run):
