@@ -21,7 +21,7 @@ from recipe.fold import assemble, train
 from recipe.market import read_market
 
 # Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
-FLAGS = TINY | {"XLSTM_BLOCKS": "m", "AFL_WARMUP_EPOCHS": 3}
+FLAGS = TINY | {"XLSTM_BLOCKS": "m", "AFL_WARMUP_EPOCHS": 3, "LR_BASE": 1e-2}
 
 
 class Interrupted(BaseException):
