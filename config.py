@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from data.errors import InputError
+from data.i18n import _
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,14 @@ def load(
         try:
             values[name] = _coerce(value, types[name])
         except (TypeError, ValueError):
-            faults.append(f"{name} must be {_type_name(types[name])}, got {value!r}")
+            faults.append(
+                _(
+                    "{name} must be {kind}, got {value!r}",
+                    name=name,
+                    kind=_type_name(types[name]),
+                    value=value,
+                )
+            )
     if faults:
         raise InputError(faults)
     broken = [_complaint(rule, values) for rule in RULES if not _holds(rule, values)]
@@ -227,7 +235,7 @@ def _split(assignments: Sequence[str], faults: list[str]) -> list[tuple[str, str
         if equals:
             pairs.append((name.strip(), value.strip()))
         else:
-            faults.append(f"--set needs NAME=VALUE, got {text!r}")
+            faults.append(_("--set needs NAME=VALUE, got {text!r}", text=text))
     return pairs
 
 
@@ -235,20 +243,32 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        faults.append(f"cannot read the flags in {path}: {error.strerror}")
+        faults.append(
+            _("cannot read the flags in {path}: {strerror}", path=path, strerror=error.strerror)
+        )
         return {}
     except ValueError as error:
-        faults.append(f"{path} must be a config.json of an earlier run: {error}")
+        faults.append(
+            _("{path} must be a config.json of an earlier run: {error}", path=path, error=error)
+        )
         return {}
     if not isinstance(content, dict):
-        faults.append(f"{path} must hold one JSON object, got {type(content).__name__}")
+        faults.append(
+            _(
+                "{path} must hold one JSON object, got {name}",
+                path=path,
+                name=type(content).__name__,
+            )
+        )
         return {}
     return content
 
 
 def _unknown(name: str, types: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name.upper(), types, n=1)
-    return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")
+    if close:
+        return _("unknown flag {name}; did you mean {close}?", name=name, close=close[0])
+    return _("unknown flag {name}", name=name)
 
 
 def _coerce(value: Any, kind: Any) -> Any:
@@ -283,7 +303,7 @@ def _coerce_bool(value: Any) -> bool:
 
 
 def _type_name(kind: Any) -> str:
-    return "a list of float" if get_origin(kind) is tuple else kind.__name__
+    return _("a list of float") if get_origin(kind) is tuple else kind.__name__
 
 
 def _holds(rule: str, values: Mapping[str, Any]) -> bool:
@@ -294,4 +314,4 @@ def _holds(rule: str, values: Mapping[str, Any]) -> bool:
 def _complaint(rule: str, values: Mapping[str, Any]) -> str:
     words = set(re.findall(r"\w+", rule))
     named = [f"{name} = {value!r}" for name, value in values.items() if name in words]
-    return f"need {rule} ({', '.join(named)})"
+    return _("need {rule} ({named})", rule=rule, named=", ".join(named))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from data.i18n import _
 from recipe import verbs
 from recipe.run_folder import default_folder
 
@@ -77,7 +78,14 @@ def _with_verb(argv: list[str], known: Collection[str]) -> list[str]:
         return ["train", *argv]
     close = difflib.get_close_matches(first, known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"the verb must be one of {', '.join(known)}, got {first}{hint}")
+    raise InputError(
+        _(
+            "the verb must be one of {known}, got {first}{hint}",
+            known=", ".join(known),
+            first=first,
+            hint=hint,
+        )
+    )
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:

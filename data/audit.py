@@ -13,6 +13,7 @@ import pandas as pd
 
 from data import labels as labelling
 from data.features import compute_features, is_intraday
+from data.i18n import _
 from data.market import Fold, Market, build_market, training_statistics
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)
@@ -37,8 +38,16 @@ class Finding:
     cut: np.datetime64
 
     def __str__(self):
-        where = f" from bar {_text(self.bar)} of {self.symbol} on" if self.symbol else ""
-        return f"{self.kind} {self.column}{where} depends on bars after {_text(self.cut)}"
+        what, cut = f"{_(self.kind)} {self.column}", _text(self.cut)
+        if not self.symbol:
+            return _("{what} depends on bars after {cut}", what=what, cut=cut)
+        return _(
+            "{what} from bar {bar} of {symbol} on depends on bars after {cut}",
+            what=what,
+            bar=_text(self.bar),
+            symbol=self.symbol,
+            cut=cut,
+        )
 
 
 def audit_market(

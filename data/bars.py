@@ -20,6 +20,7 @@ from data.checks import (
 )
 from data.errors import InputError
 from data.files import SUFFIXES, stem
+from data.i18n import _, ngettext
 from data.layouts import named, read_layout, seconds
 from data.memory import release_memory
 from data.synthetic import PREFIX, read_synthetic
@@ -74,11 +75,11 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
             continue
         release_memory()
         if _falls(parts[file.name]):
-            remarks = [*remarks, "newest first, turned round"]
+            remarks = [*remarks, _("newest first, turned round")]
         if remarks:
             kinds.setdefault("; ".join(remarks), []).append(file.name)
     for text, names in kinds.items():
-        note(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}")
+        note(f"{_first_of(names)}: {text}")
     faults = faults or _overlaps(parts) or _steps_of_files(parts)
     if faults:
         raise InputError(faults)
@@ -92,26 +93,50 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
 def _files(path: Path, note: Callable[[str], None]) -> list[Path]:
     if path.is_file():
         if not path.name.lower().endswith(SUFFIXES):
-            raise InputError(f"bars must be a file ending in {', '.join(SUFFIXES)}, got {path}")
+            raise InputError(
+                _(
+                    "bars must be a file ending in {suffixes}, got {path}",
+                    suffixes=", ".join(SUFFIXES),
+                    path=path,
+                )
+            )
         return [path]
     if not path.is_dir():
-        raise InputError(f"need a file or folder of bars at {path}; there is none")
+        raise InputError(_("need a file or folder of bars at {path}; there is none", path=path))
     inner = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
     if inner:
         raise InputError(
-            f"the folder {path} must hold files alone, it holds the folder {inner[0].name}; "
-            "give the path of one folder of files"
+            _(
+                "the folder {path} must hold files alone, it holds the folder {name}; give the "
+                "path of one folder of files",
+                path=path,
+                name=inner[0].name,
+            )
         )
     files = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES)]
     files = sorted(file for file in files if not file.name.startswith("."))
     others = [f for f in files if f.name == "pairs.json" or named_no_bars(f)]
     if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        note(f"{others[0].name}{more}: no bars, passed over")
+        names = [file.name for file in others]
+        note(_("{names}: no bars, passed over", names=_first_of(names)))
     files = [file for file in files if file not in others]
     if not files:
-        raise InputError(f"the folder {path} must hold files ending in {', '.join(SUFFIXES)}")
+        raise InputError(
+            _(
+                "the folder {path} must hold files ending in {suffixes}",
+                path=path,
+                suffixes=", ".join(SUFFIXES),
+            )
+        )
     return files
+
+
+def _first_of(names: list[str]) -> str:
+    """Returns the first name, and how many there are beside it."""
+    if len(names) == 1:
+        return names[0]
+    more = len(names) - 1
+    return ngettext("{name} and {n} more", "{name} and {n} more", more, name=names[0])
 
 
 def named_no_bars(file: Path) -> bool:
@@ -128,8 +153,11 @@ def _one_timeframe(files: list[Path]) -> None:
     if len(frames) > 1:
         told = ", ".join(frames.values())
         raise InputError(
-            f"a folder must hold bars of one timeframe, it holds {told}; "
-            "put each timeframe into a folder of its own"
+            _(
+                "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
+                "into a folder of its own",
+                told=told,
+            )
         )
 
 
@@ -140,7 +168,9 @@ def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
         raise
     except (OSError, ValueError, pa.ArrowException, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file.name} cannot be read: {reason}") from error
+        raise InputError(
+            _("{file} cannot be read: {reason}", file=file.name, reason=reason)
+        ) from error
 
 
 def _falls(bars: pd.DataFrame) -> bool:
@@ -162,11 +192,18 @@ def _overlaps(parts: dict[str, pd.DataFrame]) -> list[str]:
     faults = []
     for symbol, own in spans.items():
         own.sort()
-        for (_, last, before), (first, _, after) in zip(own[:-1], own[1:], strict=True):
+        for (_first, last, before), (first, _last, after) in zip(own[:-1], own[1:], strict=True):
             if first <= last:
                 faults.append(
-                    f"files of one symbol must not overlap; {symbol} is in {before} until {last} "
-                    f"and in {after} from {first}: remove one"
+                    _(
+                        "files of one symbol must not overlap; {symbol} is in {before} until "
+                        "{last} and in {after} from {first}: remove one",
+                        symbol=symbol,
+                        before=before,
+                        last=last,
+                        after=after,
+                        first=first,
+                    )
                 )
                 break
     return faults
@@ -183,8 +220,14 @@ def _steps_of_files(parts: dict[str, pd.DataFrame]) -> list[str]:
         return []
     low, high = min(steps, key=steps.get), max(steps, key=steps.get)
     return [
-        f"all files must have one timeframe; {low} has a bar every {steps[low]}, {high} every "
-        f"{steps[high]}: give each timeframe by itself"
+        _(
+            "all files must have one timeframe; {low} has a bar every {low_step}, {high} every "
+            "{high_step}: give each timeframe by itself",
+            low=low,
+            low_step=steps[low],
+            high=high,
+            high_step=steps[high],
+        )
     ]
 
 
@@ -199,9 +242,15 @@ def _one_interval(bars: pd.DataFrame, source: str) -> None:
     low, high = min(steps, key=steps.get), max(steps, key=steps.get)
     if steps[high] > LOOSE * steps[low]:
         raise InputError(
-            f"{source}: all symbols must have one timeframe; {low} has a bar every "
-            f"{pd.Timedelta(steps[low])}, {high} every {pd.Timedelta(steps[high])}: "
-            "give each timeframe by itself"
+            _(
+                "{source}: all symbols must have one timeframe; {low} has a bar every {low_step}, "
+                "{high} every {high_step}: give each timeframe by itself",
+                source=source,
+                low=low,
+                low_step=pd.Timedelta(steps[low]),
+                high=high,
+                high_step=pd.Timedelta(steps[high]),
+            )
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
+from data.i18n import N_, _, ngettext
 from data.timestamps import complaint, read_times
 
 PRICES = ("open", "high", "low", "close")
@@ -40,12 +41,17 @@ def checked(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if missing:
         raise InputError(
             [
-                f"{source} must have the columns {', '.join(COLUMNS)}; "
-                f"it lacks {', '.join(missing)} (it has {', '.join(map(str, frame.columns))})"
+                _(
+                    "{source} must have the columns {columns}; it lacks {missing} (it has {found})",
+                    source=source,
+                    columns=", ".join(COLUMNS),
+                    missing=", ".join(missing),
+                    found=", ".join(map(str, frame.columns)),
+                )
             ]
         )
     if frame.empty:
-        raise InputError([f"{source} must hold bars; it has no rows"])
+        raise InputError([_("{source} must hold bars; it has no rows", source=source)])
     frame = frame[[*COLUMNS, "symbol"]].reset_index(drop=True)
     faults: list[str] = []
     frame["symbol"] = _symbols(frame["symbol"], source, faults)
@@ -62,7 +68,7 @@ def checked(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def _symbols(symbols: pd.Series, source: str, faults: list[str]) -> pd.Series:
     if symbols.isna().any():
         row = int(symbols.isna().to_numpy().argmax()) + 1
-        faults.append(f"{source}, row {row}: the symbol is missing")
+        faults.append(_("{source}, row {row}: the symbol is missing", source=source, row=row))
     names = symbols.astype("category")
     names = names.cat.rename_categories([str(name) for name in names.cat.categories])
     counts = np.bincount(names.cat.codes.to_numpy() + 1, minlength=len(names.cat.categories) + 1)
@@ -87,42 +93,48 @@ def _numbers(frame: pd.DataFrame, name: str, source: str, faults: list[str]) -> 
     absent = raw.isna()
     if not pd.api.types.is_numeric_dtype(raw):
         absent |= raw.astype(str).str.strip() == ""
-    _report(absent, f"{name} is missing", frame, name, source, faults)
+    _report(absent, _("{name} is missing", name=name), frame, name, source, faults)
     text = numbers.isna() & ~absent
     dollars = text.any() and "$" in str(raw.iloc[int(text.to_numpy().argmax())])
-    what = f"{name} must be a number" + (" without the sign of a currency" if dollars else "")
+    what = _("{name} must be a number", name=name)
+    if dollars:
+        what = _("{name} must be a number without the sign of a currency", name=name)
     _report(text, what, frame, name, source, faults, raw)
     infinite = np.isinf(numbers)
-    _report(infinite, f"{name} must be finite", frame, name, source, faults, raw)
+    _report(infinite, _("{name} must be finite", name=name), frame, name, source, faults, raw)
     return numbers
 
 
 def _check_values(frame: pd.DataFrame, source: str, faults: list[str]) -> None:
     for name in PRICES:
         bad = frame[name] <= 0
-        _report(bad, f"{name} must be above 0", frame, name, source, faults, frame[name])
+        what = _("{name} must be above 0", name=name)
+        _report(bad, what, frame, name, source, faults, frame[name])
     bad = frame["volume"] < 0
-    _report(bad, "volume must not be negative", frame, "volume", source, faults, frame["volume"])
+    what = _("volume must not be negative")
+    _report(bad, what, frame, "volume", source, faults, frame["volume"])
     bad = frame["high"] < frame["low"]
-    _report(bad, "high must not be below low", frame, "high", source, faults, frame["high"])
+    _report(bad, _("high must not be below low"), frame, "high", source, faults, frame["high"])
     if faults:
         return
     open_, high, low, close = (frame[name].to_numpy() for name in PRICES)
     slack = 1e-9 * high
     bad = np.maximum(open_, close) > high + slack
     bad |= np.minimum(open_, close) < low - slack
-    _report(bad, "open and close must lie between low and high", frame, "open", source, faults)
+    what = _("open and close must lie between low and high")
+    _report(bad, what, frame, "open", source, faults)
     for symbol, times in frame.groupby("symbol", observed=True)["timestamp"]:
         steps = np.diff(times.to_numpy("datetime64[ns]")).astype(np.int64)
         if len(steps) and (steps < 0).all():
             continue  # newest first: turned round when sorted
-        for bad, word in [(steps == 0, "duplicate"), (steps < 0, "unsorted")]:
+        for bad, told in [
+            (steps == 0, N_("{place}: timestamps must rise within a symbol; {count} duplicate")),
+            (steps < 0, N_("{place}: timestamps must rise within a symbol; {count} unsorted")),
+        ]:
             if bad.any():
                 row = int(times.index[int(bad.argmax()) + 1]) + 1
-                faults.append(
-                    f"{source}, symbol {symbol}, row {row}: timestamps must rise within a symbol; "
-                    f"{int(bad.sum())} {word}"
-                )
+                place = _place(source, symbol, row)
+                faults.append(_(told, place=place, count=int(bad.sum())))
 
 
 def _report(bad, what, frame, name, source, faults, shown=None) -> None:
@@ -130,9 +142,17 @@ def _report(bad, what, frame, name, source, faults, shown=None) -> None:
     if not bad.any():
         return
     row = int(bad.argmax())
-    got = f", got {shown.iloc[row]!r}" if shown is not None else ""
-    more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-    faults.append(f"{source}, symbol {frame['symbol'].iloc[row]}, row {row + 1}: {what}{got}{more}")
+    fault = f"{_place(source, frame['symbol'].iloc[row], row + 1)}: {what}"
+    if shown is not None:
+        fault += _(", got {value!r}", value=shown.iloc[row])
+    more = int(bad.sum()) - 1
+    if more:
+        fault += ngettext(" (and {n} more rows)", " (and {n} more rows)", more)
+    faults.append(fault)
+
+
+def _place(source: str, symbol: str, row: int) -> str:
+    return _("{source}, symbol {symbol}, row {row}", source=source, symbol=symbol, row=row)
 
 
 def sorted_bars(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.errors import InputError
+from data.i18n import N_, _
 
 PAGE_BARS = 1000
 # An empty page says nothing of where the next bar is; most exchanges look at least this far.
@@ -56,14 +57,28 @@ class Exchange:
             except ccxt.BaseError as error:
                 response = _response(error)
                 if not _passes(error, response):
-                    raise InputError(f"{self.name} refuses: {_first_line(error)}") from error
+                    raise InputError(
+                        _("{name} refuses: {error}", name=self.name, error=_first_line(error))
+                    ) from error
                 if tries == self.max_tries:
                     raise InputError(
-                        f"{self.name} gave no answer in {tries} tries ({_first_line(error)}); "
-                        "what has come is kept: run the same command later"
+                        _(
+                            "{name} gave no answer in {tries} tries ({error}); what has come is "
+                            "kept: run the same command later",
+                            name=self.name,
+                            tries=tries,
+                            error=_first_line(error),
+                        )
                     ) from error
                 wait_s = _wait_s(response, tries, self.clock)
-                self.note(f"{self.name}: {_first_line(error)}; next try in {wait_s:.0f} s")
+                self.note(
+                    _(
+                        "{name}: {error}; next try in {wait_s:.0f} s",
+                        name=self.name,
+                        error=_first_line(error),
+                        wait_s=wait_s,
+                    )
+                )
                 self.sleep(wait_s)
 
     def now_ms(self) -> int:
@@ -74,11 +89,18 @@ class Exchange:
         ahead_s = self.clock() - now / 1000
         if abs(ahead_s) > CLOCK_TOLERANCE_S and not self.clock_was_told:
             self.clock_was_told = True
-            side = "ahead of" if ahead_s > 0 else "behind"
-            self.note(
-                f"this machine's clock is {abs(ahead_s):.0f} s {side} {self.name}'s; "
-                "the exchange's time is used"
+            told = (
+                N_(
+                    "this machine's clock is {seconds:.0f} s ahead of {name}'s; "
+                    "the exchange's time is used"
+                )
+                if ahead_s > 0
+                else N_(
+                    "this machine's clock is {seconds:.0f} s behind {name}'s; "
+                    "the exchange's time is used"
+                )
             )
+            self.note(_(told, seconds=abs(ahead_s), name=self.name))
         return now
 
 
@@ -99,10 +121,16 @@ def open_exchange(
         import ccxt
     except ImportError as error:
         raise InputError(
-            "an exchange needs the extra `live`, which is not installed: pip install '.[live]'"
+            _("an exchange needs the extra `live`, which is not installed: pip install '.[live]'")
         ) from error
     if name not in ccxt.exchanges:
-        raise InputError(f"need the name of an exchange, got {name}{_near(name, ccxt.exchanges)}")
+        raise InputError(
+            _(
+                "need the name of an exchange, got {name}{hint}",
+                name=name,
+                hint=_near(name, ccxt.exchanges),
+            )
+        )
     return Exchange(getattr(ccxt, name)({"enableRateLimit": True}), note, **waiting)
 
 
@@ -111,7 +139,12 @@ def bar_ms(exchange: Exchange, timeframe: str) -> int:
     known = exchange.client.timeframes or {}
     if not exchange.client.has.get("fetchOHLCV") or timeframe not in known:
         raise InputError(
-            f"{exchange.name} has bars of {', '.join(known) or 'no timeframe'}; got {timeframe}"
+            _(
+                "{exchange} has bars of {known}; got {timeframe}",
+                exchange=exchange.name,
+                known=", ".join(known) or _("no timeframe"),
+                timeframe=timeframe,
+            )
         )
     return exchange.client.parse_timeframe(timeframe) * 1000
 
@@ -119,7 +152,7 @@ def bar_ms(exchange: Exchange, timeframe: str) -> int:
 def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
     """Raises an InputError with a line for each symbol that the exchange does not have."""
     if not symbols:
-        raise InputError("need at least one symbol, such as BTC/USDT; got none")
+        raise InputError(_("need at least one symbol, such as BTC/USDT; got none"))
     markets = exchange.ask(exchange.client.load_markets)
     faults = [
         f"{exchange.name} has no symbol {symbol}{_near(symbol, list(markets))}"
@@ -127,7 +160,7 @@ def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
         if symbol not in markets
     ]
     if len(set(symbols)) < len(symbols):
-        faults.append("each symbol must be named once")
+        faults.append(_("each symbol must be named once"))
     if faults:
         raise InputError(faults)
 
@@ -171,7 +204,13 @@ def fetch_closed_bars(
         elif since_ms + EMPTY_PAGE_BARS * step > end:
             return
         else:
-            exchange.note(f"{symbol}: an empty page at {exchange.client.iso8601(since_ms)}")
+            exchange.note(
+                _(
+                    "{symbol}: an empty page at {since_ms}",
+                    symbol=symbol,
+                    since_ms=exchange.client.iso8601(since_ms),
+                )
+            )
             since_ms, was_empty = since_ms + EMPTY_PAGE_BARS * step, False
 
 
@@ -179,7 +218,13 @@ def _in_order(exchange: Exchange, symbol: str, rows: list, first: int, last: int
     there = {int(row[0]): row[:6] for row in rows if first <= row[0] <= last}
     whole = [there[when] for when in sorted(there) if None not in there[when]]
     if len(whole) < len(there):
-        exchange.note(f"{symbol}: {len(there) - len(whole)} bars without prices are left out")
+        exchange.note(
+            _(
+                "{symbol}: {num_bars} bars without prices are left out",
+                symbol=symbol,
+                num_bars=len(there) - len(whole),
+            )
+        )
     return whole
 
 
@@ -224,4 +269,4 @@ def _first_line(error: BaseException) -> str:
 def _near(word: str, words: Sequence[str]) -> str:
     near = difflib.get_close_matches(word.upper(), [name.upper() for name in words], 3, 0.5)
     names = {name.upper(): name for name in words}
-    return f"; near: {', '.join(names[name] for name in near)}" if near else ""
+    return _("; near: {names}", names=", ".join(names[name] for name in near)) if near else ""

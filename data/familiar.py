@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.i18n import _, date
 from data.market import Fold, Market, training_rows
 from data.windows import subsample
 
@@ -67,16 +68,24 @@ def warnings(contract: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
     if high.mean() > HIGH_WINDOWS:
         names = list(dict.fromkeys(table["symbol"].to_numpy()[high]))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        yield (
-            f"the model is not at home: in {high.sum():,} of {len(table):,} windows ({shown}) more "
-            f"than {HIGH:.0%} of the values lie outside the range of its training"
+        yield _(
+            "the model is not at home: in {count:,} of {num_windows:,} windows ({shown}) more than "
+            "{share:.0%} of the values lie outside the range of its training",
+            count=high.sum(),
+            num_windows=len(table),
+            shown=shown,
+            share=HIGH,
         )
     if "training_period" not in contract:
         return
     first, last = (np.datetime64(time) for time in contract["training_period"])
     newest = table["timestamp"].to_numpy("datetime64[ns]").max()
     if newest - last > OLD * (last - first):
-        yield (
-            f"the model is old: trained on bars of {str(first)[:10]} to {str(last)[:10]}, asked "
-            f"about {str(newest)[:10]}, later by more than half that time; train it anew"
+        first, last, newest = (date(str(time)[:10]) for time in (first, last, newest))
+        yield _(
+            "the model is old: trained on bars of {first} to {last}, asked about {newest}, later "
+            "by more than half that time; train it anew",
+            first=first,
+            last=last,
+            newest=newest,
         )

@@ -16,6 +16,7 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from data.errors import InputError
+from data.i18n import _
 from data.memory import release_memory
 from data.tables import from_json, stacked, two_headers
 
@@ -86,12 +87,18 @@ def _member(file: Path) -> str:
     members = [name for name in members if not name.startswith("__MACOSX")]
     if len(members) != 1:
         raise InputError(
-            f"{file.name} must hold one file, it holds {len(members)} "
-            f"({', '.join(members[:3])}{', ...' if len(members) > 3 else ''}); unpack it to a "
-            "folder and give the folder"
+            _(
+                "{file} must hold one file, it holds {count} ({names}); unpack it to a folder and "
+                "give the folder",
+                file=file.name,
+                count=len(members),
+                names=", ".join(members[:3]) + (", ..." if len(members) > 3 else ""),
+            )
         )
     if not members[0].lower().endswith(TEXTS):
-        raise InputError(f"{file.name} must hold a file ending in {', '.join(TEXTS)}")
+        raise InputError(
+            _("{file} must hold a file ending in {texts}", file=file.name, texts=", ".join(TEXTS))
+        )
     return members[0]
 
 
@@ -172,7 +179,7 @@ def _csv(file: Path) -> Table:
     skip = next((i for i, line in enumerate(lines[:6]) if any(s in line for s in SEPARATORS)), 0)
     lines = [line for line in lines[skip:] if line.strip()]
     if not lines:
-        raise InputError(f"{file.name} cannot be read: it is empty")
+        raise InputError(_("{file} cannot be read: it is empty", file=file.name))
     separator = max(SEPARATORS, key=lines[0].count)
     rows = list(csv.reader(lines[:5], delimiter=separator))
     remarks = [f"{skip} line(s) above the header passed over"] if skip else []

@@ -14,6 +14,7 @@ from data.checks import check_bars
 from data.errors import InputError
 from data.familiar import unfamiliar_shares, warnings
 from data.features import WARM_UP_BARS, feature_names
+from data.i18n import N_, _
 from data.labels import CLASS_NAMES
 from data.rows import fill_rows
 from data.windows import bar_interval_ns, ends_within, gather, symbol_bounds
@@ -90,12 +91,23 @@ def asked_windows(
     symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
     for code in np.setdiff1d(np.arange(len(names)), symbols):
         if note is not None:
-            what = "its newest bar ends" if newest_only else "they make"
-            note(f"symbol {names[code]} is skipped: of its {num_bars[code]} bars {what} no window")
+            told = (
+                N_(
+                    "symbol {symbol} is skipped: of its {num_bars} bars its newest bar ends no "
+                    "window"
+                )
+                if newest_only
+                else N_("symbol {symbol} is skipped: of its {num_bars} bars they make no window")
+            )
+            note(_(told, symbol=names[code], num_bars=num_bars[code]))
     if not len(ends):
         raise InputError(
-            f"a window needs {WARM_UP_BARS + length} bars of a symbol without a hole "
-            f"({WARM_UP_BARS} of warm-up); no symbol has them"
+            _(
+                "a window needs {num_bars} bars of a symbol without a hole ({warm_up} "
+                "of warm-up); no symbol has them",
+                num_bars=WARM_UP_BARS + length,
+                warm_up=WARM_UP_BARS,
+            )
         )
     about = pd.DataFrame(
         {
@@ -139,13 +151,20 @@ def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray)
 def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
-            f"the model's classes must be {list(CLASS_NAMES)}, got {contract['class_names']}"
+            _(
+                "the model's classes must be {class_names}, got {given}",
+                class_names=list(CLASS_NAMES),
+                given=contract["class_names"],
+            )
         )
     names = feature_names(contract["intraday"])
     if list(contract["feature_names"]) != list(names):
         raise InputError(
-            "the model's features must be those of this version of the project; it has "
-            f"{contract['feature_names']}"
+            _(
+                "the model's features must be those of this version of the project; it has "
+                "{feature_names}",
+                feature_names=contract["feature_names"],
+            )
         )
     expected = contract["interval_seconds"]
     interval = np.median(
@@ -158,6 +177,10 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
     )
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
-            f"the model was trained on bars every {expected:g} seconds, got bars every "
-            f"{interval:g} seconds"
+            _(
+                "the model was trained on bars every {expected:g} seconds, got bars every "
+                "{interval:g} seconds",
+                expected=expected,
+                interval=interval,
+            )
         )

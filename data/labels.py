@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.errors import InputError
 from data.features import realised_volatility
+from data.i18n import _
 
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
 SELL, HOLD, BUY, UNLABELLED = 0, 1, 2, -1
@@ -97,7 +98,9 @@ def choose_multiple(scores: np.ndarray, target_ratios: Sequence[float]) -> float
     sizes = scores[~np.isnan(scores)]
     np.abs(sizes, out=sizes)
     if not len(sizes):
-        raise InputError("the label threshold needs at least one labelled training row; got none")
+        raise InputError(
+            _("the label threshold needs at least one labelled training row; got none")
+        )
     return float(
         np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf", overwrite_input=True)
     )
@@ -107,7 +110,9 @@ def hold_share(target_ratios: Sequence[float]) -> float:
     """Returns HOLD's share of the target class ratios (SELL, HOLD, BUY; any scale)."""
     ratios = np.asarray(target_ratios, float)
     if ratios.shape != (3,) or not (ratios > 0).all():
-        raise InputError(f"the target class ratios must be three positive numbers, got {ratios}")
+        raise InputError(
+            _("the target class ratios must be three positive numbers, got {ratios}", ratios=ratios)
+        )
     return float(ratios[HOLD] / ratios.sum())
 
 
@@ -170,12 +175,12 @@ def choose_barrier_multiple(
     rows = rows[:: max(1, -(-len(rows) // _SEARCH_ROWS))]
     rows = rows[scale[rows] > 0]
     if not len(rows):
-        raise InputError("the barriers need training rows with some past volatility; got none")
+        raise InputError(_("the barriers need training rows with some past volatility; got none"))
     reach = _reach(close, high, low, scale, horizon, rows)
     lowest, best = 0.0, share
     # `reach` alone would leave `share` of the rows untouched; bars that touch both barriers are
     # HOLD as well, so the quantile sought lies somewhat lower. Two passes of a grid find it.
-    for _ in range(2):
+    for _pass in range(2):
         levels = np.linspace(lowest, best, 17)
         multiples = np.quantile(reach, levels)
         gaps = [
@@ -228,6 +233,14 @@ def _reach(close, high, low, scale, horizon, rows) -> np.ndarray:
 def check_method(method: str, horizon: int) -> None:
     """Raises InputError for an unknown label method or a horizon below 1 bar."""
     if method not in METHODS:
-        raise InputError(f"the label method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise InputError(
+            _(
+                "the label method must be one of {methods}, got {method!r}",
+                methods=", ".join(METHODS),
+                method=method,
+            )
+        )
     if horizon < 1:
-        raise InputError(f"the label horizon must be at least 1 bar, got {horizon}")
+        raise InputError(
+            _("the label horizon must be at least 1 bar, got {horizon}", horizon=horizon)
+        )

@@ -13,6 +13,7 @@ import pandas as pd
 from data.checks import COLUMNS, NUMBERS, PRICES
 from data.errors import InputError
 from data.files import Table, open_table, stem
+from data.i18n import _
 from data.timestamps import day_and_time, is_time_of_day
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
@@ -119,8 +120,13 @@ def _headless(table: Table, source: str) -> Layout:
         return Layout(roles, ["no header: MetaTrader's date, time, prices, volume", BROKER])
     if table.width not in (6, 12):
         raise InputError(
-            f"{source} has no header and {table.width} columns; only 12 (a Binance kline) or 6 "
-            f"({', '.join(COLUMNS)}) are known: write the names into a first line"
+            _(
+                "{source} has no header and {width} columns; only 12 (a Binance kline) or 6 "
+                "({columns}) are known: write the names into a first line",
+                source=source,
+                width=table.width,
+                columns=", ".join(COLUMNS),
+            )
         )
     roles = {name: i for i, name in enumerate(COLUMNS)}
     if table.width == 12:
@@ -184,18 +190,30 @@ def _volume_of(places: dict, symbol: str) -> tuple[str, ...]:
 
 
 def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
-    has = f"(it has {', '.join(name or 'a column without a name' for name in names)})"
+    has = ", ".join(name or _("a column without a name") for name in names)
     faults = [
-        f"{source} must have one column for {role}, it has {len(places[name])} named {name}; "
-        "rename or remove the others"
+        _(
+            "{source} must have one column for {role}, it has {count} named {name}; rename or "
+            "remove the others",
+            source=source,
+            role=role,
+            count=len(places[name]),
+            name=name,
+        )
         for role, name in found.items()
         if len(places[name]) > 1
     ]
     lacking = [name for name in COLUMNS if name not in found]
     if lacking:
         faults.append(
-            f"{source} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)} "
-            f"{has}; rename yours, or add them"
+            _(
+                "{source} must have the columns {columns}; it lacks {lacking} (it has {has}); "
+                "rename yours, or add them",
+                source=source,
+                columns=", ".join(COLUMNS),
+                lacking=", ".join(lacking),
+                has=has,
+            )
         )
     if faults:
         raise InputError(faults)
@@ -225,7 +243,9 @@ def _scaled(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     bad = (close.notna() & ~(adjusted > 0)).to_numpy()
     if bad.any():
         row = int(bad.argmax())
-        raise InputError(f"{source}, row {row + 1}: the adjusted close must be above 0")
+        raise InputError(
+            _("{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1)
+        )
     good = close.notna()
     for price in PRICES:
         numbers = pd.to_numeric(frame[price], errors="coerce")

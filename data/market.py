@@ -9,6 +9,7 @@ import pandas as pd
 
 from data import labels as labelling
 from data.errors import InputError
+from data.i18n import N_, _
 from data.memory import release_memory
 from data.rows import PATH, WindowSpec, make_rows
 from data.split import plan_times, split_windows, time_range
@@ -125,19 +126,33 @@ def build_market(
     labelling.hold_share(target_class_ratios)
     labelling.check_method(label_method, future_window)
     if label_method == "fixed" and not price_change_threshold > 0:
-        raise InputError(f"the price change must be above 0, got {price_change_threshold}")
+        raise InputError(
+            _(
+                "the price change must be above 0, got {price_change_threshold}",
+                price_change_threshold=price_change_threshold,
+            )
+        )
     if sequence_length < 1:
-        raise InputError(f"a window must have at least 1 bar, got {sequence_length}")
+        raise InputError(
+            _(
+                "a window must have at least 1 bar, got {sequence_length}",
+                sequence_length=sequence_length,
+            )
+        )
     spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
     rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
-    facts["dropped"]["windows that would cross a hole in time"] = _num_windows(
+    facts["dropped"][N_("windows that would cross a hole in time")] = _num_windows(
         rows["symbols"], spec
     ) - len(ends)
     if not len(ends):
         raise InputError(
-            f"windows need {sequence_length + future_window} bars without a hole of more than "
-            f"{max_gap_bars}; no symbol has them"
+            _(
+                "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
+                "no symbol has them",
+                num_bars=sequence_length + future_window,
+                max_gap_bars=max_gap_bars,
+            )
         )
     times = plan_times(
         *time_range(ends, rows["timestamps"]),
@@ -261,8 +276,18 @@ def _check_classes(split, labels: np.ndarray) -> None:
             shown = ", ".join(
                 f"{c} {n}" for c, n in zip(labelling.CLASS_NAMES, counts, strict=True)
             )
-            faults.append(f"the {name} split has no {' and no '.join(missing)} ({shown})")
+            faults.append(
+                _(
+                    "the {name} split has no {missing} ({shown})",
+                    name=_(name),
+                    missing=_(" and no ").join(missing),
+                    shown=shown,
+                )
+            )
     if faults:
         raise InputError(
-            f"every class must occur in the labels of every split; {'; '.join(faults)}"
+            _(
+                "every class must occur in the labels of every split; {faults}",
+                faults="; ".join(faults),
+            )
         )

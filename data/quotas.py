@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import InputError
+from data.i18n import _
 from data.labels import CLASS_NAMES, class_counts
 
 
@@ -70,7 +71,9 @@ def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
     counts = class_counts(labels, num_classes)
     for name, count in zip(class_names(num_classes), counts, strict=True):
         if not count:
-            raise InputError(f"no training window is labelled {name}; its quota cannot be filled")
+            raise InputError(
+                _("no training window is labelled {name}; its quota cannot be filled", name=name)
+            )
     return counts
 
 
@@ -85,8 +88,13 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
     for name, share in zip(class_names(len(ratios)), shares, strict=True):
         if not share:
             raise InputError(
-                f"a batch of {batch_size} has no place for class {name} at the ratios "
-                f"{ratios.tolist()}; enlarge the batch or the ratio"
+                _(
+                    "a batch of {batch_size} has no place for class {name} at the ratios "
+                    "{ratios}; enlarge the batch or the ratio",
+                    batch_size=batch_size,
+                    name=name,
+                    ratios=ratios.tolist(),
+                )
             )
     return shares
 

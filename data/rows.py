@@ -19,6 +19,7 @@ from data.features import (
     fill_features,
     is_intraday,
 )
+from data.i18n import N_, _
 from data.memory import release_memory
 from data.store import FolderTable, MemoryTable
 from data.windows import bar_interval_ns, segment_bounds, symbol_bounds
@@ -75,8 +76,15 @@ def make_rows(
     for own in by_symbol(bars):
         symbol = str(own["symbol"].iloc[0])
         if len(own) < spec.num_bars_needed:
-            skipped.append(f"{symbol} has {len(own)}")
-            note(f"symbol {symbol} is skipped: {_needs(spec)}; it has {len(own)}")
+            skipped.append(_("{symbol} has {num_bars}", symbol=symbol, num_bars=len(own)))
+            note(
+                _(
+                    "symbol {symbol} is skipped: {needs}; it has {num_bars}",
+                    symbol=symbol,
+                    needs=_needs(spec),
+                    num_bars=len(own),
+                )
+            )
             continue
         intraday = is_intraday(own) if intraday is None else intraday
         new = table.grow(len(own) - WARM_UP_BARS, _kinds(intraday, spec))
@@ -86,7 +94,7 @@ def make_rows(
         names.append(symbol)
         del own, new  # before the next symbol is divided off, which gives their memory up
     if not names:
-        raise InputError(f"{_needs(spec)}; {', '.join(skipped) or 'there are no bars'}")
+        raise InputError(f"{_needs(spec)}; {', '.join(skipped) or _('there are no bars')}")
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),
@@ -94,8 +102,8 @@ def make_rows(
         "interval_seconds": float(np.median(intervals)) / 1e9,
         "bounds": np.concatenate([*bounds, [num_rows]]),
         "dropped": {
-            "symbols too short": len(skipped),
-            "warm-up rows": WARM_UP_BARS * len(names),
+            N_("symbols too short"): len(skipped),
+            N_("warm-up rows"): WARM_UP_BARS * len(names),
         },
     }
     return table.finish(), facts
@@ -160,7 +168,7 @@ def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
     parts = [(names[codes[start]], {}) for start in bounds[:-1]]
     for name in _COLUMNS:
         values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
-        for (_, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
+        for (_name, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
             columns[name] = values[start:stop].copy()
     return parts
 
@@ -178,9 +186,13 @@ def _num_rows(bars: pd.DataFrame, spec: WindowSpec) -> int:
 
 
 def _needs(spec: WindowSpec) -> str:
-    return (
-        f"a symbol needs at least {spec.num_bars_needed} bars ({WARM_UP_BARS} of warm-up, "
-        f"{spec.sequence_length} of a window, {spec.future_window} of its label)"
+    return _(
+        "a symbol needs at least {least} bars ({warm_up} of warm-up, {window} of a window, {label} "
+        "of its label)",
+        least=spec.num_bars_needed,
+        warm_up=WARM_UP_BARS,
+        window=spec.sequence_length,
+        label=spec.future_window,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import InputError
+from data.i18n import N_, _
 from data.windows import bar_interval_ns, symbol_bounds
 
 _CHUNK = 1 << 14  # windows looked at at a time
@@ -64,11 +65,18 @@ def plan_times(
     """
     test_share = test_fraction if num_folds == 1 else 0.5
     if num_folds < 1:
-        raise InputError(f"the walk-forward needs at least 1 fold, got {num_folds}")
+        raise InputError(
+            _("the walk-forward needs at least 1 fold, got {num_folds}", num_folds=num_folds)
+        )
     if not (validation_fraction > 0 and test_share > 0 and validation_fraction + test_share < 1):
         raise InputError(
-            "the shares of validation and test must be above 0 and below 1 together, "
-            f"got {validation_fraction} and {test_share} ({num_folds} folds)"
+            _(
+                "the shares of validation and test must be above 0 and below 1 together, got "
+                "{validation_fraction} and {test_share} ({num_folds} folds)",
+                validation_fraction=validation_fraction,
+                test_share=test_share,
+                num_folds=num_folds,
+            )
         )
     start, length = _as_int(first), _as_int(last) - _as_int(first)
     validation = int(length * validation_fraction)
@@ -118,7 +126,9 @@ def split_windows(
         InputError: if a split is left without windows.
     """
     if embargo_bars < 0:
-        raise InputError(f"the embargo must be at least 0 bars, got {embargo_bars}")
+        raise InputError(
+            _("the embargo must be at least 0 bars, got {embargo_bars}", embargo_bars=embargo_bars)
+        )
     free_from = _Embargo(symbols, timestamps, embargo_bars)
 
     def first_bar(chosen):
@@ -135,8 +145,8 @@ def split_windows(
     early = _select(ends, _between(timestamps, times.train_start, times.validation_start))
     train = _select(early, ends_before(limit))
     dropped = {
-        "training windows purged or under embargo": len(early) - len(train),
-        "validation windows purged or under embargo": len(near) - len(validation),
+        N_("training windows purged or under embargo"): len(early) - len(train),
+        N_("validation windows purged or under embargo"): len(near) - len(validation),
     }
     split = Split(train, validation, test, dropped)
     _check_not_empty(split, times, sequence_length, future_window, embargo_bars)
@@ -191,8 +201,16 @@ def _check_not_empty(split, times, sequence_length, future_window, embargo_bars)
     for name in ("train", "validation", "test"):
         if not len(getattr(split, name)):
             raise InputError(
-                f"the {name} split must hold windows; none is left of windows of "
-                f"{sequence_length} bars, labels of {future_window} and an embargo of "
-                f"{embargo_bars} (validation from {times.validation_start}, "
-                f"test from {times.test_start}): use more bars"
+                _(
+                    "the {name} split must hold windows; none is left of windows of "
+                    "{sequence_length} bars, labels of {future_window} and an embargo of "
+                    "{embargo_bars} (validation from {validation_start}, test from {test_start}): "
+                    "use more bars",
+                    name=_(name),
+                    sequence_length=sequence_length,
+                    future_window=future_window,
+                    embargo_bars=embargo_bars,
+                    validation_start=times.validation_start,
+                    test_start=times.test_start,
+                )
             )

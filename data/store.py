@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import InputError
+from data.i18n import _
 
 INDEX_NAME = "feature_store.json"
 Kind = tuple[type, tuple[int, ...]]  # dtype and shape of a row
@@ -98,7 +99,13 @@ def open_store(folder: str | Path) -> dict[str, np.ndarray]:
     """
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
-        raise InputError(f"a feature store must hold {INDEX_NAME}; {folder} does not")
+        raise InputError(
+            _(
+                "a feature store must hold {index_name}; {folder} does not",
+                index_name=INDEX_NAME,
+                folder=folder,
+            )
+        )
     index = json.loads(index_file.read_text())
     return {
         name: np.memmap(
@@ -117,8 +124,12 @@ def _prepare(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         if names and INDEX_NAME not in names:
             raise InputError(
-                f"the feature store must be a new or empty folder or an earlier store; {folder} "
-                f"holds {sorted(names)[0]}"
+                _(
+                    "the feature store must be a new or empty folder or an earlier store; "
+                    "{folder} holds {names}",
+                    folder=folder,
+                    names=sorted(names)[0],
+                )
             )
         # Written first and without columns: a broken-off store is still known as one.
         (folder / INDEX_NAME).write_text(json.dumps({"rows": 0, "columns": {}}) + "\n")
@@ -126,5 +137,9 @@ def _prepare(folder: Path) -> None:
             path.unlink()
     except OSError as error:
         raise InputError(
-            f"the feature store {folder} cannot be written: {error.strerror}"
+            _(
+                "the feature store {folder} cannot be written: {strerror}",
+                folder=folder,
+                strerror=error.strerror,
+            )
         ) from error

@@ -5,6 +5,7 @@ import pandas as pd
 
 from data.checks import check_bars
 from data.errors import InputError
+from data.i18n import _
 
 PREFIX = "synthetic:"
 STEPS_PER_BAR = 4
@@ -30,19 +31,40 @@ def read_synthetic(text: str) -> pd.DataFrame:
 
 def parsed(text: str) -> tuple[str, dict[str, int]]:
     """Returns the name of a made-up market and the arguments of its function, both checked."""
-    name, _, query = text.removeprefix(PREFIX).partition("?")
+    name, query = text.removeprefix(PREFIX).partition("?")[::2]
     faults = []
     if name not in MARKETS:
-        faults.append(f"a synthetic market must be one of {', '.join(MARKETS)}; got {name!r}")
+        faults.append(
+            _(
+                "a synthetic market must be one of {markets}; got {name!r}",
+                markets=", ".join(MARKETS),
+                name=name,
+            )
+        )
     values = dict(PARAMETERS.values())
     for item in filter(None, query.split("&")):
-        key, _, value = item.partition("=")
+        key, value = item.partition("=")[::2]
         if key not in PARAMETERS:
             known = ", ".join(PARAMETERS)
-            faults.append(f"{text}: parameters must be of {known}; got {key!r}")
+            faults.append(
+                _(
+                    "{text}: parameters must be of {known}; got {key!r}",
+                    text=text,
+                    known=known,
+                    key=key,
+                )
+            )
         elif not (value.isdecimal() and LEAST[key] <= int(value) <= MOST[key]):
-            reach = f"from {LEAST[key]} to {MOST[key]}"
-            faults.append(f"{text}: {key} must be a whole number {reach}, got {value!r}")
+            faults.append(
+                _(
+                    "{text}: {key} must be a whole number from {least} to {most}, got {value!r}",
+                    text=text,
+                    key=key,
+                    least=LEAST[key],
+                    most=MOST[key],
+                    value=value,
+                )
+            )
         else:
             values[PARAMETERS[key][0]] = int(value)
     if faults:

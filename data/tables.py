@@ -6,6 +6,7 @@ import json
 import pandas as pd
 
 from data.errors import InputError
+from data.i18n import _
 
 FIELDS = {"open", "high", "low", "close", "adjclose", "adj close", "volume"}
 LISTS = ("results", "bars", "data", "candles", "values", "prices")
@@ -65,10 +66,18 @@ def from_json(content: bytes, source: str) -> pd.DataFrame:
         try:
             value = [json.loads(line) for line in content.splitlines() if line.strip()]
         except ValueError as error:
-            raise InputError(f"{source} cannot be read: it is no JSON ({error})") from error
+            raise InputError(
+                _("{source} cannot be read: it is no JSON ({error})", source=source, error=error)
+            ) from error
     frame = _frame(value)
     if frame is None:
-        raise InputError(f"{source} must hold a list of bars, or one under {', '.join(LISTS)}")
+        raise InputError(
+            _(
+                "{source} must hold a list of bars, or one under {lists}",
+                source=source,
+                lists=", ".join(LISTS),
+            )
+        )
     return frame
 
 

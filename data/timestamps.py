@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 
-WHAT = "the timestamp must be an epoch time or ISO 8601 text"
+from data.i18n import _
+
 MONTH_FIRST = re.compile(r"\s*\d\d?[/-]\d\d?[/-]\d{2,4}\b")
 SIZES, FACTORS = np.array([1e11, 1e14, 1e17]), np.array([10**9, 10**6, 10**3, 1])
 CALENDARS = [
@@ -40,8 +41,8 @@ def read_times(raw: pd.Series) -> pd.Series:
 def complaint(value) -> str:
     """Returns what is wrong with a value that is no time, and what to do."""
     if isinstance(value, str) and MONTH_FIRST.match(value):
-        return "the timestamp may be month first or day first; write it as YYYY-MM-DD"
-    return WHAT
+        return _("the timestamp may be month first or day first; write it as YYYY-MM-DD")
+    return _("the timestamp must be an epoch time or ISO 8601 text")
 
 
 def is_time_of_day(text: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.i18n import N_
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market
 from data.windows import gather, spans, subsample
@@ -17,10 +18,10 @@ from evaluation.verdict import verdict
 
 _CHUNK = 4096  # windows gathered at a time
 _MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
-SPLITS = ("train", "validation", "test")
+SPLITS = (N_("train"), N_("validation"), N_("test"))
 FITTED = {
-    "logistic regression": baselines.logistic_regression,
-    "boosted trees": baselines.boosted_trees,
+    N_("logistic regression"): baselines.logistic_regression,
+    N_("boosted trees"): baselines.boosted_trees,
 }
 
 
@@ -44,7 +45,7 @@ def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
     train_labels = fold.labels[fold.train]
     windows = fitting_windows(market, fold)
-    found: dict[str, dict[str, Any]] = {"constant prior": {}, "persistence": {}}
+    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
     for name in SPLITS[1:]:
         ends = getattr(fold, name)
         found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from data.i18n import LANGUAGES, _, ngettext, speaking
 from data.labels import CLASS_NAMES
 from evaluation.metrics import checked, mcc
 
@@ -75,7 +76,8 @@ def verdict(
     }
     found["no_skill"] = found["mcc_interval"][0] <= 0 <= found["mcc_interval"][1]
     found["verdict"] = _comparison(found)
-    return {"verdict": found["verdict"], "sentence": sentence(found), **found}
+    with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+        return {"verdict": found["verdict"], "sentence": sentence(found), **found}
 
 
 def time_blocks(timestamps: np.ndarray, block_seconds: float) -> np.ndarray:
@@ -131,34 +133,73 @@ def _comparison(found: dict[str, Any]) -> str:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """Returns in words what `verdict` found; `trials` may have been set later."""
+    """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
     low, high = found["difference_interval"]
     pooled = found["num_folds"] > 1
-    over = f" over {found['num_folds']} walk-forward folds" if pooled else ""
-    blocks = f"{found['num_blocks']} time blocks" + (" of all folds" if pooled else "")
-    text = (
-        f"The model {_verb(found['verdict'])} {found['baseline']}{over}: MCC {found['mcc']:+.3f} "
-        f"against {found['baseline_mcc']:+.3f}, difference {found['difference']:+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f}, {blocks})."
+    text = _compared(found["verdict"], baseline=_(found["baseline"]))
+    if pooled:
+        folds = found["num_folds"]
+        text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)
+    text += _(
+        ": MCC {mcc:+.3f} against {other:+.3f}, difference {difference:+.3f} "
+        "(95 % interval {low:+.3f} to {high:+.3f}, {blocks}).",
+        mcc=found["mcc"],
+        other=found["baseline_mcc"],
+        difference=found["difference"],
+        low=low,
+        high=high,
+        blocks=_blocks(found["num_blocks"], pooled),
     )
     low, high = found["mcc_interval"]
     if found["no_skill"]:
-        text += f" It shows no skill: the interval of its MCC, {low:+.3f} to {high:+.3f}, covers 0."
-    elif high < 0:
-        text += f" It is worse than chance: the interval of its MCC is {low:+.3f} to {high:+.3f}."
-    if found["num_blocks"] < FEW_BLOCKS:
-        text += (
-            f" With fewer than {FEW_BLOCKS} time blocks the test time is too short to tell weak "
-            f"skill from none"
+        text += " " + _(
+            "It shows no skill: the interval of its MCC, {low:+.3f} to {high:+.3f}, covers 0.",
+            low=low,
+            high=high,
         )
-        text += ", also of all folds together." if pooled else "; a walk-forward gives more."
+    elif high < 0:
+        text += " " + _(
+            "It is worse than chance: the interval of its MCC is {low:+.3f} to {high:+.3f}.",
+            low=low,
+            high=high,
+        )
+    if found["num_blocks"] < FEW_BLOCKS:
+        text += " " + _too_short(pooled)
     if found["trials"] > 1:
-        text += (
-            f" It is one of {found['trials']} runs tried on these bars, and the best of several "
-            f"looks better than it is."
+        text += " " + ngettext(
+            "It is one of {n} run tried on these bars, and the best of several looks better than "
+            "it is.",
+            "It is one of {n} runs tried on these bars, and the best of several looks better than "
+            "it is.",
+            found["trials"],
         )
     return text
 
 
-def _verb(comparison: str) -> str:
-    return comparison if comparison == "beats" else f"is {comparison}"
+def _compared(comparison: str, baseline: str) -> str:
+    if comparison == "beats":
+        return _("The model beats {baseline}", baseline=baseline)
+    if comparison == "worse than":
+        return _("The model is worse than {baseline}", baseline=baseline)
+    return _("The model is no better than {baseline}", baseline=baseline)
+
+
+def _blocks(num_blocks: int, pooled: bool) -> str:
+    if pooled:
+        return ngettext("{n} time block of all folds", "{n} time blocks of all folds", num_blocks)
+    # English has always said "1 time blocks" here, and metrics.json keeps its words.
+    return ngettext("{n} time blocks", "{n} time blocks", num_blocks)
+
+
+def _too_short(pooled: bool) -> str:
+    if pooled:
+        return _(
+            "With fewer than {least} time blocks the test time is too short to tell weak skill "
+            "from none, also of all folds together.",
+            least=FEW_BLOCKS,
+        )
+    return _(
+        "With fewer than {least} time blocks the test time is too short to tell weak skill from "
+        "none; a walk-forward gives more.",
+        least=FEW_BLOCKS,
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import InputError
+from data.i18n import _
 from evaluation.report.compare import Run
 from recipe import run_folder as files
 
@@ -17,9 +18,16 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         InputError: for fewer than two folders, one given twice, and one without a finished run.
     """
     if len(folders) < 2:
-        raise InputError(f"compare needs two run folders or more, got {len(folders)}")
+        raise InputError(
+            _("compare needs two run folders or more, got {num_folders}", num_folders=len(folders))
+        )
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError(f"compare needs different run folders, got {' '.join(map(str, folders))}")
+        raise InputError(
+            _(
+                "compare needs different run folders, got {folders}",
+                folders=" ".join(map(str, folders)),
+            )
+        )
     return [_read(folder) for folder in folders]
 
 
@@ -29,11 +37,16 @@ def _read(folder: Path) -> Run:
     )
     if not metrics.get("folds"):
         raise InputError(
-            f"{folder / files.METRICS} must have folds; that of an earlier version has none"
+            _(
+                "{path} must have folds; that of an earlier version has none",
+                path=folder / files.METRICS,
+            )
         )
     path = folder / files.PREDICTIONS
     try:
         predictions = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be the predictions of a finished run: {error}") from error
+        raise InputError(
+            _("{path} must be the predictions of a finished run: {error}", path=path, error=error)
+        ) from error
     return Run(str(folder), flags, run_info, metrics, predictions)

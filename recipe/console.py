@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data.i18n import N_, _, date, ngettext, number
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
 
@@ -28,21 +29,24 @@ def log(name: str, text: str) -> None:
 
 def note(text: str) -> None:
     """Prints a remark."""
-    log("note", text)
+    log(_("note"), text)
 
 
 def table(widths: dict[str, int], rows: list[list[str]]) -> None:
     """Prints a table: drawn on a terminal, aligned text elsewhere.
 
     Args:
-        widths: of the columns as text, by their names; the first is aligned to the left.
+        widths: of the columns as text, by their names, at the least; the first is aligned to the
+            left.
         rows: texts.
     """
     if sys.stdout.isatty():
         _drawn_table(list(widths), rows)
         return
+    places = [max(width, len(name) + 2) for name, width in widths.items()]
+    places[0] = max(places[0], *(len(row[0]) + 2 for row in rows))
     for row in [list(widths), *rows]:
-        first, *others = zip(row, widths.values(), strict=True)
+        first, *others = zip(row, places, strict=True)
         line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
         print(line.rstrip())
 
@@ -79,14 +83,26 @@ def announce_market(market, num_bars: int) -> None:
     """Says which bars were read and what their windows are."""
     first, last = market.timestamps.min(), market.timestamps.max()
     log(
-        "bars",
-        f"{num_bars:,} of {len(market.symbol_names)} symbols, {str(first)[:16]} to "
-        f"{str(last)[:16]} UTC, every {_span(market.interval_seconds)}",
+        _("bars"),
+        _(
+            "{num_bars:,} of {num_symbols} symbols, {first} to {last} UTC, {span}",
+            num_bars=num_bars,
+            num_symbols=len(market.symbol_names),
+            first=date(str(first)[:16]),
+            last=date(str(last)[:16]),
+            span=_every(market.interval_seconds),
+        ),
     )
     log(
-        "windows",
-        f"{market.sequence_length} bars of {len(market.feature_names)} features; labels "
-        f"{market.future_window} bars ahead ({market.label_method})",
+        _("windows"),
+        _(
+            "{sequence_length} bars of {num_features} features; labels {future_window} bars "
+            "ahead ({label_method})",
+            sequence_length=market.sequence_length,
+            num_features=len(market.feature_names),
+            future_window=market.future_window,
+            label_method=market.label_method,
+        ),
     )
 
 
@@ -99,25 +115,43 @@ def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
         splits: as `evaluation.evaluate.describe_splits` returns them.
     """
     if num_folds > 1:
-        log("fold", f"{assembly.number + 1} of {num_folds}")
+        log(_("fold"), _("{n} of {num_folds}", n=assembly.number + 1, num_folds=num_folds))
     describe(splits)
     for why, count in (assembly.market.dropped | assembly.fold.dropped).items():
         if count:
-            log("dropped", f"{count:,} {why}")
+            log(_("dropped"), f"{number(count, ',')} {_(why)}")
     plan = assembly.batches.plan
     quotas = "  ".join(
-        f"{name} {share:.3f}" for name, share in zip(CLASS_NAMES, plan.class_prior, strict=True)
+        f"{name} {number(share, '.3f')}"
+        for name, share in zip(CLASS_NAMES, plan.class_prior, strict=True)
     )
-    log("batches", f"{plan.num_batches} of {plan.batch_size}; {quotas}")
-    log("model", f"{assembly.classifier.count_params():,} parameters")
-    log("forecast", assembly.forecast().sentence(CLASS_NAMES))
+    log(
+        _("batches"),
+        _(
+            "{num_batches} of {batch_size}; {quotas}",
+            num_batches=plan.num_batches,
+            batch_size=plan.batch_size,
+            quotas=quotas,
+        ),
+    )
+    size = assembly.classifier.count_params()
+    log(_("model"), ngettext("{n:,} parameters", "{n:,} parameters", size))
+    log(_("forecast"), forecast_in_words(assembly.forecast().as_dict(CLASS_NAMES)))
 
 
 def announce_member(assembly) -> None:
     """Says which member of an ensemble is trained; nothing where there is one model."""
     size = assembly.flags.ENSEMBLE_SIZE
     if size > 1:
-        log("member", f"{assembly.member + 1} of {size}, seed {assembly.seed}")
+        log(
+            _("member"),
+            _(
+                "{member} of {size}, seed {seed}",
+                member=assembly.member + 1,
+                size=size,
+                seed=str(assembly.seed),
+            ),
+        )
 
 
 def describe(splits: dict[str, Any]) -> None:
@@ -125,25 +159,43 @@ def describe(splits: dict[str, Any]) -> None:
     rows = []
     for name, split in splits.items():
         total = split["windows"]
-        shares = [f"{count / total:.1%}" for count in split["class_counts"].values()]
+        shares = [number(count / total, ".1%") for count in split["class_counts"].values()]
         rows.append(
-            [name, f"{total:,}", *shares, split["first_time"][:10], split["last_time"][:10]]
+            [
+                _(name),
+                number(total, ","),
+                *shares,
+                *(date(split[when][:10]) for when in ("first_time", "last_time")),
+            ]
         )
     if sys.stdout.isatty():
-        _drawn_table(["split", "windows", *CLASS_NAMES, "from", "to"], rows)
+        names = [_("split"), _("windows"), *CLASS_NAMES, _("from"), _("to")]
+        _drawn_table(names, rows)
         return
     for name, total, *shares, first, last in rows:
         told = "  ".join(f"{c} {share:>6}" for c, share in zip(CLASS_NAMES, shares, strict=True))
-        log(name, f"{total:>9} windows  {told}  {first} to {last}")
+        log(
+            name,
+            _(
+                "{total:>9} windows  {told}  {first} to {last}",
+                total=total,
+                told=told,
+                first=first,
+                last=last,
+            ),
+        )
 
 
 def answers(table) -> None:
     """Prints a line for each row of what `classify_latest` returned."""
     for row in table.to_dict("records"):
-        shares = "  ".join(f"{name} {row[f'p_{name.lower()}']:.3f}" for name in CLASS_NAMES)
+        shares = "  ".join(
+            f"{name} {number(row[f'p_{name.lower()}'], '.3f')}" for name in CLASS_NAMES
+        )
         known = row["unfamiliar"] == row["unfamiliar"]  # not NaN: the model has ranges
-        shares += f"  unfamiliar {row['unfamiliar']:4.0%}" if known else ""
-        print(f"{row['timestamp']:%Y-%m-%d %H:%M}  {row['symbol']:<14}  {shares}", flush=True)
+        shares += _("  unfamiliar {share:4.0%}", share=row["unfamiliar"]) if known else ""
+        when = date(f"{row['timestamp']:%Y-%m-%d %H:%M}")
+        print(f"{when}  {row['symbol']:<14}  {shares}", flush=True)
 
 
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
@@ -152,35 +204,45 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
     print()
     table(
-        {"test windows": 22, "MCC": 8, "bal. acc.": 11, "macro F1": 10, "NLL": 8, "ECE": 8},
-        [[name, *(f"{row[figure]:.4f}" for figure in _FIGURES)] for name, row in scores.items()],
+        {
+            _("test windows"): 22,
+            **{"MCC": 8, _("bal. acc."): 11, _("macro F1"): 10, "NLL": 8, "ECE": 8},
+        },
+        [
+            [_(name), *(number(row[figure], ".4f") for figure in _FIGURES)]
+            for name, row in scores.items()
+        ],
     )
     print()
     confusion = zip(CLASS_NAMES, metrics["test"]["confusion"], strict=True)
     table(
-        {"true, predicted": 18} | dict.fromkeys(CLASS_NAMES, 9),
-        [[name, *(f"{count:,}" for count in counts)] for name, counts in confusion],
+        {_("true, predicted"): 18} | dict.fromkeys(CLASS_NAMES, 9),
+        [[name, *(number(count, ",") for count in counts)] for name, counts in confusion],
     )
     print()
-    log("verdict", metrics["verdict"]["sentence"])
-    for number, fold in enumerate(metrics["folds"]):
+    log(_("verdict"), metrics["verdict"]["sentence"])
+    for place, fold in enumerate(metrics["folds"], 1):
         if "members" in fold:
-            where = f"fold {number + 1}: " if len(metrics["folds"]) > 1 else ""
-            log("members", where + _spread(fold))
+            where = f"{_('fold')} {place}: " if len(metrics["folds"]) > 1 else ""
+            log(_("members"), where + _spread(fold))
     if "known_optimum" in metrics:
-        log("made up", metrics["known_optimum"]["sentence"])
+        log(_("made up"), metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
-    log("run", f"{seconds:.0f} s, {peak / 1e9:.2f} GB at its peak")
-    log("report", str(folder / files.REPORT))
+    log(
+        _("run"),
+        _("{seconds:.0f} s, {peak:.2f} GB at its peak", seconds=seconds, peak=peak / 1e9),
+    )
+    log(_("report"), str(folder / files.REPORT))
 
 
 def _spread(fold: dict[str, Any]) -> str:
     """Returns test MCC and NLL of each member of a fold, and of their mean."""
-    told = []
+    told = {}
     for figure in ("mcc", "nll"):
-        alone = ", ".join(f"{member['test'][figure]:.4f}" for member in fold["members"])
-        told.append(f"{figure.upper()} {alone}, together {fold['test'][figure]:.4f}")
-    return "test " + "; ".join(told)
+        alone = "  ".join(number(member["test"][figure], ".4f") for member in fold["members"])
+        mean = number(fold["test"][figure], ".4f")
+        told[figure] = _("{alone}, together {mean}", alone=alone, mean=mean)
+    return _("test MCC {mcc}; NLL {nll}", **told)
 
 
 def comparison(found: dict[str, Any]) -> None:
@@ -188,28 +250,45 @@ def comparison(found: dict[str, Any]) -> None:
     rows, best = found["rows"], found["rows"][0]["name"]
     table(
         {
-            "run": max(len(row["name"]) for row in rows) + 2,
-            **{"val. MCC": 9, "test MCC": 9, "seconds": 9},
-            f"above {best}": 30,
+            _("run"): max(len(row["name"]) for row in rows) + 2,
+            **{_("val. MCC"): 9, _("test MCC"): 9, _("seconds"): 9},
+            _("above {best}", best=best): 30,
         },
         [_compared(row) for row in rows],
     )
     for name, values in found["flags"].items():
-        log("flag", f"{name}: {', '.join(map(str, values))}")
-    log("note", f"{len(rows)} runs were looked at; the best of several looks better than it is")
+        log(_("flag"), f"{name}: {', '.join(map(str, values))}")
+    log(
+        _("note"),
+        ngettext(
+            "{n} runs were looked at; the best of several looks better than it is",
+            "{n} runs were looked at; the best of several looks better than it is",
+            len(rows),
+        ),
+    )
 
 
 def _compared(row: dict[str, Any]) -> list[str]:
-    scores = [f"{row['values'][name]:.4f}" for name in ("validation_mcc", "mcc")]
-    seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f}"
+    scores = [number(row["values"][name], ".4f") for name in ("validation_mcc", "mcc")]
+    seconds = "" if row["seconds"] is None else number(row["seconds"], ",.0f")
     return [row["name"], *scores, seconds, _above(row)]
 
 
 def _above(row: dict[str, Any]) -> str:
     if row["interval"] is None:
-        return "" if row["same_windows"] else "other test windows or labels"
+        return "" if row["same_windows"] else _("other test windows or labels")
     low, high = row["interval"]
-    return f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
+    return _(
+        "{difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        difference=row["difference"],
+        low=low,
+        high=high,
+    )
+
+
+def forecast_in_words(forecast: dict[str, Any]) -> str:
+    """Returns in the language of now what `Forecast.as_dict` holds."""
+    return "TODO"
 
 
 @contextlib.contextmanager
@@ -240,9 +319,13 @@ def without_native_chatter() -> Iterator[None]:
                 print(text, end="", file=sys.stderr, flush=True)
 
 
-def _span(seconds: float) -> str:
-    for size, unit in [(86400, "day"), (3600, "hour"), (60, "minute")]:
+def _every(seconds: float) -> str:
+    for size, one, many in [
+        (86400, N_("every day"), N_("every {count:g} days")),
+        (3600, N_("every hour"), N_("every {count:g} hours")),
+        (60, N_("every minute"), N_("every {count:g} minutes")),
+    ]:
         if seconds >= size:
             count = seconds / size
-            return unit if count == 1 else f"{count:g} {unit}s"
-    return f"{seconds:g} seconds"
+            return _(one) if count == 1 else _(many, count=count)
+    return _("every {count:g} seconds", count=seconds)

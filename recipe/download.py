@@ -15,6 +15,7 @@ from pyarrow import compute, parquet
 
 from data.errors import InputError
 from data.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
+from data.i18n import _
 
 PAGES_PER_PART = 10
 ROWS_AT_ONCE = 65_536
@@ -60,7 +61,13 @@ def download(
     spans = [_span(file) for file in files]
     for symbol, file, span in zip(symbols, files, spans, strict=True):
         if span and span[0] >= since_ms + step:
-            note(f"{file.name} begins at {_time(span[0])}; earlier bars are not fetched")
+            note(
+                _(
+                    "{file} begins at {time}; earlier bars are not fetched",
+                    file=file.name,
+                    time=_time(span[0]),
+                )
+            )
         start = span[1] + step if span else since_ms
         pages = fetch_closed_bars(exchange, symbol, timeframe, start)
         try:
@@ -68,7 +75,14 @@ def download(
         finally:
             _join(file)
         if not file.exists():
-            note(f"{symbol}: {exchange.name} has no closed bar since {_time(since_ms)}")
+            note(
+                _(
+                    "{symbol}: {exchange} has no closed bar since {time}",
+                    symbol=symbol,
+                    exchange=exchange.name,
+                    time=_time(since_ms),
+                )
+            )
     return [file for file in files if file.exists()]
 
 
@@ -163,8 +177,13 @@ def _span(file: Path) -> tuple[int, int] | None:
             with parquet.ParquetFile(path) as source:
                 if source.schema_arrow.names != SCHEMA.names:
                     raise InputError(
-                        f"{path} must hold the columns {', '.join(SCHEMA.names)} to be continued, "
-                        f"has {', '.join(source.schema_arrow.names)}; move it away"
+                        _(
+                            "{path} must hold the columns {names} to be continued, has {found}; "
+                            "move it away",
+                            path=path,
+                            names=", ".join(SCHEMA.names),
+                            found=", ".join(source.schema_arrow.names),
+                        )
                     )
                 groups = [source.metadata.row_group(n) for n in range(source.num_row_groups)]
                 for group in groups:
@@ -172,7 +191,9 @@ def _span(file: Path) -> tuple[int, int] | None:
                     opens += [known.min, known.max] if group.num_rows else []
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{path} cannot be continued: {reason}; move it away") from error
+            raise InputError(
+                _("{path} cannot be continued: {reason}; move it away", path=path, reason=reason)
+            ) from error
     times = [round(when.timestamp() * 1000) for when in opens]
     return (min(times), max(times)) if times else None
 
@@ -183,7 +204,9 @@ def _milliseconds(since: str) -> int:
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return round(when.timestamp() * 1000)
     except ValueError as error:
-        raise InputError(f"since must be a date such as 2024-01-01, got {since}") from error
+        raise InputError(
+            _("since must be a date such as 2024-01-01, got {since}", since=since)
+        ) from error
 
 
 def _time(milliseconds: float) -> datetime:

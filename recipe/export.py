@@ -13,6 +13,7 @@ import pandas as pd
 
 from data.checks import digest
 from data.errors import InputError
+from data.i18n import _
 from data.inference import asked_windows
 from data.windows import subsample
 from models.deployable import contract_of
@@ -63,8 +64,15 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
         difference = _difference(expected, _answers(kind, path, windows))
         if not difference <= TOLERANCE:
             raise ExportFailed(
-                f"the {kind} model must give the probabilities of Keras within {TOLERANCE:g}; the "
-                f"largest difference in {len(windows)} windows is {difference:.1e}: nothing is kept"
+                _(
+                    "the {kind} model must give the probabilities of Keras within {tolerance:g}; "
+                    "the largest difference in {num_windows} windows is {difference:.1e}: nothing "
+                    "is kept",
+                    kind=kind,
+                    tolerance=TOLERANCE,
+                    num_windows=len(windows),
+                    difference=difference,
+                )
             )
         new.rename(folder)
     finally:
@@ -90,17 +98,19 @@ def windows_to_compare(
         run_info = files.read_json(run / files.RUN)
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
-            raise InputError("the bars are not those of the run any more")
+            raise InputError(_("the bars are not those of the run any more"))
         asked = asked_windows(contract, bars)
         test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
     except (OSError, KeyError, InputError) as error:
         reason = str(error).splitlines()[0]
-        what = f"random windows in the range of the training bars ({reason})"
+        what = _("random windows in the range of the training bars ({reason})", reason=reason)
         return _random_windows(model), what
     keys = pd.MultiIndex.from_arrays([asked.about["timestamp"], asked.about["symbol"]])
     wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
     places = np.flatnonzero(keys.isin(wanted))
-    return asked.gather(places[subsample(len(places), _COMPARED)]), "windows of the run's test bars"
+    return asked.gather(places[subsample(len(places), _COMPARED)]), _(
+        "windows of the run's test bars"
+    )
 
 
 def _random_windows(model: keras.Model) -> np.ndarray:
@@ -132,7 +142,13 @@ def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-            raise ExportFailed(f"the {kind} model cannot be loaded: {reason}: nothing is kept")
+            raise ExportFailed(
+                _(
+                    "the {kind} model cannot be loaded: {reason}: nothing is kept",
+                    kind=kind,
+                    reason=reason,
+                )
+            )
         return np.load(told)
 
 

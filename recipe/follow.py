@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from data.exchange import Exchange, bar_ms, check_symbols, fetch_closed_bars
+from data.i18n import _
 
 # An exchange may show a closed bar late, or none where nothing was traded.
 POLL_S = 1
@@ -71,7 +72,9 @@ def follow(
         for name in sorted(fresh):
             missed = (_last(kept[name]) - before[name]) // step - 1
             if missed and before[name]:
-                exchange.note(f"{name}: {missed} closes went by without an answer")
+                exchange.note(
+                    _("{name}: {missed} closes went by without an answer", name=name, missed=missed)
+                )
 
 
 def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars: int) -> list:
@@ -83,7 +86,15 @@ def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars
         rows = [row for page in pages for row in page][-num_bars:]
         if len(rows) == num_bars:
             return rows
-    exchange.note(f"{symbol}: needs {num_bars} closed bars of {timeframe}, has {len(rows)}")
+    exchange.note(
+        _(
+            "{symbol}: needs {num_bars} closed bars of {timeframe}, has {num_rows}",
+            symbol=symbol,
+            num_bars=num_bars,
+            timeframe=timeframe,
+            num_rows=len(rows),
+        )
+    )
     return rows
 
 
@@ -105,7 +116,13 @@ def _add_next_close(
         if not waiting:
             return close
         if now > close + min(LATEST_SHARE * step, LATEST_S * 1000):
-            exchange.note(f"no bar for the close at {_time(close)} UTC: {', '.join(waiting)}")
+            exchange.note(
+                _(
+                    "no bar for the close at {close} UTC: {waiting}",
+                    close=_time(close),
+                    waiting=", ".join(waiting),
+                )
+            )
             return close
         exchange.sleep(POLL_S)
         now = exchange.now_ms()

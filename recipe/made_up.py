@@ -1,11 +1,12 @@
 """How good the best possible answer is on the test windows of a made-up market."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from data.features import WARM_UP_BARS
+from data.i18n import LANGUAGES, _, speaking
 from data.known_optimum import best_probabilities
 from data.market import Market
 from data.synthetic import PREFIX
@@ -27,10 +28,7 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
         return None
     told = {"market": data, "mcc": None, "nll": None}
     if market.label_method == "triple_barrier":
-        return told | {
-            "sentence": "The market is made up; the best possible answer to labels by three "
-            "barriers is not known."
-        }
+        return _with_sentence(told)
     labels, probabilities = [], []
     starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
     for fold in folds:
@@ -45,9 +43,24 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
             probabilities.append(best[name][own - starts[code] + WARM_UP_BARS])
             labels.append(fold.labels[own])
     found = evaluate(np.concatenate(labels), np.concatenate(probabilities))
-    return told | {
-        "mcc": found["mcc"],
-        "nll": found["nll"],
-        "sentence": "The market is made up: who knows its rule, but not the future, reaches an MCC "
-        f"of {found['mcc']:+.3f} and an NLL of {found['nll']:.4f} on these windows.",
-    }
+    return _with_sentence(told | {"mcc": found["mcc"], "nll": found["nll"]})
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """Returns in words of the language of now what `known_optimum` found."""
+    if found["mcc"] is None:
+        return _(
+            "The market is made up; the best possible answer to labels by three barriers is not "
+            "known."
+        )
+    return _(
+        "The market is made up: who knows its rule, but not the future, reaches an MCC of "
+        "{mcc:+.3f} and an NLL of {nll:.4f} on these windows.",
+        mcc=found["mcc"],
+        nll=found["nll"],
+    )
+
+
+def _with_sentence(found: dict[str, Any]) -> dict[str, Any]:
+    with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+        return found | {"sentence": sentence(found)}

@@ -6,6 +6,7 @@ import pandas as pd
 
 from config import Flags
 from data.bars import digest, read_bars
+from data.i18n import _
 from data.market import Market, build_market
 from data.rows import by_symbol
 from data.sample import load_sample
@@ -22,8 +23,8 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
     """
-    what = path or "the sample: daily bars of five US stocks, 2000 to 2013"
-    with console.working("reading", what):
+    what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
+    with console.working(_("reading"), what):
         bars = bars_or_sample(path)
         bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
         parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made

@@ -14,6 +14,7 @@ from data.market import Fold, Market
 from evaluation import evaluate as evaluation
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
+from recipe import made_up
 
 Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
 
@@ -58,10 +59,15 @@ def run_metrics(
 def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
     """Returns the metrics as a person should read them after several runs on the same bars.
 
-    metrics.json itself does not count them: the same run must give the same file at any time.
+    Their sentences are in the language of now. metrics.json itself is in English and does not
+    count the runs: the same run must give the same file at any time.
     """
     verdict = metrics["verdict"] | {"trials": trials}
-    return metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
+    seen = metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
+    if "known_optimum" in seen:
+        optimum = seen["known_optimum"]
+        seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
+    return seen
 
 
 def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import keras
 import pandas as pd
 
 from config import Flags, as_dict
+from data.i18n import _
 from data.market import Market
 from evaluation import evaluate as evaluation
 from evaluation.report.report import report_page
@@ -75,13 +76,13 @@ def run(
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
             verbose=1 if sys.stdout.isatty() else 2,
-            note=lambda text: console.log("alarm", text),
+            note=lambda text: console.log(_("alarm"), text),
             on_member=console.announce_member,
             on_rows=keep,
         )
         trained.append(result)
-        what = "constant prior, persistence, logistic regression, boosted trees"
-        with console.working("baselines", what):
+        what = _("constant prior, persistence, logistic regression, boosted trees")
+        with console.working(_("baselines"), what):
             others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
         explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
 

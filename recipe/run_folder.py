@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from data.i18n import N_, _
 from models.atomic import write
 
 CONFIG = "config.json"
@@ -32,23 +33,32 @@ def default_folder() -> Path:
     return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
 
 
-def check_absent(folder: Path, what: str = "run folder") -> None:
+def check_absent(folder: Path, what: str = N_("run folder")) -> None:
     """Raises InputError where the folder is there already, or its place cannot hold one."""
     if folder.exists() or folder.is_symlink():
-        raise InputError(f"the {what} must not exist yet; {folder} does")
+        raise InputError(
+            _("the {what} must not exist yet; {folder} does", what=_(what), folder=folder)
+        )
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"the {what} {folder} cannot be made: {place} cannot be written to")
+        raise InputError(
+            _(
+                "the {what} {folder} cannot be made: {place} cannot be written to",
+                what=_(what),
+                folder=folder,
+                place=place,
+            )
+        )
 
 
 def check_new_file(path: Path) -> None:
     """Raises InputError where the file is there already, or its folder is not."""
     if path.exists():
-        raise InputError(f"the file {path} must not exist yet; it does")
+        raise InputError(_("the file {path} must not exist yet; it does", path=path))
     if not path.absolute().parent.is_dir():
-        raise InputError(f"the file {path} needs its folder; there is none")
+        raise InputError(_("the file {path} needs its folder; there is none", path=path))
 
 
 def make(folder: Path) -> None:
@@ -60,7 +70,13 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise InputError(
+            _(
+                "the folder {folder} cannot be made: {strerror}",
+                folder=folder,
+                strerror=error.strerror,
+            )
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -82,11 +98,22 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"need a run folder with {path.name}; {path}: {error.strerror}") from error
+        raise InputError(
+            _(
+                "need a run folder with {name}; {path}: {strerror}",
+                name=path.name,
+                path=path,
+                strerror=error.strerror,
+            )
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path} must hold a JSON object: {error}") from error
+        raise InputError(
+            _("{path} must hold a JSON object: {error}", path=path, error=error)
+        ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        raise InputError(
+            _("{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__)
+        )
     return content
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import config
 from data.errors import InputError
+from data.i18n import _
 from recipe import run_folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -58,7 +59,14 @@ def resume(options: argparse.Namespace) -> int:
     from recipe.market import read_market
 
     if (folder / files.METRICS).exists():
-        console.log("complete", f"{folder} is finished; its report is {folder / files.REPORT}")
+        console.log(
+            _("complete"),
+            _(
+                "{folder} is finished; its report is {report}",
+                folder=folder,
+                report=folder / files.REPORT,
+            ),
+        )
         return OK
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)
@@ -87,13 +95,15 @@ def audit(options: argparse.Namespace) -> int:
 
     bars = bars_or_sample(options.data)
     settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
-    console.log("audit", "features, labels, thresholds and scaling on bars cut at several times")
+    console.log(
+        _("audit"), _("features, labels, thresholds and scaling on bars cut at several times")
+    )
     findings = audit_market(bars, **settings)
     for finding in findings:
-        console.log("leak", str(finding))
+        console.log(_("leak"), str(finding))
     if findings:
         return FAILED
-    console.log("audit", "clean: no value depends on later bars")
+    console.log(_("audit"), _("clean: no value depends on later bars"))
     return OK
 
 
@@ -107,7 +117,7 @@ def compare(options: argparse.Namespace) -> int:
     found = compare_runs(read_runs(options.folders))
     files.write_text(options.out, compare_page(found))
     console.comparison(found)
-    console.log("page", str(options.out))
+    console.log(_("page"), str(options.out))
     return OK
 
 
@@ -116,9 +126,9 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         files.check_new_file(options.out)
     if bool(options.data) == bool(options.exchange):
-        raise InputError("predict needs either --data PATH or --exchange NAME --symbols ...")
+        raise InputError(_("predict needs either --data PATH or --exchange NAME --symbols ..."))
     if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
-        raise InputError("--exchange needs --symbols; --symbols and --follow need --exchange")
+        raise InputError(_("--exchange needs --symbols; --symbols and --follow need --exchange"))
 
     model = _load_model(options.model)
     from data.bars import read_bars
@@ -146,14 +156,26 @@ def export(options: argparse.Namespace) -> int:
     file = options.model / files.MODEL if options.model.is_dir() else options.model
     folder = options.out or file.parent / options.format
     if options.format not in FORMATS:
-        raise InputError(f"--format must be {' or '.join(FORMATS)}, got {options.format}")
+        raise InputError(
+            _(
+                "--format must be {formats}, got {format}",
+                formats=" or ".join(FORMATS),
+                format=options.format,
+            )
+        )
     if not file.is_file():
-        raise InputError(f"need a run folder or its model.keras; there is no file {file}")
+        raise InputError(
+            _("need a run folder or its model.keras; there is no file {file}", file=file)
+        )
     files.check_absent(folder, "folder of the export")
     missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f"--format {options.format} needs {' and '.join(missing)}: pip install -e '.[export]'"
+            _(
+                "--format {format} needs {missing}: pip install -e '.[export]'",
+                format=options.format,
+                missing=" and ".join(missing),
+            )
         )
     from recipe import console
 
@@ -168,8 +190,15 @@ def export(options: argparse.Namespace) -> int:
     except ExportFailed as error:
         print(error, file=sys.stderr)
         return FAILED
-    console.log("compared", f"{len(windows)} {what}")
-    console.log("export", f"{folder}; largest difference from Keras {difference:.1e}")
+    console.log(_("compared"), _("{num_windows} {what}", num_windows=len(windows), what=what))
+    console.log(
+        _("export"),
+        _(
+            "{folder}; largest difference from Keras {difference:.1e}",
+            folder=folder,
+            difference=difference,
+        ),
+    )
     return OK
 
 
@@ -179,7 +208,15 @@ def download(options: argparse.Namespace) -> int:
     from recipe.download import download as fetch
 
     def progress(symbol: str, num_bars: int, reached) -> None:
-        console.log("bars", f"{symbol}: {num_bars:,} new, up to {reached:%Y-%m-%d %H:%M} UTC")
+        console.log(
+            _("bars"),
+            _(
+                "{symbol}: {num_bars:,} new, up to {reached:%Y-%m-%d %H:%M} UTC",
+                symbol=symbol,
+                num_bars=num_bars,
+                reached=reached,
+            ),
+        )
 
     try:
         paths = fetch(
@@ -195,7 +232,7 @@ def download(options: argparse.Namespace) -> int:
         print("\ninterrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     for path in paths:
-        console.log("file", str(path))
+        console.log(_("file"), str(path))
     return OK
 
 
@@ -247,7 +284,9 @@ def _timeframe(seconds: float) -> str:
     for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
-    raise InputError(f"no exchange has bars of {seconds:g} seconds, those of the model")
+    raise InputError(
+        _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
+    )
 
 
 def how_to_go_on(folder: Path | None) -> str:
