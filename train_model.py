@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import gettext
 import importlib
 import os
 import sys
@@ -10,8 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data import i18n
 from data.errors import InputError
-from data.i18n import _
+from data.i18n import N_, _
 from recipe import verbs
 from recipe.run_folder import default_folder
 
@@ -32,10 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         130 for Ctrl-C. Any other error passes, and ends the process with its traceback and 1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser, known = _parsers()
+    with i18n.speaking(_language(argv)):
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
     folder = None
     try:
-        options = parser.parse_args(_with_verb(argv, known))
+        with _argparse_speaking():
+            parser, known = _parsers()
+            options = parser.parse_args(_with_verb(argv, known))
         options.command, folder = ["train_model.py", *argv], options.folder
         with _screen(options.quiet):
             return options.run(options)
@@ -44,8 +52,49 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {verbs.how_to_go_on(folder)}", file=sys.stderr)
+        print("\n" + _("interrupted"), verbs.how_to_go_on(folder), sep="; ", file=sys.stderr)
         return INTERRUPTED
+
+
+def _language(argv: Sequence[str]) -> str:
+    """Returns the language that is asked for, else that of the locale: help speaks it too."""
+    asked = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    asked.add_argument("--lang", choices=i18n.LANGUAGES)
+    with contextlib.suppress(argparse.ArgumentError, SystemExit):  # the verb's parser says so
+        found = asked.parse_known_args(argv)[0].lang
+        if found:
+            return found
+    return i18n.of_locale(os.environ)
+
+
+# What argparse itself may say of a command line, for the catalogue.
+ARGPARSE = (
+    N_("usage: "),
+    N_("options"),
+    N_("positional arguments"),
+    N_("show this help message and exit"),
+    N_("%(prog)s: error: %(message)s\n"),
+    N_("argument %(argument_name)s: %(message)s"),
+    N_("the following arguments are required: %s"),
+    N_("unrecognized arguments: %s"),
+    N_("expected one argument"),
+    N_("expected at least one argument"),
+    N_("invalid choice: %(value)r (choose from %(choices)s)"),
+)
+
+
+@contextlib.contextmanager
+def _argparse_speaking() -> Iterator[None]:
+    """Has argparse find our catalogue: it asks gettext, which asks the environment."""
+    gettext.bindtextdomain(i18n.DOMAIN, i18n.LOCALE)
+    before = os.environ.get("LANGUAGE")
+    os.environ["LANGUAGE"] = i18n.language()
+    try:
+        yield
+    finally:
+        del os.environ["LANGUAGE"]
+        if before is not None:
+            os.environ["LANGUAGE"] = before
 
 
 @contextlib.contextmanager
@@ -77,7 +126,7 @@ def _with_verb(argv: list[str], known: Collection[str]) -> list[str]:
     if not first or first.startswith("-"):
         return ["train", *argv]
     close = difflib.get_close_matches(first, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = _("; did you mean {close}?", close=close[0]) if close else ""
     raise InputError(
         _(
             "the verb must be one of {known}, got {first}{hint}",
@@ -92,26 +141,31 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     """Returns the parser of the command line and the names of its verbs."""
     parser = argparse.ArgumentParser(
         prog="train_model.py",
-        description="Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
-        "Without a verb it trains.",
-        epilog="example: python train_model.py train --help",
+        description=_(
+            "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
+            "Without a verb it trains."
+        ),
+        epilog=_("example: {command}", command="python train_model.py train --help"),
     )
-    found = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
+    found = parser.add_subparsers(dest="verb", metavar="VERB", title=_("verbs"), required=True)
 
     def verb(name: str, run: Callable, purpose: str, example: str) -> Callable:
         own = found.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=f"example: python train_model.py {example}",
+            epilog=_("example: {command}", command=f"python train_model.py {example}"),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
+        languages = _(" or ").join(i18n.LANGUAGES)
+        text = _("language: {languages}; default: that of the locale", languages=languages)
+        own.add_argument("--lang", choices=i18n.LANGUAGES, help=text)
         return own.add_argument
 
     add = verb(
         "train",
         verbs.train,
-        "train on bars and write a run folder (the verb that may be left out)",
+        _("train on bars and write a run folder (the verb that may be left out)"),
         "--data bars.parquet --set EMA_DECAY=0.995",
     )
     _add_data(add)
@@ -122,22 +176,22 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         metavar="DIR",
         type=Path,
         default=default_folder(),
-        help="the run folder to make; default: runs/<UTC time>",
+        help=_("the run folder to make; default: runs/<UTC time>"),
     )
-    add("--smoke", action="store_true", help="two small epochs, under a minute")
+    add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     _add_quiet(add)
 
-    add = verb("resume", verbs.resume, "go on with an interrupted run", "resume runs/ID")
-    add("folder", metavar="RUN", type=Path, help="its run folder")
-    _add_data(add, default="those of the run")
+    add = verb("resume", verbs.resume, _("go on with an interrupted run"), "resume runs/ID")
+    add("folder", metavar="RUN", type=Path, help=_("its run folder"))
+    _add_data(add, default=N_("those of the run"))
     _add_set(add)
-    add("--force", action="store_true", help="accept changed flags, bars, versions")
+    add("--force", action="store_true", help=_("accept changed flags, bars, versions"))
     _add_quiet(add)
 
     add = verb(
         "audit",
         verbs.audit,
-        "look for values that depend on later bars",
+        _("look for values that depend on later bars"),
         "audit --data bars.parquet",
     )
     _add_data(add)
@@ -146,51 +200,53 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add = verb(
         "compare",
         verbs.compare,
-        "put finished runs side by side, on the screen and as a page",
+        _("put finished runs side by side, on the screen and as a page"),
         "compare runs/A runs/B --out compare.html",
     )
-    add("folders", metavar="RUN", type=Path, nargs="+", help="their run folders")
-    add("--out", metavar="FILE", type=Path, default=Path("compare.html"), help="the page to make")
+    add("folders", metavar="RUN", type=Path, nargs="+", help=_("their run folders"))
+    add(
+        "--out", metavar="FILE", type=Path, default=Path("compare.html"), help=_("the page to make")
+    )
 
     add = verb(
         "predict",
         verbs.predict,
-        "write the probabilities of a trained model as CSV",
+        _("write the probabilities of a trained model as CSV"),
         "predict runs/ID/model.keras --data bars.parquet --out table.csv",
     )
-    add("model", metavar="MODEL", help="the model.keras of a run folder")
-    _add_data(add, default="none; needed without --exchange")
-    add("--exchange", metavar="NAME", help="answer for the newest closed bars of an exchange")
-    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help="its symbols: BTC/USDT ...")
-    add("--follow", action="store_true", help="with --exchange: answer at every next close too")
-    add("--out", metavar="FILE", type=Path, help="the file to make; default: standard output")
+    add("model", metavar="MODEL", help=_("the model.keras of a run folder"))
+    _add_data(add, default=N_("none; needed without --exchange"))
+    add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
+    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=_("its symbols: BTC/USDT ..."))
+    add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
+    add("--out", metavar="FILE", type=Path, help=_("the file to make; default: standard output"))
 
     add = verb(
         "export",
         verbs.export,
-        "ship a trained model as ONNX or SavedModel, compared with Keras",
+        _("ship a trained model as ONNX or SavedModel, compared with Keras"),
         "export runs/ID --format onnx",
     )
-    add("model", metavar="RUN", type=Path, help="a run folder, or its model.keras")
-    add("--format", metavar="NAME", required=True, help=" or ".join(verbs.FORMATS))
-    add("--out", metavar="DIR", type=Path, help="the folder to make; default: RUN/<format>")
+    add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
+    add("--format", metavar="NAME", required=True, help=_(" or ").join(verbs.FORMATS))
+    add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
     add = verb(
         "download",
         verbs.download,
-        "fetch closed bars of an exchange, a file for each symbol; goes on where it stopped",
+        _("fetch closed bars of an exchange, a file for each symbol; goes on where it stopped"),
         "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
     )
-    add("exchange", metavar="EXCHANGE", help="a name of ccxt's, such as binance")
-    add("symbols", metavar="SYMBOL", nargs="+", help="such as BTC/USDT")
-    add("--timeframe", metavar="SPAN", required=True, help="length of a bar, such as 5m")
-    add("--since", metavar="DATE", required=True, help="first day, UTC, such as 2024-01-01")
-    add("--to", metavar="DIR", type=Path, required=True, help="the folder for the files")
+    add("exchange", metavar="EXCHANGE", help=_("a name of ccxt's, such as binance"))
+    add("symbols", metavar="SYMBOL", nargs="+", help=_("such as BTC/USDT"))
+    add("--timeframe", metavar="SPAN", required=True, help=_("length of a bar, such as 5m"))
+    add("--since", metavar="DATE", required=True, help=_("first day, UTC, such as 2024-01-01"))
+    add("--to", metavar="DIR", type=Path, required=True, help=_("the folder for the files"))
 
     add = verb(
         "study",
         verbs.study,
-        "find out what each improvement is worth, what settings serve, how much is luck",
+        _("find out what each improvement is worth, what settings serve, how much is luck"),
         "study ablation --data bars.parquet --seeds 5 --workers 2 --out studies/first",
     )
     _add_study(add)
@@ -199,34 +255,35 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
 def _add_study(add: Callable) -> None:
     actions = ["ablation", "sweep", "seeds", "work", "show"]
-    add("action", choices=actions, help="begin a study, take part in one, or show one")
-    add("study", metavar="DIR", nargs="?", type=Path, help="of work and show: the study's folder")
+    add("action", choices=actions, help=_("begin a study, take part in one, or show one"))
+    add("study", metavar="DIR", nargs="?", type=Path, help=_("of work and show: the study's folder"))
     _add_data(add)
     _add_flags(add)
-    add("--seeds", metavar="N", type=int, help="of ablation (5) and seeds (10): from SEED on")
-    add("--trials", metavar="N", type=int, help="of sweep (100)")
-    add("--workers", metavar="N", type=int, default=1, help="processes here (1)")
-    add("--storage", metavar="URL", default="", help="a database; default: a file in the folder")
-    add("--out", metavar="DIR", type=Path, help="the folder to make; default: studies/<UTC time>")
+    add("--seeds", metavar="N", type=int, help=_("of ablation (5) and seeds (10): from SEED on"))
+    add("--trials", metavar="N", type=int, help=_("of sweep (100)"))
+    add("--workers", metavar="N", type=int, default=1, help=_("processes here (1)"))
+    add("--storage", metavar="URL", default="", help=_("a database; default: a file in the folder"))
+    add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: studies/<UTC time>"))
 
 
-def _add_data(add: Callable, *, default: str = "the sample", required: bool = False) -> None:
-    text = "bars: CSV, Parquet or Feather file, or folder"
-    text += "" if required else f"; default: {default}"
-    add("--data", metavar="PATH", required=required, help=text)
+def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
+    text = _(
+        "bars: CSV, Parquet or Feather file, or folder; default: {default}", default=_(default)
+    )
+    add("--data", metavar="PATH", help=text)
 
 
 def _add_quiet(add: Callable) -> None:
-    add("--quiet", action="store_true", help="nothing on the screen but errors")
+    add("--quiet", action="store_true", help=_("nothing on the screen but errors"))
 
 
 def _add_flags(add: Callable) -> None:
     _add_set(add)
-    add("--config", metavar="FILE", help="replay the flags of an earlier run")
+    add("--config", metavar="FILE", help=_("replay the flags of an earlier run"))
 
 
 def _add_set(add: Callable) -> None:
-    text = "change one flag of config.py; may be repeated"
+    text = _("change one flag of config.py; may be repeated")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help=text)
 
 

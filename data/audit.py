@@ -13,7 +13,7 @@ import pandas as pd
 
 from data import labels as labelling
 from data.features import compute_features, is_intraday
-from data.i18n import _
+from data.i18n import N_, _
 from data.market import Fold, Market, build_market, training_statistics
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)
@@ -76,7 +76,7 @@ def audit_market(
     findings = audit_rows(kept, features_of, cuts)
     for threshold in {fold.threshold for fold in market.folds}:
         labels = _labels_with(market.label_method, market.future_window, threshold)
-        findings += audit_rows(kept, labels, cuts, kind="label", horizon=market.future_window)
+        findings += audit_rows(kept, labels, cuts, kind=N_("label"), horizon=market.future_window)
     ends = [market.timestamps[fold.train + market.future_window].max() for fold in market.folds]
     for cut in sorted({*cuts, *ends}):
         other = build(alter_bars(kept, cut), **settings)
@@ -92,7 +92,7 @@ def audit_rows(
     compute: Callable[[pd.DataFrame], pd.DataFrame],
     cuts: Sequence[np.datetime64],
     *,
-    kind: str = "feature",
+    kind: str = N_("feature"),
     horizon: int = 0,
 ) -> list[Finding]:
     """Returns the columns whose values depend on bars more than `horizon` after their own.
@@ -197,7 +197,7 @@ def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
     own, altered = market.folds[number], other.folds[number]
     fold = f"of fold {number + 1}"
     if own.threshold != altered.threshold:  # moves the labels too: one line says enough
-        findings = [Finding("threshold", fold, "", cut, cut)]
+        findings = [Finding(N_("threshold"), fold, "", cut, cut)]
     else:
         known, settled = _known(market, cut)
         columns = [
@@ -209,7 +209,7 @@ def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
     for what, before, after in figures:
         for i in np.flatnonzero(_differs(before, after)):
             name = f"{what} of {market.feature_names[i]} {fold}"
-            findings.append(Finding("scaling", name, "", cut, cut))
+            findings.append(Finding(N_("scaling"), name, "", cut, cut))
     return findings
 
 

@@ -182,7 +182,7 @@ def _csv(file: Path) -> Table:
         raise InputError(_("{file} cannot be read: it is empty", file=file.name))
     separator = max(SEPARATORS, key=lines[0].count)
     rows = list(csv.reader(lines[:5], delimiter=separator))
-    remarks = [f"{skip} line(s) above the header passed over"] if skip else []
+    remarks = [_("{skip} line(s) above the header passed over", skip=skip)] if skip else []
     if len(rows) > 2 and two_headers(list(zip(rows[0], rows[1], strict=False))):
         return _two_headed(file, rows, encoding, separator)
     names = None if _has_no_header(rows[0]) else rows[0]
@@ -192,7 +192,7 @@ def _csv(file: Path) -> Table:
     options = {"skip": skip, "encoding": encoding, "separator": separator, "width": width}
     if separator == ";" and any("," in cell and "." not in cell for cell in first[1:]):
         options["decimal"] = ","
-        remarks.append("decimal commas")
+        remarks.append(_("decimal commas"))
 
     def read(positions, texts, numbers):
         if not data:

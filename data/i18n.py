@@ -63,7 +63,11 @@ def N_(message: str) -> str:
 
 def number(value: float, form: str = "") -> str:
     """Returns a number in a format of Python's, with the comma of the language."""
-    text = format(value, form)
+    return decimal_comma(format(value, form))
+
+
+def decimal_comma(text: str) -> str:
+    """Returns a number that Python or matplotlib has written as the language writes it."""
     if language() == _ENGLISH:
         return text
     text = text.translate({ord(","): _NO_BREAK, ord("."): ","})

@@ -95,20 +95,20 @@ def read_layout(file: Path) -> tuple[pd.DataFrame, list[str]]:
     del columns
     if "clock" in roles:
         frame["timestamp"] = day_and_time(frame["timestamp"], frame.pop("clock"))
-        remarks.append("time of date and time together")
+        remarks.append(_("time of date and time together"))
     if len(frame) and "tickvol" in frame and not pd.to_numeric(frame["volume"]).any():
         frame["volume"] = frame["tickvol"]
-        remarks.append("volume from the ticks, as the real one is 0 throughout")
+        remarks.append(_("volume from the ticks, as the real one is 0 throughout"))
     if {"rtype", "publisherid"} <= set(map(plain, table.names or [])) and _is_fixed_point(frame):
         frame[list(PRICES)] = frame[list(PRICES)] * 1e-9
-        remarks.append("prices in units of 1e-9")
+        remarks.append(_("prices in units of 1e-9"))
     if "adjusted" in frame:
         frame = _scaled(frame, file.name)
     if "symbol" not in frame:
         frame["symbol"] = pd.Categorical.from_codes([0] * len(frame), [symbol])
-        remarks.append("symbol from the file's name")
+        remarks.append(_("symbol from the file's name"))
     if layout.ignored:
-        remarks.append(f"columns ignored: {', '.join(layout.ignored)}")
+        remarks.append(_("columns ignored: {names}", names=", ".join(layout.ignored)))
     return frame[[*COLUMNS, "symbol"]], remarks
 
 
@@ -135,7 +135,7 @@ def _headless(table: Table, source: str) -> Layout:
         return Layout(
             {**roles, "broker": 0}, ["no header: HistData's time, prices, volume", BROKER]
         )
-    return Layout(roles, [f"no header: read as {', '.join(COLUMNS)}"])
+    return Layout(roles, [_("no header: read as {columns}", columns=", ".join(COLUMNS))])
 
 
 def _by_names(table: Table, file: Path, symbol: str) -> Layout:
@@ -157,7 +157,7 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
     for role, name in found.items():
         written = table.names[places[name][0]]
         if role != "clock" and plain(written) != role:
-            words.append(f"{role} from {written or 'the index'}")
+            words.append(_("{role} from {name}", role=role, name=written or _("the index")))
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(BROKER)
     ignored = [name or "one without a name" for i, name in enumerate(table.names) if i not in used]
@@ -224,7 +224,7 @@ def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
     if set(names.values()) <= set(places):
         if "adjvolume" in places:
             names["volume"] = "adjvolume"
-        return names, [f"adjusted prices used: {', '.join(names.values())}"]
+        return names, [_("adjusted prices used: {names}", names=", ".join(names.values()))]
     for name in ("adjclose", "adjustedclose"):
         if name in places:
             return {"adjusted": name}, ["all prices scaled by adjusted close / close"]

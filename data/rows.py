@@ -94,7 +94,8 @@ def make_rows(
         names.append(symbol)
         del own, new  # before the next symbol is divided off, which gives their memory up
     if not names:
-        raise InputError(f"{_needs(spec)}; {', '.join(skipped) or _('there are no bars')}")
+        what = ", ".join(skipped) or _("there are no bars")
+        raise InputError(f"{_needs(spec)}; {what}")
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),

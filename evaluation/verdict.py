@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from data.i18n import LANGUAGES, _, ngettext, speaking
+from data.i18n import LANGUAGES, N_, _, ngettext, speaking
 from data.labels import CLASS_NAMES
 from evaluation.metrics import checked, mcc
 
@@ -128,15 +128,16 @@ def interval(value: float, without: np.ndarray, widest: float) -> list[float]:
 def _comparison(found: dict[str, Any]) -> str:
     low, high = found["difference_interval"]
     if high < 0:
-        return "worse than"
-    return "beats" if low > 0 and not found["no_skill"] else "no better than"
+        return N_("worse than")
+    return N_("beats") if low > 0 and not found["no_skill"] else N_("no better than")
 
 
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
     low, high = found["difference_interval"]
     pooled = found["num_folds"] > 1
-    text = _compared(found["verdict"], baseline=_(found["baseline"]))
+    best = found["baseline"]
+    text = _compared(found["verdict"], baseline=_(best))
     if pooled:
         folds = found["num_folds"]
         text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)
@@ -185,9 +186,9 @@ def _compared(comparison: str, baseline: str) -> str:
 
 
 def _blocks(num_blocks: int, pooled: bool) -> str:
+    # English says "1 time blocks", too: metrics.json keeps its words.
     if pooled:
-        return ngettext("{n} time block of all folds", "{n} time blocks of all folds", num_blocks)
-    # English has always said "1 time blocks" here, and metrics.json keeps its words.
+        return ngettext("{n} time blocks of all folds", "{n} time blocks of all folds", num_blocks)
     return ngettext("{n} time blocks", "{n} time blocks", num_blocks)
 
 

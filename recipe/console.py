@@ -287,8 +287,20 @@ def _above(row: dict[str, Any]) -> str:
 
 
 def forecast_in_words(forecast: dict[str, Any]) -> str:
-    """Returns in the language of now what `Forecast.as_dict` holds."""
-    return "TODO"
+    """Returns in the language of now what `Forecast.as_dict` gives."""
+    from models.training.collapse_forecast import NO_EDGE
+
+    shares = ", ".join(
+        f"{name} {number(share, '.3f')}" for name, share in forecast["probabilities"].items()
+    )
+    if forecast["margin"] < NO_EDGE:
+        return _("without signal no class is favoured ({shares})", shares=shares)
+    return _(
+        "without signal every window would be {favoured}, ahead by {margin:.3f} ({shares})",
+        favoured=forecast["favoured"],
+        margin=forecast["margin"],
+        shares=shares,
+    )
 
 
 @contextlib.contextmanager

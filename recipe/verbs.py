@@ -13,7 +13,7 @@ from typing import Any
 
 import config
 from data.errors import InputError
-from data.i18n import _
+from data.i18n import N_, _
 from recipe import run_folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -78,7 +78,7 @@ def resume(options: argparse.Namespace) -> int:
     then = {name: before.get(name) for name in now} | {"flags": saved_flags}
     changes = differences(then, now)
     if changes and not options.force:
-        raise InputError([f"{change}; --force accepts it" for change in changes])
+        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
     for change in changes:
         console.note(change)
     resumes = before.get("resumes", 0) + 1
@@ -142,7 +142,21 @@ def predict(options: argparse.Namespace) -> int:
             told.add(text)
 
     if options.exchange:
-        return _predict_newest(options, model, note)
+        from recipe.newest import answer_newest
+
+        try:
+            answer_newest(
+                model,
+                options.exchange,
+                options.symbols,
+                follow=options.follow,
+                out=options.out,
+                note=note,
+            )
+        except KeyboardInterrupt:
+            print("\n" + _("ended"), file=sys.stderr)
+            return INTERRUPTED
+        return OK
     table = classify(model, read_bars(options.data, note=note), note=note)
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
@@ -159,7 +173,7 @@ def export(options: argparse.Namespace) -> int:
         raise InputError(
             _(
                 "--format must be {formats}, got {format}",
-                formats=" or ".join(FORMATS),
+                formats=_(" or ").join(FORMATS),
                 format=options.format,
             )
         )
@@ -167,14 +181,14 @@ def export(options: argparse.Namespace) -> int:
         raise InputError(
             _("need a run folder or its model.keras; there is no file {file}", file=file)
         )
-    files.check_absent(folder, "folder of the export")
+    files.check_absent(folder, N_("folder of the export"))
     missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             _(
                 "--format {format} needs {missing}: pip install -e '.[export]'",
                 format=options.format,
-                missing=" and ".join(missing),
+                missing=_(" and ").join(missing),
             )
         )
     from recipe import console
@@ -190,7 +204,7 @@ def export(options: argparse.Namespace) -> int:
     except ExportFailed as error:
         print(error, file=sys.stderr)
         return FAILED
-    console.log(_("compared"), _("{num_windows} {what}", num_windows=len(windows), what=what))
+    console.log(_("compared"), f"{len(windows)} {what}")
     console.log(
         _("export"),
         _(
@@ -229,7 +243,7 @@ def download(options: argparse.Namespace) -> int:
             progress=progress,
         )
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print("\n" + _("interrupted; the same command goes on"), file=sys.stderr)
         return INTERRUPTED
     for path in paths:
         console.log(_("file"), str(path))
@@ -243,57 +257,11 @@ def study(options: argparse.Namespace) -> int:
     return run_study(options)
 
 
-def _predict_newest(options: argparse.Namespace, model, note) -> int:
-    """Answers for the newest closed bars of an exchange, once or at every next close."""
-    from data.exchange import open_exchange
-    from data.features import FORGOTTEN_AFTER_BARS
-    from models.deployable import contract_of
-    from recipe import console
-    from recipe.follow import follow, newest_bars
-    from recipe.predict import classify_latest
-
-    contract = contract_of(model)
-    exchange = open_exchange(options.exchange, note=note)
-    span = _timeframe(contract["interval_seconds"])
-    # With the features' memory: the answer is then that of a file with all bars.
-    asked = options.symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]
-    frames = follow(exchange, *asked) if options.follow else [newest_bars(exchange, *asked)]
-    try:
-        for bars in frames:
-            table = classify_latest(model, bars, note=note)
-            console.answers(table)
-            if options.out:
-                _append(options.out, table)
-    except KeyboardInterrupt:
-        print("\nended", file=sys.stderr)
-        return INTERRUPTED
-    return OK
-
-
-def _append(path: Path, table) -> None:
-    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line."""
-    if not path.exists():
-        files.write(path, lambda temporary: table.to_csv(temporary, index=False))
-        return
-    with path.open("ab", buffering=0) as file:
-        file.write(table.to_csv(index=False, header=False).encode())
-
-
-def _timeframe(seconds: float) -> str:
-    """Returns the length of a bar as exchanges write it: 5m, 4h, 1d."""
-    for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    raise InputError(
-        _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
-    )
-
-
 def how_to_go_on(folder: Path | None) -> str:
     """Returns what to do after an interruption."""
     if folder is not None and (folder / files.RUN).exists():
-        return f"go on with: python train_model.py resume {folder}"
-    return "nothing was written yet: start again"
+        return _("go on with: python train_model.py resume {folder}", folder=folder)
+    return _("nothing was written yet: start again")
 
 
 def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
@@ -311,7 +279,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
         print(f"{error}; {how_to_go_on(folder)}", file=sys.stderr)
         return FAILED
     except OSError:  # a full disk, above all
-        print(f"a file could not be written; {how_to_go_on(folder)}", file=sys.stderr)
+        print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)
         raise
     return OK
 

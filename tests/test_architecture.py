@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DATA_ORDER = [
     "errors",
+    "i18n",
     "memory",
     "timestamps",
     "checks",

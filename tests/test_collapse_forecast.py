@@ -5,6 +5,7 @@ import pytest
 
 from models.training.collapse_forecast import best_answer, forecast_collapse
 from models.training.losses import MixedLoss
+from recipe.console import forecast_in_words
 
 NAMES = ("SELL", "HOLD", "BUY")
 
@@ -23,7 +24,7 @@ def test_forecast_names_the_class_that_took_over(quotas, alpha, gamma, collapsed
     forecast = forecast_collapse(quotas, alpha, gamma)
     assert NAMES[forecast.favoured] == collapsed_to
     assert forecast.margin > 0.005
-    assert collapsed_to in forecast.sentence(NAMES)
+    assert collapsed_to in forecast_in_words(forecast.as_dict(NAMES))
 
 
 def test_cross_entropy_falls_to_the_quotas():
@@ -61,7 +62,7 @@ def test_no_other_constant_has_a_lower_training_loss():
 
 def test_without_an_edge_no_class_is_named():
     forecast = forecast_collapse([1, 1, 1], 1.0, 2.0)
-    assert "no class is favoured" in forecast.sentence(NAMES)
+    assert "no class is favoured" in forecast_in_words(forecast.as_dict(NAMES))
 
 
 def test_forecast_survives_json():

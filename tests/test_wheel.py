@@ -35,14 +35,14 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_wheel_holds_every_module_and_template(wheel):
+def test_the_wheel_holds_every_module_template_and_catalogue(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {"config.py", "train_model.py"}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*"):
-            if path.suffix in (".py", ".jinja"):
+            if path.suffix in (".py", ".jinja", ".mo"):
                 expected.add(path.relative_to(ROOT).as_posix())
-    assert any(name.endswith(".jinja") for name in expected)
+    assert {".py", ".jinja", ".mo"} == {os.path.splitext(name)[1] for name in expected}
     assert names == expected
 
 

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.i18n import N_
 from data.labels import CLASS_NAMES
 from evaluation.report.formats import render
 from evaluation.verdict import verdict
 
 TEMPLATE = "compare.html.jinja"
 COLUMNS = {
-    "validation_mcc": "validation MCC",
-    "validation_nll": "validation NLL",
-    "mcc": "test MCC",
-    "nll": "test NLL",
-    "net_return": "net return",
-    "trades": "trades",
+    "validation_mcc": N_("validation MCC"),
+    "validation_nll": N_("validation NLL"),
+    "mcc": N_("test MCC"),
+    "nll": N_("test NLL"),
+    "net_return": N_("net return"),
+    "trades": N_("trades"),
 }
 _WINDOW = ["timestamp", "symbol", "label"]
 

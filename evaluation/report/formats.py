@@ -9,9 +9,36 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
+from data import i18n
+from data.i18n import N_, _
 from evaluation.report import plots
 
 _MOST_LISTED = 6  # numbers; longer lists are summarised
+_LISTED = {"en": ", ", "ru": "; "}  # between numbers that may hold a comma
+# The keys that a page shows as words.
+KEYS = (
+    N_("git commit"),
+    N_("bars sha256"),
+    N_("platform"),
+    N_("backend"),
+    N_("devices"),
+    N_("versions"),
+    N_("seconds per epoch"),
+    N_("training seconds per epoch"),
+    N_("labels per second"),
+    N_("share outside step"),
+    N_("training seconds"),
+    N_("compilation seconds"),
+    N_("validation seconds"),
+    N_("mining seconds"),
+    N_("method"),
+    N_("future window bars"),
+    N_("threshold"),
+    N_("gamma"),
+    N_("alpha"),
+    N_("smoothing"),
+    N_("temperature"),
+)
 
 
 def render(template: str, **content: Any) -> str:
@@ -23,6 +50,8 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
+    environment.filters |= {"date": i18n.date}
+    environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
     return environment.get_template(template).render(**content)
 
 
@@ -42,12 +71,12 @@ def number(value: Any, column: str = "") -> str:
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if column in ("net_return", "gross_return", "drawdown"):
-        return f"{value:.1%}"
+        return i18n.number(value, ".1%")
     if column == "trades":
-        return f"{value:,}"
+        return i18n.number(value, ",")
     if column in ("sharpe", "turnover", "gross_bps_per_trade"):
-        return f"{value:,.1f}"
-    return f"{value:.4f}"
+        return i18n.number(value, ",.1f")
+    return i18n.number(value, ".4f")
 
 
 def signed(value: Any, digits: int = 3) -> str:
@@ -55,8 +84,9 @@ def signed(value: Any, digits: int = 3) -> str:
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if isinstance(value, Sequence):
-        return " to ".join(signed(part, digits) for part in value)
-    return f"{value:+.{digits}f}"
+        low, high = (signed(part, digits) for part in value)
+        return _("{low} to {high}", low=low, high=high)
+    return i18n.number(value, f"+.{digits}f")
 
 
 def plain(value: Any) -> str:
@@ -64,21 +94,26 @@ def plain(value: Any) -> str:
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return i18n.number(value, ",.4g" if abs(value) < 1000 else ",.0f")
     if isinstance(value, int):
-        return f"{value:,}"
+        return i18n.number(value, ",")
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+        return _LISTED[i18n.language()].join(f"{n} {plain(part)}" for n, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) > _MOST_LISTED and all(isinstance(part, (int, float)) for part in value):
             low, middle, high = (plain(float(np.quantile(value, q))) for q in (0, 0.5, 1))
-            return f"{middle} in the middle, {low} to {high} ({len(value)} values)"
-        return ", ".join(plain(part) for part in value)
+            return i18n.ngettext(
+                "{middle} in the middle, {low} to {high} ({n} values)",
+                "{middle} in the middle, {low} to {high} ({n} values)",
+                len(value),
+                **{"low": low, "middle": middle, "high": high},
+            )
+        return _LISTED[i18n.language()].join(plain(part) for part in value)
     return str(value)
 
 
 def words(name: str) -> str:
-    """Returns a key of metrics.json as words."""
-    return str(name).replace("_", " ")
+    """Returns a key of metrics.json or run.json as words."""
+    return _(str(name).replace("_", " "))

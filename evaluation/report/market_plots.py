@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from data.i18n import _, date, language
 from evaluation.report.plots import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH, legend_above
 
 # Of the model, the best baseline, and buy and hold: told apart without colour too.
@@ -35,10 +36,10 @@ def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) ->
         for (name, values), style in zip(curves.items(), _LINES, strict=False):
             equity = np.asarray(values)
             peak = np.maximum(np.maximum.accumulate(equity), 0)
-            upper.plot(times, equity, label=name, **style)
+            upper.plot(times, equity, label=_(name), **style)
             lower.plot(times, equity - peak, **style)
-        upper.set_title("net gain")
-        lower.set_title("fall from the peak")
+        upper.set_title(_("net gain"))
+        lower.set_title(_("fall from the peak"))
         upper.axhline(0, color=INK, linewidth=0.6)
         for panel in (upper, lower):
             _grid(panel)
@@ -63,17 +64,17 @@ def cost_curves(
         figure = Figure((WIDTH, 3.4), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True)
         for panel, key, title in zip(
-            panels, ("net_return", "sharpe"), ("net return", "Sharpe"), strict=True
+            panels, ("net_return", "sharpe"), (_("net return"), _("Sharpe")), strict=True
         ):
             for (name, by_cost), style in zip(parts.items(), _LINES, strict=False):
-                panel.plot(costs, np.array(by_cost[key], np.float64), label=name, **style)
+                panel.plot(costs, np.array(by_cost[key], np.float64), label=_(name), **style)
             panel.axhline(0, color=INK, linewidth=0.6)
             panel.axvline(cost_bps, color=INK, linewidth=0.8, linestyle=":")
             panel.set_title(title)
             panel.yaxis.set_major_locator(MaxNLocator(4))
             _grid(panel)
         panels[0].yaxis.set_major_formatter(PercentFormatter(1))
-        panels[1].set_xlabel("cost of a side, basis points (dotted: of this run)")
+        panels[1].set_xlabel(_("cost of a side, basis points (dotted: of this run)"))
         legend_above(panels[0])
     return figure
 
@@ -103,14 +104,14 @@ def calls_on_price(recent: pd.DataFrame, class_names: Sequence[str]) -> Figure:
                 markersize=3.5,
                 label=class_names[code],
             )
-        upper.set_title("price, first bar = 100")
+        upper.set_title(_("price, first bar = 100"))
         upper.yaxis.set_major_locator(MaxNLocator(4))
         _grid(upper)
         legend_above(upper)
         lower.stackplot(
             places, shares.T, colors=("#E79A66", "#d8d8d8", "#6AAED6"), labels=class_names
         )
-        lower.set_title("probability, from below: " + ", ".join(class_names))
+        lower.set_title(_("probability, from below: {classes}", classes=", ".join(class_names)))
         lower.set_ylim(0, 1)
         lower.set_xlim(0, max(1, len(recent) - 1))
         lower.yaxis.set_major_formatter(PercentFormatter(1))
@@ -161,7 +162,7 @@ def intervals_over_time(rows: Sequence[Mapping[str, Any]], value: str, title: st
             if row["interval"] is not None:
                 panel.plot([place] * 2, row["interval"], color=COLOURS[2], linewidth=4, alpha=0.35)
         panel.plot([row[value] for row in rows], "o", color=COLOURS[2], markersize=4)
-        _label_places(panel, [row["name"] for row in rows])
+        _label_places(panel, [date(row["name"]) for row in rows])
         panel.set_xlim(-0.5, len(rows) - 0.5)
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.set_title(title)
@@ -190,8 +191,8 @@ def lookback_curve(lookback: Sequence[Mapping[str, Any]]) -> Figure:
         panel.minorticks_off()
         panel.yaxis.set_major_locator(MaxNLocator(4))
         _grid(panel)
-        panel.set_title("rise of the NLL, nats")
-        panel.set_xlabel("newest bars that are left of a window")
+        panel.set_title(_("rise of the NLL, nats"))
+        panel.set_xlabel(_("newest bars that are left of a window"))
     return figure
 
 
@@ -203,8 +204,11 @@ def _grid(panel: Axes, axis: str = "y") -> None:
 def _label_times(panel: Axes, times: pd.DatetimeIndex) -> None:
     """Labels places by times; they stand side by side, whatever nights lie between them."""
     days = bool((times == times.normalize()).all())
-    form = "%Y-%m-%d" if days or (times[-1] - times[0]).days > 20 else "%m-%d %H:%M"
-    _label_places(panel, [time.strftime(form) for time in times])
+    if days or (times[-1] - times[0]).days > 20:
+        _label_places(panel, [date(time.strftime("%Y-%m-%d")) for time in times])
+    else:
+        form = "%m-%d %H:%M" if language() == "en" else "%d.%m %H:%M"
+        _label_places(panel, [time.strftime(form) for time in times])
 
 
 def _label_places(panel: Axes, names: Sequence[str]) -> None:

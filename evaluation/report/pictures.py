@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.i18n import N_, _, date, ngettext
+from data.i18n import number as i18n_number
 from data.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
 from evaluation.report.formats import number, picture, signed
@@ -22,29 +24,39 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
         scores = {n: given["test"]["mcc"] for n, given in (metrics.get("baselines") or {}).items()}
         drawn["skill"] = picture(
             plots.skill_intervals(verdict, scores),
-            "MCC of the model and of each baseline",
-            f"MCC of the model {signed(verdict['mcc'])}, interval "
-            f"{signed(verdict['mcc_interval'])}; "
-            + ", ".join(f"{name} {signed(score)}" for name, score in scores.items()),
+            _("MCC of the model and of each baseline"),
+            _(
+                "MCC of the model {mcc}, interval {interval}; {others}",
+                mcc=signed(verdict["mcc"]),
+                interval=signed(verdict["mcc_interval"]),
+                others=", ".join(f"{_(name)} {signed(score)}" for name, score in scores.items()),
+            ),
         )
     if "confusion" in test:
         drawn["confusion"] = picture(
             plots.confusion_matrix(test["confusion"], CLASS_NAMES),
-            "Confusion matrix of the test windows; shares are of the true class",
+            _("Confusion matrix of the test windows; shares are of the true class"),
             _confusion_in_words(test["confusion"]),
         )
     probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
     if len(predictions) and {"label", *probabilities} <= set(predictions):
         labels, given = predictions["label"].to_numpy(), predictions[probabilities].to_numpy(float)
         told = ", ".join(
-            f"{name} was given {given[:, code].mean():.1%} on average and came true in "
-            f"{(labels == code).mean():.1%}"
+            _(
+                "{name} was given {given:.1%} on average and came true in {rate:.1%}",
+                name=name,
+                given=given[:, code].mean(),
+                rate=(labels == code).mean(),
+            )
             for code, name in enumerate(CLASS_NAMES)
         )
         drawn["reliability"] = picture(
             plots.reliability_diagram(labels, given, CLASS_NAMES),
-            "Reliability on test windows; bars: one standard error as if windows were independent",
-            f"Share that came true against the probability given: {told}",
+            _(
+                "Reliability on test windows; bars: one standard error as if windows were "
+                "independent"
+            ),
+            _("Share that came true against the probability given: {told}", told=told),
         )
     return drawn | _skill_parts(metrics.get("skill") or {}) | _trading(metrics)
 
@@ -56,14 +68,19 @@ def of_fold(fold: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
     if importance.get("features"):
         shown = importance["features"][:MOST_FEATURES]
         drawn["importance"] = picture(
-            market_plots.interval_rows(shown, "rise", "rise of the NLL without it, nats"),
-            f"What each feature is worth on validation windows: the {len(shown)} largest; bars: "
-            "95 % interval",
+            market_plots.interval_rows(shown, "rise", _("rise of the NLL without it, nats")),
+            ngettext(
+                "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
+                "interval",
+                "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
+                "interval",
+                len(shown),
+            ),
             _rises_in_words(shown, "name"),
         )
         drawn["lookback"] = picture(
             market_plots.lookback_curve(importance["lookback"]),
-            "How far back the network looks: earlier bars are put at their training mean",
+            _("How far back the network looks: earlier bars are put at their training mean"),
             _rises_in_words(importance["lookback"], "bars"),
         )
     return drawn | of_training(fold, history)
@@ -76,18 +93,19 @@ def of_training(trained: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
         chosen = (trained.get("chosen") or {}).get("epoch")
         drawn["curves"] = picture(
             plots.learning_curves(history, chosen),
-            "Learning curves, with the schedules under them",
+            _("Learning curves, with the schedules under them"),
             _history_in_words(history, chosen),
         )
         if any(str(column).startswith("val_rate_") for column in history):
             rates = (trained.get("validation") or {}).get("class_rates", {}).get("true")
             drawn["shares"] = picture(
                 plots.class_shares(history, CLASS_NAMES, rates),
-                "Class shares of the predictions on validation windows, from the training logits",
-                "In the last epoch "
-                + ", ".join(f"{n} {history[f'val_rate_{n.lower()}'].iloc[-1]:.1%}"
-                            for n in CLASS_NAMES),
-            )  # fmt: skip
+                _(
+                    "Class shares of the predictions on validation windows, from the training "
+                    "logits"
+                ),
+                _("In the last epoch {shares}", shares=_shares_in_words(history)),
+            )
     return drawn
 
 
@@ -100,9 +118,19 @@ def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
         told = ", ".join(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
         figure = picture(
             market_plots.calls_on_price(own, CLASS_NAMES),
-            f"{symbol}: the last {len(own)} test bars, with the most probable class of each where "
-            "it is SELL or BUY",
-            f"Answers: {told}. The price went from 100 to {own['price'].iloc[-1]:.1f}",
+            ngettext(
+                "{symbol}: the last {n} test bars, with the most probable class of each where it "
+                "is SELL or BUY",
+                "{symbol}: the last {n} test bars, with the most probable class of each where it "
+                "is SELL or BUY",
+                len(own),
+                symbol=symbol,
+            ),
+            _(
+                "Answers: {told}. The price went from 100 to {last:.1f}",
+                told=told,
+                last=own["price"].iloc[-1],
+            ),
         )
         drawn.append({"symbol": str(symbol), **figure})
     return drawn
@@ -114,7 +142,7 @@ def traders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     found = {
         "xLSTM": costs.get("model"),
         best: (costs.get("baselines") or {}).get(best),
-        "buy and hold": costs.get("buy_and_hold"),
+        N_("buy and hold"): costs.get("buy_and_hold"),
     }
     return {name: part for name, part in found.items() if part}
 
@@ -124,12 +152,21 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
     if not parts or "periods" not in costs:
         return {}
     ends = ", ".join(
-        f"{name} {part['net_return']:+.1%} with a drawdown of {part['drawdown']:.1%}"
+        _(
+            "{name} {net_return:+.1%} with a drawdown of {drawdown:.1%}",
+            name=_(name),
+            net_return=part["net_return"],
+            drawdown=part["drawdown"],
+        )
         for name, part in parts.items()
     )
     at = ", ".join(
-        f"{name} from {part['by_cost']['net_return'][0]:+.1%} to "
-        f"{part['by_cost']['net_return'][-1]:+.1%}"
+        _(
+            "{name} from {first:+.1%} to {last:+.1%}",
+            name=_(name),
+            first=part["by_cost"]["net_return"][0],
+            last=part["by_cost"]["net_return"][-1],
+        )
         for name, part in parts.items()
     )
     return {
@@ -137,8 +174,8 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
             market_plots.equity_curves(
                 costs["periods"], {name: part["equity"] for name, part in parts.items()}
             ),
-            "Gains after costs so far, share of the capital, and the fall from the last peak",
-            f"At the end: {ends}",
+            _("Gains after costs so far, share of the capital, and the fall from the last peak"),
+            _("At the end: {ends}", ends=ends),
         ),
         "by_cost": picture(
             market_plots.cost_curves(
@@ -146,51 +183,71 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
                 {name: part["by_cost"] for name, part in parts.items()},
                 costs["cost_bps"],
             ),
-            "What is left as trading costs rise",
-            f"Net return as the cost of a side goes from {costs['costs'][0]:g} to "
-            f"{costs['costs'][-1]:g} basis points: {at}",
+            _("What is left as trading costs rise"),
+            _(
+                "Net return as the cost of a side goes from {first:g} to {last:g} basis points: "
+                "{at}",
+                first=costs["costs"][0],
+                last=costs["costs"][-1],
+                at=at,
+            ),
         ),
     }
 
 
 def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
     drawn: Pictures = {}
-    label = "MCC; bar: 95 % interval"
+    label = _("MCC; bar: 95 % interval")
     for key, what, draw in [
-        ("by_month", "calendar month", market_plots.intervals_over_time),
-        ("by_symbol", "symbol", market_plots.interval_rows),
-        ("by_year", "year", market_plots.intervals_over_time),
+        ("by_month", _("MCC by calendar month"), market_plots.intervals_over_time),
+        ("by_symbol", _("MCC by symbol"), market_plots.interval_rows),
+        ("by_year", _("MCC by year"), market_plots.intervals_over_time),
     ]:
         rows = [part | {"interval": part["mcc_interval"]} for part in skill.get(key) or []]
         if len(rows) > 1:
             above = sum(part["mcc"] > 0 for part in rows)
             drawn[key] = picture(
                 draw(rows, "mcc", label),
-                f"MCC by {what}",
-                f"MCC above 0 in {above} of {len(rows)}: "
-                + ", ".join(f"{part['name']} {signed(part['mcc'])}" for part in rows),
+                what,
+                _(
+                    "MCC above 0 in {above} of {all}: {parts}",
+                    above=above,
+                    all=len(rows),
+                    parts=", ".join(f"{date(p['name'])} {signed(p['mcc'])}" for p in rows),
+                ),
             )
     return drawn
 
 
 def _confusion_in_words(confusion: Sequence[Sequence[int]]) -> str:
     return "; ".join(
-        f"true {name}: " + ", ".join(f"{n} {c:,}" for n, c in zip(CLASS_NAMES, row, strict=True))
+        _("true {name}: {counts}", name=name, counts=_counted(row))
         for name, row in zip(CLASS_NAMES, confusion, strict=True)
     )
 
 
+def _counted(row: Sequence[int]) -> str:
+    return ", ".join(f"{n} {i18n_number(c, ',')}" for n, c in zip(CLASS_NAMES, row, strict=True))
+
+
+def _shares_in_words(history: pd.DataFrame) -> str:
+    last = {name: history[f"val_rate_{name.lower()}"].iloc[-1] for name in CLASS_NAMES}
+    return ", ".join(f"{name} {i18n_number(share, '.1%')}" for name, share in last.items())
+
+
 def _rises_in_words(parts: Sequence[Mapping[str, Any]], key: str) -> str:
     said = ", ".join(f"{part[key]} {signed(part['rise'], 4)}" for part in parts)
-    return f"Rise of the NLL by {'feature' if key == 'name' else 'bars left'}: {said}"
+    if key == "name":
+        return _("Rise of the NLL by feature: {said}", said=said)
+    return _("Rise of the NLL by bars left: {said}", said=said)
 
 
 def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
-    said = [f"{len(history)} epochs"]
-    said += [] if chosen is None else [f"epoch {chosen} was chosen"]
-    for column, name in (("loss", "loss"), ("val_nll", "validation NLL"), ("val_mcc", "MCC")):
+    said = [ngettext("{n} epochs", "{n} epochs", len(history))]
+    said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen)]
+    for column, name in (("loss", _("loss")), ("val_nll", _("validation NLL")), ("val_mcc", "MCC")):
         values = history[column].dropna() if column in history else ()
         if len(values):
             first, last = number(values.iloc[0]), number(values.iloc[-1])
-            said.append(f"{name} from {first} to {last}")
+            said.append(_("{name} from {first} to {last}", name=name, first=first, last=last))
     return ", ".join(said)

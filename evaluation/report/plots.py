@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import Formatter, MaxNLocator, PercentFormatter, ScalarFormatter
 
+from data.i18n import N_, _, decimal_comma, number
 from evaluation.metrics import reliability
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
@@ -36,22 +37,42 @@ STYLE = {
 }
 # What the rows of the learning curves show, where the history has it.
 CURVES = (
-    ("training loss (its scale moves with the CE weight)", {"loss": "loss"}),
-    ("validation NLL, nats", {"val_nll": "NLL"}),
-    ("validation MCC", {"val_mcc": "MCC"}),
-    ("validation macro F1", {"val_macro_f1": "macro F1"}),
-    ("learning rate", {"learning_rate": "learning rate"}),
-    ("shares", {"ce_weight": "CE weight", "hard_share": "hard share"}),
-    ("logit cap (a gap: none)", {"logit_cap": "logit cap"}),
+    (N_("training loss (its scale moves with the CE weight)"), {"loss": N_("loss")}),
+    (N_("validation NLL, nats"), {"val_nll": "NLL"}),
+    (N_("validation MCC"), {"val_mcc": "MCC"}),
+    (N_("validation macro F1"), {"val_macro_f1": N_("macro F1")}),
+    (N_("learning rate"), {"learning_rate": N_("learning rate")}),
+    (N_("shares"), {"ce_weight": N_("CE weight"), "hard_share": N_("hard share")}),
+    (N_("logit cap (a gap: none)"), {"logit_cap": N_("logit cap")}),
 )
 
 
 def to_svg(figure: Figure) -> bytes:
     """Returns the figure as an SVG file; its text is drawn as paths and needs no font."""
     with matplotlib.rc_context(STYLE):
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                if isinstance(axis.get_major_formatter(), (ScalarFormatter, PercentFormatter)):
+                    axis.set_major_formatter(_OfTheLanguage(axis.get_major_formatter()))
         buffer = BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return buffer.getvalue()
+
+
+class _OfTheLanguage(Formatter):
+    """Another formatter's labels with the comma of the language."""
+
+    def __init__(self, inner: Formatter):
+        self.inner = inner
+
+    def __call__(self, x, pos=None):
+        return decimal_comma(self.inner(x, pos))
+
+    def set_locs(self, locs):
+        self.inner.set_locs(locs)
+
+    def get_offset(self):
+        return decimal_comma(self.inner.get_offset())
 
 
 def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> Figure:
@@ -70,8 +91,8 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
         panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0] if rows else []
         for panel, (title, curves) in zip(panels, rows, strict=True):
             for (column, name), colour in zip(curves.items(), (COLOURS[2], ACCENT), strict=False):
-                _lines(panel, history, column, name, colour)
-            panel.set_title(title)
+                _lines(panel, history, column, _(name), colour)
+            panel.set_title(_(title))
             panel.margins(y=0.12)
             panel.grid(axis="y", color=GRID, linewidth=0.7)
             panel.yaxis.set_major_locator(MaxNLocator(4))
@@ -80,8 +101,8 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
             if len(curves) > 1:
                 legend_above(panel)
         if rows:
-            chosen = "" if chosen_epoch is None else " (dotted: the chosen one)"
-            _epoch_axis(panels[-1], "epoch" + chosen)
+            label = _("epoch") if chosen_epoch is None else _("epoch (dotted: the chosen one)")
+            _epoch_axis(panels[-1], label)
     return figure
 
 
@@ -104,9 +125,9 @@ def class_shares(
                 panel.axhline(true_rates[code], color=COLOURS[code], linewidth=0.8, linestyle="--")
         panel.set_ylim(-0.02, 1.02)
         panel.yaxis.set_major_formatter(PercentFormatter(1))
-        panel.set_title("predicted" if true_rates is None else "predicted; dashed: true")
+        panel.set_title(_("predicted") if true_rates is None else _("predicted; dashed: true"))
         legend_above(panel)
-        _epoch_axis(panel, "epoch")
+        _epoch_axis(panel, _("epoch"))
     return figure
 
 
@@ -120,12 +141,16 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[s
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1.8)  # so that dark text can be read
         for (row, column), count in np.ndenumerate(counts):
             panel.text(
-                column, row, f"{count:,}\n{shares[row, column]:.0%}", ha="center", va="center"
+                column,
+                row,
+                f"{number(count, ',')}\n{number(shares[row, column], '.0%')}",
+                ha="center",
+                va="center",
             )
         panel.set_xticks(range(len(class_names)), class_names)
         panel.set_yticks(range(len(class_names)), class_names)
-        panel.set_xlabel("predicted")
-        panel.set_ylabel("true")
+        panel.set_xlabel(_("predicted"))
+        panel.set_ylabel(_("true"))
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
     return figure
@@ -157,8 +182,8 @@ def reliability_diagram(
         panel.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle="--", zorder=0)
         panel.set_xlim(0, limit)
         panel.set_ylim(0, limit)
-        panel.set_xlabel("probability given")
-        panel.set_ylabel("share that came true")
+        panel.set_xlabel(_("probability given"))
+        panel.set_ylabel(_("share that came true"))
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
         panel.set_aspect("equal")
@@ -173,7 +198,7 @@ def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> 
         verdict: from `evaluation.verdict`.
         scores: MCC of each baseline.
     """
-    names = ["model", *scores]
+    names = [_("model"), *map(_, scores)]
     places = np.arange(len(names))[::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 0.7 + 0.34 * len(names)), layout="constrained")
@@ -189,7 +214,7 @@ def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> 
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x", color=GRID, linewidth=0.7)
         panel.set_axisbelow(True)
-        panel.set_xlabel("MCC on test windows; bar: 95 % interval")
+        panel.set_xlabel(_("MCC on test windows; bar: 95 % interval"))
     return figure
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from data.i18n import N_, _
 from data.labels import CLASS_NAMES
 from evaluation.report import pictures
 from evaluation.report.formats import render
@@ -13,21 +14,21 @@ from evaluation.report.formats import render
 TEMPLATE = "report.html.jinja"
 COLUMNS = {
     "mcc": "MCC",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
+    "balanced_accuracy": N_("balanced accuracy"),
+    "macro_f1": N_("macro F1"),
+    "accuracy": N_("accuracy"),
     "nll": "NLL",
     "ece": "ECE",
 }
 LOWER_IS_BETTER = ("nll", "ece")
 COST_COLUMNS = {
-    "net_return": "net return",
-    "gross_return": "before costs",
-    "sharpe": "Sharpe",
-    "drawdown": "drawdown",
-    "turnover": "turnover per year",
-    "trades": "trades",
-    "gross_bps_per_trade": "bps per trade before costs",
+    "net_return": N_("net return"),
+    "gross_return": N_("before costs"),
+    "sharpe": N_("Sharpe"),
+    "drawdown": N_("drawdown"),
+    "turnover": N_("turnover per year"),
+    "trades": N_("trades"),
+    "gross_bps_per_trade": N_("bps per trade before costs"),
 }
 MACHINE = ("git_commit", "bars_sha256", "platform", "backend", "devices", "versions")
 MOST_DRIFTED = 5  # features
@@ -114,7 +115,7 @@ def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     rows = {name: values for name, values in rows.items() if values}
     best = {column: _best(column, rows.values()) for column in COLUMNS}
     return [
-        {"name": name, "values": values, "best": _equals(values, best)}
+        {"name": _(name), "values": values, "best": _equals(values, best)}
         for name, values in rows.items()
     ]
 
@@ -129,9 +130,9 @@ def _equals(values: Mapping[str, Any], best: Mapping[str, Any]) -> set[str]:
 
 
 def _cost_rows(costs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = {"xLSTM": costs.get("model"), "buy and hold": costs.get("buy_and_hold")}
+    rows = {"xLSTM": costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
     rows |= costs.get("baselines") or {}
-    return [{"name": name, "values": values} for name, values in rows.items() if values]
+    return [{"name": _(name), "values": values} for name, values in rows.items() if values]
 
 
 def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from models.calibration import slopes
 from models.probabilities import PerClass
 
-_NO_EDGE = 1e-4  # margin below which no class counts as favoured
+NO_EDGE = 1e-4  # margin below which no class counts as favoured
 _STARTS = 8  # the expected loss of a large gamma may have several valleys
 
 
@@ -41,18 +41,6 @@ class Forecast:
             "favoured": class_names[self.favoured],
             "margin": self.margin,
         }
-
-    def sentence(self, class_names: Sequence[str]) -> str:
-        """Returns the forecast in words."""
-        shares = ", ".join(
-            f"{name} {p:.3f}" for name, p in zip(class_names, self.probabilities, strict=True)
-        )
-        if self.margin < _NO_EDGE:
-            return f"without signal no class is favoured ({shares})"
-        return (
-            f"without signal every window would be {class_names[self.favoured]}, ahead by "
-            f"{self.margin:.3f} ({shares})"
-        )
 
 
 def forecast_collapse(

@@ -1,0 +1,68 @@
+"""The newest closed bars of an exchange, answered once or at every next close."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from data.errors import InputError
+from data.exchange import open_exchange
+from data.features import FORGOTTEN_AFTER_BARS
+from data.i18n import _
+from models.deployable import contract_of
+from recipe import console
+from recipe import follow as following
+from recipe import run_folder as files
+from recipe.predict import classify_latest
+
+
+def answer_newest(
+    model,
+    exchange_name: str,
+    symbols: Sequence[str],
+    *,
+    follow: bool,
+    out: Path | None,
+    note: Callable[[str], None],
+) -> None:
+    """Prints the answers to the newest closed bars, and adds them to a table.
+
+    Args:
+        model: a deployable model, as `load_classifier` returns it.
+        exchange_name: one of ccxt's names.
+        symbols: ccxt's names.
+        follow: go on at every next close until Ctrl-C, or answer once.
+        out: the CSV file to make or to add to; None: no file.
+        note: called with a line for each oddity.
+
+    Raises:
+        InputError: where the exchange does not have what is asked for, or refuses.
+    """
+    contract = contract_of(model)
+    exchange = open_exchange(exchange_name, note=note)
+    span = _timeframe(contract["interval_seconds"])
+    # With the features' memory: the answer is then that of a file with all bars.
+    asked = symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]
+    once = following.newest_bars
+    for bars in following.follow(exchange, *asked) if follow else [once(exchange, *asked)]:
+        table = classify_latest(model, bars, note=note)
+        console.answers(table)
+        if out:
+            _append(out, table)
+
+
+def _append(path: Path, table) -> None:
+    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line."""
+    if not path.exists():
+        files.write(path, lambda temporary: table.to_csv(temporary, index=False))
+        return
+    with path.open("ab", buffering=0) as file:
+        file.write(table.to_csv(index=False, header=False).encode())
+
+
+def _timeframe(seconds: float) -> str:
+    """Returns the length of a bar as exchanges write it: 5m, 4h, 1d."""
+    for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    raise InputError(
+        _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
+    )
