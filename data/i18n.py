@@ -11,7 +11,7 @@ import gettext
 import numbers
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ def decimal_comma(text: str) -> str:
         return text
     text = text.translate({ord(","): _NO_BREAK, ord("."): ","})
     return text.replace("%", _NO_BREAK + "%")
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Returns the parts as a list that may hold numbers: no comma stands beside a decimal one."""
+    return (", " if language() == _ENGLISH else "; ").join(parts)
 
 
 def date(text: str) -> str:

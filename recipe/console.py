@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.i18n import N_, _, date, ngettext, number
+from data.i18n import N_, _, date, listed, ngettext, number
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
 
@@ -290,7 +290,7 @@ def forecast_in_words(forecast: dict[str, Any]) -> str:
     """Returns in the language of now what `Forecast.as_dict` gives."""
     from models.training.collapse_forecast import NO_EDGE
 
-    shares = ", ".join(
+    shares = listed(
         f"{name} {number(share, '.3f')}" for name, share in forecast["probabilities"].items()
     )
     if forecast["margin"] < NO_EDGE:

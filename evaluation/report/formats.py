@@ -14,7 +14,6 @@ from data.i18n import N_, _
 from evaluation.report import plots
 
 _MOST_LISTED = 6  # numbers; longer lists are summarised
-_LISTED = {"en": ", ", "ru": "; "}  # between numbers that may hold a comma
 # The keys that a page shows as words.
 KEYS = (
     N_("git commit"),
@@ -100,7 +99,7 @@ def plain(value: Any) -> str:
     if isinstance(value, int):
         return i18n.number(value, ",")
     if isinstance(value, Mapping):
-        return _LISTED[i18n.language()].join(f"{n} {plain(part)}" for n, part in value.items())
+        return i18n.listed(f"{name} {plain(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) > _MOST_LISTED and all(isinstance(part, (int, float)) for part in value):
             low, middle, high = (plain(float(np.quantile(value, q))) for q in (0, 0.5, 1))
@@ -110,7 +109,7 @@ def plain(value: Any) -> str:
                 len(value),
                 **{"low": low, "middle": middle, "high": high},
             )
-        return _LISTED[i18n.language()].join(plain(part) for part in value)
+        return i18n.listed(plain(part) for part in value)
     return str(value)
 
 

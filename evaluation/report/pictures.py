@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.i18n import N_, _, date, ngettext
+from data.i18n import N_, _, date, listed, ngettext
 from data.i18n import number as i18n_number
 from data.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
@@ -29,7 +29,7 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
                 "MCC of the model {mcc}, interval {interval}; {others}",
                 mcc=signed(verdict["mcc"]),
                 interval=signed(verdict["mcc_interval"]),
-                others=", ".join(f"{_(name)} {signed(score)}" for name, score in scores.items()),
+                others=listed(f"{_(name)} {signed(score)}" for name, score in scores.items()),
             ),
         )
     if "confusion" in test:
@@ -41,7 +41,7 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
     if len(predictions) and {"label", *probabilities} <= set(predictions):
         labels, given = predictions["label"].to_numpy(), predictions[probabilities].to_numpy(float)
-        told = ", ".join(
+        told = listed(
             _(
                 "{name} was given {given:.1%} on average and came true in {rate:.1%}",
                 name=name,
@@ -115,7 +115,7 @@ def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
     for symbol, own in recent.groupby("symbol", observed=True, sort=False):
         named = own[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy().argmax(axis=1)
         counts = np.bincount(named, minlength=len(CLASS_NAMES))
-        told = ", ".join(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
+        told = listed(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
         figure = picture(
             market_plots.calls_on_price(own, CLASS_NAMES),
             ngettext(
@@ -151,7 +151,7 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
     parts, costs = traders(metrics), metrics.get("costs") or {}
     if not parts or "periods" not in costs:
         return {}
-    ends = ", ".join(
+    ends = listed(
         _(
             "{name} {net_return:+.1%} with a drawdown of {drawdown:.1%}",
             name=_(name),
@@ -160,7 +160,7 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
         )
         for name, part in parts.items()
     )
-    at = ", ".join(
+    at = listed(
         _(
             "{name} from {first:+.1%} to {last:+.1%}",
             name=_(name),
@@ -213,7 +213,7 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
                     "MCC above 0 in {above} of {all}: {parts}",
                     above=above,
                     all=len(rows),
-                    parts=", ".join(f"{date(p['name'])} {signed(p['mcc'])}" for p in rows),
+                    parts=listed(f"{date(p['name'])} {signed(p['mcc'])}" for p in rows),
                 ),
             )
     return drawn
@@ -227,16 +227,16 @@ def _confusion_in_words(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def _counted(row: Sequence[int]) -> str:
-    return ", ".join(f"{n} {i18n_number(c, ',')}" for n, c in zip(CLASS_NAMES, row, strict=True))
+    return listed(f"{n} {i18n_number(c, ',')}" for n, c in zip(CLASS_NAMES, row, strict=True))
 
 
 def _shares_in_words(history: pd.DataFrame) -> str:
     last = {name: history[f"val_rate_{name.lower()}"].iloc[-1] for name in CLASS_NAMES}
-    return ", ".join(f"{name} {i18n_number(share, '.1%')}" for name, share in last.items())
+    return listed(f"{name} {i18n_number(share, '.1%')}" for name, share in last.items())
 
 
 def _rises_in_words(parts: Sequence[Mapping[str, Any]], key: str) -> str:
-    said = ", ".join(f"{part[key]} {signed(part['rise'], 4)}" for part in parts)
+    said = listed(f"{part[key]} {signed(part['rise'], 4)}" for part in parts)
     if key == "name":
         return _("Rise of the NLL by feature: {said}", said=said)
     return _("Rise of the NLL by bars left: {said}", said=said)
@@ -250,4 +250,4 @@ def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
         if len(values):
             first, last = number(values.iloc[0]), number(values.iloc[-1])
             said.append(_("{name} from {first} to {last}", name=name, first=first, last=last))
-    return ", ".join(said)
+    return listed(said)

@@ -218,6 +218,7 @@ def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> 
     return figure
 
 
+_TITLE_AND_LEGEND = 42  # letters that have room beside each other
 _POINTS = (
     {"marker": "o", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
     {"marker": "s", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
@@ -243,13 +244,15 @@ def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: s
 
 
 def legend_above(panel: Axes) -> None:
-    """Puts the legend over the axes, at the right of the title, where no data can lie."""
-    if panel.get_legend_handles_labels()[1]:
+    """Puts the legend over the axes, at the right of the title or above it, where no data can lie."""
+    labels = panel.get_legend_handles_labels()[1]
+    if labels:
+        crowded = len("".join([panel.get_title("left"), *labels])) > _TITLE_AND_LEGEND
         panel.legend(
             loc="lower right",
             bbox_to_anchor=(1.02, 0.98),
             ncols=3,
-            borderaxespad=0,
+            borderaxespad=1.6 if crowded else 0,
             handlelength=1.2,
             columnspacing=1.2,
         )
