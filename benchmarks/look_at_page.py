@@ -89,6 +89,7 @@ def keyboard(shown) -> list[str]:
             reached.add(place)
     if len(reached) < wanted:
         faults.append(f"Tab reaches {len(reached)} of {wanted} buttons")
+    russian = shown.evaluate("document.documentElement.lang") == "ru"
     for place in range(shown.locator("table:has(thead)").count()):
         table = shown.locator("table:has(thead)").nth(place)
         column = table.locator("th").count() - 1
@@ -97,14 +98,17 @@ def keyboard(shown) -> list[str]:
             while table.locator("th").last.get_attribute("aria-sort") != order:
                 shown.keyboard.press("Enter")
             cells = table.locator(f"tbody td:nth-child({column + 1})").all_text_contents()
-            values = [number for number in map(as_number, cells) if number is not None]
+            values = [as_number(cell, russian) for cell in cells]
+            values = [value for value in values if value is not None]
             if values != sorted(values, key=lambda value, sign=sign: sign * value):
                 faults.append(f"table {place} is not sorted ({order}): {values[:5]}")
     return faults
 
 
-def as_number(text: str) -> float | None:
+def as_number(text: str, russian: bool) -> float | None:
     try:
+        if russian:
+            text = text.replace(",", ".").replace("\N{NO-BREAK SPACE}", "")
         return float(text.replace(",", "").replace("%", ""))
     except ValueError:
         return None

@@ -1,10 +1,14 @@
 """What several modules of tests share: bars in a file and a finished run over them."""
 
+import os
+
 import pytest
 from tiny_run import settings
 
 import train_model
 from data.synthetic import persistent_drift
+
+os.environ["LC_ALL"] = "C.UTF-8"  # the tests read English, whatever the locale of who runs them
 
 
 @pytest.fixture(scope="session")

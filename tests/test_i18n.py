@@ -7,6 +7,7 @@ import string
 import pytest
 from tiny_run import ROOT
 
+import train_model
 from data import i18n
 from data.i18n import _, date, ngettext, number, of_locale, speaking
 
@@ -125,3 +126,39 @@ def test_counts_have_the_plural_forms_of_the_language():
     with speaking("ru"):
         told = [ngettext(*forms, n) for n in (1, 2, 5, 11, 21, 104)]
     assert told == ["1 эпоха", "2 эпохи", "5 эпох", "11 эпох", "21 эпоха", "104 эпохи"]
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize("arguments", [["--lang", "ru"], ["--lang=ru"]])
+def test_the_command_line_speaks_the_language_that_is_asked_for(arguments, capsys):
+    assert train_model.main(["--set", "EMA_DECY=1", *arguments]) == 2
+    assert capsys.readouterr().err == "неизвестный флаг EMA_DECY; может быть, EMA_DECAY?\n"
+    assert i18n.language() == "en"
+
+
+def test_without_an_option_it_speaks_that_of_the_locale(monkeypatch, capsys):
+    monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
+    assert train_model.main(["resum"]) == 2
+    assert "глагол должен быть одним из train, resume" in capsys.readouterr().err
+    assert train_model.main(["--set", "EMA_DECY=1", "--lang", "en"]) == 2
+    assert capsys.readouterr().err == "unknown flag EMA_DECY; did you mean EMA_DECAY?\n"
+
+
+def test_help_and_faults_of_options_are_in_russian(capsys):
+    for arguments, told in [
+        (["predict", "--help", "--lang", "ru"], "Записать вероятности обученной модели в CSV."),
+        (["predict", "--lang", "ru"], "ошибка: не хватает аргументов: MODEL"),
+        (["--lang", "ru", "--wrong"], "ошибка: неизвестные аргументы: --wrong"),
+    ]:
+        with pytest.raises(SystemExit):
+            train_model.main(arguments)
+        said = "".join(capsys.readouterr())
+        assert told in said and "вызов: train_model.py" in said and "usage" not in said
+
+
+def test_a_language_that_is_not_there_is_refused(capsys):
+    with pytest.raises(SystemExit) as done:
+        train_model.main(["--lang", "fr"])
+    assert done.value.code == 2 and "--lang" in capsys.readouterr().err

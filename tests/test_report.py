@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from report_run import recent_bars, training_run
 
+from data.i18n import speaking
 from evaluation.report import plots
 from evaluation.report.report import report_page
+from recipe.metrics import with_trials
 
 RUN_INFO = {
     "command": ["train_model.py", "--data", "my bars"],
@@ -235,3 +237,31 @@ def test_best_figure_of_each_column_is_shaded(run, undrawn):
     shaded = re.findall(r'<td class="n best">([\d.]+)</td>', source)
     assert "0.2000" in shaded and "1.0000" in shaded
     assert "1.2000" not in shaded and "0.0000" not in shaded
+
+
+# What stays in Russian: names of figures, features, classes, flags, commands and libraries.
+LATIN = """
+    MCC NLL ECE PSI SHA xLSTM SELL HOLD BUY AAA BBB feature SEED AFL_ALPHA seed keras python
+    train_model py data my bars abc gamma volatility one LR_BASE epoch no signal see prior shift
+"""
+
+
+def test_in_russian_every_text_is_russian_and_every_number_has_a_comma(run, undrawn):
+    metrics, *others = run
+    with speaking("ru"):
+        source = written(with_trials(metrics, 1), *others, **EXTRAS)
+    page = Page(source)
+    text = page.text + " ".join(page.said)
+    text = text.replace("B<b>", "")  # a symbol
+    assert set(re.findall(r"[A-Za-z][A-Za-z_]*[A-Za-z]", text)) <= set(LATIN.split())
+    assert '<html lang="ru">' in source
+    mcc = f"{run[0]['test']['mcc']:.4f}"
+    assert mcc.replace(".", ",") in text and mcc not in text
+    assert "07.01.2024 05:45:00" in text and "2024-01-07" not in text
+    assert "меток в секунду 12 346" in " ".join(text.split())
+    assert "none" not in text.lower() and "{" not in text
+
+
+def test_the_same_page_in_english_knows_nothing_of_it(run, source):
+    with speaking("ru"), speaking("en"):
+        assert written(*run, **EXTRAS) == source

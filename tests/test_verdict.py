@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from data.i18n import speaking
 from evaluation.metrics import mcc
-from evaluation.verdict import confusions, interval, left_out, time_blocks, verdict
+from evaluation.verdict import confusions, interval, left_out, sentence, time_blocks, verdict
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")
@@ -108,6 +109,19 @@ def test_several_trials_are_counted_in_the_sentence(market):
     given = timestamps, labels, constant, {"constant prior": constant}
     assert "runs tried" not in verdict(*given, block_seconds=BAR)["sentence"]
     assert "one of 7 runs tried" in verdict(*given, block_seconds=BAR, trials=7)["sentence"]
+
+
+def test_what_is_written_is_english_and_what_is_read_is_of_the_language(market):
+    timestamps, labels, constant, rng = market
+    given = timestamps, labels, answers(labels, 0.5, rng), {"constant prior": constant}
+    expected = verdict(*given, block_seconds=100 * BAR, trials=2)
+    with speaking("ru"):
+        found = verdict(*given, block_seconds=100 * BAR, trials=2)
+        told = sentence(found)
+    assert found == expected
+    assert told.startswith("Модель лучше базового прогноза «априорные доли»: MCC +0,")
+    assert "15 временных блоков" in told and "один из 2 запусков" in told
+    assert not set("abcdefghijklmnopqrstuvxyz") & set(told.replace("walk-forward", ""))
 
 
 def test_several_folds_are_counted_in_the_sentence(market):

@@ -244,7 +244,7 @@ def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: s
 
 
 def legend_above(panel: Axes) -> None:
-    """Puts the legend over the axes, at the right of the title or above it, where no data can lie."""
+    """Puts the legend over the axes, right of the title or above it, where no data can lie."""
     labels = panel.get_legend_handles_labels()[1]
     if labels:
         crowded = len("".join([panel.get_title("left"), *labels])) > _TITLE_AND_LEGEND
