@@ -256,14 +256,18 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 def _add_study(add: Callable) -> None:
     actions = ["ablation", "sweep", "seeds", "work", "show"]
     add("action", choices=actions, help=_("begin a study, take part in one, or show one"))
-    add("study", metavar="DIR", nargs="?", type=Path, help=_("of work and show: the study's folder"))
+    add(
+        "study", metavar="DIR", nargs="?", type=Path, help=_("of work and show: the study's folder")
+    )
     _add_data(add)
     _add_flags(add)
     add("--seeds", metavar="N", type=int, help=_("of ablation (5) and seeds (10): from SEED on"))
     add("--trials", metavar="N", type=int, help=_("of sweep (100)"))
     add("--workers", metavar="N", type=int, default=1, help=_("processes here (1)"))
     add("--storage", metavar="URL", default="", help=_("a database; default: a file in the folder"))
-    add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: studies/<UTC time>"))
+    add(
+        "--out", metavar="DIR", type=Path, help=_("the folder to make; default: studies/<UTC time>")
+    )
 
 
 def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:

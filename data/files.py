@@ -126,7 +126,7 @@ def _parquet(file: Path) -> Table:
             frame = source.read().to_pandas(ignore_metadata=True)
         return of_frame(*stacked(names, frame))
 
-    def read(positions, texts, _):
+    def read(positions, texts, _first):
         columns = {}
         coded = [names[place] for place in texts if _is_text(kinds[place])]
         with pa.parquet.ParquetFile(file, read_dictionary=coded) as source:

@@ -13,7 +13,7 @@ import pandas as pd
 from data.checks import COLUMNS, NUMBERS, PRICES
 from data.errors import InputError
 from data.files import Table, open_table, stem
-from data.i18n import _
+from data.i18n import N_, _
 from data.timestamps import day_and_time, is_time_of_day
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
@@ -34,7 +34,9 @@ FILE_NAMES = [
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "mo": 2629746}
 UNITS = {"": "m", "min": "m", "hour": "h", "day": "d", "M": "mo"}
 WORDS = {"Daily": "1d", "Weekly": "1w", "Monthly": "1mo"}
-BROKER = "times as the file has them, taken as UTC (MetaTrader: the broker's zone, HistData: EST)"
+BROKER = N_(
+    "times as the file has them, taken as UTC (MetaTrader: the broker's zone, HistData: EST)"
+)
 
 
 @dataclass
@@ -78,7 +80,7 @@ def plain(name) -> str:
 def read_layout(file: Path) -> tuple[pd.DataFrame, list[str]]:
     """Returns a file's bars under the canonical names, not checked yet, and the remarks."""
     table = open_table(file)
-    symbol, _ = named(file)
+    symbol = named(file)[0]
     layout = _headless(table, file.name) if table.names is None else _by_names(table, file, symbol)
     roles = dict(layout.roles)
     first = table.first
@@ -117,7 +119,7 @@ def _headless(table: Table, source: str) -> Layout:
     texts = table.first and not table.first[0].replace(".", "", 1).isdigit()
     if table.width == 7 and texts and is_time_of_day(table.first[1]):
         roles = {"timestamp": 0, "clock": 1, **{name: i + 2 for i, name in enumerate(NUMBERS)}}
-        return Layout(roles, ["no header: MetaTrader's date, time, prices, volume", BROKER])
+        return Layout(roles, [_("no header: MetaTrader's date, time, prices, volume"), _(BROKER)])
     if table.width not in (6, 12):
         raise InputError(
             _(
@@ -133,7 +135,7 @@ def _headless(table: Table, source: str) -> Layout:
         return Layout(roles, ["no header: Binance klines, the time is open_time"])
     if texts and re.match(r"\d{8} \d{6}$", table.first[0]):
         return Layout(
-            {**roles, "broker": 0}, ["no header: HistData's time, prices, volume", BROKER]
+            {**roles, "broker": 0}, [_("no header: HistData's time, prices, volume"), _(BROKER)]
         )
     return Layout(roles, [_("no header: read as {columns}", columns=", ".join(COLUMNS))])
 
@@ -159,7 +161,7 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
         if role != "clock" and plain(written) != role:
             words.append(_("{role} from {name}", role=role, name=written or _("the index")))
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
-        remarks.append(BROKER)
+        remarks.append(_(BROKER))
     ignored = [name or "one without a name" for i, name in enumerate(table.names) if i not in used]
     return Layout(roles, [", ".join(words), *remarks] if words else remarks, ignored)
 
@@ -227,7 +229,7 @@ def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
         return names, [_("adjusted prices used: {names}", names=", ".join(names.values()))]
     for name in ("adjclose", "adjustedclose"):
         if name in places:
-            return {"adjusted": name}, ["all prices scaled by adjusted close / close"]
+            return {"adjusted": name}, [_("all prices scaled by adjusted close / close")]
     return {}, []
 
 

@@ -35,7 +35,7 @@ def stacked(names: list, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         fields = [name for name in part if name not in ("Date", "symbol")]
         parts.append(pd.DataFrame(part).dropna(how="all", subset=fields))
     whole = pd.concat(parts, ignore_index=True)
-    return whole, ["header of two rows, field and ticker; empty rows of a ticker left out"]
+    return whole, [_("header of two rows, field and ticker; empty rows of a ticker left out")]
 
 
 def _pair(name) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import config
 from data.errors import InputError
+from data.i18n import _
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ def arms(flags: config.Flags) -> dict[str, config.Flags]:
     if idle:
         raise InputError(
             [
-                f"improvement {n} ({IMPROVEMENTS[n].name}) must be on, the flags have it off"
+                _(
+                    "improvement {n} ({name}) must be on, the flags have it off",
+                    n=n,
+                    name=IMPROVEMENTS[n].name,
+                )
                 for n in idle
             ]
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import config
 from data.errors import InputError
+from data.i18n import LANGUAGES, _, speaking
 from recipe import console
 from recipe.study import plan as plans
 
@@ -16,7 +17,9 @@ OLD = ("work", "show")
 def study(options: argparse.Namespace) -> int:
     """Returns the exit status: 0, 1 where a cell failed, 130 for Ctrl-C."""
     if options.workers < 1:
-        raise InputError(f"a study needs at least 1 worker, got {options.workers}")
+        raise InputError(
+            _("a study needs at least 1 worker, got {workers}", workers=options.workers)
+        )
     plan = _old(options) if options.action in OLD else _new(options)
     ended = True
     if options.action != "show":
@@ -25,17 +28,19 @@ def study(options: argparse.Namespace) -> int:
         try:
             ended = run_workers(plan, options.workers, options.storage, _say)
         except KeyboardInterrupt:
-            console.log("study", f"interrupted; go on with: {_how(plan)}")
+            console.log(_("study"), _("interrupted; go on with: {command}", command=_how(plan)))
             return INTERRUPTED
     from recipe.study.page import write_study
 
-    for path in write_study(plan, console.log):
-        console.log("file", str(path))
+    with speaking(LANGUAGES[0]):  # the page of a study knows no other language yet
+        paths = write_study(plan, console.log)
+    for path in paths:
+        console.log(_("file"), str(path))
     if not ended:
-        console.log("study", f"not at its end; go on with: {_how(plan)}")
+        console.log(_("study"), _("not at its end; go on with: {command}", command=_how(plan)))
     failed = [cell for cell in plan.cells if plan.state(cell) == plans.FAILED]
     for cell in failed:
-        console.log("failed", f"{cell}: {plan.reason(cell)}")
+        console.log(_("failed"), f"{cell}: {plan.reason(cell)}")
     return FAILED if failed or not ended else OK
 
 
@@ -43,10 +48,17 @@ def _new(options: argparse.Namespace) -> plans.Plan:
     """Begins a study."""
     name, usual = COUNTS[options.action]
     if options.study is not None:
-        raise InputError(f"study {options.action} takes its folder as --out DIR")
+        raise InputError(_("study {action} takes its folder as --out DIR", action=options.action))
     other = "trials" if name == "seeds" else "seeds"
     if getattr(options, other) is not None:
-        raise InputError(f"study {options.action} counts its {name}, not its {other}")
+        raise InputError(
+            _(
+                "study {action} counts its {name}, not its {other}",
+                action=options.action,
+                name=name,
+                other=other,
+            )
+        )
     flags = config.load(options.set, options.config)
     given = getattr(options, name)
     folder = options.out or _default_folder()
@@ -58,23 +70,36 @@ def _new(options: argparse.Namespace) -> plans.Plan:
         usual if given is None else given,
         database=bool(options.storage),
     )
-    console.log("study", f"{len(plan.cells)} cells; {_how(plan)} elsewhere takes part")
+    console.log(
+        _("study"),
+        _(
+            "{num_cells} cells; {command} elsewhere takes part",
+            num_cells=len(plan.cells),
+            command=_how(plan),
+        ),
+    )
     return plan
 
 
 def _old(options: argparse.Namespace) -> plans.Plan:
     """Opens a study that was begun."""
     if options.study is None:
-        raise InputError(f"study {options.action} needs the folder of a study")
+        raise InputError(_("study {action} needs the folder of a study", action=options.action))
     fixed = ("data", "set", "config", "out", "seeds", "trials")
     given = [f"--{name}" for name in fixed if getattr(options, name)]
     if given:
-        raise InputError(f"study {options.action} takes these from the study: {', '.join(given)}")
+        raise InputError(
+            _(
+                "study {action} takes these from the study: {given}",
+                action=options.action,
+                given=", ".join(given),
+            )
+        )
     return plans.load(options.study)
 
 
 def _say(progress: str) -> None:
-    console.log("cells", progress)
+    console.log(_("cells"), progress)
 
 
 def _default_folder() -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import config
 from data.errors import InputError
+from data.i18n import _
 from recipe import run_folder as files
 from recipe.study import arms
 
@@ -117,12 +118,12 @@ def make(
     """
     files.check_absent(folder)
     if count < 1:
-        raise InputError(f"a study needs at least 1 seed or trial, got {count}")
+        raise InputError(_("a study needs at least 1 seed or trial, got {count}", count=count))
     if data is not None and Path(data).exists():
         data = str(Path(data).absolute())
     name = f"{folder.name}-{secrets.token_hex(4)}"  # a database may hold many studies
     plan = Plan(folder, name, kind, data, flags, count, database)
-    _ = plan.cells  # bad flags leave nothing behind
+    assert plan.cells  # bad flags leave nothing behind
     files.make(folder)
     for part in ("cells", "runs", "ended", "logs", "beats"):
         (folder / part).mkdir()
@@ -151,7 +152,13 @@ def load(folder: Path) -> Plan:
     missing = {"name", "kind", "data", "count", "database", "flags"} - set(content)
     if missing or content["kind"] not in KINDS:
         wrong = ", ".join(sorted(missing)) or "kind"
-        raise InputError(f"{folder / FILE} must be that of a study; missing or unknown: {wrong}")
+        raise InputError(
+            _(
+                "{folder} must be that of a study; missing or unknown: {wrong}",
+                folder=folder / FILE,
+                wrong=wrong,
+            )
+        )
     return Plan(
         folder,
         content["name"],

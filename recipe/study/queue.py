@@ -9,6 +9,7 @@ from typing import Any
 
 import config
 from data.errors import InputError
+from data.i18n import _
 from recipe import run_folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, OPEN, PRUNED, Plan
@@ -23,7 +24,7 @@ try:
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 except ImportError as error:
-    raise InputError("a study needs Optuna: pip install -e '.[study]'") from error
+    raise InputError(_("a study needs Optuna: pip install -e '.[study]'")) from error
 
 JOURNAL = "journal.log"
 
@@ -42,8 +43,10 @@ class Queue:
 
     def __init__(self, plan: Plan, storage: str = "", grace: float = beats.GRACE):
         if plan.database != bool(storage):
-            needs = "its database: --storage URL" if plan.database else "no --storage"
-            raise InputError(f"the study in {plan.folder} needs {needs}")
+            needs = _("its database: --storage URL") if plan.database else _("no --storage")
+            raise InputError(
+                _("the study in {folder} needs {needs}", folder=plan.folder, needs=needs)
+            )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._plan, self._beats = plan, plan.folder / "beats"
         self._watch = beats.Watch(self._beats, grace)
@@ -57,7 +60,9 @@ class Queue:
             )
         except (ImportError, ValueError, SQLAlchemyError) as error:
             text = str(error).strip().splitlines()[0]
-            raise InputError(f"the storage of the study cannot be opened: {text}") from error
+            raise InputError(
+                _("the storage of the study cannot be opened: {text}", text=text)
+            ) from error
 
     def refill(self) -> None:
         """Enqueues the cells without a trial that counts, and those of workers that died."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
+from data.i18n import _
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
 from recipe.study import arms
@@ -132,7 +133,13 @@ def _paired_sums(
     )
     counts = {tuple(sums[:, :9].sum(axis=1)) for sums in [*changed, *other]}
     if len(counts) > 1:
-        raise InputError(f"the runs in {plan.folder} must have the same {split} windows")
+        raise InputError(
+            _(
+                "the runs in {folder} must have the same {split} windows",
+                folder=plan.folder,
+                split=split,
+            )
+        )
     return np.stack(changed), np.stack(other)
 
 
@@ -151,7 +158,13 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
     """Returns the block sums of a run; see `recipe.study.effects.block_sums`."""
     path = plan.run(cell) / SPLITS[split]
     if not path.exists():
-        raise InputError(f"the run folder {plan.run(cell)} must hold {path.name}; it does not")
+        raise InputError(
+            _(
+                "the run folder {cell} must hold {path}; it does not",
+                cell=plan.run(cell),
+                path=path.name,
+            )
+        )
     block_seconds = files.read_json(plan.run(cell) / files.METRICS)["verdict"]["block_seconds"]
     return _read_sums(path, block_seconds, path.stat().st_mtime)
 
