@@ -43,9 +43,10 @@ def table(widths: dict[str, int], rows: list[list[str]]) -> None:
     if sys.stdout.isatty():
         _drawn_table(list(widths), rows)
         return
-    places = [max(width, len(name) + 2) for name, width in widths.items()]
-    places[0] = max(places[0], *(len(row[0]) + 2 for row in rows))
-    for row in [list(widths), *rows]:
+    lines = [list(widths), *rows]
+    needed = [max(len(text) for text in column) + 2 for column in zip(*lines, strict=True)]
+    places = [max(both) for both in zip(widths.values(), needed, strict=True)]
+    for row in lines:
         first, *others = zip(row, places, strict=True)
         line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
         print(line.rstrip())

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data import exchange as exchanges
 from data.errors import InputError
-from data.exchange import open_exchange
 from data.features import FORGOTTEN_AFTER_BARS
 from data.i18n import _
 from models.deployable import contract_of
@@ -37,7 +37,7 @@ def answer_newest(
         InputError: where the exchange does not have what is asked for, or refuses.
     """
     contract = contract_of(model)
-    exchange = open_exchange(exchange_name, note=note)
+    exchange = exchanges.open_exchange(exchange_name, note=note)
     span = _timeframe(contract["interval_seconds"])
     # With the features' memory: the answer is then that of a file with all bars.
     asked = symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]

@@ -8,8 +8,10 @@ import pytest
 from report_run import training_run
 
 import train_model
+from data.i18n import speaking
 from evaluation.report.compare import Run, compare_page, compare_runs
 from evaluation.verdict import verdict
+from recipe import console
 from recipe import run_folder as files
 
 PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
@@ -77,6 +79,19 @@ def test_the_page_says_how_many_were_looked_at(runs):
     assert "3 runs were looked at" in page and "other test windows or labels" in page
     assert page.index(">best<") < page.index(">worse<")
     assert "http" not in page
+
+
+def test_the_page_and_the_lines_are_in_russian_too(runs, capsys):
+    found = compare_runs(runs)
+    with speaking("ru"):
+        page = compare_page(found)
+        console.comparison(found)
+    told = capsys.readouterr().out
+    for text in page, told:
+        assert "ассмотрено 3 запуска" in text and "другие тестовые окна или метки" in text
+    assert "0,3000" in page and "0.3000" not in page and '<html lang="ru">' in page
+    difference = f"{found['rows'][1]['difference']:+.4f}".replace(".", ",")
+    assert f"{difference} (от " in told
 
 
 def written(run, folder):

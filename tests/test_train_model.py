@@ -10,8 +10,11 @@ from tiny_run import ROOT, metrics_of, settings
 
 import config
 import train_model
+from data.i18n import speaking
 from data.synthetic import persistent_drift
 from data.windows import gather, subsample
+from evaluation.report.formats import words
+from evaluation.report.report import MACHINE
 from models.calibration import fit_temperature
 from models.deployable import load_classifier
 from models.training.callbacks.validation import validation_metrics
@@ -55,6 +58,24 @@ def test_a_run_folder_is_complete(finished):
 @pytest.mark.parametrize(
     "split, name", [("test", "predictions.parquet"), ("validation", "validation.parquet")]
 )
+def test_every_key_that_the_report_shows_has_its_russian(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    (fold,) = metrics["folds"]
+    run_info = json.loads((finished / "run.json").read_text())
+    shown = {*metrics["timing"], *fold["baselines"], *fold["splits"], *set(MACHINE) & set(run_info)}
+    shown |= {
+        name for part in ("calibration", "label", "dropped", "repeats") for name in fold[part]
+    }
+    with speaking("ru"):
+        same = {name for name in shown if words(name).isascii()}
+    assert same == {
+        "alpha",
+        "gamma",
+        "classes",
+        "symbols",
+    }  # Greek, and headings that are not shown
+
+
 def test_predictions_are_proper_probabilities_of_the_windows_of_a_split(finished, split, name):
     table = pd.read_parquet(finished / name)
     fold = json.loads((finished / "metrics.json").read_text())["folds"][0]

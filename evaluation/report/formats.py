@@ -36,7 +36,12 @@ KEYS = (
     N_("gamma"),
     N_("alpha"),
     N_("smoothing"),
+    N_("ce weight"),
+    N_("training prior"),
+    N_("deploy prior"),
     N_("temperature"),
+    N_("reached"),
+    N_("largest"),
 )
 
 

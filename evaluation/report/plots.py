@@ -218,7 +218,7 @@ def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> 
     return figure
 
 
-_TITLE_AND_LEGEND = 42  # letters that have room beside each other
+_TITLE_AND_LEGEND, _OF_A_HANDLE = 54, 4  # letters that have room beside each other
 _POINTS = (
     {"marker": "o", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
     {"marker": "s", "markersize": 4, "linewidth": 1, "elinewidth": 0.8},
@@ -247,7 +247,8 @@ def legend_above(panel: Axes) -> None:
     """Puts the legend over the axes, right of the title or above it, where no data can lie."""
     labels = panel.get_legend_handles_labels()[1]
     if labels:
-        crowded = len("".join([panel.get_title("left"), *labels])) > _TITLE_AND_LEGEND
+        letters = len("".join([panel.get_title("left"), *labels])) + _OF_A_HANDLE * len(labels)
+        crowded = letters > _TITLE_AND_LEGEND
         panel.legend(
             loc="lower right",
             bbox_to_anchor=(1.02, 0.98),
