@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.i18n import N_, _, date, listed, ngettext, number
+from data.i18n import N_, _, date, ngettext, number
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
+from recipe.words import forecast_in_words
 
 OWN = "xLSTM"  # the row of the model
 _FIGURES = ("mcc", "balanced_accuracy", "macro_f1", "nll", "ece")
@@ -284,23 +285,6 @@ def _above(row: dict[str, Any]) -> str:
         difference=row["difference"],
         low=low,
         high=high,
-    )
-
-
-def forecast_in_words(forecast: dict[str, Any]) -> str:
-    """Returns in the language of now what `Forecast.as_dict` gives."""
-    from models.training.collapse_forecast import NO_EDGE
-
-    shares = listed(
-        f"{name} {number(share, '.3f')}" for name, share in forecast["probabilities"].items()
-    )
-    if forecast["margin"] < NO_EDGE:
-        return _("without signal no class is favoured ({shares})", shares=shares)
-    return _(
-        "without signal every window would be {favoured}, ahead by {margin:.3f} ({shares})",
-        favoured=forecast["favoured"],
-        margin=forecast["margin"],
-        shares=shares,
     )
 
 

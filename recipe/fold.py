@@ -30,6 +30,7 @@ from models.training.schedules import logit_cap_release
 from recipe.batches import hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
+from recipe.words import alarm_in_words
 
 
 @dataclass
@@ -228,7 +229,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
     )
-    return make_training_callbacks(
+    parts = make_training_callbacks(
         assembly.classifier,
         assembly.batches,
         validation,
@@ -237,8 +238,10 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         mining=mining,
         feature_names=market.feature_names,
         describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
-        note=note,
+        # What the alarm says itself is for files.
+        note=lambda text: note(alarm_in_words(parts.alarm.alarms[-1])),
     )
+    return parts
 
 
 def _describe(assembly: Assembly, epoch: int, index: int) -> str:

@@ -15,6 +15,7 @@ from evaluation import evaluate as evaluation
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
 from recipe import made_up
+from recipe.words import alarm_in_words
 
 Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
 
@@ -59,15 +60,22 @@ def run_metrics(
 def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
     """Returns the metrics as a person should read them after several runs on the same bars.
 
-    Their sentences are in the language of now. metrics.json itself is in English and does not
-    count the runs: the same run must give the same file at any time.
+    Their sentences and alarms are in the language of now. metrics.json itself is in English and
+    does not count the runs: the same run must give the same file at any time.
     """
     verdict = metrics["verdict"] | {"trials": trials}
     seen = metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
+    seen["folds"] = [_with_alarms(fold) for fold in metrics["folds"]]
     if "known_optimum" in seen:
         optimum = seen["known_optimum"]
         seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
     return seen
+
+
+def _with_alarms(fold: dict[str, Any]) -> dict[str, Any]:
+    collapse = fold["collapse"]
+    alarms = [alarm | {"message": alarm_in_words(alarm)} for alarm in collapse["alarms"]]
+    return fold | {"collapse": collapse | {"alarms": alarms}}
 
 
 def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any]:

@@ -41,7 +41,13 @@ def training_run():
         "collapse": {
             "forecast": forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]).as_dict(NAMES),
             "alarms": [
-                {"epoch": e, "kind": kind, "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>"}
+                {
+                    "epoch": e,
+                    "kind": kind,
+                    "favoured": "BUY",
+                    **{"rate": 0.9, "kl": 0.5, "spread": 0.01, "mcc": 0.0},
+                    "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>",
+                }
                 for e, kind in enumerate(["no signal"] * 3 + ["prior shift"])
             ],
         },

@@ -15,7 +15,9 @@ CATALOGUE = i18n.LOCALE / "ru" / "LC_MESSAGES" / "messages.po"
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 SOURCES = [ROOT / "train_model.py", ROOT / "config.py"]
 SOURCES += [
-    path for room in ("data", "evaluation", "recipe") for path in (ROOT / room).rglob("*.py")
+    path
+    for room in ("data", "models", "evaluation", "recipe")
+    for path in (ROOT / room).rglob("*.py")
 ]
 
 

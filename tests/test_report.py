@@ -242,7 +242,9 @@ def test_best_figure_of_each_column_is_shaded(run, undrawn):
 # What stays in Russian: names of figures, features, classes, flags, commands and libraries.
 LATIN = """
     MCC NLL ECE PSI SHA xLSTM SELL HOLD BUY AAA BBB feature SEED AFL_ALPHA seed keras python
-    train_model py data my bars abc gamma volatility one LR_BASE epoch no signal see prior shift
+    train_model py data my bars abc gamma volatility one
+    FUTURE_WINDOW SEQUENCE_LENGTH LABEL_METHOD LR_BASE WEIGHT_DECAY_L AFL_GAMMA CLASS_SMOOTHING
+    CE_WEIGHT_END TARGET_CLASS_RATIOS
 """
 
 

@@ -5,13 +5,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from models.marks import N_
 from models.training.callbacks.base import StatefulCallback
 
 LOOK_AT = {
     "no signal": "FUTURE_WINDOW, SEQUENCE_LENGTH, LABEL_METHOD, LR_BASE, WEIGHT_DECAY_L2",
     "prior shift": "AFL_GAMMA, AFL_ALPHA, CLASS_SMOOTHING, CE_WEIGHT_END, TARGET_CLASS_RATIOS",
 }
-
+# To be filled with an alarm and `look_at`.
+MESSAGES = {
+    "no signal": N_(
+        "epoch {epoch}: no signal: the network tells no windows apart ({favoured} is {rate:.0%} of "
+        "the predictions, logit spread {spread:.3f}, MCC {mcc:+.3f}); look at {look_at}"
+    ),
+    "prior shift": N_(
+        "epoch {epoch}: prior shift: the network tells windows apart but favours one class "
+        "({favoured} is {rate:.0%} of the predictions, logit spread {spread:.3f}, MCC {mcc:+.3f}); "
+        "look at {look_at}"
+    ),
+}
 
 _FIRST_EPOCH = 1  # an untrained head is always without signal
 _MAX_KL = 0.25  # nats; a class counts as favoured above it
@@ -80,7 +92,7 @@ class CollapseAlarm(StatefulCallback):
             "spread": float(spread),
             "mcc": float(logs["val_mcc"]),
         }
-        alarm["message"] = _message(alarm)
+        alarm["message"] = MESSAGES[kind].format(**alarm, look_at=LOOK_AT[kind])
         goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
         self.alarms.append(alarm)
         if self.note is not None and not goes_on:
@@ -118,15 +130,3 @@ def kl_divergence(rates: np.ndarray, quotas: np.ndarray) -> float:
     seen = rates > 0
     quotas = np.maximum(quotas[seen], 1e-6)
     return float(np.sum(rates[seen] * np.log(rates[seen] / quotas)))
-
-
-def _message(alarm: dict) -> str:
-    cause = {
-        "no signal": "the network tells no windows apart",
-        "prior shift": "the network tells windows apart but favours one class",
-    }[alarm["kind"]]
-    return (
-        f"epoch {alarm['epoch']}: {alarm['kind']}: {cause} ({alarm['favoured']} is "
-        f"{alarm['rate']:.0%} of the predictions, logit spread {alarm['spread']:.3f}, MCC "
-        f"{alarm['mcc']:+.3f}); look at {LOOK_AT[alarm['kind']]}"
-    )
