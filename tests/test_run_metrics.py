@@ -4,11 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from data.i18n import speaking
 from data.labels import CLASS_NAMES
 from data.market import build_market
 from data.synthetic import random_walk
 from evaluation.evaluate import describe_splits
 from evaluation.metrics import evaluate
+from models.training.callbacks.collapse_alarm import LOOK_AT, MESSAGES
 from models.training.collapse_forecast import forecast_collapse
 from recipe.metrics import run_metrics, with_trials
 
@@ -46,6 +48,13 @@ def answers(fold, rng):
     }
 
 
+def alarm_of(epoch):
+    alarm = {"epoch": epoch, "kind": "no signal", "favoured": "BUY", "rate": 0.9, "kl": 0.5}
+    alarm |= {"spread": 0.01, "mcc": 0.0}
+    text = MESSAGES["no signal"].format(**alarm, look_at=LOOK_AT["no signal"])
+    return alarm | {"message": text}
+
+
 def trained_on(number, fold, rng):
     """Returns a trained fold as the recipe hands it over, told apart by its number."""
     member = trained_member(number, fold, rng)
@@ -64,7 +73,7 @@ def trained_member(number, fold, rng):
         best_epoch=number + 5,
         calibration={"temperature": 1.0 + number},
         forecast=forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]),
-        alarms=[{"epoch": 0, "kind": "no signal", "message": f"alarm of {number}"}],
+        alarms=[alarm_of(number)],
         repeats={"epoch": number},
         timing={
             "epochs": [
@@ -106,7 +115,7 @@ def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
         assert found["repeats"] == {"epoch": number}
         assert found["importance"] == {"windows": number}
         assert list(found["drift"].values()) == sorted(found["drift"].values(), reverse=True)
-        assert [alarm["message"] for alarm in found["collapse"]["alarms"]] == [f"alarm of {number}"]
+        assert found["collapse"]["alarms"] == [alarm_of(number)]
         assert found["collapse"]["forecast"] == t.members[0].forecast.as_dict(CLASS_NAMES)
 
 
@@ -178,3 +187,16 @@ def test_trials_change_the_sentence_alone(run):
     assert "one of 4 runs" in seen["verdict"]["sentence"]
     assert "runs tried" not in metrics["verdict"]["sentence"]
     assert seen | {"verdict": 0} == metrics | {"verdict": 0}
+
+
+def test_what_is_shown_is_of_the_language_and_what_is_written_english(run):
+    metrics = run[-1]
+    before = json.dumps(metrics)
+    with speaking("ru"):
+        seen = with_trials(metrics, 4)
+    assert seen["verdict"]["sentence"].startswith("Модель ")
+    for number, fold in enumerate(seen["folds"]):
+        (alarm,) = fold["collapse"]["alarms"]
+        assert alarm["message"].startswith(f"эпоха {number}: нет сигнала: сеть не различает окна")
+        assert "MCC +0,000" in alarm["message"]
+    assert json.dumps(metrics) == before and before.isascii()
