@@ -55,9 +55,6 @@ def test_a_run_folder_is_complete(finished):
     assert {"val_mcc", "val_nll", "learning_rate", "ce_weight", "hard_share"} <= set(history)
 
 
-@pytest.mark.parametrize(
-    "split, name", [("test", "predictions.parquet"), ("validation", "validation.parquet")]
-)
 def test_every_key_that_the_report_shows_has_its_russian(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     (fold,) = metrics["folds"]
@@ -68,14 +65,12 @@ def test_every_key_that_the_report_shows_has_its_russian(finished):
     }
     with speaking("ru"):
         same = {name for name in shown if words(name).isascii()}
-    assert same == {
-        "alpha",
-        "gamma",
-        "classes",
-        "symbols",
-    }  # Greek, and headings that are not shown
+    assert same == {"alpha", "gamma", "classes", "symbols"}  # the last two are not shown
 
 
+@pytest.mark.parametrize(
+    "split, name", [("test", "predictions.parquet"), ("validation", "validation.parquet")]
+)
 def test_predictions_are_proper_probabilities_of_the_windows_of_a_split(finished, split, name):
     table = pd.read_parquet(finished / name)
     fold = json.loads((finished / "metrics.json").read_text())["folds"][0]
