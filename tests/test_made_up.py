@@ -9,7 +9,7 @@ from data.labels import past_scale
 from data.market import build_market
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
-from evaluation.report.report import write_report
+from evaluation.report.report import report_page
 from recipe.made_up import known_optimum
 from recipe.market import market_settings
 
@@ -60,7 +60,7 @@ def test_bars_that_are_not_made_up_have_no_known_optimum_and_barriers_no_number(
     assert told["mcc"] is None and "not known" in told["sentence"]
 
 
-def test_the_report_says_that_the_market_is_made_up(tmp_path):
+def test_the_report_says_that_the_market_is_made_up():
     told = {"known_optimum": {"sentence": "The market is made up: so it is."}}
-    page = write_report(tmp_path, metrics=told, history=pd.DataFrame(), predictions=pd.DataFrame())
-    assert "<p>The market is made up: so it is.</p>" in page.read_text()
+    page = report_page("one", metrics=told, history=pd.DataFrame(), predictions=pd.DataFrame())
+    assert "<p>The market is made up: so it is.</p>" in page
