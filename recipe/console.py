@@ -1,11 +1,7 @@
 """All that is printed on the screen: aligned lines, a name and a text each."""
 
 import contextlib
-import logging
-import os
-import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +13,6 @@ from recipe.words import forecast_in_words
 
 OWN = "xLSTM"  # the row of the model
 _FIGURES = ("mcc", "balanced_accuracy", "macro_f1", "nll", "ece")
-# A machine without a GPU says "(303)" or NO_DEVICE, which is no fault.
-_GPU_FAULT = re.compile(
-    r"dlopen|could not load dynamic library|cuInit(?!.*(\(303\)|NO_DEVICE))", re.IGNORECASE
-)
 
 
 def log(name: str, text: str) -> None:
@@ -225,7 +217,7 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     log(_("verdict"), metrics["verdict"]["sentence"])
     for place, fold in enumerate(metrics["folds"], 1):
         if "members" in fold:
-            where = f"{_('fold')} {place}: " if len(metrics["folds"]) > 1 else ""
+            where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
             log(_("members"), where + _spread(fold))
     if "known_optimum" in metrics:
         log(_("made up"), metrics["known_optimum"]["sentence"])
@@ -286,34 +278,6 @@ def _above(row: dict[str, Any]) -> str:
         low=low,
         high=high,
     )
-
-
-@contextlib.contextmanager
-def without_native_chatter() -> Iterator[None]:
-    """Hides what TensorFlow's native code writes to standard error while it is imported.
-
-    Its first messages come before it reads TF_CPP_MIN_LOG_LEVEL. They are shown after all where
-    the import failed, or where they say that a GPU is there but its libraries could not be loaded.
-    """
-    # Level 1 hides remarks but not warnings: a missing CUDA library is one.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    # Each fold is a model of its own; TensorFlow takes them for one function traced in vain.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.stderr.flush()
-    kept, failed = os.dup(2), True
-    with tempfile.TemporaryFile() as told:
-        try:
-            os.dup2(told.fileno(), 2)
-            yield
-            failed = False
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            told.seek(0)
-            text = told.read().decode(errors="replace")
-            if failed or _GPU_FAULT.search(text):
-                print(text, end="", file=sys.stderr, flush=True)
 
 
 def _every(seconds: float) -> str:

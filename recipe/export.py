@@ -17,8 +17,9 @@ from data.i18n import _
 from data.inference import asked_windows
 from data.windows import subsample
 from models.deployable import contract_of
-from recipe import console, exported
+from recipe import exported
 from recipe import run_folder as files
+from recipe.native_chatter import without_native_chatter
 from recipe.onnx_file import scalings, signature, write_onnx
 
 TOLERANCE = 1e-5  # the largest difference of a probability
@@ -58,7 +59,7 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     files.make(new)
     try:
-        with console.without_native_chatter():
+        with without_native_chatter():
             path = _write(model, kind, new)
         files.write_json(new / CONTRACT, contract_of(model))
         difference = _difference(expected, _answers(kind, path, windows))

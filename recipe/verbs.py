@@ -15,6 +15,7 @@ import config
 from data.errors import InputError
 from data.i18n import N_, _
 from recipe import run_folder as files
+from recipe.native_chatter import without_native_chatter
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 # XLA compiles the training step in four fifths of the time, and the step takes as long as before.
@@ -70,7 +71,7 @@ def resume(options: argparse.Namespace) -> int:
         return OK
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)
-    with console.without_native_chatter():
+    with without_native_chatter():
         from models.training.callbacks.checkpoint import differences
 
         _look_for_devices()
@@ -265,10 +266,9 @@ def how_to_go_on(folder: Path | None) -> str:
 
 
 def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
-    from recipe import console
 
     os.environ.setdefault("XLA_FLAGS", COMPILER)
-    with console.without_native_chatter():
+    with without_native_chatter():
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run
 
@@ -286,9 +286,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
 
 def _load_model(path: str | Path):
     """Returns the deployable model in a file, once the backend has started."""
-    from recipe import console
-
-    with console.without_native_chatter():
+    with without_native_chatter():
         from models.deployable import load_classifier
 
         _look_for_devices()

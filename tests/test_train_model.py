@@ -18,8 +18,8 @@ from evaluation.report.report import MACHINE
 from models.calibration import fit_temperature
 from models.deployable import load_classifier
 from models.training.callbacks.validation import validation_metrics
-from recipe import console
 from recipe.market import read_market
+from recipe.native_chatter import without_native_chatter
 
 FILES = {
     "config.json",
@@ -222,7 +222,7 @@ def test_a_value_error_inside_training_keeps_its_traceback_and_gives_1(bars_file
 def chatter(capfd, text, error=None):
     """Returns what is left of a text that native code wrote while TensorFlow was imported."""
     try:
-        with console.without_native_chatter():
+        with without_native_chatter():
             os.write(2, text.encode())
             if error is not None:
                 raise error
