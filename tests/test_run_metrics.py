@@ -172,7 +172,8 @@ def test_members_of_an_ensemble_stand_beside_their_mean():
         assert told["test"] == evaluate(labels, member.probabilities["test"])
         assert told["chosen"]["epoch"] == member.best_epoch and told["seed"] == member.seed
     alarms = [(alarm["member"], alarm["message"]) for alarm in found["collapse"]["alarms"]]
-    assert alarms == [(0, "member 1, alarm of 0"), (1, "member 2, alarm of 1")]
+    told = [alarm_of(number)["message"] for number in (0, 1)]
+    assert alarms == [(0, f"member 1, {told[0]}"), (1, f"member 2, {told[1]}")]
     assert metrics["timing"]["seconds_per_epoch"] == [9.0, 3.0] * 2
 
 
