@@ -79,7 +79,9 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
     seconds = [epoch["training"] for epoch in done.timing["epochs"]]
     seconds[0] -= done.timing["compilation_seconds"]
     figures = {
-        split: evaluate(done.fold.labels[getattr(done.fold, split)], done.probabilities[split])
+        split: evaluate(
+            assembly.fold.labels[getattr(assembly.fold, split)], done.probabilities[split]
+        )
         for split in ("validation", "test")
     }
     return {
