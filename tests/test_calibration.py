@@ -235,9 +235,9 @@ def test_known_posteriors_are_restored(focal_network, record_property):
     for error in (confidence_ece, classwise_ece):
         assert error(labels, found) < 0.02
         assert error(labels, found) < error(labels, raw) / 3
-        record_property(error.__name__, (error(labels, raw), error(labels, found)))
+        record_property(error.__name__, [float(error(labels, p)) for p in (raw, found)])
     distance, raw_distance = (np.abs(p - posterior).mean() for p in (found, raw))
-    record_property("mean absolute distance", (raw_distance, distance))
+    record_property("mean absolute distance", [float(raw_distance), float(distance)])
     assert distance < 0.02
     assert distance < raw_distance / 3
     assert temperature == pytest.approx(1, abs=0.1)
