@@ -7,6 +7,7 @@ import config
 from data.market import build_market
 from data.synthetic import persistent_drift
 from models.training.callbacks.validation import validation_metrics
+from recipe.batches import LEAST_BATCHES
 from recipe.fold import assemble, train
 
 # Small enough for many trainings, with every improvement at work in three epochs.
@@ -190,6 +191,21 @@ def test_what_sequences_chose_is_what_is_shipped(market, tmp_path):
     now = validation_metrics(labels, shown, ("sell", "hold", "buy"))
     then = result.rows[result.best_epoch]
     assert all(now[name] == pytest.approx(then[name], abs=1e-6) for name in now)
+
+
+@pytest.mark.parametrize("labels_per_sequence", [1, 5])
+def test_an_epoch_of_few_windows_takes_whole_passes_until_it_is_long_enough(
+    labels_per_sequence, market
+):
+    def batches(**changes):
+        flags = config.load(**(TINY | {"LABELS_PER_SEQUENCE": labels_per_sequence} | changes))
+        return assemble(flags, market, 0).batches.plan.num_batches
+
+    one_pass = batches(STEPS_PER_EPOCH=0, SUPERVISED_BATCH_SIZE=12)
+    assert one_pass >= LEAST_BATCHES
+    short = batches(STEPS_PER_EPOCH=0, SUPERVISED_BATCH_SIZE=12 * one_pass // 7)
+    assert LEAST_BATCHES <= short < LEAST_BATCHES + 8
+    assert batches(STEPS_PER_EPOCH=3, SUPERVISED_BATCH_SIZE=12) == 3
 
 
 def test_every_flag_of_an_improvement_is_flipped():
