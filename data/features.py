@@ -133,7 +133,7 @@ def _columns(bars: pd.DataFrame, num_rows: int, intraday: bool) -> Iterator[np.n
     yield from _oscillators(high, low, close)
     yield from _volume_columns(high, low, close, volume)
     if intraday:
-        yield from _clock(bars["timestamp"].to_numpy("datetime64[ns]"))
+        yield from _clock(bars["timestamp"].iloc[-num_rows:].to_numpy("datetime64[ns]"))
 
 
 def _moves(open_, high, low, close) -> Iterator[np.ndarray]:

@@ -167,14 +167,14 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
             )
         )
     expected = contract["interval_seconds"]
-    interval = np.median(
-        [
-            bar_interval_ns(own["timestamp"].to_numpy("datetime64[ns]")) / 1e9
-            for _, own in bars.groupby("symbol", observed=True)
-            if len(own) > 1
-        ]
-        or [expected]
-    )
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    intervals = [
+        bar_interval_ns(times[first:last]) / 1e9
+        for first, last in zip(places[:-1], places[1:], strict=True)
+        if last - first > 1
+    ]
+    interval = np.median(intervals or [expected])
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
             _(
