@@ -179,6 +179,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
+    text = _("figures of the model alone: no fitted baselines, no verdict, no report")
+    add("--brief", action="store_true", help=text)
     _add_quiet(add)
 
     add = verb("resume", verbs.resume, _("go on with an interrupted run"), "resume runs/ID")

@@ -41,10 +41,18 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
     return described
 
 
-def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str, dict[str, Any]]:
-    """Returns for each baseline the probabilities (windows, 3) of validation and test windows."""
+def baseline_probabilities(
+    market: Market, fold: Fold, *, seed: int, fitted: bool = True
+) -> dict[str, dict[str, Any]]:
+    """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
+
+    Args:
+        market: that the fold is of.
+        fold: whose training windows they know.
+        seed: of the fits.
+        fitted: whether those that take seconds to fit are wanted, too.
+    """
     train_labels = fold.labels[fold.train]
-    windows = fitting_windows(market, fold)
     found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
     for name in SPLITS[1:]:
         ends = getattr(fold, name)
@@ -52,9 +60,11 @@ def baseline_probabilities(market: Market, fold: Fold, *, seed: int) -> dict[str
         found["persistence"][name] = baselines.persistence(
             fold.persistence[ends], fold.persistence[fold.train], train_labels
         )
-    for baseline, fit in FITTED.items():
-        fitted = fit(*windows["train"], *windows["validation"], seed=seed)
-        found[baseline] = {name: fitted.predict_proba(windows[name][0]) for name in SPLITS[1:]}
+    if fitted:
+        windows = fitting_windows(market, fold)
+        for baseline, fit in FITTED.items():
+            model = fit(*windows["train"], *windows["validation"], seed=seed)
+            found[baseline] = {name: model.predict_proba(windows[name][0]) for name in SPLITS[1:]}
     return found
 
 

@@ -34,7 +34,8 @@ def run_metrics(
         market: that was trained on.
         trained: a `recipe.ensemble.TrainedFold` for each fold.
         given: for each fold what `evaluation.evaluate.baseline_probabilities` returned.
-        explained: for each fold what `recipe.importance.explain` returned.
+        explained: for each fold what `recipe.importance.explain` returned; none for a brief run,
+            whose baselines are too few for a verdict.
     """
     folds = list(zip(trained, given, strict=True))
     pooled = evaluation.judge(
@@ -45,14 +46,19 @@ def run_metrics(
         ],
         cost_bps=flags.COST_BPS,
     )
+    if not explained:
+        pooled["verdict"] |= {
+            "sentence": "No verdict: a brief run has no baselines that were fitted."
+        }
     return {
         "num_folds": len(folds),
         **pooled,
         "timing": training_time([member for t in trained for member in t.members]),
         "seed": flags.SEED,
         "folds": [
-            _fold_metrics(flags, market, t, others) | {"importance": importance}
-            for (t, others), importance in zip(folds, explained, strict=True)
+            _fold_metrics(flags, market, t, others)
+            | ({"importance": explained[number]} if explained else {})
+            for number, (t, others) in enumerate(folds)
         ],
     }
 

@@ -1,5 +1,6 @@
 """One run: every fold trained and judged, and all of it written to the run folder."""
 
+import contextlib
 import platform
 import sys
 import time
@@ -38,14 +39,15 @@ def run(
         flags: checked.
         market: from `data.market.build_market`.
         folder: is made after the first model was assembled, so that bad input leaves nothing.
-        run_info: what `run.json` is to say about command and bars.
+        run_info: what `run.json` is to say about command and bars; `brief` where the figures of
+            the model alone are wanted: no baseline is fitted, nothing explained, no report made.
         resume: whether the folder exists and holds checkpoints to go on from.
 
     Raises:
         InputError: where flags and data do not fit together.
         TrainingDiverged: where the loss became NaN or infinite.
     """
-    begun = time.perf_counter()
+    begun, brief = time.perf_counter(), run_info.get("brief", False)
     first: Assembly | None = assemble(flags, market, 0)
     if not resume:
         files.make(folder)
@@ -82,9 +84,12 @@ def run(
         )
         trained.append(result)
         what = _("constant prior, persistence, logistic regression, boosted trees")
-        with console.working(_("baselines"), what):
-            others.append(evaluation.baseline_probabilities(market, fold, seed=flags.SEED))
-        explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
+        with contextlib.nullcontext() if brief else console.working(_("baselines"), what):
+            others.append(
+                evaluation.baseline_probabilities(market, fold, seed=flags.SEED, fitted=not brief)
+            )
+        if not brief:
+            explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
 
     metrics = run_metrics(flags, market, trained, others, explained)
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
@@ -99,21 +104,27 @@ def run(
         "other_runs_on_these_bars": files.other_runs_on(folder, run_info["bars_sha256"]),
     }
     files.write_json(folder / files.RUN, run_info)
-    seen = with_trials(metrics, 1 + run_info["other_runs_on_these_bars"])
-    page = report_page(
-        folder.name,
-        metrics=seen,
-        history=pd.DataFrame(history),
-        predictions=predictions,
-        recent=evaluation.recent_bars(market, trained[-1].fold, trained[-1].probabilities["test"]),
-        run_info=run_info,
-        flags=as_dict(flags),
-        defaults=as_dict(Flags()),
-    )
-    files.write_text(folder / files.REPORT, page)
+    if not brief:
+        seen = with_trials(metrics, 1 + run_info["other_runs_on_these_bars"])
+        page = report_page(
+            folder.name,
+            metrics=seen,
+            history=pd.DataFrame(history),
+            predictions=predictions,
+            recent=evaluation.recent_bars(
+                market, trained[-1].fold, trained[-1].probabilities["test"]
+            ),
+            run_info=run_info,
+            flags=as_dict(flags),
+            defaults=as_dict(Flags()),
+        )
+        files.write_text(folder / files.REPORT, page)
     # The metrics come last: they mark the run as complete.
     files.write_json(folder / files.METRICS, metrics)
-    console.conclude(seen, folder, run_info)
+    if brief:
+        console.log(_("file"), str(folder / files.METRICS))
+    else:
+        console.conclude(seen, folder, run_info)
     return metrics
 
 

@@ -47,6 +47,7 @@ def train(options: argparse.Namespace) -> int:
 
     market, bars_info = read_market(options.data, flags)
     run_info = {"command": options.command, "data": options.data, **bars_info}
+    run_info |= {"brief": True} if options.brief else {}
     return _run(flags, market, options.folder, run_info, resume=False)
 
 

@@ -13,7 +13,8 @@ def main(verb, *arguments):
     if verb == "resume":
         run = Path(arguments[0])
     else:
-        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        pairs = [argument for argument in arguments if argument != "--brief"]
+        options = dict(zip(pairs[::2], pairs[1::2], strict=True))
         run = Path(options["--out"])
         run.mkdir()
         flags = json.loads(Path(options["--config"]).read_text())

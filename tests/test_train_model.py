@@ -89,12 +89,19 @@ def test_predictions_are_proper_probabilities_of_the_windows_of_a_split(finished
     }
 
 
-def test_a_replayed_config_gives_the_same_numbers(finished, bars_file, tmp_path):
+def test_a_replayed_config_gives_the_same_numbers_and_a_brief_run_no_others(
+    finished, bars_file, tmp_path
+):
     again = tmp_path / "again"
-    replay = ["--config", str(finished / "config.json"), "--data", str(bars_file)]
+    replay = ["--config", str(finished / "config.json"), "--data", str(bars_file), "--brief"]
     assert train_model.main([*replay, "--out", str(again)]) == 0
-    assert metrics_of(again) == metrics_of(finished)
-    assert (again / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
+    for name in ("history.csv", "predictions.parquet", "validation.parquet"):
+        assert (again / name).read_bytes() == (finished / name).read_bytes()
+    brief, whole = metrics_of(again), metrics_of(finished)
+    assert brief["test"] == whole["test"] and brief["costs"].keys() == whole["costs"].keys()
+    assert brief["verdict"]["sentence"].startswith("No verdict")
+    assert set(brief["baselines"]) == {"constant prior", "persistence"}
+    assert not (again / "report.html").exists() and "importance" not in brief["folds"][0]
 
 
 def test_metrics_are_those_of_the_saved_model_in_a_fresh_process(finished, bars_file):

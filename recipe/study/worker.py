@@ -67,7 +67,8 @@ def run_cell(
         arguments = ["resume", str(run)]
     else:
         data = ["--data", plan.data] if plan.data else []
-        arguments = ["train", *data, "--config", str(plan.flags_file(cell)), "--out", str(run)]
+        flags_file = str(plan.flags_file(cell))
+        arguments = ["train", "--brief", *data, "--config", flags_file, "--out", str(run)]
     log = plan.folder / "logs" / f"{cell}.txt"
     with (
         open(log, "ab") as told,
