@@ -121,7 +121,7 @@ class Flags:
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
     # --- the machine and luck: recipe/network.py, recipe/ensemble.py
-    JIT_COMPILE: bool = True  # XLA for the training step; false: off
+    JIT_COMPILE: bool = True  # XLA for training and prediction; false: off
     SEED: int = 0  # one seed for everything
     ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off
 

@@ -66,7 +66,7 @@ class TrainingBatches(keras.utils.PyDataset):
         """Sets the hard windows of each class, positions by class code, from an epoch on."""
         self.plan.set_hard_pool(pool, epoch=epoch)
 
-    def window_batches(self, positions: np.ndarray, batch_size: int = 1024) -> "WindowSequence":
+    def window_batches(self, positions: np.ndarray, batch_size: int = 256) -> "WindowSequence":
         """Returns some of the windows in order and un-augmented, to predict them."""
         return WindowSequence(
             self.features,

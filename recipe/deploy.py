@@ -14,10 +14,9 @@ from data.market import Market
 from data.windows import spans
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.deployable import log_mean_of, make_deployable
+from models.prediction import AT_ONCE, predict_windows
 from recipe.network import focal_settings
 from recipe.run_folder import versions
-
-_PREDICTED_AT_ONCE = 1024  # windows
 
 
 def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
@@ -31,11 +30,12 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
     """
     market, fold = assembly.market, assembly.fold
     ends = fold.validation
-    logits = assembly.window_form.predict(window_sequence(market, ends), verbose=0)
+    logits = predict_windows(assembly.window_form, window_sequence(market, ends))
     settings, _ = calibrate(assembly, logits, fold.labels[ends], ce_weight=ce_weight)
     restoration = RestoreProbabilities(**settings, name="restoration")
     contract = _contract(assembly, settings)
     deployable = make_deployable(assembly.window_form, restoration, contract)
+    deployable.jit_compile = assembly.flags.JIT_COMPILE
     return deployable, settings
 
 
@@ -62,14 +62,13 @@ def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any
     )
     ends, settings = fold.validation, {}
     if assembly.flags.RESTORE_TEMPERATURE:
-        log_p = mean.predict(
-            window_sequence(market, ends),
-            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
-        )
+        log_p = predict_windows(mean, window_sequence(market, ends))
         settings["temperature"] = fit_temperature(log_p, fold.labels[ends])
     contract = _contract(assembly, settings | {"members": restorations})
     temperature = RestoreProbabilities(**settings, name="temperature")
-    return make_deployable(mean, temperature, contract), settings
+    deployable = make_deployable(mean, temperature, contract)
+    deployable.jit_compile = assembly.flags.JIT_COMPILE
+    return deployable, settings
 
 
 def calibrate(
@@ -105,7 +104,7 @@ def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
         market.features,
         ends,
         sequence_length=market.sequence_length,
-        batch_size=_PREDICTED_AT_ONCE,
+        batch_size=AT_ONCE,
     )
 
 

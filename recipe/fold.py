@@ -16,6 +16,7 @@ from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
 from data.sequences import SequenceBatches
 from data.windows import subsample
+from models.prediction import predict_windows
 from models.training.callbacks.callback_list import (
     TrainingCallbacks,
     ValidationPlan,
@@ -178,10 +179,7 @@ def train(
 def predict_splits(model: keras.Model, market: Market, fold: Fold) -> dict[str, np.ndarray]:
     """Returns the probabilities of the validation and the test windows, (windows, classes) each."""
     return {
-        name: model.predict(
-            window_sequence(market, ends),
-            verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
-        )
+        name: predict_windows(model, window_sequence(market, ends))
         for name, ends in [("validation", fold.validation), ("test", fold.test)]
     }
 

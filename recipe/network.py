@@ -49,6 +49,7 @@ def make_classifiers(
         num_labels = plan.cuts.labels_per_sequence
         classifier = build(plan.cuts.num_bars, labels_per_sequence=num_labels)
         window_form = build(length)
+        window_form.jit_compile = flags.JIT_COMPILE
     else:
         classifier = window_form = build(length)
     classifier.compile(

@@ -5,8 +5,7 @@ import pandas as pd
 from data.batches import WindowSequence
 from data.inference import Note, asked_windows
 from models.deployable import contract_of
-
-_PREDICTED_AT_ONCE = 1024  # windows
+from models.prediction import AT_ONCE, predict_windows
 
 
 def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
@@ -57,6 +56,6 @@ def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool
         asked.features,
         asked.ends,
         sequence_length=asked.sequence_length,
-        batch_size=_PREDICTED_AT_ONCE,
+        batch_size=AT_ONCE,
     )
-    return asked.table(model.predict(windows, verbose=0))
+    return asked.table(predict_windows(model, windows))

@@ -47,7 +47,7 @@ class Batches(keras.utils.PyDataset):
         self.pool = pool
 
     def score(self, predict, limit, rng):
-        return np.arange(len(self.x)), predict(self.x)
+        return np.arange(len(self.x)), predict([(self.x,)])
 
 
 class KillAt(keras.callbacks.Callback):

@@ -43,7 +43,7 @@ class Windows(keras.utils.PyDataset):
         self.pools.append(epoch)
 
     def score(self, predict, limit, rng):
-        return np.arange(len(self.x)), predict(self.x)
+        return np.arange(len(self.x)), predict([(self.x,)])
 
 
 def make_model(decay=0.9, loss=None, head=None):

@@ -11,6 +11,7 @@ from data.rows import fill_rows
 from data.synthetic import random_walk
 from data.windows import ends_within, gather
 from models.deployable import make_deployable
+from models.prediction import AT_ONCE
 from recipe.predict import classify, classify_latest
 
 L, GAP = 10, 2
@@ -89,11 +90,11 @@ def test_a_symbol_does_not_see_another(model, bars, table):
 
 
 @pytest.mark.parametrize("ask", [classify, classify_latest])
-def test_all_symbols_are_predicted_in_one_call(model, bars, ask, monkeypatch):
-    calls, predict = [], model.predict
-    monkeypatch.setattr(model, "predict", lambda *a, **k: calls.append(1) or predict(*a, **k))
-    ask(model, bars)
-    assert len(calls) == 1
+def test_the_windows_of_all_symbols_share_full_batches(model, bars, ask, monkeypatch):
+    sizes, predict = [], model.predict_on_batch
+    monkeypatch.setattr(model, "predict_on_batch", lambda x: sizes.append(len(x)) or predict(x))
+    found = ask(model, bars)
+    assert len(sizes) == -(-len(found) // AT_ONCE)
 
 
 def test_the_latest_is_the_newest_row_of_every_symbol(model, bars, table):

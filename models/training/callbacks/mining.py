@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from models.prediction import predict_windows
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -146,7 +147,7 @@ class HardNegativeMining(StatefulCallback):
         rng = np.random.default_rng((self.plan.seed, epoch))
 
         def predict(windows):
-            return scorer.predict(windows, verbose=0)
+            return predict_windows(scorer, windows)
 
         with averaged_weights(self.ema, self.model):
             scored, logits = batches.score(predict, self.plan.max_scored, rng)

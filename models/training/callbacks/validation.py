@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from models.prediction import predict_windows
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -60,7 +61,7 @@ class ValidationMetrics(StatefulCallback):
         """Predicts the validation windows and adds their metrics to the logs."""
         started = time.perf_counter()
         with averaged_weights(self.ema, self.model):
-            self.logits = logits = self._predictor().predict(self.sequence, verbose=0)
+            self.logits = logits = predict_windows(self._predictor(), self.sequence)
         if self.restore is not None:
             logits = self.restore(epoch, logits)
         logs.update(validation_metrics(self.labels, logits, self.class_names))

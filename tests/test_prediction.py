@@ -1,0 +1,39 @@
+import keras
+import numpy as np
+import pytest
+
+from data.batches import WindowSequence
+from models.prediction import predict_windows
+
+LENGTH, FEATURES = 3, 2
+
+
+@pytest.fixture
+def features():
+    return np.random.default_rng(0).normal(size=(40, FEATURES)).astype(np.float32)
+
+
+@pytest.fixture
+def model():
+    inputs = keras.Input((LENGTH, FEATURES))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+
+
+def windows(features, count, batch_size):
+    ends = np.arange(LENGTH, LENGTH + count)
+    return WindowSequence(features, ends, sequence_length=LENGTH, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+def test_the_outputs_are_those_of_keras_for_any_number_of_windows(features, model, count):
+    asked = windows(features, count, batch_size=8)
+    np.testing.assert_allclose(
+        predict_windows(model, asked), model.predict(asked, verbose=0), rtol=1e-6
+    )
+
+
+def test_a_short_last_batch_is_filled_up_so_that_one_shape_is_traced(features, model, monkeypatch):
+    shapes, predict = [], model.predict_on_batch
+    monkeypatch.setattr(model, "predict_on_batch", lambda x: shapes.append(x.shape) or predict(x))
+    assert predict_windows(model, windows(features, 20, batch_size=8)).shape == (20, 3)
+    assert shapes == [(8, LENGTH, FEATURES)] * 3
