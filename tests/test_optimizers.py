@@ -56,6 +56,12 @@ def test_average_is_the_closed_form_with_its_ramp(decay):
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+def test_no_variable_is_given_to_a_step_twice():
+    model = fit(AveragedAdam(0.1, average_decay=0.9), epochs=1)
+    variables = [id(v) for v in [*model.variables, *model.optimizer.variables]]
+    assert len(set(variables)) == len(variables)
+
+
 def test_average_of_one_step_is_the_weights_whatever_was_loaded_before():
     weight = keras.Variable(np.zeros(2, "float32"))
     optimizer = AveragedAdam(0.1, average_decay=0.999)

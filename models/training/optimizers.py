@@ -37,7 +37,7 @@ class AveragedAdam(keras.optimizers.Adam):
                 raise ValueError(f"average_decay cannot be combined with {other}")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.average_decay = float(average_decay)
-        self.averaged = []  # the weights that `averages` are of
+        self._averaged = list  # returns the weights that `averages` are of
         self.averages = []
 
     def build(self, var_list):
@@ -46,7 +46,10 @@ class AveragedAdam(keras.optimizers.Adam):
             return
         super().build(var_list)
         if self.average_decay:
-            self.averaged = list(var_list)
+            weights = list(var_list)
+            # Behind a function: Keras would count a list of variables among the optimizer's own,
+            # and on JAX a training step must not be given a variable twice.
+            self._averaged = lambda: weights
             self.averages = self.add_optimizer_variables(var_list, "average")
 
     def apply(self, grads, trainable_variables=None):
@@ -57,7 +60,7 @@ class AveragedAdam(keras.optimizers.Adam):
         step = ops.cast(self.iterations, "float32") - 1  # apply has counted this step already
         decay = ops.minimum(self.average_decay, (1 + step) / (10 + step))
         decay = ops.where(step > 0, decay, 0.0)
-        for average, variable in zip(self.averages, self.averaged, strict=True):
+        for average, variable in zip(self.averages, self._averaged(), strict=True):
             share = ops.cast(1 - decay, variable.dtype)
             average.assign_add(share * ops.subtract(variable, average))
 
