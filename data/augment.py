@@ -23,6 +23,8 @@ def augment_sequences_batched(
     feature_std: np.ndarray | None = None,
     fill: np.ndarray | None = None,
     out: np.ndarray | None = None,
+    own: slice = slice(None),
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Returns windows with Gaussian noise and masked bars; `x` itself if both are off.
 
@@ -39,21 +41,25 @@ def augment_sequences_batched(
         feature_std: standard deviation of each feature on training rows, (features,); None: 1.
         fill: what masked bars show, (features,), the training means; None: 0.
         out: float32 (batch, time, features) to write to; None: a new array.
+        own: which windows of a larger batch x holds: each then gets what it would get in that
+            batch, since the random numbers of all are drawn.
+        batch_size: of the larger batch; None: x is whole.
 
     Raises:
         ValueError: if an argument is out of range, or a mask could cover a whole window.
     """
     _check(x, noise_std, mask_prob, mask_max_t)
+    batch_size = len(x) if batch_size is None else batch_size
     masks = mask_prob > 0 and mask_max_t > 0
     if not masks and noise_std == 0:
         return x
     out = np.empty_like(x) if out is None else out
     if noise_std > 0:
-        _add_noise(x, rng, noise_std, feature_std, out)
+        _add_noise(x, rng, noise_std, feature_std, out, range(batch_size)[own], batch_size)
     elif out is not x:
         out[...] = x
     if masks:
-        masked = _draw_masks(x.shape[:2], rng, mask_prob, mask_max_t)
+        masked = _draw_masks((batch_size, x.shape[1]), rng, mask_prob, mask_max_t)[own]
         out[masked] = 0.0 if fill is None else fill
     return out
 
@@ -100,16 +106,24 @@ def _check(x: np.ndarray, noise_std: float, mask_prob: float, mask_max_t: int) -
         )
 
 
-def _add_noise(x, rng, noise_std: float, feature_std, out) -> None:
-    """Writes x with noise into `out`, a few windows at a time: fresh memory takes longest."""
+def _add_noise(x, rng, noise_std, feature_std, out, own: range, batch_size: int) -> None:
+    """Writes x with noise into `out`, a few windows at a time: fresh memory takes longest.
+
+    x holds the windows `own` of a batch, out of whose random numbers each has its own.
+    """
     scale = np.float32(noise_std) if feature_std is None else np.float32(noise_std * feature_std)
-    step = max(1, _NOISE_CHUNK // x[0].size)
-    for start in range(0, len(x), step):
-        part = x[start : start + step]
-        words = rng.integers(1 << 64, size=-(-part.size // 4), dtype=np.uint64)
-        noise = _LEVELS.take(words.view(np.uint16)[: part.size]).reshape(part.shape)
-        noise *= scale
-        np.add(part, noise, out=out[start : start + step])
+    size, first = x[0].size, own.start
+    step = max(1, _NOISE_CHUNK // size)
+    for start in range(0, batch_size, step):
+        stop = min(start + step, batch_size)
+        words = rng.integers(1 << 64, size=-(-(stop - start) * size // 4), dtype=np.uint64)
+        low, high = max(start, first), min(stop, own.stop)
+        if low < high:
+            levels = words.view(np.uint16)[(low - start) * size : (high - start) * size]
+            noise = _LEVELS.take(levels).reshape(high - low, *x.shape[1:])
+            noise *= scale
+            part = slice(low - first, high - first)
+            np.add(x[part], noise, out=out[part])
 
 
 def _draw_masks(shape: tuple[int, int], rng, mask_prob: float, mask_max_t: int) -> np.ndarray:

@@ -46,6 +46,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self._max_shift = settings.pop("time_shift", 0)
         self._augmentation: dict[str, Any] = settings | {"feature_std": feature_std, "fill": fill}
         self.epoch, self.ready = 0, np.zeros(plan.num_batches)
+        self.own = slice(None)  # which rows of each batch are made here; the others elsewhere
         self._check(settings)
 
     @property
@@ -121,6 +122,12 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         return self.plan.num_batches
+
+    def _augmented(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns the own rows of a batch with what the augmentation gives them in it."""
+        return augment_sequences_batched(
+            x, rng, out=x, own=self.own, batch_size=self.plan.batch_size, **self._augmentation
+        )
 
     def _signature(self) -> list[tuple[tuple, Any]]:
         """Returns the shape and the kind of each part of a batch."""
@@ -201,6 +208,7 @@ class WindowBatches(TrainingBatches):
         drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
+        drawn = drawn[self.own]
         batch = (x, self.window_labels[drawn].astype(np.int32))
         if self._weights is not None:
             batch += (self._weights[drawn].astype(np.float32),)
@@ -212,8 +220,7 @@ class WindowBatches(TrainingBatches):
         if self._max_shift:
             first_rows = ends - self._room[drawn] - self.sequence_length + 1
             ends = shift_ends(ends, first_rows, rng, self._max_shift, self.sequence_length)
-        x = gather(self.features, ends, self.sequence_length)
-        return augment_sequences_batched(x, rng, out=x, **self._augmentation)
+        return self._augmented(gather(self.features, ends[self.own], self.sequence_length), rng)
 
     def _signature(self) -> list[tuple[tuple, Any]]:
         shape = (None, self.sequence_length, self.features.shape[1])

@@ -30,6 +30,11 @@ class Sequences:
     positions: np.ndarray
     num_bars: int
 
+    def __getitem__(self, part: slice) -> "Sequences":
+        """Returns some of them."""
+        kept = (self.starts[part], self.first_rows[part], self.last_rows[part])
+        return Sequences(*kept, self.positions[part], self.num_bars)
+
     def read(self, features: np.ndarray, delays: np.ndarray | int = 0) -> np.ndarray:
         """Returns the bars: a float32 copy (sequences, num_bars, features).
 

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.augment import augment_sequences_batched
 from data.batches import TrainingBatches
 from data.sequence_plan import SequencePlan
 from data.windows import subsample
@@ -96,9 +95,9 @@ class SequenceBatches(TrainingBatches):
         sequences = self.plan.sequences(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         room = np.minimum(sequences.starts - sequences.first_rows, self._max_shift)
-        delays = rng.integers(0, room + 1) if self._max_shift else 0
-        x = sequences.read(self.features, delays)
-        x = augment_sequences_batched(x, rng, out=x, **self._augmentation)
+        delays = rng.integers(0, room + 1) if self._max_shift else np.zeros_like(room)
+        sequences = sequences[self.own]
+        x = self._augmented(sequences.read(self.features, delays[self.own]), rng)
         y, weights = self.plan.targets(sequences, self.epoch)
         self.ready[index] = time.perf_counter()
         return x, y, weights

@@ -6,6 +6,8 @@ import pytest
 
 from data.batches import WindowBatches, WindowSequence
 from data.sampling import BatchPlan
+from data.sequence_plan import SequencePlan
+from data.sequences import SequenceBatches
 from data.windows import gather
 
 LENGTH = 5
@@ -45,6 +47,26 @@ def make_batches(features=None, *, hard=None, seed=0, **options):
         seed=seed,
         **options,
     )
+
+
+def make_sequence_batches(**options):
+    features, ends, labels, symbols = make_rows()
+    plan = SequencePlan(
+        labels, symbols, ends, sequence_length=LENGTH, labels_per_sequence=4, batch_size=12, seed=0
+    )
+    own = {"feature_std": np.ones(3, "float32"), "fill": np.zeros(3, "float32")}
+    return SequenceBatches(features, ends, plan=plan, sequence_length=LENGTH, **own, **options)
+
+
+@pytest.mark.parametrize("make", [make_batches, make_sequence_batches])
+def test_rows_made_apart_are_those_of_the_whole_batch(make):
+    whole, parts = make(augmentations=ALL)[1], []
+    for own in (slice(0, 5), slice(5, 6), slice(6, 12)):
+        batches = make(augmentations=ALL)
+        batches.own = own
+        parts.append(batches[1])
+    for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(pieces), value)
 
 
 def test_a_batch_holds_the_planned_windows_and_labels():
