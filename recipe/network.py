@@ -11,7 +11,7 @@ from config import Flags
 from data.market import Market
 from data.sampling import BatchPlan
 from data.sequence_plan import SequencePlan
-from models.training.losses import MixedLoss
+from models.training.losses import CrossEntropyWeight, MixedLoss
 from models.training.optimizers import AveragedAdam
 from models.training.schedules import WarmUpCosineDecayScheduler, linear_ramp
 from models.xlstm_rl_model import build_xlstm_classifier
@@ -52,9 +52,11 @@ def make_classifiers(
         window_form.jit_compile = flags.JIT_COMPILE
     else:
         classifier = window_form = build(length)
+    loss = MixedLoss(ce_weight=flags.CE_WEIGHT_START, **focal_settings(flags))
     classifier.compile(
         optimizer=_optimizer(flags, plan.num_batches),
-        loss=MixedLoss(ce_weight=flags.CE_WEIGHT_START, **focal_settings(flags)),
+        loss=loss,
+        metrics=[CrossEntropyWeight(loss)],
         jit_compile=flags.JIT_COMPILE,  # pyright: ignore[reportArgumentType]  # Keras says str
     )
     return classifier, window_form

@@ -22,6 +22,7 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 COMPILER = (
     "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
 )
+BACKENDS = ("tensorflow", "jax")
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
@@ -73,9 +74,9 @@ def resume(options: argparse.Namespace) -> int:
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)
     with without_native_chatter():
+        _start_backend()
         from models.training.callbacks.checkpoint import differences
 
-        _look_for_devices()
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
     then = {name: before.get(name) for name in now} | {"flags": saved_flags}
     changes = differences(then, now)
@@ -270,10 +271,10 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
 
     os.environ.setdefault("XLA_FLAGS", COMPILER)
     with without_native_chatter():
+        _start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run
 
-        _look_for_devices()
     try:
         run(flags, market, folder, run_info=run_info, resume=resume)
     except TrainingDiverged as error:
@@ -288,17 +289,34 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
 def _load_model(path: str | Path):
     """Returns the deployable model in a file, once the backend has started."""
     with without_native_chatter():
+        _start_backend()
         from models.deployable import load_classifier
 
-        _look_for_devices()
     try:
         return load_classifier(path)
     except ValueError as error:  # models/ does not know the class for input
         raise InputError(str(error)) from error
 
 
-def _look_for_devices() -> None:
-    """Has the backend start, with all that it has to say about it."""
-    import keras
-
+def _start_backend() -> None:
+    """Has the backend of Keras start, with all that it has to say about it."""
+    try:
+        import keras
+    except ImportError as error:
+        raise InputError(
+            _(
+                "the backend of Keras cannot be imported ({error}); KERAS_BACKEND must be "
+                "tensorflow, or jax: pip install -e '.[jax]'",
+                error=error,
+            )
+        ) from error
+    if keras.backend.backend() not in BACKENDS:
+        raise InputError(
+            _(
+                "KERAS_BACKEND must be {backends}, got {backend}: the command line is not tested "
+                "on it",
+                backends=_(" or ").join(BACKENDS),
+                backend=keras.backend.backend(),
+            )
+        )
     keras.ops.zeros(())

@@ -8,7 +8,7 @@ from models.training.callbacks.best_weights import BestWeights
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
 from models.training.callbacks.validation import ValidationMetrics, validation_metrics
-from models.training.losses import MixedLoss
+from models.training.losses import CrossEntropyWeight, MixedLoss
 
 NAMES = ("sell", "hold", "buy")
 
@@ -18,7 +18,8 @@ NAMES = ("sell", "hold", "buy")
 
 def test_tracker_sets_epoch_weight_and_cap_and_logs_them():
     batches, loss = Windows(), MixedLoss(gamma=2.0)
-    model = make_model(loss=loss, head=CappedDense(3, logit_cap=9.0))
+    shown = [CrossEntropyWeight(loss)]
+    model = make_model(loss=loss, head=CappedDense(3, logit_cap=9.0), metrics=shown)
     tracker = EpochTracker(
         batches,
         EpochSchedules(

@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.training.losses import AsymmetricFocalLoss, MixedLoss, asymmetric_focal_loss
+from models.training.losses import (
+    AsymmetricFocalLoss,
+    CrossEntropyWeight,
+    MixedLoss,
+    asymmetric_focal_loss,
+)
 
 
 @pytest.fixture
@@ -177,7 +182,8 @@ def test_a_change_of_the_weight_takes_effect_after_compile(batch, jit):
     loss = MixedLoss(ce_weight=1.0, gamma=2.0)
     identity = keras.layers.Dense(3, use_bias=False, kernel_initializer="identity")
     model = keras.Sequential([keras.Input((3,)), identity])
-    model.compile(keras.optimizers.SGD(0.0), loss, jit_compile=jit)
+    shown = [CrossEntropyWeight(loss)]
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=shown, jit_compile=jit)
     settings = {"batch_size": 64, "epochs": 1, "verbose": 0}
     first = model.fit(logits, labels, **settings).history["loss"][0]
     loss.ce_weight.assign(0.0)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import command, metrics_of, settings
+from tiny_run import command, metrics_of, settings, wait_for
 
 import train_model
 from data.synthetic import persistent_drift
@@ -25,14 +25,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     (tmp_path / "old" / "config.json").write_text("{}")
     assert train_model.main(["resume", str(tmp_path / "old")]) == 130
     assert f"resume {tmp_path / 'old'}" in capsys.readouterr().err
-
-
-def wait_for(path, process, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def killed_run(folder, bars_file, epoch, delay, kill):

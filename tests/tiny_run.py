@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import config
@@ -47,3 +48,11 @@ def metrics_of(folder):
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics.pop("timing")
     return metrics
+
+
+def wait_for(path, process, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -193,6 +193,32 @@ class MixedLoss(AsymmetricFocalLoss):
         return {**super().get_config(), "ce_weight": float(self.ce_weight)}
 
 
+class CrossEntropyWeight(keras.metrics.Metric):
+    """Shows the `ce_weight` of a `MixedLoss`; `compile` must be given both.
+
+    A training step on JAX is a function of the variables that Keras knows of: those of metrics,
+    but not those of losses. Without this the weight would be frozen there when the step is traced.
+
+    Args:
+        loss: the `MixedLoss`.
+        name: as it is in the logs.
+    """
+
+    def __init__(self, loss: MixedLoss, name: str = "ce_weight"):
+        super().__init__(name=name)
+        self.ce_weight = loss.ce_weight
+
+    def update_state(self, *args, **kwargs):
+        """Does nothing: the weight is assigned by whoever plans it."""
+
+    def reset_state(self):
+        """Does nothing: a new epoch is no reason to change the weight."""
+
+    def result(self):
+        """Returns the weight."""
+        return ops.convert_to_tensor(self.ce_weight)
+
+
 def _check(name: str, value: PerClass, low: float, high: float | None) -> None:
     for number in value if isinstance(value, Sequence) else [value]:
         if not number >= low or (high is not None and not number < high):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import keras
+
 from models.training.callbacks.base import StatefulCallback
 
 
@@ -35,6 +37,16 @@ class EpochTracker(StatefulCallback):
     def __init__(self, batches, schedules: EpochSchedules):
         super().__init__()
         self.batches, self.schedules = batches, schedules
+
+    def on_train_begin(self, logs=None):
+        """Raises ValueError where the training step would not see the weight of cross-entropy."""
+        super().on_train_begin(logs)
+        if self.schedules.ce_weight is None or keras.backend.backend() != "jax":
+            return
+        if not any(v is self.model.loss.ce_weight for v in self.model.metrics_variables):
+            raise ValueError(
+                "on JAX ce_weight needs a model compiled with metrics=[CrossEntropyWeight(loss)]"
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets epoch, weight of cross-entropy and logit cap."""

@@ -27,9 +27,10 @@ class NonFiniteLoss(StatefulCallback):
     last checkpoint stays the last good one.
 
     After each step the loss is looked at and the last weight, which a gradient that is not finite
-    reaches first; after each epoch all weights are. The model then has the weights of the start
-    of the epoch: one broken step breaks all weights, and with them the trace of the layer at
-    fault.
+    reaches first; after each epoch all weights are. On JAX, where a step's weights are in no
+    variable before the epoch ends, the loss of the next step tells of them. The model then has
+    the weights of the start of the epoch: one broken step breaks all weights, and with them the
+    trace of the layer at fault.
 
     Args:
         batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
@@ -61,7 +62,8 @@ class NonFiniteLoss(StatefulCallback):
     def on_train_batch_end(self, batch, logs=None):
         """Stops at the first loss or gradient that is no number."""
         finite = math.isfinite((logs or {}).get("loss", 0.0))
-        last = self.model.trainable_variables[-1:]
+        on_jax = keras.backend.backend() == "jax"
+        last = [] if on_jax else self.model.trainable_variables[-1:]
         if finite and all(np.all(np.isfinite(copy_of(v))) for v in last):
             self._checked = batch
             return
