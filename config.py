@@ -4,6 +4,9 @@ Edit the defaults here. The eight improvements are marked [1] to [8], and each s
 files that implement it. `load` returns the flags checked; a notebook changes one with
 `load(NAME=value)`. A run writes the flags that it used to `config.json`, and such a file can be
 replayed with `--config`.
+
+All eight are on: together they lower the NLL of a market with a signal, and none was seen to harm
+(benchmarks/ablation.md).
 """
 
 import dataclasses
