@@ -178,6 +178,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         default=default_folder(),
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
+    _add_processes(add)
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     text = _("figures of the model alone: no fitted baselines, no verdict, no report")
     add("--brief", action="store_true", help=text)
@@ -187,6 +188,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("folder", metavar="RUN", type=Path, help=_("its run folder"))
     _add_data(add, default=N_("those of the run"))
     _add_set(add)
+    _add_processes(add)
     add("--force", action="store_true", help=_("accept changed flags, bars, versions"))
     _add_quiet(add)
 
@@ -277,6 +279,13 @@ def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
         "bars: CSV, Parquet or Feather file, or folder; default: {default}", default=_(default)
     )
     add("--data", metavar="PATH", help=text)
+
+
+def _add_processes(add: Callable) -> None:
+    text = _("several processes, on JAX: HOST:PORT of process 0, or slurm")
+    add("--coordinator", metavar="HOST:PORT", help=text)
+    add("--processes", metavar="N", type=int, help=_("how many there are"))
+    add("--process", metavar="I", type=int, help=_("which of them this is, from 0"))
 
 
 def _add_quiet(add: Callable) -> None:

@@ -15,6 +15,12 @@ from data.windows import gather, subsample_by_class
 _MADE_AHEAD = 4  # batches
 
 
+def part_of(total: int, number: int, count: int) -> slice:
+    """Returns one of `count` equal parts of so many rows; the last may be short or empty."""
+    size = -(-total // count)
+    return slice(number * size, (number + 1) * size)
+
+
 class TrainingBatches(keras.utils.PyDataset):
     """What batches of windows and of sequences share; see `WindowBatches`.
 
@@ -254,6 +260,23 @@ class WindowSequence(keras.utils.PyDataset):
         self.features, self.window_rows = features, np.asarray(ends)
         self.sequence_length, self.batch_size = sequence_length, batch_size
         self.window_labels = None if labels is None else np.asarray(labels)
+
+    @property
+    def num_rows(self) -> int:
+        """How many windows there are."""
+        return len(self.window_rows)
+
+    def part(self, number: int, count: int) -> "WindowSequence":
+        """Returns the windows of one of `count` equal parts in order, of which the last are short.
+
+        Their labels are left out.
+        """
+        return WindowSequence(
+            self.features,
+            self.window_rows[part_of(self.num_rows, number, count)],
+            sequence_length=self.sequence_length,
+            batch_size=self.batch_size,
+        )
 
     def __len__(self) -> int:
         return -(-len(self.window_rows) // self.batch_size)

@@ -1,5 +1,6 @@
 """Hands sequences with many labels to Keras: planned and augmented ones, or all in order."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from data.batches import TrainingBatches
+from data.batches import TrainingBatches, part_of
 from data.sequence_plan import SequencePlan
 from data.windows import subsample
 
@@ -127,9 +128,25 @@ class SequencesInOrder(keras.utils.PyDataset):
         super().__init__(workers=1, use_multiprocessing=False)
         self.features, self._cut = features, plan.in_order()
         chosen = subsample(len(self._cut), limit)
-        self._numbers = np.full(-(-len(chosen) // batch_size) * batch_size, -1)
-        self._numbers[: len(chosen)] = chosen
-        self._numbers = self._numbers.reshape(-1, batch_size)
+        self.batch_size = batch_size
+        self._numbers = self._in_batches(chosen)
+
+    @property
+    def num_rows(self) -> int:
+        """How many sequences there are, with those that fill up."""
+        return self._numbers.size
+
+    def part(self, number: int, count: int) -> "SequencesInOrder":
+        """Returns the sequences of one of `count` parts, as `WindowSequence.part` does."""
+        part = copy.copy(self)
+        own = self._numbers.ravel()[part_of(self.num_rows, number, count)]
+        part._numbers = self._in_batches(own)
+        return part
+
+    def _in_batches(self, numbers: np.ndarray) -> np.ndarray:
+        full = np.full(-(-len(numbers) // self.batch_size) * self.batch_size, -1)
+        full[: len(numbers)] = numbers
+        return full.reshape(-1, self.batch_size)
 
     def __len__(self) -> int:
         return len(self._numbers)

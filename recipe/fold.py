@@ -12,6 +12,7 @@ import numpy as np
 from config import Flags
 from data.batches import WindowBatches
 from data.errors import InputError
+from data.i18n import _
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
 from data.sequences import SequenceBatches
@@ -28,6 +29,7 @@ from models.training.callbacks.step_timer import StepTimer
 from models.training.callbacks.validation import take_weights
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
+from recipe import console, processes
 from recipe.batches import hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
@@ -99,8 +101,10 @@ def assemble(flags: Flags, market: Market, number: int, member: int = 0) -> Asse
     fold, seed = market.folds[number], flags.SEED + number * flags.ENSEMBLE_SIZE + member
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
+    own = processes.distribute(flags.SUPERVISED_BATCH_SIZE, console.note)
     mean, variance = training_statistics(market, fold)
     batches = training_batches(flags, market, fold, seed, mean, variance)
+    batches.own = own
     classifier, window_form = make_classifiers(
         flags,
         market,
@@ -137,7 +141,9 @@ def train(
     flags, classifier = assembly.flags, assembly.classifier
     parts = _callbacks(assembly, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
+    checkpointer.saves = processes.is_first()
     start = _restore(checkpointer, classifier, note) if resume else 0
+    processes.agree(_("checkpoint, on a disk that all share"), str(start))
     keep_history = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
     )

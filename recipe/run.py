@@ -16,7 +16,7 @@ from data.market import Market
 from evaluation import evaluate as evaluation
 from evaluation.report.report import report_page
 from models.deployable import save_model
-from recipe import console
+from recipe import console, processes
 from recipe import run_folder as files
 from recipe.ensemble import train_fold
 from recipe.fold import Assembly, assemble
@@ -48,6 +48,7 @@ def run(
         TrainingDiverged: where the loss became NaN or infinite.
     """
     begun, brief = time.perf_counter(), run_info.get("brief", False)
+    processes.meet("fold 0")
     first: Assembly | None = assemble(flags, market, 0)
     if not resume:
         files.make(folder)
@@ -64,6 +65,8 @@ def run(
 
     trained, others, explained, history = [], [], [], []
     for number, fold in enumerate(market.folds):
+        if first is None:
+            processes.meet(f"fold {number}")
         assembly = first or assemble(flags, market, number)
         first = None
         splits = evaluation.describe_splits(market, fold)
@@ -84,12 +87,12 @@ def run(
         )
         trained.append(result)
         what = _("constant prior, persistence, logistic regression, boosted trees")
+        if not brief:  # before the baselines: other processes take part in it
+            explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
         with contextlib.nullcontext() if brief else console.working(_("baselines"), what):
             others.append(
                 evaluation.baseline_probabilities(market, fold, seed=flags.SEED, fitted=not brief)
             )
-        if not brief:
-            explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
 
     metrics = run_metrics(flags, market, trained, others, explained)
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
@@ -126,6 +129,35 @@ def run(
     else:
         console.conclude(seen, folder, run_info)
     return metrics
+
+
+def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
+    """Trains all folds along with the process that runs `run`; writes and says nothing.
+
+    Args:
+        flags: checked.
+        market: the same as there.
+        folder: of the run; it is read where `resume` is true.
+        resume: as `run` takes it.
+        brief: whether nothing is explained.
+    """
+    for number, fold in enumerate(market.folds):
+        processes.meet(f"fold {number}")
+        trained = train_fold(
+            assemble(flags, market, number),
+            folder / files.CHECKPOINTS / f"fold-{number}",
+            resume=resume,
+            verbose=0,
+            note=_say_nothing,
+            on_member=_say_nothing,
+            on_rows=_say_nothing,
+        )
+        if not brief:
+            explain(trained.deployable, market, fold, seed=flags.SEED)
+
+
+def _say_nothing(_what: Any) -> None:
+    pass
 
 
 def _write_predictions(market: Market, trained, split: str, path: Path) -> pd.DataFrame:

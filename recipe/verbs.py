@@ -14,6 +14,7 @@ from typing import Any
 import config
 from data.errors import InputError
 from data.i18n import N_, _
+from recipe import processes
 from recipe import run_folder as files
 from recipe.native_chatter import without_native_chatter
 
@@ -43,21 +44,30 @@ SMOKE = {
 def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
-    files.check_absent(options.folder)
-    from recipe.market import read_market
+    with _processes(options):
+        processes.check_store(flags.FEATURE_STORE)
+        if processes.is_first():
+            files.check_absent(options.folder)
+        from recipe.market import read_market
 
-    market, bars_info = read_market(options.data, flags)
-    run_info = {"command": options.command, "data": options.data, **bars_info}
-    run_info |= {"brief": True} if options.brief else {}
-    return _run(flags, market, options.folder, run_info, resume=False)
+        market, bars_info = read_market(options.data, flags)
+        run_info = {"command": options.command, "data": options.data, **bars_info}
+        run_info |= {"brief": True} if options.brief else {}
+        return _run(flags, market, options.folder, run_info, resume=False)
 
 
 def resume(options: argparse.Namespace) -> int:
     """Goes on with an interrupted run from its newest checkpoint."""
+    with _processes(options):
+        return _resume(options)
+
+
+def _resume(options: argparse.Namespace) -> int:
     folder = options.folder
     before = files.read_json(folder / files.RUN)
     saved_flags = files.read_json(folder / files.CONFIG)
     flags = config.load(options.set, folder / files.CONFIG)
+    processes.check_store(flags.FEATURE_STORE)
     from recipe import console
     from recipe.market import read_market
 
@@ -260,6 +270,16 @@ def study(options: argparse.Namespace) -> int:
     return run_study(options)
 
 
+def _processes(options: argparse.Namespace):
+    """Returns the context of a training over several processes, or of one by itself."""
+    return processes.together(
+        options.coordinator,
+        options.processes,
+        options.process,
+        lambda: how_to_go_on(options.folder),
+    )
+
+
 def how_to_go_on(folder: Path | None) -> str:
     """Returns what to do after an interruption."""
     if folder is not None and (folder / files.RUN).exists():
@@ -273,9 +293,15 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
     with without_native_chatter():
         _start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
-        from recipe.run import run
+        from recipe.run import run, take_part
 
+    processes.agree(_("flags"), str(flags))
+    processes.agree(_("bars"), run_info["bars_sha256"])
     try:
+        if not processes.is_first():
+            brief = run_info.get("brief", False)
+            take_part(flags, market, folder, resume=resume, brief=brief)
+            return OK
         run(flags, market, folder, run_info=run_info, resume=resume)
     except TrainingDiverged as error:
         print(f"{error}; {how_to_go_on(folder)}", file=sys.stderr)

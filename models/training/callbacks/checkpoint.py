@@ -109,6 +109,7 @@ class Checkpointer(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self.callbacks = dict(callbacks)
+        self.saves = True  # one of several processes that train together must
         self.rows: list[dict[str, float]] = []
         self._continues = False
 
@@ -146,6 +147,8 @@ class Checkpointer(keras.callbacks.Callback):
         """Adds a row and saves."""
         row = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": int(epoch), **row})
+        if not self.saves:
+            return
         arrays, state = collect_training_state(self.model, self.callbacks)
         state["rows"] = self.rows
         save_checkpoint(self.folder, epoch, arrays, state)
