@@ -1,17 +1,20 @@
 """Outputs of a model for windows in order: the one way of all that validates, scores or answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 AT_ONCE = 256  # windows in a batch: more are no faster on a CPU
-Predict = Callable[[keras.Model, keras.utils.PyDataset], np.ndarray]
+Predict = Callable[[keras.Model, Any], np.ndarray]
 
 _by: Predict | None = None
 
 
-def predict_windows(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
+def predict_windows(
+    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
+) -> np.ndarray:
     """Returns what a model says of un-augmented windows or sequences, batch by batch.
 
     The values are those of Keras's `predict`, whose pipeline takes up to half a second to end
@@ -21,13 +24,16 @@ def predict_windows(model: keras.Model, batches: keras.utils.PyDataset) -> np.nd
     Args:
         model: any; XLA is used where its `jit_compile` says so.
         batches: `batches[index]` is a tuple whose first part is x (batch, ...); the first batch is
-            the largest.
+            the largest; or an array of all windows.
 
     Returns:
         the outputs, (windows, ...).
     """
     if _by is not None:
         return _by(model, batches)
+    if isinstance(batches, np.ndarray):
+        starts = range(0, len(batches), AT_ONCE)
+        return predict_windows(model, [(batches[i : i + AT_ONCE],) for i in starts])
     outputs = []
     for index in range(len(batches)):
         x = batches[index][0]

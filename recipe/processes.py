@@ -14,14 +14,14 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
 from data.i18n import _
-from models.prediction import predict_by
 from recipe import lifeline
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SLURM = "slurm"
 FAILED = 1
@@ -133,6 +133,7 @@ def agree(what: str, value: str) -> None:
     """
     if _line is None:
         return
+    import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
     own = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
@@ -193,6 +194,8 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
                 batch_size=batch_size,
             )
         )
+    from models.prediction import predict_by
+
     predict_by(predict if used > 1 else None)
     if used == 1:
         return slice(None)
@@ -203,7 +206,7 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
     return slice(first, first + own)
 
 
-def predict(model, windows) -> np.ndarray:
+def predict(model, windows) -> "np.ndarray":
     """Returns the outputs of a distributed model, with the windows divided over all devices.
 
     Args:
@@ -214,6 +217,7 @@ def predict(model, windows) -> np.ndarray:
         the same in all processes, (windows, ...).
     """
     import jax
+    import numpy as np
     from jax.experimental.multihost_utils import process_allgather
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -259,6 +263,7 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
     """Has JAX connect the processes, then makes the lifeline between them."""
     global _line
     import jax
+    import numpy as np
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

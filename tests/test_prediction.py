@@ -32,6 +32,11 @@ def test_the_outputs_are_those_of_keras_for_any_number_of_windows(features, mode
     )
 
 
+def test_an_array_of_windows_is_answered_too(features, model):
+    x = np.stack([features[i : i + LENGTH] for i in range(30)])
+    np.testing.assert_allclose(predict_windows(model, x), model.predict(x, verbose=0), rtol=1e-6)
+
+
 def test_a_short_last_batch_is_filled_up_so_that_one_shape_is_traced(features, model, monkeypatch):
     shapes, predict = [], model.predict_on_batch
     monkeypatch.setattr(model, "predict_on_batch", lambda x: shapes.append(x.shape) or predict(x))
