@@ -6,7 +6,6 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,10 @@ from data.errors import InputError
 from data.i18n import N_, _
 from recipe import processes
 from recipe import run_folder as files
+from recipe.backend import load_model, start_backend, use_compiler
 from recipe.native_chatter import without_native_chatter
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
-# XLA compiles the training step in four fifths of the time, and the step takes as long as before.
-COMPILER = (
-    "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
-)
-BACKENDS = ("tensorflow", "jax")
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
@@ -84,7 +79,7 @@ def _resume(options: argparse.Namespace) -> int:
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)
     with without_native_chatter():
-        _start_backend()
+        start_backend()
         from models.training.callbacks.checkpoint import differences
 
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
@@ -143,7 +138,7 @@ def predict(options: argparse.Namespace) -> int:
     if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
         raise InputError(_("--exchange needs --symbols; --symbols and --follow need --exchange"))
 
-    model = _load_model(options.model)
+    model = load_model(options.model)
     from data.bars import read_bars
     from recipe.predict import classify
 
@@ -206,7 +201,7 @@ def export(options: argparse.Namespace) -> int:
         )
     from recipe import console
 
-    model = _load_model(file)
+    model = load_model(file)
     from recipe.export import ExportFailed, windows_to_compare
     from recipe.export import export as ship
     from recipe.market import bars_or_sample
@@ -288,10 +283,9 @@ def how_to_go_on(folder: Path | None) -> str:
 
 
 def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
-
-    os.environ.setdefault("XLA_FLAGS", COMPILER)
+    use_compiler()
     with without_native_chatter():
-        _start_backend()
+        start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run, take_part
 
@@ -310,39 +304,3 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
         print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)
         raise
     return OK
-
-
-def _load_model(path: str | Path):
-    """Returns the deployable model in a file, once the backend has started."""
-    with without_native_chatter():
-        _start_backend()
-        from models.deployable import load_classifier
-
-    try:
-        return load_classifier(path)
-    except ValueError as error:  # models/ does not know the class for input
-        raise InputError(str(error)) from error
-
-
-def _start_backend() -> None:
-    """Has the backend of Keras start, with all that it has to say about it."""
-    try:
-        import keras
-    except ImportError as error:
-        raise InputError(
-            _(
-                "the backend of Keras cannot be imported ({error}); KERAS_BACKEND must be "
-                "tensorflow, or jax: pip install -e '.[jax]'",
-                error=error,
-            )
-        ) from error
-    if keras.backend.backend() not in BACKENDS:
-        raise InputError(
-            _(
-                "KERAS_BACKEND must be {backends}, got {backend}: the command line is not tested "
-                "on it",
-                backends=_(" or ").join(BACKENDS),
-                backend=keras.backend.backend(),
-            )
-        )
-    keras.ops.zeros(())
