@@ -43,6 +43,7 @@ WARM_UP_BARS = 150
 FORGOTTEN_AFTER_BARS = 5000
 # All other features forget sooner; slowest is CMO 28, and (27/28)^1000 = 2e-16.
 OTHERS_FORGET_AFTER_BARS = 1000
+_LONGEST_SUM = 48  # bars
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
@@ -123,17 +124,20 @@ def _columns(bars: pd.DataFrame, num_rows: int, intraday: bool) -> Iterator[np.n
     """
     # TA-Lib takes sums below 1e-14 for zero: prices relative to the first close keep tokens that
     # cost a millionth of a dollar away from that.
-    unit = bars["close"].iloc[0]
-    past = bars["close"].to_numpy(np.float64) / unit
-    bars = bars.iloc[-(num_rows + OTHERS_FORGET_AFTER_BARS) :]
-    high, low, close = (bars[name].to_numpy(np.float64) / unit for name in ("high", "low", "close"))
-    volume = bars["volume"].to_numpy(np.float64)
-    yield from _moves(bars["open"].to_numpy(np.float64) / unit, high, low, close)
+    past = bars["close"].to_numpy(np.float64)[-(num_rows + FORGOTTEN_AFTER_BARS) :]
+    unit = past[0]
+    past = past / unit
+    recent = slice(-(num_rows + OTHERS_FORGET_AFTER_BARS), None)
+    high, low = (bars[name].to_numpy(np.float64)[recent] / unit for name in ("high", "low"))
+    close = past[recent]
+    yield from _moves(bars["open"].to_numpy(np.float64)[recent] / unit, high, low, close)
     yield from _trend(close, past)
     yield from _oscillators(high, low, close)
-    yield from _volume_columns(high, low, close, volume)
+    yield from _volume_columns(
+        high, low, close, bars["volume"].to_numpy(np.float64)[recent], num_rows
+    )
     if intraday:
-        yield from _clock(bars["timestamp"].iloc[-num_rows:].to_numpy("datetime64[ns]"))
+        yield from _clock(bars["timestamp"].to_numpy("datetime64[ns]")[-num_rows:])
 
 
 def _moves(open_, high, low, close) -> Iterator[np.ndarray]:
@@ -175,9 +179,13 @@ def _oscillators(high, low, close) -> Iterator[np.ndarray]:
     yield talib.ROC(close, timeperiod=48) / 100
 
 
-def _volume_columns(high, low, close, volume) -> Iterator[np.ndarray]:
+def _volume_columns(high, low, close, volume, num_rows) -> Iterator[np.ndarray]:
     # TA-Lib's MFI reads money flows below 1 as none; the factor is far above any unit of volume.
-    mfi = talib.MFI(high, low, close, volume * 1e9, timeperiod=14)
+    mfi = talib.MFI(high, low, close, volume * 1e9, timeperiod=14)[-(num_rows + _LONGEST_SUM) :]
+    # What follows are sums of a fixed number of bars: no more past than that is needed.
+    high, low, close, volume = (
+        values[-(num_rows + _LONGEST_SUM) :] for values in (high, low, close, volume)
+    )
     still = rolling_sum(_money_flow(high, low, close, volume), 14) <= 0
     yield _guarded(np.clip(mfi / 100, 0, 1) - 0.5, still, 0.0)
     del mfi
@@ -185,7 +193,7 @@ def _volume_columns(high, low, close, volume) -> Iterator[np.ndarray]:
     total = rolling_sum(volume, 14)
     yield _ratio(rolling_sum(signed, 14), total, 0.0)
     yield realised_volatility(close, 24)
-    yield np.log1p(_ratio(volume, rolling_sum(volume, 48) / 48, 1.0))
+    yield np.log1p(_ratio(volume, rolling_sum(volume, _LONGEST_SUM) / _LONGEST_SUM, 1.0))
 
 
 def _money_flow(high, low, close, volume) -> np.ndarray:

@@ -13,7 +13,6 @@ import pandas as pd
 from data import labels as labelling
 from data.errors import InputError
 from data.features import (
-    FORGOTTEN_AFTER_BARS,
     WARM_UP_BARS,
     feature_names,
     fill_features,
@@ -135,8 +134,7 @@ def fill_rows(
         int64 (segments + 1,).
     """
     num_rows = len(features)
-    recent = bars.iloc[-(num_rows + FORGOTTEN_AFTER_BARS) :]
-    fill_features(recent, features, intraday=intraday)
+    fill_features(bars, features, intraday=intraday)
     times = bars["timestamp"].to_numpy("datetime64[ns]")
     timestamps[:] = times[-num_rows:]
     bounds = segment_bounds(np.zeros(len(times), np.int8), times, max_gap_bars)

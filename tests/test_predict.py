@@ -131,16 +131,28 @@ def test_rows_forget_where_the_series_began(long_bars):
         np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
 
 
-def test_the_latest_needs_the_features_of_few_bars(model, long_bars, monkeypatch):
-    lengths, fill = [], data.rows.fill_features
+def test_the_latest_needs_the_features_of_one_window(model, long_bars, monkeypatch):
+    num_rows, fill = [], data.rows.fill_features
 
     def counted(bars, out, **settings):
-        lengths.append((len(bars), len(out)))
+        num_rows.append(len(out))
         fill(bars, out, **settings)
 
     monkeypatch.setattr(data.rows, "fill_features", counted)
     classify_latest(model, long_bars)
-    assert lengths == [(FORGOTTEN_AFTER_BARS + L, L)] * 2
+    assert num_rows == [L] * 2
+
+
+def test_no_bar_that_is_forgotten_is_read(long_bars):
+    own = next(own for _, own in long_bars.groupby("symbol", observed=True))
+    others = own.copy()
+    old = len(own) - FORGOTTEN_AFTER_BARS - L
+    assert old > 0
+    others.loc[own.index[:old], ["open", "high", "low", "close", "volume"]] = np.nan
+    rows = [np.empty((L, 30), np.float32) for _ in range(2)]
+    for bars, features in zip([own, others], rows, strict=True):
+        fill_rows(bars, features, np.empty(L, "datetime64[ns]"), intraday=True, max_gap_bars=GAP)
+    np.testing.assert_array_equal(*rows)
 
 
 def test_symbols_without_a_window_are_skipped_with_a_note(model, bars):
