@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
+OFF, ALONE = ("together", "off"), ("alone",)
 COLUMNS = {
-    "validation NLL": ("off", "validation", "nll"),
-    "test NLL": ("off", "test", "nll"),
-    "test MCC": ("off", "test", "mcc"),
-    "alone, validation NLL": ("alone", "validation", "nll"),
+    "validation NLL": (OFF, "validation", "nll"),
+    "test NLL": (OFF, "test", "nll"),
+    "test MCC": (OFF, "test", "mcc"),
+    "alone, validation NLL": (ALONE, "validation", "nll"),
 }
 
 
@@ -28,16 +29,20 @@ def table(study: Path) -> str:
         f"|---|{'---:|' * len(COLUMNS)}---:|---|",
     ]
     for number, own in effects.groupby("improvement", sort=True):
-        rows = own.set_index(["comparison", "split", "measure"])
-        first = rows.loc[("off", "validation", "nll")]
-        cells = [_effect(rows.loc[key]) for key in COLUMNS.values()]
+        first = own[own["word"].notna()].iloc[0]
+        cells = [_effect(own, *key) for key in COLUMNS.values()]
         cells += [f"{first['cost_seconds']:.1f}", first["word"]]
-        lines.append(f"| [{number}] {first['name']} | {' | '.join(cells)} |")
+        lines.append(f"| [{number or '1-8'}] {first['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _effect(row: pd.Series) -> str:
-    return f"{row['effect']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+def _effect(own: pd.DataFrame, comparisons: tuple[str, ...], split: str, measure: str) -> str:
+    found = own[own["comparison"].isin(comparisons)]
+    found = found[(found["split"] == split) & (found["measure"] == measure)]
+    return "".join(
+        f"{row['effect']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+        for row in found.to_dict("records")
+    )
 
 
 if __name__ == "__main__":

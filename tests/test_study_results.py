@@ -12,8 +12,8 @@ from recipe.study import plan as plans
 from recipe.study import results
 from recipe.study.page import PAGE, RUNS, TABLE, WINNER, write_study
 
-SKILL = {"all-on": 0.6, "without-8": 0.2, "only-8": 0.6, "without-3": 1.0}
-HELPS, HARMS = 8, 3
+SKILL = {"all-on": 0.6, "all-off": 0.4, "without-8": 0.2, "without-3": 1.0}
+TOGETHER, HELPS, HARMS = 0, 8, 3
 
 
 def finish(plan, cell, skill, seconds=2.0, num_windows=600):
@@ -49,7 +49,8 @@ def ablation(folder, seeds=3):
     plan = plans.make(folder, "ablation", None, config.Flags(), seeds, database=False)
     for cell in plan.cells.values():
         off = cell.arm == "without-8"
-        finish(plan, cell.name, SKILL.get(cell.arm, 0.6), seconds=1.0 if off else 2.0)
+        skill = SKILL.get(cell.arm, SKILL["all-off"] if cell.arm.startswith("only") else 0.6)
+        finish(plan, cell.name, skill, seconds=1.0 if off else 2.0)
     return plan
 
 
@@ -74,7 +75,7 @@ def test_ensembles_of_two_seeds_share_no_member_and_take_longer(tmp_path):
 
 def test_what_helps_and_what_harms_is_found_and_nothing_else(studied):
     found = words(studied)
-    assert found.pop(HELPS) == "helps" and found.pop(HARMS) == "harms"
+    assert [found.pop(n) for n in (TOGETHER, HELPS, HARMS)] == ["helps", "helps", "harms"]
     assert set(found.values()) == {"no difference seen"} and len(found) == 6
 
 
@@ -96,7 +97,23 @@ def test_the_effects_are_those_of_the_metrics_averaged_over_seeds(studied):
         assert row["low"] < row["effect"] < row["high"] < 0
     epochs = config.Flags().SUPERVISED_EPOCHS
     assert effects.loc[8, "off", "test", "mcc"]["cost_seconds"] == epochs * 1.0
-    assert len(effects) == 8 * 2 * 2 * 3
+    assert len(effects) == (1 + 8 * 2) * 2 * 3
+
+
+def test_all_eight_together_are_one_question_and_not_corrected_for_eight(studied):
+    effects = results.effects_table(studied)
+    own = effects[effects["improvement"] == TOGETHER].set_index(["split", "measure"])
+    assert set(own["comparison"]) == {"together"} and list(own["p_holm"]) == list(own["p"])
+    nll = [
+        np.mean(
+            [
+                results._measured(results._sums(studied, f"{arm}-seed{s}", "test"))["nll"]
+                for s in range(3)
+            ]
+        )
+        for arm in ("all-off", "all-on")
+    ]
+    assert own.loc[("test", "nll"), "effect"] == pytest.approx(nll[0] - nll[1])
 
 
 def test_no_word_rests_on_test_windows(studied, tmp_path):
@@ -119,6 +136,7 @@ def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studie
     assert '<td class="helps">helps' in page and '<td class="harms">harms' in page
     assert all(cell in page for cell in studied.cells)
     assert "54 of 54 cells done" in page
+    assert page.index("<h2>All switched off") < page.index("<h2>Switched off")
     assert len(pd.read_csv(paths[2])) == 54
 
 

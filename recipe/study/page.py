@@ -54,7 +54,7 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
         return effects, {}, [("study", "no improvement has both of its arms done yet")]
     decided = effects[effects["word"] != ""]
     findings = [
-        (f"[{row['improvement']}]", f"{row['name']}: {row['word']} ({_in_words(row)})")
+        (f"[{row['improvement'] or '1-8'}]", f"{row['name']}: {row['word']} ({_in_words(row)})")
         for row in decided.to_dict("records")
     ]
     pictures = {}
@@ -75,7 +75,7 @@ def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
         decides = by_column["validation", "nll"]
         rows.append(
             {
-                "name": f"{number} {decides['name']}",
+                "name": f"{number or ''} {decides['name']}",
                 "word": decides["word"],
                 "effects": [by_column[column] for column in COLUMNS],
                 "p": decides["p_holm"],
@@ -87,7 +87,7 @@ def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    text = f"validation NLL {row['effect']:+.4f} where it is off"
+    text = f"validation NLL {row['effect']:+.4f} where off"
     if pd.isna(row["low"]):
         return text
     return f"{text}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}, p {row['p_holm']:.2g}"

@@ -17,9 +17,10 @@ from recipe.study.plan import DONE, Plan
 from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
-COMPARISONS = {"off": "switched off", "alone": "alone"}
+COMPARISONS = {"together": "all switched off", "off": "switched off", "alone": "alone"}
+TOGETHER = 0  # stands for the number of an improvement where all eight are meant
 # The word rests on this: a proper score, and on windows on which something may be chosen.
-DECIDES = {"comparison": "off", "split": "validation", "measure": "nll"}
+DECIDES = {"split": "validation", "measure": "nll"}
 LEVEL = 0.05
 HELPS, HARMS, NEITHER, UNKNOWN = "helps", "harms", "no difference seen", "too few seeds or blocks"
 
@@ -68,47 +69,54 @@ def training_seconds(plan: Plan, cell: str) -> float:
 def effects_table(plan: Plan) -> pd.DataFrame:
     """Returns the effects of an ablation, a row for each improvement, comparison, split, measure.
 
-    Compared are the seeds for which both arms are done: `off` is the arm with the improvement off
-    less the one with everything on, `alone` the arm with it alone less the one with nothing on.
-    `p_holm` is corrected over the eight improvements; `word` stands in the rows that DECIDES.
+    Compared are the seeds for which both arms are done. `together` is the arm with nothing on less
+    the one with everything on (its improvement is `TOGETHER`), `off` the arm with one improvement
+    off less the one with everything on, `alone` the arm with it alone less the one with nothing on.
+    `p_holm` is corrected over the eight improvements, but for `together`, which is one question;
+    `word` stands in the rows that DECIDES, where something was switched off.
     """
     rows = []
-    for number, improvement in arms.IMPROVEMENTS.items():
-        pairs = {
-            "off": (arms.without(number), arms.ALL_ON),
-            "alone": (arms.only(number), arms.ALL_OFF),
-        }
-        for comparison, (changed, other) in pairs.items():
-            both = _both_done(plan, changed, other)
-            for split in SPLITS if both else ():
-                stacks = _paired_sums(plan, both, split)
-                for measure, effect in paired_effects(*stacks).items():
-                    rows.append(
-                        {
-                            "improvement": number,
-                            "name": improvement.name,
-                            "comparison": comparison,
-                            "split": split,
-                            "measure": measure,
-                            "effect": effect.value,
-                            **{k: v for k, v in asdict(effect).items() if k != "value"},
-                            "seeds": len(both),
-                            "blocks": stacks[0].shape[1],
-                            "cost_seconds": _cost(plan, both, comparison),
-                        }
-                    )
+    for (number, comparison), (changed, other) in _compared().items():
+        both = _both_done(plan, changed, other)
+        for split in SPLITS if both else ():
+            stacks = _paired_sums(plan, both, split)
+            for measure, effect in paired_effects(*stacks).items():
+                rows.append(
+                    {
+                        "improvement": number,
+                        "name": arms.IMPROVEMENTS[number].name if number else "all eight",
+                        "comparison": comparison,
+                        "split": split,
+                        "measure": measure,
+                        "effect": effect.value,
+                        **{k: v for k, v in asdict(effect).items() if k != "value"},
+                        "seeds": len(both),
+                        "blocks": stacks[0].shape[1],
+                        "cost_seconds": _cost(plan, both, comparison),
+                    }
+                )
     table = pd.DataFrame(rows)
     if len(table):
         families = table.groupby(["comparison", "split", "measure"])["p"]
         # An improvement that is not done yet still belongs to the family.
-        table["p_holm"] = families.transform(lambda p: holm([*p, *[1.0] * (8 - len(p))])[: len(p)])
+        corrected = families.transform(lambda p: holm([*p, *[1.0] * (8 - len(p))])[: len(p)])
+        table["p_holm"] = corrected.where(table["comparison"] != "together", table["p"])
         table["word"] = [_word(row) for row in table.to_dict("records")]
     return table
 
 
+def _compared() -> dict[tuple[int, str], tuple[str, str]]:
+    """Returns the two arms of each comparison, by improvement and name of the comparison."""
+    pairs = {(TOGETHER, "together"): (arms.ALL_OFF, arms.ALL_ON)}
+    for number in arms.IMPROVEMENTS:
+        pairs[number, "off"] = arms.without(number), arms.ALL_ON
+        pairs[number, "alone"] = arms.only(number), arms.ALL_OFF
+    return pairs
+
+
 def _word(row: dict[str, Any]) -> str:
     """Returns what the improvement does, by the NLL on validation windows where it is off."""
-    if any(row[name] != value for name, value in DECIDES.items()):
+    if row["comparison"] == "alone" or any(row[name] != value for name, value in DECIDES.items()):
         return ""
     if pd.isna(row["low"]):
         return UNKNOWN
@@ -176,4 +184,4 @@ def _measured(sums: np.ndarray) -> dict[str, float]:
 def _cost(plan: Plan, both: list[tuple[str, str]], comparison: str) -> float:
     """Returns the seconds that a training takes longer with the improvement than without it."""
     longer = [training_seconds(plan, a) - training_seconds(plan, b) for a, b in both]
-    return float(np.mean(longer)) * (-1 if comparison == "off" else 1)
+    return float(np.mean(longer)) * (1 if comparison == "alone" else -1)
