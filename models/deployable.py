@@ -13,6 +13,7 @@ import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
 from models import atomic
 from models.calibration import LogOfMean
+from models.marks import N_, Text
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -88,7 +89,8 @@ def contract_of(model: keras.Model) -> dict[str, Any]:
     for layer in model.layers:
         if isinstance(layer, ModelContract):
             return layer.contract
-    raise ValueError(f"the model must be a model.keras of this project, got {model.name!r}")
+    message = N_("the model must be a model.keras of this project, got {name!r}")
+    raise ValueError(Text(message, name=model.name))
 
 
 def load_classifier(
@@ -108,15 +110,16 @@ def load_classifier(
         ValueError: if the file is missing or no such model, or carries other names.
     """
     if not Path(path).is_file():
-        raise ValueError(f"need a model file at {path}; there is none")
+        raise ValueError(Text(N_("need a model file at {path}; there is none"), path=path))
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, TypeError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} must be a model.keras of this project: {reason}") from error
+        message = N_("{path} must be a model.keras of this project: {reason}")
+        raise ValueError(Text(message, path=path, reason=reason)) from error
     contract = contract_of(model)
-    _compare("features", feature_names, contract["feature_names"], path)
-    _compare("classes", class_names, contract["class_names"], path)
+    _compare(N_("features"), feature_names, contract["feature_names"], path)
+    _compare(N_("classes"), class_names, contract["class_names"], path)
     return model
 
 
@@ -127,9 +130,10 @@ def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path
         (i for i, (a, b) in enumerate(zip(given, stored, strict=False)) if a != b),
         min(len(given), len(stored)),
     )
-    here = given[place] if place < len(given) else "nothing"
-    there = stored[place] if place < len(stored) else "nothing"
-    raise ValueError(
-        f"the {what} must be those of {path}, in its order: at place {place} it has {there}, "
-        f"got {here}"
+    here = given[place] if place < len(given) else Text(N_("nothing"))
+    there = stored[place] if place < len(stored) else Text(N_("nothing"))
+    message = N_(
+        "the {what} must be those of {path}, in its order: at place {place} it has {there}, got "
+        "{here}"
     )
+    raise ValueError(Text(message, what=Text(what), path=path, place=place, there=there, here=here))

@@ -6,6 +6,7 @@ from pathlib import Path
 from data.errors import InputError
 from data.i18n import _
 from recipe.native_chatter import without_native_chatter
+from recipe.words import in_words
 
 # XLA compiles the training step in four fifths of the time, and the step takes as long as before.
 COMPILER = (
@@ -28,7 +29,7 @@ def load_model(path: str | Path):
     try:
         return load_classifier(path)
     except ValueError as error:  # models/ does not know the class for input
-        raise InputError(str(error)) from error
+        raise InputError(in_words(error.args[0])) from error
 
 
 def start_backend() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from config import Flags
 from data.batches import WindowBatches
 from data.errors import InputError
-from data.i18n import _
+from data.i18n import _, date, listed
 from data.labels import CLASS_NAMES
 from data.market import Fold, Market, training_statistics
 from data.sequences import SequenceBatches
@@ -33,7 +33,7 @@ from recipe import console, processes
 from recipe.batches import hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
-from recipe.words import alarm_in_words
+from recipe.words import in_words
 
 
 @dataclass
@@ -192,9 +192,9 @@ def predict_splits(model: keras.Model, market: Market, fold: Fold) -> dict[str, 
 
 def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
     try:
-        return checkpointer.restore(classifier, note)
+        return checkpointer.restore(classifier, lambda text: note(in_words(text)))
     except ValueError as error:  # models/ does not know the class for input
-        raise InputError(str(error)) from error
+        raise InputError(in_words(error.args[0])) from error
 
 
 def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
@@ -242,8 +242,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         mining=mining,
         feature_names=market.feature_names,
         describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
-        # What the alarm says itself is for files.
-        note=lambda text: note(alarm_in_words(parts.alarm.alarms[-1])),
+        note=lambda text: note(in_words(text)),
     )
     return parts
 
@@ -255,8 +254,15 @@ def _describe(assembly: Assembly, epoch: int, index: int) -> str:
     for code in np.unique(market.symbols[rows]):
         times = market.timestamps[rows[market.symbols[rows] == code]]
         first, last = str(times.min())[:16], str(times.max())[:16]
-        parts.append(f"{market.symbol_names[code]} {first} to {last}")
-    return "windows of " + ", ".join(parts)
+        parts.append(
+            _(
+                "{symbol} {first} to {last}",
+                symbol=market.symbol_names[code],
+                first=date(first),
+                last=date(last),
+            )
+        )
+    return _("windows of {places}", places=listed(parts))
 
 
 def _repeats(assembly: Assembly) -> dict[str, Any]:

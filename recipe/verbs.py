@@ -17,6 +17,7 @@ from recipe import processes
 from recipe import run_folder as files
 from recipe.backend import load_model, start_backend, use_compiler
 from recipe.native_chatter import without_native_chatter
+from recipe.words import in_words
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
@@ -298,7 +299,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
             return OK
         run(flags, market, folder, run_info=run_info, resume=resume)
     except TrainingDiverged as error:
-        print(f"{error}; {how_to_go_on(folder)}", file=sys.stderr)
+        print(in_words(error.args[0]), how_to_go_on(folder), sep="; ", file=sys.stderr)
         return FAILED
     except OSError:  # a full disk, above all
         print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)

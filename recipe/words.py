@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.i18n import _, listed, number
+from models.marks import Text
+
+
+def in_words(text: Any) -> Any:
+    """Returns a text of `models/` in the language of now; anything else as it is."""
+    if not isinstance(text, Text):
+        return text
+    return _(text.message, **{name: in_words(value) for name, value in text.values.items()})
 
 
 def alarm_in_words(alarm: Mapping[str, Any]) -> str:

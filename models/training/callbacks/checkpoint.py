@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.marks import N_, Text
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
 
@@ -48,17 +49,17 @@ def restore_training_state(
     """
     states = _put_arrays(state["callbacks"], arrays)
     if set(states) != set(callbacks):
-        raise ValueError(
-            f"the checkpoint has the callbacks {sorted(states)}, this training {sorted(callbacks)}"
-        )
+        message = N_("the checkpoint has the callbacks {saved}, this training {now}")
+        raise ValueError(Text(message, saved=sorted(states), now=sorted(callbacks)))
     pairs = []
     for group, variables in _variables(model).items():
         saved = [value for name, value in arrays.items() if name.startswith(f"{group}/")]
         if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
-            raise ValueError(
-                f"the checkpoint has {len(saved)} {group} variables, this training "
-                f"{len(variables)}, or their shapes differ: it is of another configuration"
+            message = N_(
+                "the checkpoint has {saved} {group} variables, this training {now}, or their "
+                "shapes differ: it is of another configuration"
             )
+            raise ValueError(Text(message, saved=len(saved), group=group, now=len(variables)))
         pairs += zip(variables, saved, strict=True)
     for variable, value in pairs:
         variable.assign(value)

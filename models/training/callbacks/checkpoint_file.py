@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from models import atomic
+from models.marks import N_, Text
 
 KEPT = 2
 _STATE = "state.json"
@@ -62,7 +63,14 @@ def load_latest(
             return epoch, *_decode(path.read_bytes())
         except (OSError, ValueError) as error:
             if note is not None:
-                note(f"checkpoint {path.name} is passed over: {error}")
+                reason = error.args[0] if isinstance(error, ValueError) else str(error)
+                note(
+                    Text(
+                        N_("checkpoint {name} is passed over: {reason}"),
+                        name=path.name,
+                        reason=reason,
+                    )
+                )
     return None
 
 
@@ -80,7 +88,7 @@ def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
 def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     digest, _, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError("its checksum is wrong, it is torn or corrupt")
+        raise ValueError(Text(N_("its checksum is wrong, it is torn or corrupt")))
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return arrays, json.loads(arrays.pop(_STATE).tobytes())

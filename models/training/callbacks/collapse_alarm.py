@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from models.marks import N_
+from models.marks import N_, Text
 from models.training.callbacks.base import StatefulCallback
 
 LOOK_AT = {
@@ -92,7 +92,7 @@ class CollapseAlarm(StatefulCallback):
             "spread": float(spread),
             "mcc": float(logs["val_mcc"]),
         }
-        alarm["message"] = MESSAGES[kind].format(**alarm, look_at=LOOK_AT[kind])
+        alarm["message"] = Text(MESSAGES[kind], **alarm, look_at=LOOK_AT[kind])
         goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
         self.alarms.append(alarm)
         if self.note is not None and not goes_on:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from models.marks import N_, Text
 from models.training.callbacks.base import StatefulCallback, copy_of
 
 
@@ -14,8 +15,12 @@ class TrainingDiverged(RuntimeError):
     """A loss or weight became NaN or infinite; has `epoch`, `batch` and `fault`."""
 
     def __init__(self, epoch: int, batch: int | None, fault: str):
-        place = f"epoch {epoch}" + ("" if batch is None else f", batch {batch}")
-        super().__init__(f"training diverged in {place}: {fault}")
+        values = {"epoch": epoch, "batch": batch, "fault": fault}
+        if batch is None:
+            super().__init__(Text(N_("training diverged in epoch {epoch}: {fault}"), **values))
+        else:
+            message = N_("training diverged in epoch {epoch}, batch {batch}: {fault}")
+            super().__init__(Text(message, **values))
         self.epoch, self.batch, self.fault = epoch, batch, fault
 
 
@@ -69,17 +74,23 @@ class NonFiniteLoss(StatefulCallback):
             return
         # With several steps per execution the loss is that of the last one.
         suspects = range(self._checked + 1, batch + 1)
-        what = "the weights are not finite after its step" if finite else "the loss is not finite"
+        what = Text(
+            N_("the weights are not finite after its step")
+            if finite
+            else N_("the loss is not finite")
+        )
         index, fault = self._find(suspects)
         if self.describe is not None:
-            fault += f" ({self.describe(self._epoch, index)})"
-        raise TrainingDiverged(self._epoch, index, f"{what}; {fault}")
+            held = self.describe(self._epoch, index)
+            fault = Text("{fault} ({held})", fault=fault, held=held)
+        raise TrainingDiverged(self._epoch, index, Text("{what}; {fault}", what=what, fault=fault))
 
     def on_epoch_end(self, epoch, logs=None):
         """Stops where a weight is broken that no loss has shown yet."""
         for variable in self.model.trainable_variables:
             if not np.all(np.isfinite(copy_of(variable))):
-                raise TrainingDiverged(epoch, None, f"weight {variable.path} is not finite")
+                fault = Text(N_("weight {path} is not finite"), path=variable.path)
+                raise TrainingDiverged(epoch, None, fault)
 
     def _find(self, suspects: Sequence[int]) -> tuple[int, str]:
         """Returns the batch at fault and what is wrong with it."""
@@ -89,9 +100,11 @@ class NonFiniteLoss(StatefulCallback):
             fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if fault is not None:
                 return index, fault
-        return suspects[-1], (
-            "with the weights of the epoch's start the outputs of all layers are finite, so the "
-            "steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM"
+        return suspects[-1], Text(
+            N_(
+                "with the weights of the epoch's start the outputs of all layers are finite, so "
+                "the steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM"
+            )
         )
 
 
@@ -109,10 +122,12 @@ def first_nonfinite_layer(
     if not np.all(np.isfinite(x)):
         features = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(x.ndim - 1))))
         name = f" ({feature_names[features[0]]})" if feature_names is not None else ""
-        return f"input feature {features[0]}{name} is not finite"
+        return Text(
+            N_("input feature {number}{name} is not finite"), number=int(features[0]), name=name
+        )
     outputs = [(layer.name, layer.output) for layer in model.layers]
     values = keras.Model(model.inputs, [output for _, output in outputs])([x], training=False)
     for (name, _), value in zip(outputs, values, strict=True):
         if not np.all(np.isfinite(ops.convert_to_numpy(value))):
-            return f"layer {name} is the first whose output is not finite"
+            return Text(N_("layer {name} is the first whose output is not finite"), name=name)
     return None
