@@ -40,7 +40,12 @@ ABOUT = ("readme", "license", "licence", "copying", "changelog", "notes")
 LOOSE = 1.5  # months differ in length, timeframes by more than this
 
 
-def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) -> pd.DataFrame:
+def read_bars(
+    path: str | Path,
+    *,
+    note: Callable[[str], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> pd.DataFrame:
     """Returns the checked bars of a file, of a folder of files, or of a made-up market.
 
     Args:
@@ -49,6 +54,7 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
             `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for it, a file's symbol
             is in its name.
         note: called with what was recognised, once for each kind of file.
+        progress: called after each of several files with the share of their bytes that was read.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
@@ -65,7 +71,10 @@ def read_bars(path: str | Path, *, note: Callable[[str], None] | None = None) ->
     parts: dict[str, pd.DataFrame] = {}
     files = _files(Path(path), note)
     _one_timeframe(files)
-    for file in files:
+    sizes = np.cumsum([file.stat().st_size for file in files])
+    for file, reached in zip(files, sizes, strict=True):
+        if progress is not None and file is not files[0]:
+            progress((reached - file.stat().st_size) / max(sizes[-1], 1))
         try:
             frame, remarks = _read(file)
             parts[file.name] = checked(frame, file.name)

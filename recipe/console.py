@@ -2,14 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data.i18n import N_, _, date, ngettext, number
 from data.labels import CLASS_NAMES
 from recipe import run_folder as files
-from recipe.words import forecast_in_words
+from recipe.words import forecast_in_words, span
 
 OWN = "xLSTM"  # the row of the model
 _FIGURES = ("mcc", "balanced_accuracy", "macro_f1", "nll", "ece")
@@ -60,17 +60,35 @@ def _drawn_table(names: list[str], rows: list[list[str]]) -> None:
 
 
 @contextlib.contextmanager
-def working(name: str, text: str) -> Iterator[None]:
-    """Says what takes a while: a line, and on a terminal a clock under it until it is done."""
+def working(name: str, text: str) -> Iterator[Callable[[float], None]]:
+    """Says what takes a while: a line, and on a terminal a clock under it until it is done.
+
+    Yields:
+        A function that takes the share that is done, 0 to 1: the clock then has a bar and the
+        time left. A share below the last one begins anew, with what comes next.
+    """
     log(name, text)
     if not sys.stdout.isatty():
-        yield
+        yield lambda share: None
         return
-    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    with Progress(SpinnerColumn(), TimeElapsedColumn(), transient=True) as progress:
-        progress.add_task("", total=None)
-        yield
+    columns = SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def done(share: float) -> None:
+            if share < progress.tasks[0].completed:
+                progress.reset(task)
+            progress.update(task, total=1.0, completed=share)
+
+        yield done
 
 
 def announce_market(market, num_bars: int) -> None:
@@ -100,16 +118,26 @@ def announce_market(market, num_bars: int) -> None:
     )
 
 
-def announce_fold(assembly, num_folds: int, splits: dict[str, Any]) -> None:
+def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
+    """Says which of several folds begins.
+
+    Args:
+        number: of the fold, counted from 0.
+        num_folds: of the whole run; of one nothing is said.
+        left: seconds that this fold and those after it are expected to take; 0: not known yet.
+    """
+    if num_folds > 1:
+        text = _("{n} of {num_folds}", n=number + 1, num_folds=num_folds)
+        log(_("fold"), text + (_(", about {span} left", span=span(left)) if left else ""))
+
+
+def announce_fold(assembly, splits: dict[str, Any]) -> None:
     """Says what the training of a fold is about to see.
 
     Args:
         assembly: a `recipe.fold.Assembly`.
-        num_folds: of the whole run.
         splits: as `evaluation.evaluate.describe_splits` returns them.
     """
-    if num_folds > 1:
-        log(_("fold"), _("{n} of {num_folds}", n=assembly.number + 1, num_folds=num_folds))
     describe(splits)
     for why, count in (assembly.market.dropped | assembly.fold.dropped).items():
         if count:

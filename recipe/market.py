@@ -1,5 +1,6 @@
 """From a path and the flags to the market that a run trains on."""
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -24,21 +25,36 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
         InputError: where the bars are faulty, or too few for the flags.
     """
     what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
-    with console.working(_("reading"), what):
-        bars = bars_or_sample(path)
+    with console.working(_("reading"), what) as done:
+        bars = bars_or_sample(path, done)
         bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
-        parts = by_symbol(bars)  # lets go of a symbol's bars when its features are made
+        # Lets go of a symbol's bars when its features are made.
+        parts = _counted(by_symbol(bars), num_bars, done)
         del bars
         market = build_market(parts, **market_settings(flags))
     console.announce_market(market, num_bars)
     return market, bars_info
 
 
-def bars_or_sample(path: str | None) -> pd.DataFrame:
+def bars_or_sample(
+    path: str | None, progress: Callable[[float], None] | None = None
+) -> pd.DataFrame:
     """Returns the checked bars of a path, or those of the sample for None."""
     if path is None:
         return load_sample()
-    return read_bars(path, note=console.note)
+    return read_bars(path, note=console.note, progress=progress)
+
+
+def _counted(
+    parts: Iterable[pd.DataFrame], num_bars: int, done: Callable[[float], None]
+) -> Iterator[pd.DataFrame]:
+    """Passes the bars of each symbol on, and tells the share of all that was passed before."""
+    passed = 0
+    for own in parts:
+        done(passed / num_bars)
+        passed += len(own)
+        yield own
+        del own  # before the next symbol is divided off, which gives its memory up
 
 
 def market_settings(flags: Flags) -> dict[str, Any]:

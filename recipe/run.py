@@ -4,6 +4,7 @@ import contextlib
 import platform
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,17 @@ def run(
     files.write_json(folder / files.RUN, run_info)
 
     trained, others, explained, history = [], [], [], []
+    starts = [begun]
     for number, fold in enumerate(market.folds):
         if first is None:
             processes.meet(f"fold {number}")
         assembly = first or assemble(flags, market, number)
         first = None
         splits = evaluation.describe_splits(market, fold)
-        console.announce_fold(assembly, len(market.folds), splits)
+        longest = max((b - a for a, b in pairwise(starts)), default=0.0)
+        num_folds = len(market.folds)
+        console.announce_number(number, num_folds, left=longest * (num_folds - number))
+        console.announce_fold(assembly, splits)
 
         def keep(rows: list[dict[str, Any]], number: int = number, earlier=tuple(history)) -> None:
             history[:] = [*earlier, *({"fold": number, **row} for row in rows)]
@@ -93,6 +98,7 @@ def run(
             others.append(
                 evaluation.baseline_probabilities(market, fold, seed=flags.SEED, fitted=not brief)
             )
+        starts.append(time.perf_counter())
 
     metrics = run_metrics(flags, market, trained, others, explained)
     optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])

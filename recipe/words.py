@@ -37,3 +37,9 @@ def forecast_in_words(forecast: Mapping[str, Any]) -> str:
         margin=forecast["margin"],
         shares=shares,
     )
+
+
+def span(seconds: float) -> str:
+    """Returns a time as hours, minutes and seconds: 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

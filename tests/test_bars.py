@@ -143,3 +143,11 @@ def test_synthetic_markets_are_deterministic_and_only_the_drift_persists():
 def test_known_posterior_is_the_frequency_of_the_labels():
     _, y, posterior = known_posterior(40_000)
     np.testing.assert_allclose(np.bincount(y) / len(y), posterior.mean(axis=0), atol=0.01)
+
+
+def test_the_share_that_is_read_is_told_after_each_file(tmp_path):
+    for number in range(3):
+        good(f"S{number}").to_csv(tmp_path / f"S{number}.csv", index=False)
+    shares = []
+    read_bars(tmp_path, progress=shares.append)
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.01)

@@ -93,6 +93,21 @@ def test_what_takes_long_is_a_line_elsewhere(capsys):
     assert capsys.readouterr().out == "baselines  boosted trees\n"
 
 
+def test_what_takes_long_shows_the_time_left_on_a_terminal(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    with contextlib.redirect_stdout(terminal), console.working("reading", "bars/") as done:
+        for share in (0.25, 0.5, 0.1):  # what comes next begins anew
+            done(share)
+    assert terminal.getvalue().startswith("reading    bars/\n") and "━" in terminal.getvalue()
+
+
+def test_the_time_that_folds_still_take_is_told_once_one_is_over(capsys):
+    for arguments in [(0, 1), (0, 3), (1, 3, 3723.4)]:
+        console.announce_number(*arguments)
+    said = "fold       1 of 3\nfold       2 of 3, about 1:02:03 left\n"
+    assert capsys.readouterr().out == said
+
+
 def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--data", str(bars_file), "--quiet", "--out", str(out)]
