@@ -128,8 +128,13 @@ def measure(pool, pairs) -> dict[tuple, np.ndarray]:
     return {key: np.array([case[key] for case in cases]) for key in cases[0]}
 
 
-def misses(found: np.ndarray, first: int) -> str:
-    return f"{100 * np.mean((found[:, first] > 0) | (found[:, first + 1] < 0)):.1f} %"
+def misses(found: np.ndarray, first: int, truth: float = 0.0) -> str:
+    return f"{100 * np.mean((found[:, first] > truth) | (found[:, first + 1] < truth)):.1f} %"
+
+
+def misses_mean(found: np.ndarray, first: int) -> str:
+    """Returns how often the mean MCC of all cases is missed, where the truth need not be 0."""
+    return misses(found, first, truth=found[:, 0].mean())
 
 
 def finds(found: np.ndarray, first: int) -> str:
@@ -166,8 +171,9 @@ def main() -> None:
         )
         title = f"No skill by construction: misses 0 in {OTHERS * len(walks):,} cases"
         show(f"{title} of {len(walks):,} walks", measure(pool, apart), misses)
-        own = ((i, walk[0], walk[1:]) for i, walk in enumerate(walks))
-        show(f"On its own walk: misses 0 in {len(walks):,} cases", measure(pool, own), misses)
+        own = measure(pool, ((i, walk[0], walk[1:]) for i, walk in enumerate(walks)))
+        show(f"On its own walk: misses 0 in {len(walks):,} cases", own, misses)
+        show("On its own walk: misses the mean MCC of all cases", own, misses_mean)
         drifts = pool.imap(partial(simulate, drift=DRIFT), range(options.power_cases), chunksize=4)
         weak = ((i, market[0], market[1:]) for i, market in enumerate(drifts))
         title = f"A weak drift: interval above 0 in {options.power_cases:,} cases"
