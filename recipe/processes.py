@@ -268,6 +268,7 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_recoverability", True)  # else native code ends us; see lifeline
+    jax.config.update("jax_enable_preemption_service", False)  # else it swallows SIGTERM
     arguments: dict[str, Any] = {"cluster_detection_method": SLURM}
     if coordinator != SLURM:
         arguments = {

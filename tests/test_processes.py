@@ -2,8 +2,10 @@ import importlib.util
 import json
 import os
 import queue
+import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -91,15 +93,27 @@ def test_a_process_that_ends_before_its_time_is_told_to_the_other(line, ended):
 # With real processes
 
 
+@needs_jax
+def test_a_connected_process_ends_by_sigterm():
+    code = "import signal; from recipe import processes; "
+    code += f"processes._connect('{free_port()}', 1, 0, print); signal.raise_signal(signal.SIGTERM)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
-def start(cache, verb, folder, count):
+def free_port():
     with socket.socket() as found:
         found.bind(("localhost", 0))
-        where = f"localhost:{found.getsockname()[1]}"
+        return f"localhost:{found.getsockname()[1]}"
+
+
+def start(cache, verb, folder, count):
+    where = free_port()
     return [
         subprocess.Popen(
             command(*verb, "--coordinator", where, "--processes", count, "--process", number),
