@@ -11,7 +11,7 @@ from data import labels as labelling
 from data.errors import InputError
 from data.i18n import N_, _
 from data.memory import release_memory
-from data.rows import PATH, WindowSpec, make_rows
+from data.rows import PATH, WindowSpec, make_rows, open_rows
 from data.split import plan_times, split_windows, time_range
 from data.windows import ends_within, symbol_bounds
 
@@ -82,7 +82,7 @@ class Market:
 
 
 def build_market(
-    bars: pd.DataFrame | Iterable[pd.DataFrame],
+    bars: pd.DataFrame | Iterable[pd.DataFrame] | None,
     *,
     sequence_length: int,
     future_window: int,
@@ -105,7 +105,8 @@ def build_market(
 
     Args:
         bars: as `data.bars.read_bars` returns them, or an iterable of frames of one symbol each,
-            sorted by symbol, of which one is held at a time.
+            sorted by symbol, of which one is held at a time; None where `feature_store` was made
+            of them before, by another process.
         sequence_length: bars of a window.
         future_window: bars from a window's last bar to the end of its label.
         label_method: "volatility", "fixed" or "triple_barrier".
@@ -140,7 +141,10 @@ def build_market(
             )
         )
     spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
-    rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
+    if bars is None and feature_store is not None:
+        rows, facts = open_rows(feature_store)
+    else:
+        rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
     facts["dropped"][N_("windows that would cross a hole in time")] = _num_windows(
         rows["symbols"], spec

@@ -20,7 +20,7 @@ from data.features import (
 )
 from data.i18n import N_, _
 from data.memory import release_memory
-from data.store import FolderTable, MemoryTable
+from data.store import FolderTable, MemoryTable, open_store, read_index
 from data.windows import bar_interval_ns, segment_bounds, symbol_bounds
 
 SCORES, PATH = ("scores",), ("close", "high", "low", "scale")  # what labels are made of
@@ -106,7 +106,23 @@ def make_rows(
             N_("warm-up rows"): WARM_UP_BARS * len(names),
         },
     }
-    return table.finish(), facts
+    written = facts | {"bounds": facts["bounds"].tolist()}
+    return table.finish(written), facts
+
+
+def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns what `make_rows` returned when it made a feature store; the columns are mapped.
+
+    Raises:
+        InputError: if the folder is no feature store, or it was never finished.
+    """
+    facts = read_index(feature_store).get("facts")
+    if not facts:
+        raise InputError(
+            _("the feature store {folder} is not finished: make it again", folder=feature_store)
+        )
+    facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
+    return open_store(feature_store), facts | {"bounds": np.array(facts["bounds"])}
 
 
 def fill_rows(

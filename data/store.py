@@ -5,8 +5,10 @@ files, which are mapped read-only afterwards, so that only the windows asked for
 """
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +42,12 @@ class MemoryTable:
                 self._columns[name].resize((self._rows, *shape), refcheck=False)
         return {name: self._columns[name][start : self._rows] for name in kinds}
 
-    def finish(self) -> dict[str, np.ndarray]:
-        """Returns the columns, each (rows, ...); nothing may be appended afterwards."""
+    def finish(self, facts: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """Returns the columns, each (rows, ...); nothing may be appended afterwards.
+
+        Args:
+            facts: what else is known of the rows; not kept in memory.
+        """
         columns, self._columns = self._columns, {}
         return {name: values[: self._rows] for name, values in columns.items()}
 
@@ -80,10 +86,15 @@ class FolderTable:
         self._rows += len(next(iter(self._new.values()), ()))
         self._new = {}
 
-    def finish(self) -> dict[str, np.ndarray]:
-        """Writes the index and returns the columns mapped read-only."""
+    def finish(self, facts: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """Writes the index and returns the columns mapped read-only.
+
+        Args:
+            facts: what else is known of the rows: names and values that JSON can hold.
+        """
         self._write()
-        index = {"rows": self._rows, "columns": self._kinds}
+        index = {"rows": self._rows, "columns": self._kinds, "made": uuid.uuid4().hex}
+        index |= {"facts": facts or {}}
         (self.folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n")
         return open_store(self.folder)
 
@@ -97,6 +108,28 @@ def open_store(folder: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the folder is no finished feature store.
     """
+    index = read_index(folder)
+    return {
+        name: np.memmap(
+            Path(folder) / f"{name}.bin",
+            dtype=np.dtype(kind["dtype"]),
+            mode="r",
+            shape=(index["rows"], *kind["shape"]),
+        )
+        for name, kind in index["columns"].items()
+    }
+
+
+def read_index(folder: str | Path) -> dict[str, Any]:
+    """Returns what a feature store says of itself.
+
+    Returns:
+        `rows`, `columns`, and once it is finished `facts` and `made`, a name of its own that no
+        other store has.
+
+    Raises:
+        InputError: if the folder is no feature store.
+    """
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
         raise InputError(
@@ -106,16 +139,7 @@ def open_store(folder: str | Path) -> dict[str, np.ndarray]:
                 folder=folder,
             )
         )
-    index = json.loads(index_file.read_text())
-    return {
-        name: np.memmap(
-            index_file.parent / f"{name}.bin",
-            dtype=np.dtype(kind["dtype"]),
-            mode="r",
-            shape=(index["rows"], *kind["shape"]),
-        )
-        for name, kind in index["columns"].items()
-    }
+    return json.loads(index_file.read_text())
 
 
 def _prepare(folder: Path) -> None:

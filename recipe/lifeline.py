@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 _END = "end"
 _LOST = "lost"
+_IS = "\t"  # between a word and its value
 _PATIENCE = 60  # seconds that process 0 waits for the others to say that they have ended, too
 # Seconds without a word, seconds between questions, and questions, until a machine counts as gone.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
-OnLost = Callable[[int], None]
+OnLost = Callable[[int, str], None]
 
 
 class First:
@@ -25,14 +26,15 @@ class First:
 
     Args:
         others: how many processes there are beside it.
-        on_lost: told, in another thread, the number of a process that has ended before its time.
+        on_lost: told, in another thread, the number of a process that has ended before its time,
+            and why, as far as it could say so.
     """
 
     def __init__(self, others: int, on_lost: OnLost):
         self._server = socket.create_server(("", 0), backlog=others)
         self._num_others, self._on_lost = others, on_lost
         self._others: dict[int, socket.socket] = {}
-        self._ended = threading.Semaphore(0)
+        self._ended, self._leaves = threading.Semaphore(0), False
 
     @property
     def port(self) -> int:
@@ -49,10 +51,17 @@ class First:
                 self._others[int(number)] = connection
                 _in_thread(self._listen, int(number), lines)
 
-    def meet(self, word: str) -> None:
-        """Lets go on those that wait for the word."""
+    def meet(self, word: str, value: str = "") -> str:
+        """Lets go on those that wait for the word, and tells them a value, which is returned."""
         for connection in self._others.values():
-            connection.sendall(f"{word}\n".encode())
+            connection.sendall(f"{word}{_IS}{value}\n".encode())
+        return value
+
+    def leave(self, reason: str) -> None:
+        """Has the others end, for a reason; their ends are no news any more."""
+        self._leaves = True
+        for connection in self._others.values():
+            _try_to_say(connection, f"{_LOST} 0 {reason}")
 
     def end(self) -> None:
         """Lets the others end, and waits until they do."""
@@ -67,13 +76,17 @@ class First:
             connection.close()
 
     def _listen(self, number: int, lines) -> None:
-        if _words(lines) == [_END]:
+        words = list(_each_word(lines))
+        if words == [_END]:
             self._ended.release()
             return
+        if self._leaves:
+            return
+        reason = _lost(words[-1])[1] if words else ""
         for other, connection in self._others.items():
             if other != number:
-                _try_to_say(connection, f"{_LOST} {number}")
-        self._on_lost(number)
+                _try_to_say(connection, f"{_LOST} {number} {reason}")
+        self._on_lost(number, reason)
 
 
 class Other:
@@ -90,15 +103,22 @@ class Other:
         self._connection = _kept_alive(socket.create_connection((host, port), timeout=_PATIENCE))
         self._connection.settimeout(None)
         self._connection.sendall(f"{number}\n".encode())
-        self._on_lost = on_lost
-        self._heard: set[str] = set()
+        self._number, self._on_lost = number, on_lost
+        self._heard: dict[str, str] = {}
+        self._leaves = False
         self._news = threading.Condition()
         _in_thread(self._listen, self._connection.makefile())
 
-    def meet(self, word: str) -> None:
-        """Waits until process 0 says the word."""
+    def meet(self, word: str, value: str = "") -> str:
+        """Waits until process 0 says the word, and returns the value that it has there."""
         with self._news:
             self._news.wait_for(lambda: word in self._heard)
+        return self._heard[word]
+
+    def leave(self, reason: str) -> None:
+        """Has the others end, for a reason; their ends are no news any more."""
+        self._leaves = True
+        _try_to_say(self._connection, f"{_LOST} {self._number} {reason}")
 
     def end(self) -> None:
         """Waits until process 0 lets end."""
@@ -115,16 +135,17 @@ class Other:
         self._connection.close()
 
     def _listen(self, lines) -> None:
-        lost = 0
-        for word in _each_word(lines):
-            if word.startswith(_LOST):
-                lost = int(word.removeprefix(_LOST))
+        lost = 0, ""
+        for line in _each_word(lines):
+            if line.startswith(_LOST):
+                lost = _lost(line)
                 break
+            word, _is, value = line.partition(_IS)
             with self._news:
-                self._heard.add(word)
+                self._heard[word] = value
                 self._news.notify_all()
-        if _END not in self._heard:
-            self._on_lost(lost)
+        if _END not in self._heard and not self._leaves:
+            self._on_lost(*lost)
 
 
 def _in_thread(run: Callable, *arguments) -> None:
@@ -150,8 +171,10 @@ def _each_word(lines):
         return
 
 
-def _words(lines) -> list[str]:
-    return list(_each_word(lines))
+def _lost(line: str) -> tuple[int, str]:
+    """Returns the number of the process that a line says has ended, and why."""
+    _word, number, reason = f"{line} ".split(" ", 2)
+    return int(number), reason.strip()
 
 
 def _try_to_say(connection: socket.socket, word: str) -> None:

@@ -1,5 +1,6 @@
 """From a path and the flags to the market that a run trains on."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,11 +12,16 @@ from data.i18n import _
 from data.market import Market, build_market
 from data.rows import by_symbol
 from data.sample import load_sample
-from recipe import console
+from data.store import read_index
+from recipe import console, processes
+
+_STORE_MADE = "feature store"
 
 
 def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
+
+    A feature store is made by process 0, and mapped by the others, which read no bars.
 
     Args:
         path: a file or folder of bars; None for the sample.
@@ -26,12 +32,20 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
     """
     what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
     with console.working(_("reading"), what) as done:
-        bars = bars_or_sample(path, done)
-        bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
-        # Lets go of a symbol's bars when its features are made.
-        parts = _counted(by_symbol(bars), num_bars, done)
-        del bars
-        market = build_market(parts, **market_settings(flags))
+        if flags.FEATURE_STORE and not processes.is_first():
+            bars_info = json.loads(processes.meet(_STORE_MADE))
+            market, num_bars = build_market(None, **market_settings(flags)), 0
+        else:
+            bars = bars_or_sample(path, done)
+            bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+            # Lets go of a symbol's bars when its features are made.
+            parts = _counted(by_symbol(bars), num_bars, done)
+            del bars
+            market = build_market(parts, **market_settings(flags))
+            processes.meet(_STORE_MADE, json.dumps(bars_info))
+    if flags.FEATURE_STORE:
+        made = read_index(flags.FEATURE_STORE)["made"]
+        processes.agree(_("FEATURE_STORE, on a disk that all share"), made)
     console.announce_market(market, num_bars)
     return market, bars_info
 

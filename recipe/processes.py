@@ -89,8 +89,9 @@ def together(
     if os.environ.get("KERAS_BACKEND") != "jax":
         raise InputError(_("several processes train on JAX alone: set KERAS_BACKEND=jax"))
 
-    def end_too(lost: int) -> None:
+    def end_too(lost: int, reason: str) -> None:
         text = _("process {number} has ended", number=lost)
+        text += f": {reason}" if reason else ""
         print(text, how_to_go_on(), sep="; ", file=sys.stderr, flush=True)
         os._exit(FAILED)  # the other threads may wait for that process for ever
 
@@ -100,18 +101,14 @@ def together(
             yield
         if _line is not None:
             _line.end()
-    except (InputError, KeyboardInterrupt):
+    except InputError as error:
+        _leave("; ".join(error.faults))
         raise
-    except Exception:
+    except Exception as error:
         # Where another one has ended, it shows here first as a connection that is broken.
         time.sleep(_NEWS_COMES_IN)
+        _leave(f"{type(error).__name__}: {error}")
         raise
-
-
-def check_store(feature_store: str) -> None:
-    """Raises InputError where several processes would write one feature store."""
-    if _line is not None and feature_store:
-        raise InputError(_("FEATURE_STORE must be off where several processes train"))
 
 
 def is_first() -> bool:
@@ -119,10 +116,17 @@ def is_first() -> bool:
     return not isinstance(_line, lifeline.Other)
 
 
-def meet(word: str) -> None:
-    """Waits until process 0 has got here, which itself waits for nobody."""
-    if _line is not None:
-        _line.meet(word)
+def meet(word: str, value: str = "") -> str:
+    """Waits until process 0 has got here, which itself waits for nobody.
+
+    Args:
+        word: that no two meetings have in common.
+        value: a line that process 0 tells the others.
+
+    Returns:
+        what process 0 gave as `value`.
+    """
+    return value if _line is None else _line.meet(word, value)
 
 
 def agree(what: str, value: str) -> None:
@@ -304,6 +308,11 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
     else:
         host, _colon, port = address.rpartition(":")
         _line = lifeline.Other(host, int(port), jax.process_index(), on_lost)
+
+
+def _leave(reason: str) -> None:
+    if _line is not None:
+        _line.leave(" ".join(reason.split()))  # a line
 
 
 @contextlib.contextmanager

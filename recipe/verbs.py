@@ -41,7 +41,7 @@ def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     with _processes(options):
-        processes.check_store(flags.FEATURE_STORE)
+        processes.agree(_("flags"), str(flags))
         if processes.is_first():
             files.check_absent(options.folder)
         from recipe.market import read_market
@@ -63,7 +63,7 @@ def _resume(options: argparse.Namespace) -> int:
     before = files.read_json(folder / files.RUN)
     saved_flags = files.read_json(folder / files.CONFIG)
     flags = config.load(options.set, folder / files.CONFIG)
-    processes.check_store(flags.FEATURE_STORE)
+    processes.agree(_("flags"), str(flags))
     from recipe import console
     from recipe.market import read_market
 
@@ -290,7 +290,6 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.run import run, take_part
 
-    processes.agree(_("flags"), str(flags))
     processes.agree(_("bars"), run_info["bars_sha256"])
     try:
         if not processes.is_first():

@@ -52,10 +52,10 @@ def test_several_processes_are_refused_on_tensorflow(bars_file, capsys):
 def line():
     """The ends of processes 0 and 1, and what each was told of others that ended."""
     lost = queue.Queue(), queue.Queue()
-    first = lifeline.First(1, lost[0].put)
+    first = lifeline.First(1, lambda *told: lost[0].put(told))
     accepted = threading.Thread(target=first.accept)
     accepted.start()
-    other = lifeline.Other("localhost", first.port, 1, lost[1].put)
+    other = lifeline.Other("localhost", first.port, 1, lambda *told: lost[1].put(told))
     accepted.join(WAIT)
     yield first, other, lost
     first.close()
@@ -64,19 +64,19 @@ def line():
 
 def test_processes_meet_and_end_together(line):
     first, other, lost = line
-    met = threading.Event()
+    met = queue.Queue()
 
     def take_part():
-        other.meet("fold 0")
-        met.set()
+        met.put(other.meet("fold 0"))
         other.end()
         other.close()
 
     beside = threading.Thread(target=take_part)
     beside.start()
-    assert not met.wait(0.2)
-    first.meet("fold 0")
-    assert met.wait(WAIT)
+    with pytest.raises(queue.Empty):
+        met.get(timeout=0.2)
+    assert first.meet("fold 0", '{"a value": 1}') == '{"a value": 1}'
+    assert met.get(timeout=WAIT) == '{"a value": 1}'
     first.end()
     beside.join(WAIT)
     assert not beside.is_alive() and lost[0].empty() and lost[1].empty()
@@ -87,7 +87,15 @@ def test_a_process_that_ends_before_its_time_is_told_to_the_other(line, ended):
     first, other, lost = line
     connection = other._connection if ended else first._others[1]
     connection.shutdown(socket.SHUT_RDWR)
-    assert lost[1 - ended].get(timeout=WAIT) == ended
+    assert lost[1 - ended].get(timeout=WAIT) == (ended, "")
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_the_reason_of_an_end_is_told_to_the_other(line, ended):
+    first, other, lost = line
+    (first, other)[ended].leave("a disk is full")
+    (first, other)[ended].close()
+    assert lost[1 - ended].get(timeout=WAIT) == (ended, "a disk is full")
 
 
 # With real processes
@@ -142,14 +150,27 @@ def assert_the_same(folder, expected):
 @pytest.mark.slow
 @needs_jax
 @pytest.mark.parametrize(
-    ("count", "flags"), [(2, []), (2, ["--set=LABELS_PER_SEQUENCE=1"]), (4, [])]
+    ("count", "flags", "store"),
+    [(2, [], False), (2, ["--set=LABELS_PER_SEQUENCE=1"], False), (4, [], True)],
 )
-def test_several_processes_train_as_one_does(bars_file, cache, tmp_path, count, flags):
+def test_several_processes_train_as_one_does(bars_file, cache, tmp_path, count, flags, store):
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert run(cache, *train(bars_file, alone, *flags)).returncode == 0
+    flags = [*flags, f"--set=FEATURE_STORE={tmp_path / 'store'}"] if store else flags
     begun = start(cache, train(bars_file, together, *flags), together, count)
     assert [each.wait() for each in begun] == [0] * count
     assert_the_same(together, alone)
+
+
+@needs_jax
+def test_who_cannot_make_the_store_tells_the_others_why(bars_file, cache, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    asked = train(bars_file, tmp_path / "run", f"--set=FEATURE_STORE={tmp_path}")
+    begun = start(cache, asked, tmp_path / "run", 2)
+    assert [each.wait(60) for each in begun] == [2, 1]
+    told = (tmp_path / "run.1.txt").read_text()
+    assert "process 0 has ended: the feature store must be a new or empty folder" in told
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -162,6 +183,7 @@ def test_all_end_when_one_is_killed_and_any_number_goes_on(bars_file, cache, tmp
     begun = start(cache, train(bars_file, folder, more), folder, 2)
     wait_for(folder / "checkpoint" / "fold-0" / "epoch-000001.checkpoint", begun[0])
     begun[killed].kill()
+    begun[killed].wait()  # else Python warns of it, which is an error here
     assert begun[1 - killed].wait(60) == 1
     told = (tmp_path / f"together.{1 - killed}.txt").read_text()
     assert f"process {killed} has ended; go on with: python train_model.py resume" in told

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from data.errors import InputError
 from data.market import build_market, training_statistics
-from data.store import INDEX_NAME, FolderTable, MemoryTable, open_store
+from data.store import INDEX_NAME, FolderTable, MemoryTable, open_store, read_index
 from data.synthetic import random_walk
 from data.windows import gather
 
@@ -113,3 +114,29 @@ def test_a_market_with_a_store_equals_the_one_in_memory(tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(here_figures, figures)
+
+
+def test_another_process_opens_the_market_that_one_made(tmp_path):
+    bars = random_walk(num_symbols=2, num_bars=700, seed=3)
+    made = build_market(bars, **SETTINGS, feature_store=tmp_path)
+    opened = build_market(None, **SETTINGS, feature_store=tmp_path)
+    assert isinstance(opened.features, np.memmap)
+    for name, expected in vars(made).items():
+        if name != "folds":
+            np.testing.assert_equal(getattr(opened, name), expected)
+    for name, expected in vars(made.folds[0]).items():
+        np.testing.assert_equal(getattr(opened.folds[0], name), expected)
+
+
+def test_a_store_that_was_broken_off_is_not_opened_as_a_market(tmp_path):
+    FolderTable(tmp_path)
+    with pytest.raises(InputError, match="is not finished"):
+        build_market(None, **SETTINGS, feature_store=tmp_path)
+
+
+def test_every_store_has_a_name_of_its_own(tmp_path):
+    names = set()
+    for _ in range(2):
+        filled(FolderTable(tmp_path))
+        names.add(read_index(tmp_path)["made"])
+    assert len(names) == 2
