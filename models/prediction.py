@@ -24,16 +24,16 @@ def predict_windows(
     Args:
         model: any; XLA is used where its `jit_compile` says so.
         batches: `batches[index]` is a tuple whose first part is x (batch, ...); the first batch is
-            the largest; or an array of all windows.
+            the largest; or an array of all windows. Several devices need `num_rows` and `part`, as
+            `data.batches.WindowSequence` has them.
 
     Returns:
         the outputs, (windows, ...).
     """
+    if isinstance(batches, np.ndarray):
+        batches = _Windows(batches)
     if _by is not None:
         return _by(model, batches)
-    if isinstance(batches, np.ndarray):
-        starts = range(0, len(batches), AT_ONCE)
-        return predict_windows(model, [(batches[i : i + AT_ONCE],) for i in starts])
     outputs = []
     for index in range(len(batches)):
         x = batches[index][0]
@@ -48,3 +48,22 @@ def predict_by(predict: Predict | None) -> None:
     """Has `predict_windows` call a function, for a model on several devices; None: no more."""
     global _by
     _by = predict
+
+
+class _Windows:
+    """An array of windows as batches."""
+
+    batch_size = AT_ONCE
+
+    def __init__(self, x: np.ndarray):
+        self._x, self.num_rows = x, len(x)
+
+    def part(self, number: int, count: int) -> "_Windows":
+        size = -(-self.num_rows // count)
+        return _Windows(self._x[number * size : (number + 1) * size])
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray]:
+        return (self._x[index * self.batch_size : (index + 1) * self.batch_size],)

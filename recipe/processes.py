@@ -12,16 +12,12 @@ import os
 import socket
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data.errors import InputError
 from data.i18n import _
 from recipe import lifeline
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SLURM = "slurm"
 FAILED = 1
@@ -30,7 +26,6 @@ _NEWS_COMES_IN = 10  # seconds until it is known here that another process has e
 _ADDRESS_BYTES = 256
 
 _line: lifeline.First | lifeline.Other | None = None
-_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # how a model predicts, compiled
 
 
 def check(coordinator: str | None, count: int | None, number: int | None) -> None:
@@ -199,6 +194,7 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
             )
         )
     from models.prediction import predict_by
+    from recipe.divided import predict
 
     predict_by(predict if used > 1 else None)
     if used == 1:
@@ -208,48 +204,6 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
     keras.distribution.set_distribution(layout)
     own, first = batch_size // count, jax.process_index() * (batch_size // count)
     return slice(first, first + own)
-
-
-def predict(model, windows) -> "np.ndarray":
-    """Returns the outputs of a distributed model, with the windows divided over all devices.
-
-    Args:
-        model: made after `distribute`.
-        windows: in order, with `num_rows` and `part(number, count)`, as `data.batches` makes them.
-
-    Returns:
-        the same in all processes, (windows, ...).
-    """
-    import jax
-    import numpy as np
-    from jax.experimental.multihost_utils import process_allgather
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-    count, num_rows = jax.process_count(), windows.num_rows
-    size = -(-num_rows // count)
-    part = windows.part(jax.process_index(), count)
-    devices = jax.local_devices()
-    mesh = Mesh(np.array(devices), ("rows",))
-    everywhere, divided = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("rows",)))
-    if model not in _steps:
-        same = weakref.proxy(model)  # the dictionary must not keep it
-        _steps[model] = jax.jit(lambda *state: same.stateless_call(*state, training=False)[0])
-    weights = [
-        [jax.device_put(np.asarray(variable.value), everywhere) for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
-    like = model.outputs[0]
-    made, outputs = 0, np.zeros((size, *like.shape[1:]), like.dtype)
-    at_once = -(-part.batch_size // len(devices)) * len(devices)
-    for index in range(len(part)):
-        x = part[index][0]
-        full = np.zeros((at_once, *x.shape[1:]), x.dtype)  # a shape of its own is compiled anew
-        full[: len(x)] = x
-        answers = _steps[model](*weights, jax.device_put(full, divided))
-        kept = min(len(x), size - made)
-        outputs[made : made + kept] = np.asarray(answers)[:kept]
-        made += kept
-    return process_allgather(outputs, tiled=True)[:num_rows] if count > 1 else outputs
 
 
 def _check_single(num_gpus: int) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +47,25 @@ def test_several_processes_are_refused_on_tensorflow(bars_file, capsys):
     asked = ["--data", str(bars_file), "--coordinator", "localhost:1"]
     assert train_model.main([*asked, "--processes", "2", "--process", "0"]) == 2
     assert "KERAS_BACKEND=jax" in capsys.readouterr().err
+
+
+def test_several_gpus_are_refused_on_tensorflow(monkeypatch):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0", "gpu:1"])
+    with pytest.raises(InputError, match="there are 2: KERAS_BACKEND=jax uses all"):
+        processes.distribute(16, print)
+
+
+@needs_jax
+@pytest.mark.parametrize(("batch_size", "own"), [(15, 1), (16, 3)])
+def test_several_processes_must_divide_the_batch(batch_size, own, monkeypatch):
+    import jax
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for name, value in {"process": 2, "device": 2, "local_device": own}.items():
+        monkeypatch.setattr(jax, f"{name}_count", lambda value=value: value)
+    told = f"multiple of the devices, .* got {batch_size} for 2 of 2 processes"
+    with pytest.raises(InputError, match=told):
+        processes.distribute(batch_size, print)
 
 
 @pytest.fixture
@@ -160,6 +180,33 @@ def test_several_processes_train_as_one_does(bars_file, cache, tmp_path, count, 
     begun = start(cache, train(bars_file, together, *flags), together, count)
     assert [each.wait() for each in begun] == [0] * count
     assert_the_same(together, alone)
+
+
+@needs_jax
+def test_several_devices_are_used_where_they_divide_the_batch_and_predict_arrays_too(cache):
+    code = """
+import keras
+import numpy as np
+from models.prediction import predict_windows
+from recipe import processes
+told = []
+assert processes.distribute(3, told.append) == slice(None)
+assert keras.distribution.distribution() is None
+assert "1 of 2 devices are used: SUPERVISED_BATCH_SIZE = 3 must be divided evenly" in told[0]
+assert processes.distribute(4, told.append) == slice(0, 4) and len(told) == 1
+inputs = keras.Input((3, 2))
+model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+x = np.random.default_rng(0).normal(size=(301, 3, 2)).astype("float32")
+kernel, bias = model.get_weights()
+answers = predict_windows(model, x)
+np.testing.assert_allclose(answers, x.reshape(301, 6) @ kernel + bias, rtol=1e-5, atol=1e-6)
+assert keras.distribution.distribution().device_mesh.devices.size == 2
+"""
+    two = environment(cache, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=two, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @needs_jax
