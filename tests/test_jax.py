@@ -55,8 +55,9 @@ def test_a_model_of_tensorflow_answers_alike_on_jax(finished, bars_file, cache, 
     assert_alike(answers, pd.read_parquet(finished / "predictions.parquet"))
 
 
-def test_what_changes_with_the_epoch_reaches_the_compiled_step():
+def test_what_changes_reaches_the_compiled_step_and_broken_weights_are_found():
     tests = ["test_losses.py::test_a_change_of_the_weight_takes_effect_after_compile"]
+    tests += ["test_nan_guard.py::test_a_gradient_that_is_not_finite_is_found_in_the_next_batch"]
     tests += ["test_epoch_tracker.py::test_tracker_sets_epoch_weight_and_cap_and_logs_them"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", *(f"{ROOT}/tests/{t}" for t in tests)],
@@ -66,7 +67,7 @@ def test_what_changes_with_the_epoch_reaches_the_compiled_step():
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_a_backend_that_is_not_there_is_said_in_one_line(finished, bars_file, cache):
