@@ -96,9 +96,8 @@ def by_processes(options) -> None:
 
 def by_memory(options) -> None:
     """Prints the resident megabytes of two processes, with and without a feature store."""
-    print(
-        "| FEATURE_STORE | process | own MB before | own MB | of it for the rows | file-backed MB |"
-    )
+    print("Resident MB of two processes: their own, at three points, and at last those of files.\n")
+    print("| FEATURE_STORE | process | at first | with the market | with batches | of files |")
     print("|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for store in ("", folder):
@@ -107,10 +106,9 @@ def by_memory(options) -> None:
                 print("| failed: try --loud | | | | | |")
                 continue
             for number, each in enumerate(found["processes"]):
-                more = each["anonymous"] - each["before"]
                 print(
                     f"| {'on' if store else 'off'} | {number} | {each['before']:,.0f} | "
-                    f"{each['anonymous']:,.0f} | {more:,.0f} | {each['file']:,.0f} |",
+                    f"{each['market']:,.0f} | {each['batches']:,.0f} | {each['file']:,.0f} |",
                     flush=True,
                 )
     if found:

@@ -122,11 +122,12 @@ def memory_of(flags, market, before: dict[str, float]) -> dict:
 
     from recipe.fold import assemble
 
+    with_market = memory()
     batches = assemble(flags, market, 0).batches
     for number in range(READ):
         batches[number % len(batches)]
     now = memory()
-    own = np.array([before["anonymous"], now["anonymous"], now["file"]])
+    own = np.array([*(each["anonymous"] for each in (before, with_market, now)), now["file"]])
     each = np.atleast_2d(process_allgather(own) if jax.process_count() > 1 else own)
     rows = {
         name: getattr(market, name).nbytes / 1e6
@@ -137,7 +138,7 @@ def memory_of(flags, market, before: dict[str, float]) -> dict:
         "features_mb": market.features.nbytes / 1e6,
         "columns_mb": sum(rows.values()),
         "processes": [
-            dict(zip(("before", "anonymous", "file"), values.tolist(), strict=True))
+            dict(zip(("before", "market", "batches", "file"), values.tolist(), strict=True))
             for values in each
         ],
     }
