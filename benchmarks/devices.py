@@ -23,8 +23,8 @@ RUN = Path(__file__).with_name("devices_run.py")
 DATA = "synthetic:walk?bars={bars}&symbols=8&seed=0"
 LAYOUTS = [(1, 1), (1, 2), (2, 1), (4, 1)]  # processes, and devices of each
 UNITS, DTYPES = (32, 128, 512), ("float32", "mixed_bfloat16")
-# Bytes a second in one direction from one GPU to the next, and seconds of a hop: as the makers
-# state the first, and as NCCL is commonly seen to take the second.
+# Bytes a second in one direction from one GPU to the next, as their makers state them, and
+# seconds of a hop, which are assumed.
 LINKS = {
     "NVLink 4 (H100 SXM, 450 GB/s)": (450e9, 3e-6),
     "PCIe 4 x16 (25 GB/s)": (25e9, 8e-6),
@@ -87,10 +87,13 @@ def by_processes(options) -> None:
             f"{found['reduce_ms']:.2f} | {share:.1%} |",
             flush=True,
         )
-        rows.append(f"| {count} | {found['own_rows_ms']:.2f} | {found['all_rows_ms']:.2f} |")
+        rows.append(
+            f"| {count} | {devices} | {found['own_rows_ms']:.2f} | {found['all_rows_ms']:.2f} |"
+        )
         parameters = found["parameters"]
     print(f"\n{parameters:,} parameters: {4 * parameters:,} bytes are reduced in a step.\n")
-    print("| processes | own rows of a batch, ms | all rows, ms |\n|---:|---:|---:|")
+    print("| processes | devices of each | own rows of a batch, ms | all rows, ms |")
+    print("|---:|---:|---:|---:|")
     print("\n".join(rows))
 
 
