@@ -268,6 +268,7 @@ def study(options: argparse.Namespace) -> int:
 
 def _processes(options: argparse.Namespace):
     """Returns the context of a training over several processes, or of one by itself."""
+    use_compiler()  # before JAX starts: a resumed step must be the same program
     return processes.together(
         options.coordinator,
         options.processes,
@@ -284,7 +285,6 @@ def how_to_go_on(folder: Path | None) -> str:
 
 
 def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
-    use_compiler()
     with without_native_chatter():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
