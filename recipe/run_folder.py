@@ -136,6 +136,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
+    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
+    phrases = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        then, value = before.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(value, dict):
+            phrases += differences(then, value, f"{path}{name}.")
+        elif then != value:
+            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
+    return phrases
+
+
 def git_commit() -> str | None:
     """Returns the commit of this source tree, with `+` where files differ from it, or None."""
     here = Path(__file__).parent.parent

@@ -79,13 +79,9 @@ def _resume(options: argparse.Namespace) -> int:
         return OK
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)
-    with without_native_chatter():
-        start_backend()
-        from models.training.callbacks.checkpoint import differences
-
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
     then = {name: before.get(name) for name in now} | {"flags": saved_flags}
-    changes = differences(then, now)
+    changes = files.differences(then, now)
     if changes and not options.force:
         raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
     for change in changes:

@@ -14,7 +14,6 @@ from resumable_run import EPOCHS, Interrupted, KillAt, Run, make_model
 from models.training.callbacks.base import copy_of
 from models.training.callbacks.checkpoint import (
     collect_training_state,
-    differences,
     restore_training_state,
 )
 from models.training.callbacks.epoch_tracker import EpochSchedules
@@ -194,19 +193,6 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
 
 
 # Refusals
-
-
-DETAILS = {"flags": {"SEED": 0, "AFL_GAMMA": [1.0, 2.0]}, "bars": "ab12", "keras": "3.15.1"}
-
-
-def test_differences_are_named_and_compared_as_json():
-    now = {"flags": {"SEED": 1, "AFL_GAMMA": (1.0, 2.0)}, "bars": "cd34", "new": None}
-    assert differences(DETAILS, now) == [
-        "flags.SEED was 0 and is 1",
-        'bars was "ab12" and is "cd34"',
-        'keras was "3.15.1" and is null',
-    ]
-    assert differences(DETAILS, {**DETAILS}) == []
 
 
 def test_a_checkpoint_of_another_model_or_other_callbacks_is_refused(uninterrupted):

@@ -4,7 +4,6 @@ Keras's `BackupAndRestore` is not used: it leaves out dropout seeds, loss variab
 states, and its writes are not atomic. The files are those of checkpoint_file.py.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,19 +64,6 @@ def restore_training_state(
         variable.assign(value)
     for name, callback in callbacks.items():
         callback.set_state(states[name])
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
-    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
-    phrases = []
-    for name in [*before, *(name for name in now if name not in before)]:
-        then, value = before.get(name), now.get(name)
-        if isinstance(then, dict) and isinstance(value, dict):
-            phrases += differences(then, value, f"{path}{name}.")
-        elif then != value:
-            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
-    return phrases
 
 
 class Checkpointer(keras.callbacks.Callback):

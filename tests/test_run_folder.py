@@ -1,0 +1,12 @@
+from recipe.run_folder import differences
+
+
+def test_differences_are_named_and_compared_as_json():
+    before = {"flags": {"SEED": 0, "AFL_GAMMA": [1.0, 2.0]}, "bars": "ab12", "keras": "3.15.1"}
+    now = {"flags": {"SEED": 1, "AFL_GAMMA": (1.0, 2.0)}, "bars": "cd34", "new": None}
+    assert differences(before, now) == [
+        "flags.SEED was 0 and is 1",
+        'bars was "ab12" and is "cd34"',
+        'keras was "3.15.1" and is null',
+    ]
+    assert differences(before, {**before}) == []
