@@ -68,14 +68,13 @@ def _resume(options: argparse.Namespace) -> int:
     from recipe.market import read_market
 
     if (folder / files.METRICS).exists():
-        console.log(
-            _("complete"),
-            _(
-                "{folder} is finished; its report is {report}",
-                folder=folder,
-                report=folder / files.REPORT,
-            ),
-        )
+        report = folder / files.REPORT
+        if report.exists():
+            text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
+        else:  # of `train --brief`
+            figures = folder / files.METRICS
+            text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
+        console.log(_("complete"), text)
         return OK
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags)

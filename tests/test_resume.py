@@ -86,7 +86,6 @@ def test_ctrl_c_ends_a_training_cleanly(bars_file, tmp_path):
 
 
 def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, capsys):
-
     folder = tmp_path / "one"
     shutil.copytree(finished, folder)
     (folder / "metrics.json").unlink()
@@ -101,5 +100,13 @@ def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, cap
 def test_a_finished_run_is_not_run_again(finished, capsys):
     before = (finished / "metrics.json").read_bytes()
     assert train_model.main(["resume", str(finished)]) == 0
-    assert "is finished" in capsys.readouterr().out
+    assert f"is finished; its report is {finished / 'report.html'}" in capsys.readouterr().out
     assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_a_finished_run_without_a_report_names_its_figures(tmp_path, capsys):
+    for name in ("config.json", "run.json", "metrics.json"):
+        (tmp_path / name).write_text("{}")
+    assert train_model.main(["resume", str(tmp_path)]) == 0
+    found = capsys.readouterr().out
+    assert f"is finished; its figures are in {tmp_path / 'metrics.json'}" in found
