@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data.labels import CLASS_NAMES
-from evaluation.metrics import evaluate, nll
+from evaluation.metrics import evaluate, losses
 
 UNKNOWN = -1  # of a label
 ROUNDS = (20, 40, 60)  # of boosting; one is chosen
@@ -148,7 +148,7 @@ class Fitted:
         """Returns it with the temperature of the lowest NLL on these summaries and labels."""
         plain = self.predict_proba(x)
         found = minimize_scalar(
-            lambda log: nll(labels, _tempered(plain, np.exp(log))),
+            lambda log: losses(labels, _tempered(plain, np.exp(log))).mean(),
             bounds=np.log([1 / HIGHEST_TEMPERATURE, HIGHEST_TEMPERATURE]),
             method="bounded",
         )

@@ -44,7 +44,7 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
         ),
         "macro_f1": float(f1_score(labels, predicted, **scored)),
         "accuracy": float(accuracy_score(labels, predicted)),
-        "nll": nll(labels, probabilities),
+        "nll": float(losses(labels, probabilities).mean()),
         "ece": confidence_ece(labels, probabilities),
         "classwise_ece": classwise_ece(labels, probabilities),
         "class_rates": {
@@ -86,7 +86,8 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
 def mcc(confusion: np.ndarray) -> np.ndarray:
     """Returns Matthews's correlation of confusion matrices (..., classes, classes).
 
-    Gorodkin (2004); 0 where only one class occurs or is predicted, as in scikit-learn.
+    Gorodkin (2004); 0 where only one class occurs or is predicted. It is scikit-learn's, which
+    takes no tables, of which intervals need thousands, and warns where there is one class alone.
     """
     confusion = np.asarray(confusion, np.float64)
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
@@ -96,10 +97,10 @@ def mcc(confusion: np.ndarray) -> np.ndarray:
     return np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)
 
 
-def nll(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns the mean negative log-likelihood in nats, each probability at least 1e-15."""
+def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns the NLL of each window in nats, (samples,), each probability at least 1e-15."""
     own = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, _SMALLEST)).mean())
+    return -np.log(np.maximum(own, _SMALLEST))
 
 
 def confidence_ece(

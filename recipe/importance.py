@@ -13,11 +13,11 @@ from scipy.stats import t as student
 
 from data.market import Fold, Market, training_statistics
 from data.windows import gather, spans, subsample
+from evaluation.metrics import losses
 from evaluation.verdict import LEVEL, time_blocks
 
 MOST_WINDOWS = 256  # evenly spaced over the validation windows: a few seconds in all
 _MOST_BLOCKS = 20  # that the courses are exchanged between
-_SMALLEST = 1e-15  # probability
 
 
 def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
@@ -40,14 +40,13 @@ def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
     windows, labels = gather(market.features, ends, length), fold.labels[ends]
     blocks = _blocks_of(market, ends)
 
-    def losses(changed: np.ndarray) -> np.ndarray:
-        probabilities = np.asarray(model.predict_on_batch(changed), np.float64)
-        return -np.log(np.maximum(probabilities[np.arange(len(ends)), labels], _SMALLEST))
+    def losses_with(changed: np.ndarray) -> np.ndarray:
+        return losses(labels, np.asarray(model.predict_on_batch(changed), np.float64))
 
-    base = losses(windows)
+    base = losses_with(windows)
 
     def against_base(changed: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        found = losses(changed)
+        found = losses_with(changed)
         rise, interval = mean_interval(found - base, blocks)
         return found, {"rise": rise, "interval": interval}
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from evaluation.metrics import NUM_BINS, checked, mcc
+from evaluation.metrics import NUM_BINS, checked, losses, mcc
 from evaluation.verdict import confusions, time_blocks
 
 MEASURES = ("mcc", "nll", "ece")
 LEVEL = 0.95
-_SMALLEST = 1e-15  # probability, as in evaluation.metrics
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def block_sums(
     labels, probabilities = checked(labels, probabilities)
     blocks = time_blocks(timestamps, block_seconds)
     tables = confusions(blocks, labels, probabilities)
-    own = probabilities[np.arange(len(labels)), labels]
-    losses = np.bincount(blocks, weights=-np.log(np.maximum(own, _SMALLEST)))
+    nll = np.bincount(blocks, weights=losses(labels, probabilities))
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
@@ -61,7 +59,7 @@ def block_sums(
         blocks * NUM_BINS + bins, weights=hits - confidence, minlength=len(tables) * NUM_BINS
     )
     return np.concatenate(
-        [tables.reshape(len(tables), -1), losses[:, None], gaps.reshape(-1, NUM_BINS)], axis=1
+        [tables.reshape(len(tables), -1), nll[:, None], gaps.reshape(-1, NUM_BINS)], axis=1
     )
 
 
