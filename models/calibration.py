@@ -31,7 +31,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from models.probabilities import PerClass, cross_entropies, log_of_rest, plain
 
@@ -41,14 +40,10 @@ _KEPT = 1e-3  # share of p_j that stays where smoothing would take all of it
 _TEMPERATURES = (0.05, 20.0)
 
 
-def invert_focal(
-    p: np.ndarray,
-    alpha: PerClass = 1.0,
-    gamma: PerClass = 0.0,
-    smoothing: PerClass = 0.0,
-    ce_weight: float = 0.0,
-) -> np.ndarray:
-    """Returns the posterior whose best answer under the loss is `p`, float64 (samples, classes).
+def slopes(
+    p: np.ndarray, alpha: PerClass, gamma: PerClass, smoothing: PerClass, ce_weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns g and h of the loss's gradient (see the top of this file), (samples, classes).
 
     Args:
         p: softmax of the training logits, (samples, classes), all positive.
@@ -59,16 +54,6 @@ def invert_focal(
     """
     p = np.asarray(p, np.float64)
     rest = p @ (1 - np.eye(p.shape[-1]))  # 1 - p without cancellation
-    log_eta = _log_posterior(np.log(p), np.log(rest), alpha, gamma, smoothing, ce_weight, np)
-    return np.exp(log_eta - logsumexp(log_eta, axis=-1, keepdims=True))
-
-
-def slopes(
-    p: np.ndarray, alpha: PerClass, gamma: PerClass, smoothing: PerClass, ce_weight: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns g and h of the loss's gradient (see the top of this file), (samples, classes)."""
-    p = np.asarray(p, np.float64)
-    rest = p @ (1 - np.eye(p.shape[-1]))
     return _slopes(np.log(p), np.log(rest), alpha, gamma, smoothing, ce_weight, np)
 
 
@@ -90,20 +75,21 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(f"{np.exp(found.x):.5g}")
 
 
-def _log_posterior(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
-    """Returns the logarithm of eta up to a constant of each row; `xp` is numpy or keras.ops."""
-    g, h = _slopes(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp)
+def _log_posterior(log_p, alpha, gamma, smoothing, ce_weight):
+    """Returns the logarithm of eta up to a constant of each row."""
+    g, h = _slopes(log_p, log_of_rest(log_p), alpha, gamma, smoothing, ce_weight, ops)
     if not np.any(smoothing):
-        return log_p - xp.log(g)
+        return log_p - ops.log(g)
     u = h / g
-    r = xp.sum(xp.exp(log_p) * u, axis=-1, keepdims=True) / (
-        1 + xp.mean(u, axis=-1, keepdims=True)
+    r = ops.sum(ops.exp(log_p) * u, axis=-1, keepdims=True) / (
+        1 + ops.mean(u, axis=-1, keepdims=True)
     )  # (samples, 1)
-    taken = r / log_p.shape[-1] * xp.exp(-xp.maximum(log_p, _LOWEST_LOG))
-    return log_p + xp.log(xp.maximum(1 - taken, _KEPT)) - xp.log(g)
+    taken = r / log_p.shape[-1] * ops.exp(-ops.maximum(log_p, _LOWEST_LOG))
+    return log_p + ops.log(ops.maximum(1 - taken, _KEPT)) - ops.log(g)
 
 
 def _slopes(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
+    """Returns g and h; `xp` is numpy or keras.ops."""
     num_classes = log_p.shape[-1]
     # Plain NumPy arrays join in both kinds of arithmetic, if their type is that of log_p.
     dtype = np.float64 if xp is np else np.float32
@@ -129,7 +115,7 @@ class RestoreProbabilities(layers.Layer):
     its default; with all defaults the layer is a softmax.
 
     Args:
-        alpha: that of the loss, here and below; None with `gamma` None and no smoothing: the loss
+        alpha: that of the loss; None with `gamma` None and no smoothing: the loss
             is not undone.
         gamma: focusing exponent of each class.
         smoothing: label smoothing of each class.
@@ -177,12 +163,10 @@ class RestoreProbabilities(layers.Layer):
         if focal and given["ce_weight"] != 1:
             log_p = _log_posterior(
                 log_p,
-                log_of_rest(log_p),
                 1.0 if given["alpha"] is None else given["alpha"],
                 given["gamma"] or 0.0,
                 given["smoothing"] or 0.0,
                 given["ce_weight"],
-                ops,
             )
         if self.prior_shift is not None:
             log_p = log_p + ops.convert_to_tensor(self.prior_shift, "float32")

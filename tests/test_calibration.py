@@ -9,7 +9,7 @@ from data.sequence_plan import SequencePlan
 from data.sequences import SequenceBatches
 from data.synthetic import known_posterior
 from evaluation.metrics import classwise_ece, confidence_ece
-from models.calibration import RestoreProbabilities, fit_temperature, invert_focal
+from models.calibration import RestoreProbabilities, fit_temperature
 from models.training.collapse_forecast import best_answer
 from models.training.losses import MixedLoss
 
@@ -25,6 +25,11 @@ SETTINGS = [
 def restored(logits, **arguments):
     layer = RestoreProbabilities(**arguments)
     return keras.ops.convert_to_numpy(layer(np.asarray(logits, "float32")))
+
+
+def inverse(p, **settings):
+    """Returns what the layer makes of the loss's best answers `p`, (samples, classes)."""
+    return restored(np.log(p), **settings)
 
 
 def expected_slope(logits, posterior, settings):
@@ -49,17 +54,17 @@ def test_inverse_is_the_closed_form_without_smoothing_and_blend():
         p, alpha, gamma = rng.dirichlet([1, 1, 1]), rng.uniform(0.5, 2, 3), rng.uniform(0, 3, 3)
         bent = (1 - p) ** gamma - gamma * p * (1 - p) ** (gamma - 1) * np.log(p)
         expected = p / (alpha * bent)
-        found = invert_focal(p[None], alpha, gamma)[0]
-        np.testing.assert_allclose(found, expected / expected.sum(), rtol=0, atol=1e-12)
+        found = inverse(p[None], alpha=alpha, gamma=gamma)[0]
+        np.testing.assert_allclose(found, expected / expected.sum(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_slope_of_the_expected_loss_is_0_at_the_inverse(settings):
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 0.8, (50, 3))
-    posteriors = invert_focal(softmax(logits, axis=1), **settings)
+    posteriors = inverse(softmax(logits, axis=1), **settings)
     for z, posterior in zip(logits, posteriors, strict=True):
-        assert expected_slope(z, posterior, settings) < 1e-9
+        assert expected_slope(z, posterior, settings) < 2e-6
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -67,33 +72,26 @@ def test_inverse_undoes_the_best_answer(settings):
     posteriors = np.random.default_rng(2).dirichlet([2, 2, 2], 20)
     answers = np.stack([best_answer(posterior, **settings) for posterior in posteriors])
     assert np.abs(answers - posteriors).max() > 0.02
-    np.testing.assert_allclose(invert_focal(answers, **settings), posteriors, atol=1e-7)
+    np.testing.assert_allclose(inverse(answers, **settings), posteriors, atol=1e-6)
 
 
 def test_neutral_parameters_change_nothing():
     p = np.random.default_rng(3).dirichlet([1, 1, 1], 50)
     for settings in [{}, {"alpha": 3.0}, {"gamma": 2.0, "smoothing": 0.2, "ce_weight": 1.0}]:
-        np.testing.assert_allclose(invert_focal(p, **settings), p, atol=1e-15)
+        np.testing.assert_allclose(inverse(p, **settings), p, atol=1e-6)
 
 
 def test_inverse_of_smoothed_cross_entropy_is_linear():
     posteriors = np.random.default_rng(4).dirichlet([2, 2, 2], 50)
     smoothed = 0.9 * posteriors + 0.1 / 3
-    np.testing.assert_allclose(invert_focal(smoothed, smoothing=0.1), posteriors, atol=1e-12)
+    np.testing.assert_allclose(inverse(smoothed, smoothing=0.1), posteriors, atol=1e-6)
 
 
 def test_answers_that_no_posterior_explains_stay_positive_and_in_order():
     p = np.array([[0.98, 0.015, 0.005], [0.999, 0.0009, 0.0001]])
-    found = invert_focal(p, gamma=2.0, smoothing=0.1)
+    found = inverse(p, gamma=2.0, smoothing=0.1)
     assert np.all(found > 0)
     assert np.all(np.diff(found, axis=1) < 0)
-
-
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_layer_agrees_with_the_numpy_inverse(settings):
-    logits = np.random.default_rng(5).normal(0, 2, (200, 3)).astype("float32")
-    expected = invert_focal(softmax(logits.astype("float64"), axis=1), **settings)
-    np.testing.assert_allclose(restored(logits, **settings), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("settings", [*SETTINGS, {"gamma": 5.0}, {"gamma": [0.0, 0.3, 5.0]}])
