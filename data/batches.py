@@ -235,14 +235,13 @@ class WindowBatches(TrainingBatches):
 
 
 class WindowSequence(keras.utils.PyDataset):
-    """Windows in order and un-augmented, to validate or predict; the last batch may be short.
+    """Windows in order and un-augmented, to predict; the last batch may be short.
 
     Args:
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
         ends: rows of the windows' last bars, (windows,).
         sequence_length: bars of a window.
         batch_size: windows in every batch but the last.
-        labels: class codes of the windows, (windows,); None: batches have none.
     """
 
     def __init__(
@@ -252,14 +251,12 @@ class WindowSequence(keras.utils.PyDataset):
         *,
         sequence_length: int,
         batch_size: int,
-        labels: np.ndarray | None = None,
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         if batch_size < 1:
             raise ValueError(f"a batch must have at least 1 window, got {batch_size}")
         self.features, self.window_rows = features, np.asarray(ends)
         self.sequence_length, self.batch_size = sequence_length, batch_size
-        self.window_labels = None if labels is None else np.asarray(labels)
 
     @property
     def num_rows(self) -> int:
@@ -267,10 +264,7 @@ class WindowSequence(keras.utils.PyDataset):
         return len(self.window_rows)
 
     def part(self, number: int, count: int) -> "WindowSequence":
-        """Returns the windows of one of `count` equal parts in order, of which the last are short.
-
-        Their labels are left out.
-        """
+        """Returns the windows of one of `count` equal parts in order; the last are short."""
         return WindowSequence(
             self.features,
             self.window_rows[part_of(self.num_rows, number, count)],
@@ -282,10 +276,6 @@ class WindowSequence(keras.utils.PyDataset):
         return -(-len(self.window_rows) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        """Returns x float32 (batch, time, features), and y int32 (batch,) if there are labels."""
+        """Returns x float32 (batch, time, features), alone in a tuple."""
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        x = gather(self.features, self.window_rows[part], self.sequence_length)
-        batch = (x,)
-        if self.window_labels is not None:
-            batch += (self.window_labels[part].astype(np.int32),)
-        return batch
+        return (gather(self.features, self.window_rows[part], self.sequence_length),)

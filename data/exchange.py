@@ -166,7 +166,7 @@ def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
 
 
 def fetch_closed_bars(
-    exchange: Exchange, symbol: str, timeframe: str, since_ms: int, until_ms: int | None = None
+    exchange: Exchange, symbol: str, timeframe: str, since_ms: int
 ) -> Iterator[list[list[float]]]:
     """Yields pages of closed bars in the order of time, each bar once, no page empty.
 
@@ -177,7 +177,6 @@ def fetch_closed_bars(
         symbol: ccxt's name, such as BTC/USDT.
         timeframe: such as 5m.
         since_ms: the earliest open, in ms since 1970.
-        until_ms: no bar opens then or later; None goes on to the newest closed bar.
 
     Yields:
         Lists of [open time in ms, open, high, low, close, volume].
@@ -187,7 +186,7 @@ def fetch_closed_bars(
     while True:
         if since_ms + PAGE_BARS * step >= now:
             now = exchange.now_ms()
-        end = now - step if until_ms is None else min(now - step, until_ms - 1)
+        end = now - step
         if since_ms > end:
             return
         rows = exchange.ask(

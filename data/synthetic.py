@@ -90,7 +90,6 @@ def persistent_drift(
     interval: str = "15min",
     strength: float = DRIFT_STRENGTH,
     mean_duration: float = MEAN_DURATION,
-    duration_spread: float | None = None,
 ) -> pd.DataFrame:
     """Returns bars with a hidden drift of either sign that lasts long enough to be learnt.
 
@@ -100,31 +99,10 @@ def persistent_drift(
         seed: of the generator.
         interval: a pandas offset such as "15min".
         strength: the drift of a bar in units of the bar's volatility.
-        mean_duration: bars that a drift lasts on average.
-        duration_spread: standard deviation of the duration, relative to its mean. None: durations
-            are geometric, so a drift does not age and recent returns say nearly all. With a small
-            spread the age of a drift tells when it ends, which asks for the order of the bars.
+        mean_duration: bars that a drift lasts on average; geometric, so a drift does not age and
+            recent returns say nearly all.
     """
-    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration, duration_spread)
-
-
-def known_posterior(
-    num_windows: int, sequence_length: int = 8, num_features: int = 3, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns windows, labels drawn from a known P(y | x), and that posterior.
-
-    The posterior is a softmax of the last bar's first two features.
-
-    Returns:
-        x (windows, time, features) float32, y (windows,) int32, posterior (windows, 3).
-    """
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(num_windows, sequence_length, num_features)).astype(np.float32)
-    signal, size = x[:, -1, 0].astype(float), x[:, -1, 1].astype(float)
-    logits = np.stack([-0.8 * signal, 0.7 - 0.5 * size, 0.8 * signal + 0.2], axis=1)
-    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    y = (rng.random(num_windows)[:, None] > posterior.cumsum(axis=1)).sum(axis=1)
-    return x, np.minimum(y, 2).astype(np.int32), posterior
+    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration)
 
 
 def hidden_volatility(symbol: int, num_bars: int, seed: int) -> np.ndarray:
@@ -136,13 +114,13 @@ MARKETS = {"walk": random_walk, "persistent_drift": persistent_drift}
 
 
 def _market(
-    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=80.0, spread=None
+    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=MEAN_DURATION
 ) -> pd.DataFrame:
     frames = []
     for index in range(num_symbols):
         rng = np.random.default_rng((seed, index))
         volatility = _volatility(rng, num_bars)
-        drift = drift_strength * _regime(rng, num_bars, mean_duration, spread) * volatility
+        drift = drift_strength * _regime(rng, num_bars, mean_duration) * volatility
         frame = _bars(rng, volatility, drift)
         frame["timestamp"] = pd.date_range("2024-01-01", periods=num_bars, freq=interval, tz="UTC")
         frame["symbol"] = f"SYN{index}"
@@ -164,20 +142,11 @@ def _volatility(rng: np.random.Generator, num_bars: int) -> np.ndarray:
     return 0.003 * np.exp(log)
 
 
-def _regime(
-    rng: np.random.Generator, num_bars: int, mean_duration: float, spread: float | None
-) -> np.ndarray:
-    """Returns +1, 0 or -1 for each bar, constant over geometric durations; else +1 or -1."""
-    if spread is None:
-        changes = rng.random(num_bars) < 1 / mean_duration
-        signs = rng.integers(-1, 2, size=num_bars)
-        return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
-    count = int(num_bars / mean_duration) + 3
-    durations = rng.normal(mean_duration, spread * mean_duration, size=count).round().astype(int)
-    signs = rng.choice([-1.0, 1.0], size=count)
-    start = rng.integers(0, int(mean_duration))
-    path = np.repeat(signs, np.maximum(durations, 1))
-    return np.resize(path[start:], num_bars)
+def _regime(rng: np.random.Generator, num_bars: int, mean_duration: float) -> np.ndarray:
+    """Returns +1, 0 or -1 for each bar, constant over geometric durations."""
+    changes = rng.random(num_bars) < 1 / mean_duration
+    signs = rng.integers(-1, 2, size=num_bars)
+    return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
 
 
 def _bars(rng: np.random.Generator, volatility: np.ndarray, drift: np.ndarray) -> pd.DataFrame:

@@ -12,29 +12,6 @@ _MONDAY = 4 * _DAY  # 1970-01-05, the first Monday of the epoch
 USUAL_SHARE = 0.75  # a slot of the week trades usually if it does in this share of the weeks
 
 
-def window_ends(
-    symbols: np.ndarray,
-    timestamps: np.ndarray,
-    sequence_length: int,
-    future_window: int,
-    max_gap_bars: int,
-) -> np.ndarray:
-    """Returns the end rows of all windows whose bars and label bars lie in one segment.
-
-    Args:
-        symbols: symbol codes (rows,), sorted.
-        timestamps: datetime64[ns] (rows,), rising within a symbol.
-        sequence_length: L, bars of a window.
-        future_window: H, bars of a label; 0 gives also windows without one.
-        max_gap_bars: missed trading bars that a window may cross.
-
-    Returns:
-        int32 (windows,), rising; int64 beyond 2^31 rows.
-    """
-    bounds = segment_bounds(symbols, timestamps, max_gap_bars)
-    return ends_within(bounds, sequence_length, future_window)
-
-
 def segment_bounds(symbols: np.ndarray, timestamps: np.ndarray, max_gap_bars: int) -> np.ndarray:
     """Returns the first rows of the segments (runs without a hole), then the number of rows.
 
@@ -128,15 +105,6 @@ def spans(
         two arrays datetime64[ns] (windows,).
     """
     return timestamps[ends - sequence_length + 1], timestamps[ends + future_window]
-
-
-def intersecting(
-    spans_a: tuple[np.ndarray, np.ndarray], spans_b: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
-    """Says which of the spans a share a moment with any of the spans b, bool (spans of a,)."""
-    started = np.searchsorted(np.sort(spans_b[0]), spans_a[1], side="right")
-    ended = np.searchsorted(np.sort(spans_b[1]), spans_a[0], side="left")
-    return started > ended
 
 
 def missed_bars(timestamps: np.ndarray) -> np.ndarray:

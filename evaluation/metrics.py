@@ -103,28 +103,26 @@ def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(own, _SMALLEST))
 
 
-def confidence_ece(
-    labels: np.ndarray, probabilities: np.ndarray, num_bins: int = NUM_BINS
-) -> float:
+def confidence_ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the expected calibration error of the predicted class (Guo et al. 2017, eq. 3).
 
     Equal-width bins over the highest probability; mean of |hit rate - confidence| over windows.
     """
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bins, weights=hits - confidence, minlength=num_bins)
+    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=hits - confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def classwise_ece(labels: np.ndarray, probabilities: np.ndarray, num_bins: int = NUM_BINS) -> float:
+def classwise_ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the calibration error of all probabilities, mean over classes (Kull et al. 2019).
 
     Bins hold equally many windows, since market probabilities crowd around the class shares.
     """
     errors = []
     for code in range(probabilities.shape[1]):
-        given, rate, size = reliability(labels == code, probabilities[:, code], num_bins)
+        given, rate, size = reliability(labels == code, probabilities[:, code])
         errors.append(np.abs(given - rate) @ size / len(labels))
     return float(np.mean(errors))
 

@@ -7,7 +7,7 @@ import pytest
 from data.bars import bar_interval, check_bars, digest, read_bars
 from data.errors import InputError
 from data.sample import load_sample
-from data.synthetic import known_posterior, persistent_drift, random_walk
+from data.synthetic import persistent_drift, random_walk
 
 
 def good(symbol="AAA", rows=6):
@@ -138,11 +138,6 @@ def test_synthetic_markets_are_deterministic_and_only_the_drift_persists():
     assert digest(random_walk(2, 500, seed=3)) == digest(random_walk(2, 500, seed=3))
     assert abs(autocorrelation(random_walk())) < 0.1
     assert autocorrelation(persistent_drift()) > 0.3
-
-
-def test_known_posterior_is_the_frequency_of_the_labels():
-    _, y, posterior = known_posterior(40_000)
-    np.testing.assert_allclose(np.bincount(y) / len(y), posterior.mean(axis=0), atol=0.01)
 
 
 def test_the_share_that_is_read_is_told_after_each_file(tmp_path):

@@ -3,11 +3,11 @@ import json
 import keras
 import numpy as np
 import pytest
+from known_posterior import known_posterior
 from scipy.special import log_softmax, softmax
 
 from data.sequence_plan import SequencePlan
 from data.sequences import SequenceBatches
-from data.synthetic import known_posterior
 from evaluation.metrics import classwise_ece, confidence_ece
 from models.calibration import RestoreProbabilities, fit_temperature
 from models.training.collapse_forecast import best_answer

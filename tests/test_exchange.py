@@ -34,8 +34,8 @@ def binance(server, waits, notes):
     return server.point(exchange)
 
 
-def times(exchange, since=START, until=None):
-    pages = fetch_closed_bars(exchange, "BTC/USDT", "5m", since, until)
+def times(exchange, since=START):
+    pages = fetch_closed_bars(exchange, "BTC/USDT", "5m", since)
     return [row[0] for page in pages for row in page]
 
 
@@ -100,10 +100,6 @@ def test_a_bar_that_closes_while_the_page_travels_is_not_taken(binance, server):
     server.faults = [time_passes]
     pages = fetch_closed_bars(binance, "BTC/USDT", "5m", START)
     assert [row[0] for row in next(pages)] == [START, START + STEP]
-
-
-def test_until_is_the_first_open_that_is_left_out(binance):
-    assert times(binance, START + STEP, START + 4 * STEP) == [START + n * STEP for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("fault", [500, 502, 503, 429, 418, "cut"])

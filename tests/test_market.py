@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from reference_windows import intersecting, window_ends
 
 from data.bars import check_bars, read_bars
 from data.features import WARM_UP_BARS, compute_features
 from data.labels import HOLD, average_uniqueness, hold_share
 from data.market import build_market, training_rows, training_statistics
 from data.synthetic import random_walk
-from data.windows import gather, intersecting, spans, window_ends
+from data.windows import gather, spans
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 RATIOS = (0.33, 0.40, 0.33)

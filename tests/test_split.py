@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from reference_windows import intersecting
 
 from data.split import SplitTimes, plan_times, split_windows
-from data.windows import ends_within, intersecting, segment_bounds, spans
+from data.windows import ends_within, segment_bounds, spans
 
 HOUR = 3_600_000_000_000
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from known_posterior import known_posterior
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef
 from sklearn.pipeline import make_pipeline
@@ -9,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from data.bars import check_bars, read_bars
 from data.errors import InputError
 from data.market import build_market
-from data.synthetic import known_posterior, persistent_drift, random_walk
+from data.synthetic import persistent_drift, random_walk
 from data.windows import gather
 
 SETTINGS = {

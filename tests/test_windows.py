@@ -3,20 +3,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_windows import intersecting, window_ends
 
 from data.windows import (
     bar_interval_ns,
     ends_within,
     first_window_ends,
     gather,
-    intersecting,
     missed_bars,
     segment_bounds,
     spans,
     subsample,
     subsample_by_class,
     symbol_bounds,
-    window_ends,
 )
 
 MINUTE = np.timedelta64(60, "s").astype("timedelta64[ns]")

@@ -1,0 +1,18 @@
+"""What tests compare windows with: those of whole rows, and which spans of time meet."""
+
+import numpy as np
+
+from data.windows import ends_within, segment_bounds
+
+
+def window_ends(symbols, timestamps, sequence_length, future_window, max_gap_bars):
+    """Returns the end rows of all windows whose bars and label bars lie in one segment."""
+    bounds = segment_bounds(symbols, timestamps, max_gap_bars)
+    return ends_within(bounds, sequence_length, future_window)
+
+
+def intersecting(spans_a, spans_b):
+    """Says which of the spans a share a moment with any of the spans b, bool (spans of a,)."""
+    started = np.searchsorted(np.sort(spans_b[0]), spans_a[1], side="right")
+    ended = np.searchsorted(np.sort(spans_b[1]), spans_a[0], side="left")
+    return started > ended
