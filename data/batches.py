@@ -9,7 +9,6 @@ import numpy as np
 
 from data.augment import augment_sequences_batched, shift_ends
 from data.memory import release_memory
-from data.sampling import BatchPlan
 from data.windows import gather, subsample_by_class
 
 _MADE_AHEAD = 4  # batches
@@ -22,9 +21,23 @@ def part_of(total: int, number: int, count: int) -> slice:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """What batches of windows and of sequences share; see `WindowBatches`.
+    """What batches of windows and of sequences share.
 
-    A subclass makes batch `index` in `__getitem__` and tells its shapes in `_signature`.
+    A subclass makes batch `index` in `__getitem__` and tells its shapes in `_signature`. A batch is
+    a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at the begin
+    of an epoch by a callback: Keras's own `on_epoch_begin` comes too late where batches are made
+    ahead. `ready` has the `time.perf_counter()` at which each batch was last made, (batches,).
+
+    Args:
+        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
+        ends: rows of the windows' last bars, (windows,).
+        plan: `BatchPlan` or `SequencePlan` of the same windows; it has their labels and symbols.
+        sequence_length: bars of a window.
+        augmentations: any of `noise_std`, `time_shift` (bars), `mask_prob`, `mask_max_t`; None:
+            off.
+        feature_std: standard deviation of each feature on training rows, (features,).
+        fill: what masked bars show, (features,).
+        seed: of the augmentation.
 
     Raises:
         ValueError: if the arrays do not fit together or an augmentation is unknown.
@@ -37,10 +50,10 @@ class TrainingBatches(keras.utils.PyDataset):
         *,
         plan: Any,
         sequence_length: int,
-        augmentations: Mapping[str, Any] | None,
-        feature_std: np.ndarray | None,
-        fill: np.ndarray | None,
-        seed: int,
+        augmentations: Mapping[str, Any] | None = None,
+        feature_std: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
+        seed: int = 0,
     ):
         # Making a batch costs less than handing it from one thread to another.
         super().__init__(workers=1, use_multiprocessing=False)
@@ -153,53 +166,25 @@ class TrainingBatches(keras.utils.PyDataset):
 class WindowBatches(TrainingBatches):
     """Training batches: drawn by a plan, gathered from the feature rows, augmented.
 
-    A batch is a pure function of (seed, epoch, index) and the plan. `set_epoch` must be called at
-    the begin of an epoch by a callback: Keras's own `on_epoch_begin` comes too late where batches
-    are made ahead. `ready` has the `time.perf_counter()` at which each batch was last made,
-    (batches,).
-
     Args:
-        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
-        ends: rows of the windows' last bars, (windows,).
-        plan: of the same windows; it has their labels and symbols.
-        sequence_length: bars of a window.
+        *args: those of `TrainingBatches`.
         first_ends: first end row to which each window may be shifted, (windows,), see
             `data.windows.first_window_ends`; needed for a time shift alone.
-        augmentations: any of `noise_std`, `time_shift` (bars), `mask_prob`, `mask_max_t`; None:
-            off.
-        feature_std: standard deviation of each feature on training rows, (features,).
-        fill: what masked bars show, (features,).
         weights: sample weights of the windows, (windows,); None: batches have none.
-        seed: of the augmentation.
+        **kwargs: those of `TrainingBatches`; `plan` is a `BatchPlan`.
 
     Raises:
-        ValueError: if the arrays do not fit together or an augmentation is unknown.
+        ValueError: see there; or if a time shift has no `first_ends`.
     """
 
     def __init__(
         self,
-        features: np.ndarray,
-        ends: np.ndarray,
-        *,
-        plan: BatchPlan,
-        sequence_length: int,
+        *args: Any,
         first_ends: np.ndarray | None = None,
-        augmentations: Mapping[str, Any] | None = None,
-        feature_std: np.ndarray | None = None,
-        fill: np.ndarray | None = None,
         weights: np.ndarray | None = None,
-        seed: int = 0,
+        **kwargs: Any,
     ):
-        super().__init__(
-            features,
-            ends,
-            plan=plan,
-            sequence_length=sequence_length,
-            augmentations=augmentations,
-            feature_std=feature_std,
-            fill=fill,
-            seed=seed,
-        )
+        super().__init__(*args, **kwargs)
         self._weights = weights
         if self._max_shift:
             if first_ends is None:

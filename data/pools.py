@@ -66,3 +66,33 @@ class HardPools:
         self._pools = {}
         for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
             self.set({int(label): p for label, p in pool.items()}, int(epoch))
+
+
+class PooledPlan:
+    """What the plans share: what they draw depends on the pools, and is made anew after them.
+
+    A subclass has its pools in `_pools` and forgets in `_forget` what it made from others.
+    """
+
+    _pools: HardPools
+
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
+        """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
+
+        Raises:
+            ValueError: if a class's pool holds anything but windows of the class.
+        """
+        self._pools.set(pool, epoch)
+        self._forget()
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
+        return self._pools.get_state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over the state of `get_state`."""
+        self._pools.set_state(state)
+        self._forget()

@@ -9,12 +9,12 @@ ones. The slots of a cell walk through one shuffled pass over its windows after 
 epoch goes on is the number of slots that the cell had in all epochs before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.pools import HardPools
+from data.pools import HardPools, PooledPlan
 from data.quotas import (
     Group,
     check_ratios,
@@ -29,7 +29,7 @@ from data.quotas import (
 _WALK, _HARD_WALK, _SHUFFLE, _HARD_CLASS, _FIRST_CELLS = 1, 2, 3, 4, 5
 
 
-class BatchPlan:
+class BatchPlan(PooledPlan):
     """Plans the batches of all epochs over n training windows.
 
     Passes over a cell go on from epoch to epoch: every window is reached, and none is drawn again
@@ -109,22 +109,7 @@ class BatchPlan:
             made = self._made = epoch, self._make_table(epoch)
         return made[1]
 
-    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
-        """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
-
-        Raises:
-            ValueError: if a class's pool holds anything but windows of the class.
-        """
-        self._pools.set(pool, epoch)
-        self._made = None
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
-        return self._pools.get_state()
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the state of `get_state`."""
-        self._pools.set_state(state)
+    def _forget(self) -> None:
         self._made = None
 
     def effective_repeats(self, epoch: int) -> dict[str, Any]:

@@ -4,19 +4,19 @@ A pass cuts the training bars anew and goes through all sequences; it is a pure 
 pass). What a label weighs is one of the epoch and of the hard pools that were set.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from data.cuts import Cut, Cuts, Sequences
-from data.pools import HardPools
+from data.pools import HardPools, PooledPlan
 from data.quotas import check_classes, check_ratios, check_windows, class_names, mean_draws
 
 _CUT = 6  # last word of seeds, see `data.sampling`
 
 
-class SequencePlan:
+class SequencePlan(PooledPlan):
     """Plans the batches of all epochs over the labels of n training windows.
 
     Where a pass has fewer sequences than its batches have places, the places left over are spread
@@ -120,22 +120,7 @@ class SequencePlan:
         """Returns a cut that is the same for every epoch, to score all labels."""
         return self.cuts.cut(np.full(len(self.cuts.lengths), self.cuts.labels_per_sequence))
 
-    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
-        """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
-
-        Raises:
-            ValueError: if a class's pool holds anything but windows of the class.
-        """
-        self._pools.set(pool, epoch)
-        self._epoch = None
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
-        return self._pools.get_state()
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the state of `get_state`."""
-        self._pools.set_state(state)
+    def _forget(self) -> None:
         self._epoch = None
 
     def effective_repeats(self, epoch: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,44 +21,9 @@ class SequenceBatches(TrainingBatches):
     is read before the first that a training window shows. A mask may hide the own bar of a label,
     but of none that a sequence ends with.
 
-    Args:
-        features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
-        ends: rows of the windows' last bars, (windows,).
-        plan: of the same windows; it has their labels, symbols and weights.
-        sequence_length: bars of a window, for `window_batches`.
-        augmentations: any of `noise_std`, `time_shift` (bars), `mask_prob`, `mask_max_t`; None:
-            off.
-        feature_std: standard deviation of each feature on training rows, (features,).
-        fill: what masked bars show, (features,).
-        seed: of the augmentation.
-
-    Raises:
-        ValueError: if the arrays do not fit together or an augmentation is unknown.
+    The arguments are those of `TrainingBatches`; `plan` is a `SequencePlan`, which has the windows'
+    weights, too, and `sequence_length` is that of `window_batches`.
     """
-
-    def __init__(
-        self,
-        features: np.ndarray,
-        ends: np.ndarray,
-        *,
-        plan: SequencePlan,
-        sequence_length: int,
-        augmentations: Mapping[str, Any] | None = None,
-        feature_std: np.ndarray | None = None,
-        fill: np.ndarray | None = None,
-        seed: int = 0,
-    ):
-        super().__init__(
-            features,
-            ends,
-            plan=plan,
-            sequence_length=sequence_length,
-            augmentations=augmentations,
-            feature_std=feature_std,
-            fill=fill,
-            seed=seed,
-        )
-        self.num_bars = plan.cuts.num_bars
 
     def in_order(self, batch_size: int = 64, max_labels: int = 0) -> "SequencesInOrder":
         """Returns the sequences of a fixed cut in order and un-augmented, to score the labels.
@@ -104,7 +69,7 @@ class SequenceBatches(TrainingBatches):
         return x, y, weights
 
     def _signature(self) -> list[tuple[tuple, Any]]:
-        bars, labels = self.num_bars, self.plan.cuts.labels_per_sequence
+        bars, labels = self.plan.cuts.num_bars, self.plan.cuts.labels_per_sequence
         return [
             ((None, bars, self.features.shape[1]), np.float32),
             ((None, labels), np.int32),
