@@ -2,24 +2,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from random_blocks import assert_same, gradients
 
 from models.layers.mlstm_cell import mlstm_cell
 
 BATCH, TIME, HEADS = 3, 11, 2
-
-
-def assert_same(got, expected, tolerance=2e-5):
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), tolerance, tolerance)
-
-
-def gradients(function, tensors):
-    import tensorflow as tf
-
-    tensors = [tf.convert_to_tensor(t) for t in tensors]
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        value = function(*tensors)
-    return value, tape.gradient(value, tensors)
 
 
 def plain_loop(q, k, v, i, f, segments):

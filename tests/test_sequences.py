@@ -216,7 +216,9 @@ def test_keras_trains_on_each_epoch_s_own_sequences(stream):
     sequences = batches.plan.sequences
     batches.plan.sequences = lambda e, i: asked.append((e, i)) or sequences(e, i)
     inputs = keras.Input((batches.plan.cuts.num_bars, 3))
-    outputs = keras.layers.Dense(3)(keras.layers.Cropping1D((batches.plan.cuts.num_bars - 6, 0))(inputs))
+    outputs = keras.layers.Dense(3)(
+        keras.layers.Cropping1D((batches.plan.cuts.num_bars - 6, 0))(inputs)
+    )
     model = keras.Model(inputs, outputs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(1e-4), loss, steps_per_execution=1)
