@@ -1,7 +1,6 @@
 """The memory that the data path takes, for benchmarks/data_path.py: each in its own process."""
 
 import gc
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -69,6 +68,8 @@ def measure_limited(store: str) -> dict:
     Args:
         store: folder of the feature store; "": features in memory.
     """
+    import resource  # not on Windows
+
     import data.batches  # noqa: F401
 
     begun, taken = time.perf_counter(), _megabytes("VmData")

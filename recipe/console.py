@@ -250,10 +250,10 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     if "known_optimum" in metrics:
         log(_("made up"), metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
-    log(
-        _("run"),
-        _("{seconds:.0f} s, {peak:.2f} GB at its peak", seconds=seconds, peak=peak / 1e9),
-    )
+    took = _("{seconds:.0f} s", seconds=seconds)
+    if peak is not None:
+        took = _("{seconds:.0f} s, {peak:.2f} GB at its peak", seconds=seconds, peak=peak / 1e9)
+    log(_("run"), took)
     log(_("report"), str(folder / files.REPORT))
 
 

@@ -168,10 +168,12 @@ def git_commit() -> str | None:
     return commit or None
 
 
-def peak_memory_bytes() -> int:
-    """Returns the largest resident memory of this process so far."""
-    import resource
-
+def peak_memory_bytes() -> int | None:
+    """Returns the largest resident memory of this process so far; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,6 +1,5 @@
 import errno
 import os
-import resource
 import signal
 
 import numpy as np
@@ -110,6 +109,7 @@ def test_a_failure_while_saving_leaves_the_older_files_whole(call, tmp_path, mon
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_the_file_leaves_the_older_ones_whole(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs limits of a process: not on Windows")
     save(tmp_path, 0, 1)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -49,6 +49,11 @@ def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
     assert lines[-2:] == ["run        61 s, 1.50 GB at its peak", "report     runs/one/report.html"]
 
 
+def test_a_peak_of_memory_that_no_one_knows_is_left_out(metrics, capsys):
+    console.conclude(metrics, Path("runs/one"), RUN_INFO | {"peak_memory_bytes": None})
+    assert "\nrun        61 s\n" in capsys.readouterr().out
+
+
 def test_on_a_terminal_the_same_figures_are_drawn(metrics, terminal):
     with contextlib.redirect_stdout(terminal):
         console.conclude(metrics, Path("runs/one"), RUN_INFO)

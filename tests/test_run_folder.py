@@ -1,4 +1,6 @@
-from recipe.run_folder import differences
+import sys
+
+from recipe.run_folder import differences, peak_memory_bytes
 
 
 def test_differences_are_named_and_compared_as_json():
@@ -10,3 +12,8 @@ def test_differences_are_named_and_compared_as_json():
         'keras was "3.15.1" and is null',
     ]
     assert differences(before, {**before}) == []
+
+
+def test_a_system_without_peaks_has_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # an import of it fails
+    assert peak_memory_bytes() is None
