@@ -121,7 +121,13 @@ d.download("binance", ["BTC/USDT"], timeframe="5m", since=since, folder=folder, 
 
 
 # Three parts are put in place, then the joined file.
-@pytest.mark.parametrize("place", ["before 1", "after 1", "after 2", "before 4", "after 4"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("after 1", "before 4", "after 4"),
+        *(pytest.param(place, marks=pytest.mark.slow) for place in ("before 1", "after 2")),
+    ],
+)
 def test_a_kill_at_any_moment_harms_nothing(get, server, tmp_path, place):
     code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"))
     folder = tmp_path / "bars"

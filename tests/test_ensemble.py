@@ -1,17 +1,17 @@
 """An ensemble of two: its members, its mean, its file, and how it goes on."""
 
 import json
-import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 from report_run import training_run
 from scipy.special import softmax
-from tiny_run import TINY, command, settings
+from tiny_run import TINY, settings
 
 import config
 import train_model
+from data.bars import read_bars
 from evaluation.report.report import report_page
 from models.calibration import fit_temperature
 from models.deployable import contract_of, load_classifier, save_model
@@ -19,6 +19,7 @@ from recipe.deploy import window_sequence
 from recipe.ensemble import train_fold
 from recipe.fold import assemble, train
 from recipe.market import read_market
+from recipe.predict import classify
 
 # Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
 FLAGS = TINY | {"XLSTM_BLOCKS": "m", "AFL_WARMUP_EPOCHS": 3, "LR_BASE": 1e-2}
@@ -166,12 +167,10 @@ def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
     history = pd.read_csv(folder / "history.csv")
     assert history[["fold", "member", "epoch"]].to_numpy().tolist() == [[0, 0, 0], [0, 1, 0]]
 
-    out = tmp_path / "table.csv"  # a fresh process loads the file without custom_objects
-    model = folder / "model.keras"
-    subprocess.run(command("predict", model, "--data", bars_file, "--out", out), check=True)
+    answers = classify(load_classifier(folder / "model.keras"), read_bars(bars_file))
     table = pd.read_parquet(folder / "predictions.parquet")
     keys, given = ["timestamp", "symbol"], ["p_sell", "p_hold", "p_buy"]
-    now = table[keys].merge(pd.read_csv(out, parse_dates=["timestamp"]), on=keys)
+    now = table[keys].merge(answers, on=keys)
     np.testing.assert_allclose(now[given], table[given], rtol=0, atol=1e-6)
 
 

@@ -79,7 +79,9 @@ def test_the_example_gives_the_table_of_predict_without_keras(onnx_folder, model
 
 
 @needs_extra
-@pytest.mark.parametrize(("blocks", "length"), [("m", 70), ("s", 9), ("msmm", 9)])
+@pytest.mark.parametrize(
+    ("blocks", "length"), [("m", 70), ("s", 9), pytest.param("msmm", 9, marks=pytest.mark.slow)]
+)
 def test_every_block_pattern_gives_the_same_probabilities(blocks, length, tmp_path):
     from recipe.onnx_file import write_onnx
 

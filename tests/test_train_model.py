@@ -3,16 +3,18 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import ROOT, metrics_of, settings
+from tiny_run import ROOT, command, metrics_of, settings
 
 import config
 import train_model
 from data.i18n import speaking
 from data.synthetic import persistent_drift
 from data.windows import gather, subsample
+from evaluation.metrics import evaluate
 from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
 from models.calibration import fit_temperature
@@ -104,43 +106,29 @@ def test_a_replayed_config_gives_the_same_numbers_and_a_brief_run_no_others(
     assert not (again / "report.html").exists() and "importance" not in brief["folds"][0]
 
 
-def test_metrics_are_those_of_the_saved_model_in_a_fresh_process(finished, bars_file):
-    code = (
-        "import sys, json, numpy as np\n"
-        "from data.bars import read_bars\n"
-        "from evaluation.metrics import evaluate\n"
-        "from models.xlstm_rl_model import load_classifier\n"
-        "from recipe.predict import classify\n"
-        "import pandas as pd\n"
-        "model, bars, predictions = sys.argv[1:]\n"
-        "table = classify(load_classifier(model), read_bars(bars))\n"
-        "expected = pd.read_parquet(predictions)\n"
-        "both = expected.merge(table, on=['timestamp', 'symbol'], suffixes=('', '_now'))\n"
-        "assert len(both) == len(expected)\n"
-        "names = ['p_sell', 'p_hold', 'p_buy']\n"
-        "now = both[[n + '_now' for n in names]].to_numpy()\n"
-        "print(json.dumps({'distance': float(np.abs(both[names].to_numpy() - now).max()),"
-        " 'nll': evaluate(both['label'].to_numpy(), now)['nll']}))\n"
-    )
-    paths = [finished / "model.keras", bars_file, finished / "predictions.parquet"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, paths)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["distance"] < 1e-6
-    metrics = json.loads((finished / "metrics.json").read_text())
-    assert found["nll"] == pytest.approx(metrics["test"]["nll"], abs=1e-6)
-
-
-def test_predict_writes_the_table_of_classify(finished, bars_file, tmp_path, capsys):
+def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_file, tmp_path):
     out = tmp_path / "table.csv"
-    arguments = ["predict", str(finished / "model.keras"), "--data", str(bars_file)]
-    assert train_model.main([*arguments, "--out", str(out)]) == 0
-    table = pd.read_csv(out)
+    arguments = ["predict", finished / "model.keras", "--data", bars_file, "--out", out]
+    done = subprocess.run(command(*arguments), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out, parse_dates=["timestamp"])
     assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy", "unfamiliar"]
-    assert train_model.main([*arguments, "--out", str(out)]) == 2
-    assert "must not exist yet" in capsys.readouterr().err
+    expected = pd.read_parquet(finished / "predictions.parquet")
+    both = expected.merge(table, on=["timestamp", "symbol"], suffixes=("", "_now"))
+    assert len(both) == len(expected)
+    names = ["p_sell", "p_hold", "p_buy"]
+    now = both[[f"{name}_now" for name in names]].to_numpy()
+    assert np.abs(both[names].to_numpy() - now).max() < 1e-6
+    metrics = json.loads((finished / "metrics.json").read_text())
+    nll = evaluate(both["label"].to_numpy(), now)["nll"]
+    assert nll == pytest.approx(metrics["test"]["nll"], abs=1e-6)
+
+
+def test_predict_writes_over_no_file(tmp_path, capsys):
+    out = tmp_path / "table.csv"
+    out.write_text("mine")
+    assert train_model.main(["predict", "model.keras", "--data", "bars", "--out", str(out)]) == 2
+    assert "must not exist yet" in capsys.readouterr().err and out.read_text() == "mine"
 
 
 def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
@@ -211,19 +199,26 @@ def test_the_audit_of_good_bars_is_clean(bars_file, capsys):
 # --- errors are not disguised
 
 
-def test_a_value_error_inside_training_keeps_its_traceback_and_gives_1(bars_file, tmp_path):
-    code = (
-        "import sys, keras, train_model\n"
-        "def fit(*arguments, **options): raise ValueError('from inside fit')\n"
-        "keras.Model.fit = fit\n"
-        "sys.exit(train_model.main(sys.argv[1:]))\n"
-    )
+def test_a_value_error_inside_training_passes_as_it_is(bars_file, tmp_path, monkeypatch):
+    def fit(*arguments, **options):
+        raise ValueError("from inside fit")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
     arguments = ["--data", str(bars_file), "--out", str(tmp_path / "run"), *settings()]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    with pytest.raises(ValueError, match="^from inside fit$"):
+        train_model.main(arguments)
+
+
+def test_an_error_that_passes_keeps_its_traceback_and_gives_1():
+    code = (
+        "import sys, train_model, recipe.market\n"
+        "def read_market(*arguments): raise ValueError('from inside')\n"
+        "recipe.market.read_market = read_market\n"
+        "sys.exit(train_model.main([]))\n"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "Traceback" in done.stderr and "ValueError: from inside fit" in done.stderr
+    assert "Traceback" in done.stderr and "ValueError: from inside" in done.stderr
 
 
 def chatter(capfd, text, error=None):
