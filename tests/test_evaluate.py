@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from small_market import SETTINGS
 
 from data.market import build_market
 from data.synthetic import random_walk
@@ -16,16 +17,7 @@ def bars():
 
 @pytest.fixture(scope="module")
 def market(bars):
-    return build_market(
-        bars,
-        sequence_length=10,
-        future_window=4,
-        label_method="volatility",
-        price_change_threshold=0.01,
-        target_class_ratios=(0.33, 0.40, 0.33),
-        embargo_bars=3,
-        max_gap_bars=2,
-    )
+    return build_market(bars, **SETTINGS)
 
 
 def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, market):

@@ -1,26 +1,18 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from small_market import SETTINGS
 
 from data.market import build_market
 from data.synthetic import random_walk
 from recipe.importance import explain, mean_interval, other_blocks
 
-LENGTH = 10
+LENGTH = SETTINGS["sequence_length"]
 
 
 @pytest.fixture(scope="module")
 def market():
-    return build_market(
-        random_walk(2, 1200),
-        sequence_length=LENGTH,
-        future_window=4,
-        label_method="volatility",
-        price_change_threshold=0.01,
-        target_class_ratios=(0.33, 0.40, 0.33),
-        embargo_bars=3,
-        max_gap_bars=2,
-    )
+    return build_market(random_walk(2, 1200), **SETTINGS)
 
 
 class Oracle:

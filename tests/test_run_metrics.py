@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_market import SETTINGS
 
 from data.i18n import speaking
 from data.labels import CLASS_NAMES
@@ -29,17 +30,7 @@ OF_A_FOLD = {
 
 
 def market_of(num_folds):
-    return build_market(
-        random_walk(2, 1200),
-        sequence_length=10,
-        future_window=4,
-        label_method="volatility",
-        price_change_threshold=0.01,
-        target_class_ratios=(0.33, 0.40, 0.33),
-        embargo_bars=3,
-        max_gap_bars=2,
-        num_folds=num_folds,
-    )
+    return build_market(random_walk(2, 1200), **SETTINGS, num_folds=num_folds)
 
 
 def answers(fold, rng):

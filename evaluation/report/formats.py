@@ -47,16 +47,21 @@ KEYS = (
 
 def render(template: str, **content: Any) -> str:
     """Returns a page of this folder as HTML; texts in it are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
     environment.filters |= {"date": i18n.date}
     environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
     return environment.get_template(template).render(**content)
+
+
+def templates(folder: Path) -> jinja2.Environment:
+    """Returns the templates of a folder; texts in their pages are escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def picture(figure: Figure, caption: str, alternative: str) -> dict[str, str]:

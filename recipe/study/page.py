@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from evaluation.report.formats import data_uri
+from evaluation.report.formats import data_uri, templates
 from recipe import run_folder as files
 from recipe.study import plots, results
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan
@@ -123,12 +123,7 @@ def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
 
 
 def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters["figure"] = _figure
     states = runs["state"]
     return environment.get_template(TEMPLATE).render(

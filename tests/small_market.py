@@ -1,0 +1,11 @@
+"""What small markets of tests are made with, by `data.market.build_market`."""
+
+SETTINGS = {
+    "sequence_length": 10,
+    "future_window": 4,
+    "label_method": "volatility",
+    "price_change_threshold": 0.01,
+    "target_class_ratios": (0.33, 0.40, 0.33),
+    "embargo_bars": 3,
+    "max_gap_bars": 2,
+}
