@@ -108,7 +108,10 @@ def market(bars):
 
 def trained(market, folder, **changes):
     """Returns what a training gave: the history and the validation probabilities."""
-    _, result = train_whole(market, folder, **changes)
+    return seen(train_whole(market, folder, **changes)[1])
+
+
+def seen(result):
     return result.rows, result.probabilities["validation"]
 
 
@@ -154,38 +157,45 @@ def test_a_flipped_flag_changes_the_training(name, market, plain, tmp_path):
     assert not same(trained(market, tmp_path, **FLIPS[name]), plain)
 
 
-SEQUENCES = {"LABELS_PER_SEQUENCE": 5}
+SEQUENCES = {"LABELS_PER_SEQUENCE": 5, "VALIDATION_MAX_WINDOWS": 0}
 
 
 @pytest.fixture(scope="module")
-def of_sequences(market, tmp_path_factory):
-    return trained(market, tmp_path_factory.mktemp("sequences"), **SEQUENCES)
+def whole_of_sequences(market, tmp_path_factory):
+    return train_whole(market, tmp_path_factory.mktemp("sequences"), **SEQUENCES)
 
 
-def test_sequences_with_many_labels_train_repeatably_and_otherwise_than_windows(
-    market, plain, of_sequences, tmp_path
-):
+@pytest.fixture(scope="module")
+def of_sequences(whole_of_sequences):
+    return seen(whole_of_sequences[1])
+
+
+def test_sequences_with_many_labels_train_otherwise_than_windows(plain, of_sequences):
     assert not same(of_sequences, plain)
-    assert same(trained(market, tmp_path, **SEQUENCES), of_sequences)
     assert {row["hard_share"] > 0 for row in of_sequences[0]} == {False, True}
+
+
+@pytest.mark.slow  # that runs of sequences repeat is also seen by the replay in test_train_model.py
+def test_sequences_with_many_labels_train_repeatably(market, of_sequences, tmp_path):
+    assert same(trained(market, tmp_path, **SEQUENCES), of_sequences)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "[5] mining",
         "[8] classes",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("[2] prior bias", "[7] shift")),
-        pytest.param("uniqueness", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("[5] mining", "[2] prior bias", "[7] shift", "uniqueness")
+        ),
     ],
 )
 def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_sequences, tmp_path):
     assert not same(trained(market, tmp_path, **(SEQUENCES | FLIPS[name])), of_sequences)
 
 
-def test_what_sequences_chose_is_what_is_shipped(market, tmp_path):
-    changes = SEQUENCES | {"VALIDATION_MAX_WINDOWS": 0}
-    assembly, result = train_whole(market, tmp_path, **changes)
+def test_what_sequences_chose_is_what_is_shipped(whole_of_sequences):
+    assembly, result = whole_of_sequences
     labels = assembly.fold.labels[assembly.fold.validation]
     shown = np.log(result.probabilities["validation"].astype(np.float64))
     now = validation_metrics(labels, shown, ("sell", "hold", "buy"))
