@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from data.augment import augment_sequences_batched, shift_ends
-from data.memory import release_memory
 from data.windows import gather, subsample_by_class
 
 _MADE_AHEAD = 4  # batches
@@ -192,7 +191,6 @@ class WindowBatches(TrainingBatches):
             room = self.window_rows - first_ends
             np.minimum(room, self._max_shift, out=room)
             self._room = room.astype(np.int16)  # half the memory of the rows
-        release_memory()  # what the plan and the room took to make
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         """Returns x float32 (batch, time, features), y int32 (batch,) and weights, if any."""

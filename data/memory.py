@@ -5,11 +5,10 @@ columns were made and dropped, that is as much again as the columns that were ke
 making the rows and labelling them must take no more than half of the features beside them, so
 memory is given up at these points and nowhere else:
 
-- `data.bars` reads a file column by column, each of which Arrow would keep;
+- `data.files` and `data.bars` read a file column by column, each of which Arrow would keep;
 - `data.rows.by_symbol` divides the bars by symbol and lets go of the undivided ones, then of a
   symbol's bars, and of all that was made on the way to its rows, when the next symbol is asked for;
-- `data.market` has found the windows, and later has dropped what only the labels are made of;
-- `data.batches` has made the plan of the training windows.
+- `data.market` has found the windows, and later has dropped what only the labels are made of.
 """
 
 import ctypes
