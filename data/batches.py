@@ -212,9 +212,9 @@ class WindowBatches(TrainingBatches):
         return self._augmented(gather(self.features, ends[self.own], self.sequence_length), rng)
 
     def _signature(self) -> list[tuple[tuple, Any]]:
-        shape = (None, self.sequence_length, self.features.shape[1])
-        weights = [((None,), np.float32)] if self._weights is not None else []
-        return [(shape, np.float32), ((None,), np.int32), *weights]
+        shape = (self.plan.batch_size, self.sequence_length, self.features.shape[1])
+        weights = [((self.plan.batch_size,), np.float32)] if self._weights is not None else []
+        return [(shape, np.float32), ((self.plan.batch_size,), np.int32), *weights]
 
 
 class WindowSequence(keras.utils.PyDataset):

@@ -71,9 +71,9 @@ class SequenceBatches(TrainingBatches):
     def _signature(self) -> list[tuple[tuple, Any]]:
         bars, labels = self.plan.cuts.num_bars, self.plan.cuts.labels_per_sequence
         return [
-            ((None, bars, self.features.shape[1]), np.float32),
-            ((None, labels), np.int32),
-            ((None, labels), np.float32),
+            ((self.plan.batch_size, bars, self.features.shape[1]), np.float32),
+            ((self.plan.batch_size, labels), np.int32),
+            ((self.plan.batch_size, labels), np.float32),
         ]
 
 

@@ -59,6 +59,8 @@ def make_classifiers(
         metrics=[CrossEntropyWeight(loss)],
         jit_compile=flags.JIT_COMPILE,  # pyright: ignore[reportArgumentType]  # Keras says str
     )
+    # TensorFlow traces a step twice that makes variables when it is first called.
+    classifier.optimizer.build(classifier.trainable_variables)
     return classifier, window_form
 
 

@@ -218,6 +218,13 @@ def test_an_epoch_of_few_windows_takes_whole_passes_until_it_is_long_enough(
     assert batches(STEPS_PER_EPOCH=3, SUPERVISED_BATCH_SIZE=12) == 3
 
 
+def test_the_optimizer_has_its_variables_before_the_first_step(market):
+    """TensorFlow would trace a step twice that makes them."""
+    classifier = assemble(config.load(**TINY), market, 0).classifier
+    assert classifier.optimizer.built
+    assert len(classifier.optimizer.averages) == len(classifier.trainable_variables)
+
+
 def test_every_flag_of_an_improvement_is_flipped():
     source = Path(config.__file__).read_text(encoding="utf-8")
     marked = {line.partition(":")[0].strip() for line in source.splitlines() if "  # [" in line}
