@@ -28,7 +28,7 @@ from models.layers.recurrence import scan, weighted_sums
 
 EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
 CELL_EPSILON = 1e-6
-_ONE_CHUNK, _CHUNK = 96, 32
+_ONE_CHUNK, _CHUNK = 64, 32
 _LARGEST_EXPONENT = 80.0
 
 
@@ -45,7 +45,7 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
             inside, n (batch, heads, head_dim), m (batch, heads); None: empty.
         segments: int32 (batch, 1, time), from 0, rising by 1 where the memory is emptied before a
             step.
-        chunk: steps of a chunk, any number. None: up to 96 steps are one chunk, more are chunks
+        chunk: steps of a chunk, any number. None: up to 64 steps are one chunk, more are chunks
             of 32.
         last_only: whether h of the last step alone is wanted, (batch, heads, 1, head_dim).
     """
