@@ -19,7 +19,11 @@ BATCH, HEADS, TIME, DEPTH = 2, 2, 512, 8
 MARGIN = 0.01
 MLSTM, SLSTM = (1e-4, 3e-4), (5e-5, 1e-4)  # outputs, gradients: tests/golden/README.md
 TENSORFLOW = keras.backend.backend() == "tensorflow"
-SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))]
+HARD = 35  # two steps that nearly cancel, after a step where a chunk ends
+SEEDS = [
+    seed if seed in (0, 1, 2, 3, HARD) else pytest.param(seed, marks=pytest.mark.slow)
+    for seed in range(40)
+]
 ANY_GATES = [
     pytest.mark.parametrize("jit", [False, True] if TENSORFLOW else [True]),
     pytest.mark.parametrize("size", [3, 30, 200]),

@@ -122,7 +122,8 @@ def _read(q, k, v, i, f, state, segments):
     h = ops.matmul(weights, v)
     norm = ops.sum(weights, axis=-1)  # (..., queries)
     if state is not None:
-        share = middle[0] - shift + state[2][..., None] + middle[1]
+        # Differences: TensorFlow's graphs reorder a sum of three of unlike shapes.
+        share = state[2][..., None] - (shift - middle[0]) + middle[1]
         if segments is not None:
             share = ops.where(first, share, ops.cast(EMPTY, a.dtype))
         share = ops.exp(share)  # of the carried memory
@@ -137,27 +138,32 @@ def _read(q, k, v, i, f, state, segments):
 
 
 def _write(k, v, i, f, segments):
-    """Returns C, n, m of a chunk that begins empty, and the logarithm of what it leaves."""
+    """Returns C, n, m of a chunk that begins empty, and the logarithm of what it leaves, a pair.
+
+    The weights are taken from m as it was rounded: an error in m alone is no error of C exp(m).
+    """
     (whole, rest), forgotten, middle = _gates(i, f)
     seen = _seen(segments, i.shape[-1], 1)[..., 0, :]  # (..., length)
     empty = ops.cast(EMPTY, whole.dtype)
     largest = ops.max(ops.where(seen, whole + rest, empty), axis=-1, keepdims=True)
-    logs = ops.where(seen, whole - largest + rest, empty)
+    last, last_rest = (x[..., -1:] for x in forgotten)
+    m = last + largest + last_rest
+    logs = ops.where(seen, whole + last - m + (rest + last_rest), empty)
     written = k * (ops.exp(logs) / math.sqrt(k.shape[-1]))[..., None]
     c = ops.matmul(ops.swapaxes(written, -1, -2), v)
-    last, last_rest = (x[..., -1:] for x in forgotten)
-    left = (last + middle[0] + (last_rest + middle[1]))[..., 0]
+    left, left_rest = (last + middle[0])[..., 0], (last_rest + middle[1])[..., 0]
     if segments is not None:
-        left = ops.where(segments[..., -1] == 0, left, ops.cast(EMPTY, left.dtype))
-    return [c, ops.sum(written, axis=-2), (last + largest + last_rest)[..., 0]], left
+        left = ops.where(segments[..., -1] == 0, left, empty)
+    return [c, ops.sum(written, axis=-2), m[..., 0]], (left, left_rest)
 
 
 def _advance(state, written, left):
     """Returns C, n, m after a chunk that wrote and left so much."""
     c, n, m = state
     c_written, n_written, m_written = written
-    m_new = ops.maximum(m + left, m_written)
-    old, new = ops.exp(m + left - m_new)[..., None], ops.exp(m_written - m_new)[..., None]
+    m_new = ops.maximum(m + left[0] + left[1], m_written)
+    old = ops.exp(m + left[0] - m_new + left[1])[..., None]
+    new = ops.exp(m_written - m_new)[..., None]
     c = old[..., None] * c + new[..., None] * c_written
     return [c, old * n + new * n_written, m_new]
 
@@ -168,11 +174,12 @@ def _states(state, written, left):
     c_written, n_written, m_written = written
 
     def step(m, parts):
-        return [ops.maximum(m[0] + parts[0], parts[1])], m
+        return [ops.maximum(m[0] + parts[0] + parts[1], parts[2])], m
 
-    (m_last,), (m,) = scan(step, [m], [left, m_written], [m])
+    (m_last,), (m,) = scan(step, [m], [*left, m_written], [m])
     m_new = ops.concatenate([m[1:], m_last[None]])
-    old, new = (ops.exp(x - m_new)[..., None, None] for x in (m + left, m_written))
+    logs = m + left[0] - m_new + left[1], m_written - m_new
+    old, new = (ops.exp(x)[..., None, None] for x in logs)
     both = ops.concatenate([c_written, n_written[..., None]], axis=-1)
     both, last = weighted_sums(old, new * both, ops.concatenate([c, n[..., None]], axis=-1))
     return [both[..., :-1], both[..., -1], m], [last[..., :-1], last[..., -1], m_last]
