@@ -97,7 +97,7 @@ def test_the_comparison_notices_what_is_forgotten(forgotten, uninterrupted, inte
     elif forgotten == "hard pool":
         run.batches.set_hard_pool({}, epoch=2)
     elif forgotten == "averages":
-        run.model.optimizer.averages[0].assign(run.model.optimizer.averages[0].numpy() * 0)
+        run.model.optimizer.average.assign(run.model.optimizer.average.numpy() * 0)
     else:
         run.parts["epochs"].schedules = EpochSchedules()
         run.model.loss.ce_weight.assign(1.0)

@@ -222,7 +222,7 @@ def test_the_optimizer_has_its_variables_before_the_first_step(market):
     """TensorFlow would trace a step twice that makes them."""
     classifier = assemble(config.load(**TINY), market, 0).classifier
     assert classifier.optimizer.built
-    assert len(classifier.optimizer.averages) == len(classifier.trainable_variables)
+    assert len(classifier.optimizer.averages()) == len(classifier.trainable_variables)
 
 
 def test_every_flag_of_an_improvement_is_flipped():

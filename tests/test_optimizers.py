@@ -47,7 +47,7 @@ def average_and_closed_form(decay, num_steps):
     kept = np.append(np.cumprod(decays[:0:-1])[::-1], 1.0)  # product of all later decays
     shares = (1 - np.array(decays)) * kept
     assert np.isclose(shares.sum(), 1)
-    return optimizer.averages[0].numpy(), shares @ np.array(weights)
+    return optimizer.averages()[0], shares @ np.array(weights)
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.9])
@@ -68,31 +68,29 @@ def test_average_of_one_step_is_the_weights_whatever_was_loaded_before():
     optimizer.build([weight])
     weight.assign([3.0, 4.0])
     optimizer.apply([ops.ones(2)], [weight])
-    np.testing.assert_array_equal(optimizer.averages[0].numpy(), weight.numpy())
+    np.testing.assert_array_equal(optimizer.averages()[0], weight.numpy())
 
 
-@pytest.mark.parametrize("arguments", [{}, {"clipnorm": 0.01}, {"global_clipnorm": 0.01}])
-def test_switched_off_it_is_plain_adam_bit_for_bit(arguments):
-    ours = fit(AveragedAdam(0.01, **arguments))
-    plain = fit(keras.optimizers.Adam(0.01, **arguments))
+@pytest.mark.parametrize("decay", [0.0, 0.99])
+@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"steps_per_execution": 5}])
+def test_the_steps_are_those_of_plain_adam(arguments, decay):
+    ours = fit(AveragedAdam(0.01, average_decay=decay), **arguments)
+    plain = fit(keras.optimizers.Adam(0.01), **arguments)
     for a, b in zip(ours.variables, plain.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert len(ours.optimizer.variables) == len(plain.optimizer.variables)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"steps_per_execution": 5}])
-def test_switched_off_it_is_plain_adam_in_compiled_and_grouped_steps(arguments):
-    ours = fit(AveragedAdam(0.01, global_clipnorm=0.01), **arguments)
-    plain = fit(keras.optimizers.Adam(0.01, global_clipnorm=0.01), **arguments)
+@pytest.mark.parametrize("limit", [0.01, 1e3])
+def test_clipped_steps_are_those_of_plain_adam(limit):
+    ours = fit(AveragedAdam(0.01, global_clipnorm=limit))
+    plain = fit(keras.optimizers.Adam(0.01, global_clipnorm=limit))
     for a, b in zip(ours.variables, plain.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_averaging_does_not_change_the_training():
-    averaged = fit(AveragedAdam(0.01, average_decay=0.99))
-    plain = fit(keras.optimizers.Adam(0.01))
-    for a, b in zip(averaged.variables, plain.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_switched_off_no_average_is_kept():
+    names = [variable.name for variable in fit(AveragedAdam(0.01)).optimizer.variables]
+    assert names == ["iteration", "learning_rate", "momentum", "velocity"]
 
 
 @pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 0.01}])
@@ -109,7 +107,7 @@ def test_compiled_and_grouped_steps_give_the_same_averages(arguments, clip):
     expected = fit(AveragedAdam(0.01, average_decay=0.9, **clip), dropout=0.0)
     ours = fit(AveragedAdam(0.01, average_decay=0.9, **clip), dropout=0.0, **arguments)
     assert int(ours.optimizer.iterations) == int(expected.optimizer.iterations)
-    for a, b in zip(ours.optimizer.averages, expected.optimizer.averages, strict=True):
+    for a, b in zip(ours.optimizer.averages(), expected.optimizer.averages(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -119,8 +117,7 @@ def test_the_norm_of_the_whole_gradient_is_clipped():
     weights = [keras.Variable(np.zeros(2, "float32")) for _ in range(2)]
     optimizer.build(weights)
     optimizer.apply([ops.convert_to_tensor([3.0, 0.0]), ops.convert_to_tensor([0.0, 4.0])], weights)
-    moments = [v.numpy() for v in optimizer.variables if "momentum" in v.path]
-    np.testing.assert_allclose(np.concatenate(moments), [0.06, 0.0, 0.0, 0.08], rtol=1e-5)
+    np.testing.assert_allclose(optimizer.momentum.numpy(), [0.06, 0.0, 0.0, 0.08], rtol=1e-5)
 
 
 def test_averages_are_taken_after_the_constraints():
@@ -130,7 +127,7 @@ def test_averages_are_taken_after_the_constraints():
     optimizer.build([weight])
     for _ in range(5):
         optimizer.apply([ops.ones(1)], [weight])
-    assert optimizer.averages[0].numpy() >= 0
+    assert optimizer.averages()[0] >= 0
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -154,10 +151,34 @@ def test_config_round_trip():
     "arguments, message",
     [
         ({"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1.0"),
-        ({"average_decay": 0.9, "use_ema": True}, "combined with use_ema"),
-        ({"average_decay": 0.9, "gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
+        ({"beta_2": -0.1}, r"beta_2 must be in \[0, 1\), got -0.1"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         AveragedAdam(**arguments)
+
+
+def test_weights_must_have_one_dtype():
+    weights = [keras.Variable([1.0], dtype=dtype) for dtype in ("float32", "float16")]
+    with pytest.raises(ValueError, match="one dtype, got float16, float32"):
+        AveragedAdam().build(weights)
+
+
+def test_other_weights_than_those_it_was_built_with_are_refused():
+    weights = [keras.Variable(np.zeros(2, "float32")) for _ in range(2)]
+    optimizer = AveragedAdam(0.1)
+    optimizer.build(weights)
+    with pytest.raises(ValueError, match="all 2 weights .* got 1 that are not the same"):
+        optimizer.apply([ops.ones(2)], weights[:1])
+    with pytest.raises(ValueError, match="got 2 that are not the same"):
+        optimizer.apply([ops.ones(2)] * 2, weights[::-1])
+
+
+def test_a_weight_without_gradient_stays():
+    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(2)]
+    optimizer = AveragedAdam(0.1, average_decay=0.9)
+    for _ in range(2):
+        optimizer.apply([None, ops.ones(2)], weights)
+    np.testing.assert_array_equal(weights[0].numpy(), 1)
+    assert np.all(weights[1].numpy() < 0.9)

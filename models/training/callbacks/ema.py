@@ -70,10 +70,9 @@ class EMAWeightsCallback(StatefulCallback):
             return False
         self._raw = [(variable, copy_of(variable)) for variable in model.trainable_variables]
         if int(optimizer.iterations) > 0:  # before the first step the weights are their average
-            for variable, average in zip(
-                model.trainable_variables, optimizer.averages, strict=True
-            ):
-                variable.assign(copy_of(average))
+            averages = optimizer.averages()
+            for variable, average in zip(model.trainable_variables, averages, strict=True):
+                variable.assign(average)
         return True
 
     def _swap_out(self) -> None:
