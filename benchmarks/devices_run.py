@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import config  # noqa: E402
 from recipe import processes  # noqa: E402
-from recipe.backend import use_compiler  # noqa: E402
+from recipe.backend import prepare_process, start_backend  # noqa: E402
 
 REDUCED = 100  # times that the gradients are reduced alone
 MADE = 30  # batches that are made alone
@@ -28,10 +28,11 @@ READ = 500  # batches that are read before memory is looked at
 
 def main(options: argparse.Namespace) -> dict:
     """Returns the figures of a part."""
-    use_compiler()
+    prepare_process()
     import jax
     import keras
 
+    start_backend()
     keras.mixed_precision.set_dtype_policy(options.dtype)
     found = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend()}
     flags = config.load(options.set)

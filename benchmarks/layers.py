@@ -28,6 +28,8 @@ from layers_peers import (  # noqa: E402
     theirs,
 )
 
+from data.memory import keep_freed_memory, share_one_heap  # noqa: E402
+
 BATCHES, BLOCKS, GROWTH = (64, 256), ("m", "s", "ms"), (64, 256, 1024, 4096)
 GROWTH_BATCH = 16
 OURS = ("ours, XLA", "ours, graph")
@@ -67,9 +69,11 @@ def ours(blocks, batch, length, jit_compile, every_step):
     import keras
     import tensorflow as tf
 
+    from models.training.optimizers import AveragedAdam
+
     model = our_model(blocks, length, every_step)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
+    optimizer = AveragedAdam(1e-3, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)
     x, y = (tf.constant(a) for a in data(batch, length))
 
@@ -97,6 +101,8 @@ def make(contestant, blocks, batch, length):
 
 def work(contestant: str) -> None:
     """Answers requests on standard input, one JSON line each, until it ends."""
+    share_one_heap()  # both as train_model.py does, for each contestant
+    keep_freed_memory()
     made = {}
     for line in sys.stdin:
         blocks, batch, length, kind, calls = key = json.loads(line)

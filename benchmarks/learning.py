@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from recipe.backend import use_compiler  # noqa: E402
+from recipe.backend import prepare_process, start_backend  # noqa: E402
 
-use_compiler()  # as train_model.py does
+prepare_process()  # as train_model.py does
+start_backend()
 
 DATA = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 BARS = {

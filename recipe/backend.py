@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.i18n import _
+from data.memory import keep_freed_memory, share_one_heap
 from recipe.native_chatter import without_native_chatter
 from recipe.words import in_words
 
@@ -18,8 +19,9 @@ OLDER_EMITTERS, TRIED = "--xla_cpu_use_fusion_emitters=false", "2.21."
 BACKENDS = ("tensorflow", "jax")
 
 
-def use_compiler() -> None:
-    """Sets how XLA compiles, where the environment does not say it."""
+def prepare_process() -> None:
+    """Sets how XLA compiles, where the environment does not say it; has threads share a heap."""
+    share_one_heap()
     flags = [COMPILER]
     if os.environ.get("KERAS_BACKEND", BACKENDS[0]) == "tensorflow":
         flags += [OLDER_EMITTERS] if _tensorflow_version().startswith(TRIED) else []
@@ -35,6 +37,7 @@ def _tensorflow_version() -> str:
 
 def load_model(path: str | Path):
     """Returns the deployable model in a file, once the backend has started."""
+    prepare_process()
     with without_native_chatter():
         start_backend()
         from models.deployable import load_classifier
@@ -66,4 +69,5 @@ def start_backend() -> None:
                 backend=keras.backend.backend(),
             )
         )
+    keep_freed_memory()  # bars are read before
     keras.ops.zeros(())

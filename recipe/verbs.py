@@ -15,7 +15,7 @@ from data.errors import InputError
 from data.i18n import N_, _
 from recipe import processes
 from recipe import run_folder as files
-from recipe.backend import load_model, start_backend, use_compiler
+from recipe.backend import load_model, prepare_process, start_backend
 from recipe.native_chatter import without_native_chatter
 from recipe.words import in_words
 
@@ -263,7 +263,7 @@ def study(options: argparse.Namespace) -> int:
 
 def _processes(options: argparse.Namespace):
     """Returns the context of a training over several processes, or of one by itself."""
-    use_compiler()  # before JAX starts: a resumed step must be the same program
+    prepare_process()  # before JAX starts: a resumed step must be the same program
     return processes.together(
         options.coordinator,
         options.processes,

@@ -20,7 +20,7 @@ def set_flags(monkeypatch):
         monkeypatch.setenv("KERAS_BACKEND", name)
         monkeypatch.setenv("XLA_FLAGS", "")  # so that it is put back as it was
         monkeypatch.delenv("XLA_FLAGS")
-        backend.use_compiler()
+        backend.prepare_process()
         return os.environ["XLA_FLAGS"].split()
 
     return flags_for
@@ -34,5 +34,5 @@ def test_a_flag_that_ends_versions_without_it_is_set_only_where_it_was_tried(set
 
 def test_the_environment_has_the_last_word(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--its_own")
-    backend.use_compiler()
+    backend.prepare_process()
     assert os.environ["XLA_FLAGS"] == "--its_own"

@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,39 @@ def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_
     features, peak = map(int, done.stdout.split())
     assert features > 0.99 * NUM_SYMBOLS * NUM_BARS * 30 * 4
     assert peak < 1.5 * features, f"{peak / features:.2f} times the features"
+
+
+KEPT = """
+import resource
+from data.memory import keep_freed_memory, release_memory, share_one_heap
+
+share_one_heap()
+
+import numpy as np
+
+def pages_of_ten_blocks():
+    np.ones(2**24)  # 128 MiB, as large as what a step asks for
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(pages_of_ten_blocks())
+keep_freed_memory()
+print(pages_of_ten_blocks())
+release_memory()
+print(int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library can be told")
+def test_freed_blocks_stay_until_they_are_released():
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    before, kept, resident = map(int, done.stdout.split())
+    assert before > 100 and kept < before / 10
+    assert resident < 128
 
 
 def test_giving_memory_back_leaves_arrays_alone():
