@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from recipe.backend import prepare_process  # noqa: E402
+
+prepare_process()  # as train_model.py does; for each contestant
+
 from layers_peers import (  # noqa: E402
     CLASSES,
     FEATURES,
@@ -28,7 +32,7 @@ from layers_peers import (  # noqa: E402
     theirs,
 )
 
-from data.memory import keep_freed_memory, share_one_heap  # noqa: E402
+from data.memory import keep_freed_memory  # noqa: E402
 
 BATCHES, BLOCKS, GROWTH = (64, 256), ("m", "s", "ms"), (64, 256, 1024, 4096)
 GROWTH_BATCH = 16
@@ -101,8 +105,7 @@ def make(contestant, blocks, batch, length):
 
 def work(contestant: str) -> None:
     """Answers requests on standard input, one JSON line each, until it ends."""
-    share_one_heap()  # both as train_model.py does, for each contestant
-    keep_freed_memory()
+    keep_freed_memory()  # this, too
     made = {}
     for line in sys.stdin:
         blocks, batch, length, kind, calls = key = json.loads(line)
