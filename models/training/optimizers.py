@@ -12,8 +12,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
     """Adam (Kingma and Ba 2015, arXiv 1412.6980) with an average of the trainable weights.
 
     The steps are those of `keras.optimizers.Adam`. All weights are updated as one vector: a step
-    of many small arrays takes longer to compile and to run, and several processes would exchange
-    the gradient array by array.
+    of many small arrays takes longer to compile and to run.
 
     After the first step (t = 0) the average is the weights. After each later step it moves by
     1 - min(average_decay, (1 + t) / (10 + t)) towards them: the ramp forgets the untrained
