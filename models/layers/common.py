@@ -4,7 +4,7 @@ import math
 
 from keras import initializers, ops
 
-from models.layers.recurrence import tanh
+from models.layers.recurrence import tanh, with_gradient
 
 NORM_EPSILON = 1e-5
 
@@ -29,18 +29,79 @@ def torch_conv_init(taps: int) -> initializers.Initializer:
     return initializers.RandomUniform(-1 / math.sqrt(taps), 1 / math.sqrt(taps))
 
 
+def scaled(x, scale):
+    """Returns x (batch, time, channels) times scale (channels,).
+
+    The gradient for scale is a sum over batch and time, here as products with ones: under XLA on a
+    CPU it takes a quarter of the time of a sum into which the factors are fused.
+    """
+
+    @with_gradient
+    def run(x, scale):
+        def gradient(upstream):
+            (dy,) = upstream
+            return dy * scale, _sum_of_steps(dy * x)
+
+        return (x * scale,), gradient
+
+    return run(x, ops.reshape(scale, (-1,)))[0]  # the value of a variable
+
+
+def shifted(x, bias):
+    """Returns x (batch, time, channels) plus bias (channels,); its gradient is as in `scaled`."""
+
+    @with_gradient
+    def run(x, bias):
+        def gradient(upstream):
+            (dy,) = upstream
+            return dy, _sum_of_steps(dy)
+
+        return (x + bias,), gradient
+
+    return run(x, ops.reshape(bias, (-1,)))[0]
+
+
+def _sum_of_steps(x):
+    rows = ops.reshape(ops.cast(x, cell_dtype(x.dtype)), (-1, x.shape[-1]))
+    ones = ops.ones((2, ops.shape(rows)[0]), rows.dtype)  # with one row XLA fuses it again
+    return ops.cast(ops.matmul(ones, rows)[0], x.dtype)
+
+
 def layer_norm(x, scale):
-    """Returns x normalised over the last axis, times scale; no shift."""
+    """Returns x (batch, time, channels) normalised over the channels, times scale; no shift."""
+    return scaled(_normalised(x), scale)
+
+
+def _normalised(x):
     # keras.ops.mean on JAX takes float64 through float32.
     mean = ops.sum(x, axis=-1, keepdims=True) / x.shape[-1]
     centred = x - mean
     variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / x.shape[-1]
-    return centred * ops.rsqrt(variance + NORM_EPSILON) * scale
+    return centred * ops.rsqrt(variance + NORM_EPSILON)
 
 
 def soft_cap(x, cap):
     """Returns cap * tanh(x / cap), or x where the cap is None."""
     return x if not cap else cap * tanh(x / cap)
+
+
+def silu(x):
+    """Returns x sigmoid(x).
+
+    The gradient ends in a division, which XLA computes once, and not anew wherever it is read.
+    """
+
+    @with_gradient
+    def run(x):
+        growth = 1 + ops.exp(-x)
+
+        def gradient(upstream):
+            (dy,) = upstream
+            return (dy * (1 + x - x / growth) / growth,)
+
+        return (x / growth,), gradient
+
+    return run(x)[0]
 
 
 def causal_conv(x, kernel, bias, state=None, segments=None):
@@ -62,9 +123,10 @@ def causal_conv(x, kernel, bias, state=None, segments=None):
         past = ops.concatenate([ops.cast(state, x.dtype), x], axis=1)
     if segments is not None:
         before = ops.pad(segments, ((0, 0), (taps - 1, 0)))
-    y = bias
+    kernel = ops.convert_to_tensor(kernel)
+    y = 0
     for tap in range(taps):
-        part = past[:, tap : tap + time] * kernel[tap]
+        part = scaled(past[:, tap : tap + time], kernel[tap])
         if segments is not None and tap < taps - 1:
             same = before[:, tap : tap + time] == segments
             part = part * ops.cast(same, part.dtype)[..., None]
@@ -73,7 +135,7 @@ def causal_conv(x, kernel, bias, state=None, segments=None):
     if segments is not None:  # inputs before a reset are no past of the steps to come
         same = before[:, time:] == segments[:, -1:]
         last = last * ops.cast(same, last.dtype)[..., None]
-    return y, last
+    return shifted(y, bias), last
 
 
 def block_diagonal(kernel):
@@ -90,8 +152,7 @@ def block_diagonal(kernel):
 def heads_norm(h, scale, num_heads: int):
     """Returns h (batch, time, width) normalised within each head and step, times scale."""
     split = ops.reshape(h, (-1, h.shape[1], num_heads, h.shape[2] // num_heads))
-    normed = layer_norm(split, 1.0)
-    return ops.reshape(normed, (-1, h.shape[1], h.shape[2])) * scale
+    return scaled(ops.reshape(_normalised(split), (-1, h.shape[1], h.shape[2])), scale)
 
 
 def cell_dtype(compute_dtype: str) -> str:

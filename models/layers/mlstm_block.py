@@ -8,6 +8,8 @@ from models.layers.common import (
     causal_conv,
     cell_dtype,
     heads_norm,
+    scaled,
+    silu,
     small_init,
     soft_cap,
     torch_conv_init,
@@ -135,11 +137,12 @@ class MLSTMBlock(ResidualBlock):
         segments = None if reset is None else ops.cumsum(ops.cast(reset, "int32"), axis=1)
         past = None if state is None else state[3]
         a, past = causal_conv(u, self.conv_kernel, self.conv_bias, past, segments)
-        a = ops.silu(a)
+        a = silu(a)
         memory = None if state is None else state[:3]
         h, memory = self._memory(a, u, memory, segments, mask, training)
-        h = heads_norm(h, self.head_norm_scale, self.num_heads) + self.skip_scale * self.kept(a)
-        y = ops.matmul(h * ops.silu(z), self.down_kernel)
+        h = heads_norm(h, self.head_norm_scale, self.num_heads)
+        h = h + scaled(self.kept(a), self.skip_scale)
+        y = ops.matmul(h * silu(z), self.down_kernel)
         if self.use_bias:
             y = y + self.down_bias
         return y, [*memory, past]
@@ -147,38 +150,42 @@ class MLSTMBlock(ResidualBlock):
     def _memory(self, a, u, state, segments, mask, training):
         """Returns h (batch, time or 1, inner) and the last C, n, m."""
         # A head's q, k and v depend on its own channels alone: products by head, with the heads
-        # first, cost a quarter of those of all channels, and most of the transposes.
-        heads, depth, time = self.num_groups, self.inner // self.num_groups, a.shape[1]
-        w_q, w_k, w_v = (self._by_group(w) for w in self.qkv_kernels)  # (heads, depth, depth)
-        qk = ops.matmul(self._groups_first(a), ops.concatenate([w_q, w_k], axis=-1))
-        v = ops.matmul(self._groups_first(u), w_v)
-        qkv = ops.concatenate([qk, v], axis=-1)  # (heads, batch * time, 3 * depth)
+        # first, cost a quarter of those of all channels, and nothing is transposed for the cell.
+        groups, depth = self.num_groups, self.inner // self.num_groups
+        batch, time = ops.shape(a)[0], a.shape[1]
+        a, u = self._groups_first(a), self._groups_first(u)  # (groups, batch * time, depth)
+        qkv = [
+            ops.matmul(x, self._by_group(kernel))
+            for x, kernel in zip((a, a, u), self.qkv_kernels, strict=True)
+        ]
         if self.use_bias:
-            bias = ops.reshape(ops.concatenate(self.qkv_biases, axis=-1), (3, heads, depth))
-            qkv = qkv + ops.reshape(ops.transpose(bias, (1, 0, 2)), (heads, 1, 3 * depth))
+            biases = (ops.reshape(b, (groups, 1, depth)) for b in self.qkv_biases)
+            qkv = [x + bias for x, bias in zip(qkv, biases, strict=True)]
         if training and self.recurrent_dropout:
-            ones = ops.ones((heads, ops.shape(a)[0], 1, 3 * depth), qkv.dtype)
-            mask_qkv = keras.random.dropout(ones, self.recurrent_dropout, seed=self.seed_generator)
-            qkv = ops.reshape(qkv, (heads, -1, time, 3 * depth)) * mask_qkv
-            qkv = ops.reshape(qkv, (heads, -1, 3 * depth))
-        to_gates = ops.reshape(self.gate_kernel, (3, heads, depth, 2 * self.num_heads))
-        to_gates = ops.transpose(to_gates, (1, 0, 2, 3))
-        to_gates = ops.reshape(to_gates, (heads, 3 * depth, 2 * self.num_heads))
-        gates = ops.sum(ops.matmul(qkv, to_gates), axis=0)
-        gates = ops.reshape(gates, (-1, time, 2 * self.num_heads))
+            ones = ops.ones((groups, batch, 1, 3 * depth), qkv[0].dtype)
+            masks = keras.random.dropout(ones, self.recurrent_dropout, seed=self.seed_generator)
+            masks = ops.split(masks, 3, axis=-1)
+            qkv = [
+                ops.reshape(ops.reshape(x, (groups, -1, time, depth)) * m, (groups, -1, depth))
+                for x, m in zip(qkv, masks, strict=True)
+            ]
+        to_gates = ops.reshape(self.gate_kernel, (3, groups, depth, 2 * self.num_heads))
+        gates = sum(ops.matmul(x, to_gates[part]) for part, x in enumerate(qkv))
+        gates = ops.reshape(ops.sum(gates, axis=0), (-1, time, 2 * self.num_heads))
         dtype = cell_dtype(self.compute_dtype)
         gates = ops.cast(gates, dtype) + ops.cast(
             ops.concatenate([self.input_gate_bias, self.forget_gate_bias]), dtype
         )
-        gates = ops.transpose(soft_cap(gates, self.gate_soft_cap), (0, 2, 1))
-        i, f = gates[:, : self.num_heads], gates[:, self.num_heads :]  # (batch, heads, time)
+        gates = ops.transpose(soft_cap(gates, self.gate_soft_cap), (2, 0, 1))
+        i, f = gates[: self.num_heads], gates[self.num_heads :]  # (heads, batch, time)
         if mask is not None:
-            i = ops.where(mask[:, None], i, ops.cast(EMPTY, dtype))
-            f = ops.where(mask[:, None], f, ops.cast(-EMPTY, dtype))
-        qkv = ops.cast(ops.reshape(qkv, (heads, -1, time, 3 * depth)), dtype)
-        q, k, v = (self._heads(x, time) for x in ops.split(qkv, 3, axis=-1))
+            i = ops.where(mask, i, ops.cast(EMPTY, dtype))
+            f = ops.where(mask, f, ops.cast(-EMPTY, dtype))
+        q, k, v = (ops.cast(self._heads(x, time), dtype) for x in qkv)
         if segments is not None:
-            segments = segments[:, None]
+            segments = segments[None]
+        if state is not None:
+            state = [ops.swapaxes(x, 0, 1) for x in state]
         h, state = mlstm_cell(
             q,
             k,
@@ -190,8 +197,8 @@ class MLSTMBlock(ResidualBlock):
             chunk=self.chunk_size,
             last_only=not self.return_sequences,
         )
-        h = ops.reshape(ops.transpose(h, (0, 2, 1, 3)), (-1, h.shape[2], self.inner))
-        return ops.cast(h, self.compute_dtype), state
+        h = ops.reshape(ops.transpose(h, (1, 2, 0, 3)), (-1, h.shape[2], self.inner))
+        return ops.cast(h, self.compute_dtype), [ops.swapaxes(x, 0, 1) for x in state]
 
     def _by_group(self, kernel):
         """Returns a block-diagonal kernel as (groups, depth, depth)."""
@@ -207,11 +214,10 @@ class MLSTMBlock(ResidualBlock):
         return ops.transpose(x, (1, 0, 2))
 
     def _heads(self, x, time):
-        """Returns x (groups, batch, time, depth) as (batch, heads, time, head_dim)."""
-        if self.num_groups == self.num_heads:
-            return ops.transpose(x, (1, 0, 2, 3))
-        x = ops.reshape(ops.transpose(x, (1, 2, 0, 3)), (-1, time, self.num_heads, self.head_dim))
-        return ops.transpose(x, (0, 2, 1, 3))
+        """Returns x (groups, batch * time, depth) as (heads, batch, time, head_dim)."""
+        heads = self.num_heads // self.num_groups
+        x = ops.reshape(x, (self.num_groups, -1, time, heads, self.head_dim))
+        return x[:, :, :, 0] if heads == 1 else ops.transpose(x[0], (2, 0, 1, 3))
 
     def get_config(self):
         """Returns the arguments of the layer."""

@@ -24,7 +24,7 @@ import math
 import numpy as np
 from keras import ops
 
-from models.layers.recurrence import scan, weighted_sums
+from models.layers.recurrence import scan, weighted_sums, with_gradient
 
 EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are no NaN
 CELL_EPSILON = 1e-6
@@ -33,21 +33,23 @@ _LARGEST_EXPONENT = 80.0
 
 
 def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_only=False):
-    """Returns h (batch, heads, time, head_dim) and the last state C, n, m.
+    """Returns h (heads, batch, time, head_dim) and the last state C, n, m.
+
+    The first two axes may as well be (batch, heads), in all arguments.
 
     Args:
-        q: queries (batch, heads, time, head_dim).
+        q: queries (heads, batch, time, head_dim).
         k: keys, of the same shape.
         v: values, of the same shape.
-        i: input gate pre-activations (batch, heads, time).
-        f: forget gate pre-activations (batch, heads, time).
-        state: C (batch, heads, head_dim, head_dim), key channel first, with 1 / sqrt(head_dim)
-            inside, n (batch, heads, head_dim), m (batch, heads); None: empty.
-        segments: int32 (batch, 1, time), from 0, rising by 1 where the memory is emptied before a
+        i: input gate pre-activations (heads, batch, time).
+        f: forget gate pre-activations (heads, batch, time).
+        state: C (heads, batch, head_dim, head_dim), key channel first, with 1 / sqrt(head_dim)
+            inside, n (heads, batch, head_dim), m (heads, batch); None: empty.
+        segments: int32 (1, batch, time), from 0, rising by 1 where the memory is emptied before a
             step.
         chunk: steps of a chunk, any number. None: up to 64 steps are one chunk, more are chunks
             of 32.
-        last_only: whether h of the last step alone is wanted, (batch, heads, 1, head_dim).
+        last_only: whether h of the last step alone is wanted, (heads, batch, 1, head_dim).
     """
     time = q.shape[2]
     length = min(chunk or (time if time <= _ONE_CHUNK else _CHUNK), time)
@@ -66,7 +68,7 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
             last = ops.repeat(segments[..., -1:], spare, axis=-1)
             segments = ops.concatenate([segments, last], axis=-1)
     if state is None:
-        state = empty_state(ops.shape(q)[0], q.shape[1], q.shape[3], q.dtype)
+        state = _empty(*ops.shape(q)[:2], q.shape[3], q.dtype)
     q, k, v, i, f = (_in_chunks(x, num_chunks) for x in (q, k, v, i, f))
     if segments is not None:
         parts = _in_chunks(segments, num_chunks)
@@ -79,14 +81,15 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
         k, v, i, f, segments = (None if x is None else x[-1] for x in (k, v, i, f, segments))
         return _read(last_query, k, v, i, f, [x[-1] for x in states], segments), state
     h = ops.moveaxis(_read(q, k, v, i, f, states, segments), 0, 2)
-    h = ops.reshape(h, (-1, h.shape[1], num_chunks * length, h.shape[4]))
+    h = ops.reshape(h, (*ops.shape(h)[:2], num_chunks * length, h.shape[4]))
     return h[:, :, :time], state
 
 
 def _in_chunks(x, num_chunks: int):
-    """Returns x (batch, heads, time, ...) as (chunks, batch, heads, length, ...)."""
+    """Returns x (heads, batch, time, ...) as (chunks, heads, batch, length, ...)."""
     length = x.shape[2] // num_chunks
-    return ops.moveaxis(ops.reshape(x, (-1, x.shape[1], num_chunks, length, *x.shape[3:])), 2, 0)
+    x = ops.reshape(x, (*ops.shape(x)[:2], num_chunks, length, *x.shape[3:]))
+    return ops.moveaxis(x, 2, 0)
 
 
 def _read(q, k, v, i, f, state, segments):
@@ -101,7 +104,7 @@ def _read(q, k, v, i, f, state, segments):
         state: C, n, m before the chunk; None: empty.
         segments: resets so far in the chunk, (..., length); None: no resets.
     """
-    scale, wanted = 1 / math.sqrt(q.shape[-1]), q.shape[-2]
+    wanted = q.shape[-2]
     (whole, rest), forgotten, middle = _gates(i, f)
     seen = _seen(segments, i.shape[-1], wanted)
     a = whole + rest
@@ -116,11 +119,7 @@ def _read(q, k, v, i, f, state, segments):
             carried = ops.where(first, carried, ops.cast(EMPTY, a.dtype))
         largest = ops.maximum(largest, carried)
     shift = ops.stop_gradient(largest)
-    logs = whole[..., None, :] - shift[..., None] + rest[..., None, :]  # (..., queries, length)
-    weights = ops.exp(ops.where(seen, logs, ops.cast(EMPTY, a.dtype)))
-    weights = weights * (scale * ops.matmul(q, ops.swapaxes(k, -1, -2)))
-    h = ops.matmul(weights, v)
-    norm = ops.sum(weights, axis=-1)  # (..., queries)
+    h, norm = _attend(q, k, v, rest, whole, shift, seen)
     if state is not None:
         # Differences: TensorFlow's graphs reorder a sum of three of unlike shapes.
         share = state[2][..., None] - (shift - middle[0]) + middle[1]
@@ -135,6 +134,35 @@ def _read(q, k, v, i, f, state, segments):
     # h depends on M through the epsilon alone: a factor 1 that has this gradient.
     factor = 1 - ops.stop_gradient(CELL_EPSILON / bound) * (largest - shift)
     return h * (factor / bound)[..., None]
+
+
+def _attend(q, k, v, rest, whole, shift, seen):
+    """Returns the sums over s of W(t, s) v_s, (..., queries, head_dim), and of W(t, s).
+
+    W(t, s) = q_t . k_s / sqrt(head_dim) exp(whole_s - shift_t + rest_s) where s is seen from t. The
+    gradient for rest_s is the sum over t of W(t, s) (dh_t . v_s + dnorm_t), which the gradient for
+    v_s, the sum of W(t, s) dh_t, gives without another array of queries by steps.
+    """
+    scale = 1 / math.sqrt(q.shape[-1])
+
+    @with_gradient
+    def run(q, k, v, rest, whole, shift, seen):
+        logs = whole[..., None, :] - shift[..., None] + rest[..., None, :]
+        factors = scale * ops.exp(ops.where(seen > 0, logs, ops.cast(EMPTY, logs.dtype)))
+        weights = factors * ops.matmul(q, ops.swapaxes(k, -1, -2))
+
+        def gradient(upstream):
+            dh, dnorm = upstream
+            products = factors * (ops.matmul(dh, ops.swapaxes(v, -1, -2)) + dnorm[..., None])
+            dq, dk = ops.matmul(products, k), ops.matmul(ops.swapaxes(products, -1, -2), q)
+            dv = ops.matmul(ops.swapaxes(weights, -1, -2), dh)
+            two = ops.stack([dnorm, dnorm], axis=-2)  # rows: a product of one is slower under XLA
+            d_rest = ops.sum(dv * v, axis=-1) + ops.matmul(two, weights)[..., 0, :]
+            return dq, dk, dv, d_rest, *(ops.zeros_like(x) for x in (whole, shift, seen))
+
+        return (ops.matmul(weights, v), ops.sum(weights, axis=-1)), gradient
+
+    return run(q, k, v, rest, whole, shift, ops.cast(seen, q.dtype))
 
 
 def _write(k, v, i, f, segments):
@@ -223,9 +251,13 @@ def _running_max(a):
 
 
 def empty_state(batch_size, num_heads: int, head_dim: int, dtype):
-    """Returns an empty memory C, n, m."""
+    """Returns an empty memory C, n, m, the batch first."""
+    return _empty(batch_size, num_heads, head_dim, dtype)
+
+
+def _empty(first, second, head_dim: int, dtype):
     return [
-        ops.zeros((batch_size, num_heads, head_dim, head_dim), dtype),
-        ops.zeros((batch_size, num_heads, head_dim), dtype),
-        ops.full((batch_size, num_heads), EMPTY, dtype),
+        ops.zeros((first, second, head_dim, head_dim), dtype),
+        ops.zeros((first, second, head_dim), dtype),
+        ops.full((first, second), EMPTY, dtype),
     ]

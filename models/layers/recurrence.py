@@ -81,7 +81,7 @@ def with_gradient(run: Callable) -> Callable:
         outputs, gradient = run(*args)
 
         def from_upstream(*upstream):  # JAX hands over one tuple
-            return gradient(upstream[0] if len(upstream) == 1 else upstream)
+            return gradient(upstream[0] if isinstance(upstream[0], tuple) else upstream)
 
         return outputs, from_upstream
 

@@ -12,6 +12,8 @@ from models.layers.common import (
     cell_dtype,
     heads_norm,
     layer_norm,
+    shifted,
+    silu,
     small_init,
     torch_conv_init,
     wang_init,
@@ -147,7 +149,7 @@ class SLSTMBlock(ResidualBlock):
         if self.conv_kernel_size:
             segments = None if reset is None else ops.cumsum(ops.cast(reset, "int32"), axis=1)
             a, past = causal_conv(x, self.conv_kernel, self.conv_bias, state[4], segments)
-            a = ops.silu(a)
+            a = silu(a)
         w_i, w_f, w_z, w_o = (ops.convert_to_tensor(k) for k in self.gate_kernels)
         pre = ops.concatenate(
             [
@@ -155,7 +157,8 @@ class SLSTMBlock(ResidualBlock):
                 ops.matmul(x, ops.concatenate([block_diagonal(w_z), block_diagonal(w_o)], -1)),
             ],
             axis=-1,
-        ) + ops.concatenate(self.gate_biases, axis=-1)  # (batch, time, 4 * units)
+        )
+        pre = shifted(pre, ops.concatenate(self.gate_biases, axis=-1))  # (batch, time, 4 * units)
         recurrent = ops.concatenate(
             [block_diagonal(ops.convert_to_tensor(k)) for k in self.recurrent_kernels], axis=-1
         )
@@ -188,7 +191,7 @@ class SLSTMBlock(ResidualBlock):
         if self.ff_bias:
             gate, up = gate + self.ff_gate_bias, up + self.ff_up_bias
         if self.ff_activation == "silu":
-            gate = ops.silu(gate)
+            gate = silu(gate)
         else:  # keras.ops.gelu on TensorFlow has a float32 constant, 3e-9 off in float64
             gate = 0.5 * gate * (1 + ops.erf(gate * math.sqrt(0.5)))
         down = ops.matmul(gate * up, self.ff_down_kernel)
