@@ -5,12 +5,12 @@ import functools
 import keras
 import numpy as np
 import pytest
+from batch_first import slstm_cell
 from golden_numbers import GATES, assert_close, assert_gradients_close, runner
 from keras import ops
 
 from models.layers.common import block_diagonal
 from models.layers.mlstm_cell import mlstm_cell
-from models.layers.slstm_cell import slstm_cell
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="keras.ops.matmul gives float32 for float64 there"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from batch_first import slstm_cell
 from golden_numbers import (
     BOTH,
     FILES,
@@ -21,7 +22,6 @@ from keras import ops
 
 from models.layers.common import block_diagonal, heads_norm
 from models.layers.mlstm_cell import mlstm_cell
-from models.layers.slstm_cell import slstm_cell
 
 
 def test_the_clone_has_every_kind_of_numbers_in_two_megabytes():

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import random_blocks
+from batch_first import slstm_cell
 from keras import ops
 from random_blocks import BATCH, TIME, UNITS, assert_same, gradients, sequence
 
 from models.layers.slstm_block import ForgetBias, SLSTMBlock
-from models.layers.slstm_cell import slstm_cell
 
 make = functools.partial(random_blocks.make, "s")
 

@@ -150,28 +150,26 @@ class SLSTMBlock(ResidualBlock):
             segments = None if reset is None else ops.cumsum(ops.cast(reset, "int32"), axis=1)
             a, past = causal_conv(x, self.conv_kernel, self.conv_bias, state[4], segments)
             a = silu(a)
-        w_i, w_f, w_z, w_o = (ops.convert_to_tensor(k) for k in self.gate_kernels)
-        pre = ops.concatenate(
-            [
-                ops.matmul(a, ops.concatenate([block_diagonal(w_i), block_diagonal(w_f)], -1)),
-                ops.matmul(x, ops.concatenate([block_diagonal(w_z), block_diagonal(w_o)], -1)),
-            ],
-            axis=-1,
-        )
-        pre = shifted(pre, ops.concatenate(self.gate_biases, axis=-1))  # (batch, time, 4 * units)
+        kernels = [block_diagonal(ops.convert_to_tensor(k)) for k in self.gate_kernels]
+        pre = []  # of i and f, of z and o: (time, batch, 2 * units)
+        for inputs, first in (a, 0), (x, 2):
+            kernel = ops.concatenate(kernels[first : first + 2], axis=-1)
+            bias = ops.concatenate(self.gate_biases[first : first + 2], axis=-1)
+            pre.append(shifted(ops.matmul(ops.transpose(inputs, (1, 0, 2)), kernel), bias))
         recurrent = ops.concatenate(
             [block_diagonal(ops.convert_to_tensor(k)) for k in self.recurrent_kernels], axis=-1
         )
         dtype = cell_dtype(self.compute_dtype)
         h, last = slstm_cell(
-            ops.cast(pre, dtype),
+            [ops.cast(part, dtype) for part in pre],
             ops.cast(recurrent, dtype),
             state[:4],
             cap=self.gate_soft_cap,
             mask=self._dropout_mask(batch, dtype, training),
-            reset=reset,
-            valid=mask,
+            reset=None if reset is None else ops.transpose(reset),
+            valid=None if mask is None else ops.transpose(mask),
         )
+        h = ops.transpose(h, (1, 0, 2))
         h = ops.cast(self.kept(h), self.compute_dtype)
         return heads_norm(h, self.head_norm_scale, self.num_heads), [*last, past]
 

@@ -22,7 +22,7 @@ EMPTY = -1e30  # log of an empty memory: finite, so that differences of two are 
 
 
 def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=None):
-    """Returns outputs (batch, time, units) and the last state of the sLSTM recurrence.
+    """Returns outputs (time, batch, units) and the last state of the sLSTM recurrence.
 
     The gradient is written by hand. With r = c / n, alpha = a n / n' and beta = b / n', the cell
     is the weighted mean r' = alpha r + beta z, and h' = o r'. Let dr and e be the gradients for r'
@@ -35,24 +35,21 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
     gradient is one product after it. m is a constant, which is exact: c / n does not depend on it.
 
     Args:
-        pre: gate pre-activations (batch, time, 4 * units), i, f, z, o one after another.
+        pre: two tensors (time, batch, 2 * units), gate pre-activations: i and f, z and o.
         recurrent: dense matrix (units, 4 * units) from h to the gates.
         state: h, c, n, m, each (batch, units).
         cap: soft cap of the i and f pre-activations; None: none.
         mask: scales of the recurrent input (batch, units), the same at all times; None: ones.
-        reset: bool (batch, time), whether the state is emptied before the step; None: never.
-        valid: bool (batch, time), false: the step passes the state on; None: always true.
+        reset: bool (time, batch), whether the state is emptied before the step; None: never.
+        valid: bool (time, batch), false: the step passes the state on; None: always true.
     """
     h, c, n, m = state
-    dtype = pre.dtype
+    dtype = pre[0].dtype
     empty = n == 0
     m = ops.where(empty, ops.cast(EMPTY, dtype), m)
     r = c / ops.where(empty, ops.ones_like(n), n)
     mask = ops.ones_like(h) if mask is None else mask
-    steps = [ops.transpose(pre, (1, 0, 2))]  # (time, batch, 4 * units)
-    for flag in (reset, valid):
-        if flag is not None:
-            steps.append(ops.cast(ops.transpose(flag)[..., None], dtype))  # (time, batch, 1)
+    flags = [ops.cast(x[..., None], dtype) for x in (reset, valid) if x is not None]
     flagged = reset is not None, valid is not None
 
     @with_gradient
@@ -67,15 +64,15 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
 
         return (saved[0], *last), gradient
 
-    y, h, r, n, m = run(recurrent, mask, h, r, n, m, *steps)
-    return ops.transpose(y, (1, 0, 2)), [h, r * n, n, m]
+    y, h, r, n, m = run(recurrent, mask, h, r, n, m, *pre, *flags)
+    return y, [h, r * n, n, m]
 
 
 def _flags(steps, has_reset: bool, has_valid: bool):
-    """Returns pre, keeps (0 at a reset) and valid of the steps; None where there is no flag."""
-    rest = list(steps[1:])
+    """Returns keeps (0 at a reset) and valid of the steps; None where there is no flag."""
+    rest = list(steps[2:])
     keeps = 1 - rest.pop(0) if has_reset else None
-    return steps[0], keeps, rest.pop(0) if has_valid else None
+    return keeps, rest.pop(0) if has_valid else None
 
 
 def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: bool):
@@ -85,22 +82,30 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
 
     def step(state, inputs):
         h, r, n, m = state
-        pre, keeps, valid = _flags(inputs, has_reset, has_valid)
+        keeps, valid = _flags(inputs, has_reset, has_valid)
         if has_reset:
             h, r, n = h * keeps, r * keeps, n * keeps
             m = ops.where(keeps > 0, m, ops.full_like(m, EMPTY))
-        gates = pre + ops.matmul(h * mask, recurrent)  # (batch, 4 * units)
-        i, f, z, o = (gates[:, k * units : (k + 1) * units] for k in range(4))
+        back = ops.matmul(h * mask, recurrent)  # (batch, 4 * units)
+        i, f, z, o = (
+            inputs[k // 2][:, k % 2 * units :][:, :units] + back[:, k * units : (k + 1) * units]
+            for k in range(4)
+        )
         i, f = soft_cap(i, cap), soft_cap(f, cap)
-        kept = m + ops.log_sigmoid(f)
+        # One exponential for both of a pair: of exp(x - max) and exp(y - max) one is 1.
+        smaller = ops.exp(-ops.abs(f))
+        rest = ops.log1p(smaller)
+        kept = m + (ops.minimum(f, 0) - rest)  # m + log sigmoid(f)
         m_new = ops.maximum(kept, i)
-        a, b = ops.exp(kept - m_new) * n, ops.exp(i - m_new)
+        lesser = ops.exp(-ops.abs(kept - i))
+        a = ops.where(kept < i, lesser, ops.ones_like(lesser)) * n
+        b = ops.where(kept < i, ops.ones_like(lesser), lesser)
         n_new = a + b
         alpha, beta = a / n_new, b / n_new
         z, o = tanh(z), ops.sigmoid(o)
         r_new = alpha * r + beta * z
         h_new = o * r_new
-        slope = ops.sigmoid(-f)
+        slope = ops.where(f > 0, smaller, ops.ones_like(f)) * ops.exp(-rest)  # sigmoid(-f)
         extra = []
         if cap:
             slope = slope * (1 - ops.square(f / cap))
@@ -118,7 +123,7 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
 def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, has_valid):
     """Returns the gradients for recurrent, mask, h, r, n, m and the steps."""
     h, r, alpha, beta, z, o, slope, *extra = saved
-    _, keeps, valid = _flags(steps, has_reset, has_valid)
+    keeps, valid = _flags(steps, has_reset, has_valid)
     h_before = ops.concatenate([h0[None], h[:-1]])
     r_before = ops.concatenate([r0[None], r[:-1]])
     if has_reset:
@@ -167,18 +172,20 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, ha
             dh_before, dr, dl = dh_before * keeps, dr * keeps, dl * keeps
         return [dh_before, dr, dl], [gates, e]
 
-    likes = [ops.zeros_like(steps[0][0]), ops.zeros_like(e)]
+    likes = [ops.concatenate([ops.zeros_like(e)] * 4, axis=-1), ops.zeros_like(e)]
     (dh, dr, e), (gates, after) = scan(
         step, [dh, dr, e], [dy, *factors, *options], likes, reverse=True
     )
-    d_recurrent = ops.einsum("tbu,tbg->ug", h_before * mask, gates)
+    rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (h_before * mask, gates)]
+    d_recurrent = ops.matmul(ops.transpose(rows[0]), rows[1])
     di = _differences(ops.concatenate([e[None], after]))
     for factor in (*extra, *([valid] if has_valid else [])):
         di = di * factor
-    gates = ops.concatenate([di, gates[..., e.shape[-1] :]], axis=-1)
+    units = e.shape[-1]
+    d_pre = ops.concatenate([di, gates[..., units : 2 * units]], axis=-1), gates[..., 2 * units :]
     safe = ops.where(n0 == 0, ops.ones_like(n0), n0)
-    rest = [ops.zeros_like(x) for x in steps[1:]]
-    return d_recurrent, ops.zeros_like(mask), dh, dr, e / safe, e, gates, *rest
+    rest = [ops.zeros_like(x) for x in steps[2:]]
+    return d_recurrent, ops.zeros_like(mask), dh, dr, e / safe, e, *d_pre, *rest
 
 
 def _differences(e):
