@@ -123,6 +123,24 @@ def test_the_untrained_training_form_outputs_the_prior_at_every_step():
     np.testing.assert_allclose(ops.softmax(logits), np.tile(NATURAL, (5, 8, 1)), atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_the_training_form_answers_and_learns_in_mixed_precision(policy):
+    training, _ = forms(blocks="ms")
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy)
+        half = build(labels_per_sequence=3, class_prior=None, blocks="ms")
+    finally:
+        keras.config.set_dtype_policy(before)
+    half.set_weights(training.get_weights())
+    np.testing.assert_allclose(half(windows()), training(windows()), atol=0.05)
+    labels = np.random.default_rng(0).integers(0, 3, (5, 3))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    half.compile(keras.optimizers.Adam(0.02), loss, run_eagerly=True)
+    losses = half.fit(windows(), labels, epochs=8, verbose=0).history["loss"]
+    assert np.all(np.isfinite(losses)) and losses[-1] < 0.8 * losses[0], losses
+
+
 def test_the_training_form_survives_saving(tmp_path):
     training, _ = forms()
     training.save(tmp_path / "training.keras")

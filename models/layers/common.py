@@ -3,6 +3,7 @@
 import math
 
 from keras import initializers, ops
+from keras.backend import standardize_dtype
 
 from models.layers.recurrence import tanh, with_gradient
 
@@ -73,11 +74,16 @@ def layer_norm(x, scale):
 
 
 def _normalised(x):
+    """Returns x less its mean and through its deviation, over the last axis.
+
+    Half precision has no room for the slope of 1 / sqrt at NORM_EPSILON, 1.6e7.
+    """
+    wide = ops.cast(x, cell_dtype(x.dtype))
     # keras.ops.mean on JAX takes float64 through float32.
-    mean = ops.sum(x, axis=-1, keepdims=True) / x.shape[-1]
-    centred = x - mean
+    mean = ops.sum(wide, axis=-1, keepdims=True) / x.shape[-1]
+    centred = wide - mean
     variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / x.shape[-1]
-    return centred * ops.rsqrt(variance + NORM_EPSILON)
+    return ops.cast(centred * ops.rsqrt(variance + NORM_EPSILON), x.dtype)
 
 
 def soft_cap(x, cap):
@@ -155,6 +161,6 @@ def heads_norm(h, scale, num_heads: int):
     return scaled(ops.reshape(_normalised(split), (-1, h.shape[1], h.shape[2])), scale)
 
 
-def cell_dtype(compute_dtype: str) -> str:
+def cell_dtype(compute_dtype) -> str:
     """Returns the dtype of gates and memory: float32 at least, since they hold logarithms."""
-    return "float64" if compute_dtype == "float64" else "float32"
+    return "float64" if standardize_dtype(compute_dtype) == "float64" else "float32"
