@@ -77,7 +77,6 @@ def _flags(steps, has_reset: bool, has_valid: bool):
 
 def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: bool):
     """Returns the last state; for each step h, r, alpha, beta, z, o, slope of log sigmoid(f)."""
-    units = state[0].shape[-1]
     like = ops.zeros_like(state[0])
 
     def step(state, inputs):
@@ -87,10 +86,8 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
             h, r, n = h * keeps, r * keeps, n * keeps
             m = ops.where(keeps > 0, m, ops.full_like(m, EMPTY))
         back = ops.matmul(h * mask, recurrent)  # (batch, 4 * units)
-        i, f, z, o = (
-            inputs[k // 2][:, k % 2 * units :][:, :units] + back[:, k * units : (k + 1) * units]
-            for k in range(4)
-        )
+        given = (part for x in inputs[:2] for part in ops.split(x, 2, axis=-1))
+        i, f, z, o = (x + y for x, y in zip(given, ops.split(back, 4, axis=-1), strict=True))
         i, f = soft_cap(i, cap), soft_cap(f, cap)
         # One exponential for both of a pair: of exp(x - max) and exp(y - max) one is 1.
         smaller = ops.exp(-ops.abs(f))
