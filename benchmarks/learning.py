@@ -141,7 +141,7 @@ def show(options) -> None:
                 )
         panel.set(title=bars, xlabel="seconds of training", ylabel="validation NLL", xscale="log")
         panel.legend()
-    figure.savefig(Path(__file__).with_name("learning.png"), dpi=110)
+    figure.savefig(options.picture, dpi=110)
 
 
 def _chosen(runs: list[dict]) -> str:
@@ -162,5 +162,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--picture", type=Path, default=OUT.with_suffix(".png"), help="of show")
     options = parser.parse_args()
     (run if options.what == "run" else show)(options)
