@@ -68,7 +68,7 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
             last = ops.repeat(segments[..., -1:], spare, axis=-1)
             segments = ops.concatenate([segments, last], axis=-1)
     if state is None:
-        state = _empty(*ops.shape(q)[:2], q.shape[3], q.dtype)
+        state = empty_state(*ops.shape(q)[:2], q.shape[3], q.dtype)
     q, k, v, i, f = (_in_chunks(x, num_chunks) for x in (q, k, v, i, f))
     if segments is not None:
         parts = _in_chunks(segments, num_chunks)
@@ -250,12 +250,8 @@ def _running_max(a):
     return a
 
 
-def empty_state(batch_size, num_heads: int, head_dim: int, dtype):
-    """Returns an empty memory C, n, m, the batch first."""
-    return _empty(batch_size, num_heads, head_dim, dtype)
-
-
-def _empty(first, second, head_dim: int, dtype):
+def empty_state(first, second, head_dim: int, dtype):
+    """Returns an empty memory C, n, m; its first two axes are batch and heads in any order."""
     return [
         ops.zeros((first, second, head_dim, head_dim), dtype),
         ops.zeros((first, second, head_dim), dtype),
