@@ -94,21 +94,21 @@ class TrainingBatches(keras.utils.PyDataset):
             batch_size=batch_size,
         )
 
-    def score(
-        self, predict: Callable, limit: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the positions of windows, rising, and what a model says of each.
+    def to_score(
+        self, limit: int, rng: np.random.Generator
+    ) -> tuple[keras.utils.PyDataset, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+        """Returns windows for a model to predict, un-augmented, and what its outputs are of.
 
         Args:
-            predict: from a Keras dataset of them, un-augmented, to the model's outputs.
             limit: windows at the most; classes share it evenly.
             rng: to choose them, where there are more.
 
         Returns:
-            positions (windows,) and outputs (windows, classes).
+            a Keras dataset, and a function from the model's outputs for it to the positions of the
+            windows, rising (windows,), and the output of each (windows, classes).
         """
         positions = subsample_by_class(self.window_labels, limit, rng)
-        return positions, predict(self.window_batches(positions))
+        return self.window_batches(positions), lambda outputs: (positions, outputs)
 
     def stream(self):
         """Returns what `fit` should be given: these batches, made ahead beside the steps.

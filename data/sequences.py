@@ -36,16 +36,16 @@ class SequenceBatches(TrainingBatches):
         limit = -(-max_labels // self.plan.cuts.labels_per_sequence)
         return SequencesInOrder(self.features, self.plan, batch_size=batch_size, limit=limit)
 
-    def score(
-        self, predict: Callable, limit: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the positions of windows, and what a model says of each, as `WindowBatches` does.
+    def to_score(
+        self, limit: int, rng: np.random.Generator
+    ) -> tuple["SequencesInOrder", Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+        """Returns sequences for a model to predict, and what its outputs are of.
 
         One pass over the sequences gives the labels of all their steps, so nothing is drawn: above
         the limit (to a sequence) every so many sequences are read.
         """
         sequences = self.in_order(max_labels=limit)
-        return sequences.by_window(predict(sequences))
+        return sequences, sequences.by_window
 
     @property
     def labels_per_epoch(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.i18n import _
-from data.memory import keep_freed_memory, share_one_heap
+from data.memory import keep_freed_memory
 from recipe.native_chatter import without_native_chatter
 from recipe.words import in_words
 
@@ -20,8 +20,7 @@ BACKENDS = ("tensorflow", "jax")
 
 
 def prepare_process() -> None:
-    """Sets how XLA compiles, where the environment does not say it; has threads share a heap."""
-    share_one_heap()
+    """Sets how XLA compiles, where the environment does not say it."""
     flags = [COMPILER]
     if os.environ.get("KERAS_BACKEND", BACKENDS[0]) == "tensorflow":
         flags += [OLDER_EMITTERS] if _tensorflow_version().startswith(TRIED) else []

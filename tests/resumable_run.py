@@ -46,8 +46,8 @@ class Batches(keras.utils.PyDataset):
     def set_hard_pool(self, pool, *, epoch):
         self.pool = pool
 
-    def score(self, predict, limit, rng):
-        return np.arange(len(self.x)), predict([(self.x,)])
+    def to_score(self, limit, rng):
+        return [(self.x,)], lambda outputs: (np.arange(len(self.x)), outputs)
 
 
 class KillAt(keras.callbacks.Callback):

@@ -167,10 +167,9 @@ def test_windows_to_mine_come_in_order_and_unaugmented():
 
 def test_windows_are_scored_by_what_predicts_them():
     batches = make_batches(augmentations=ALL)
-    positions, last_bars = batches.score(
-        lambda given: np.concatenate([given[i][0][:, -1, 0] for i in range(len(given))]),
-        9,
-        np.random.default_rng(0),
+    given, by_window = batches.to_score(9, np.random.default_rng(0))
+    positions, last_bars = by_window(
+        np.concatenate([given[i][0][:, -1, 0] for i in range(len(given))])
     )
     assert len(positions) == 9
     np.testing.assert_array_equal(last_bars, batches.features[batches.window_rows[positions], 0])

@@ -42,8 +42,8 @@ class Windows(keras.utils.PyDataset):
     def set_hard_pool(self, pool, *, epoch):
         self.pools.append(epoch)
 
-    def score(self, predict, limit, rng):
-        return np.arange(len(self.x)), predict([(self.x,)])
+    def to_score(self, limit, rng):
+        return [(self.x,)], lambda outputs: (np.arange(len(self.x)), outputs)
 
 
 def make_model(decay=0.9, loss=None, head=None):
@@ -74,6 +74,7 @@ def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
     batches = Windows()
     model, parts = everything(batches, tmp_path)
     assert [type(each).__name__ for each in parts.ordered()] == [
+        "CompileBeside",
         "EpochTracker",
         "NonFiniteLoss",
         "EMAWeightsCallback",

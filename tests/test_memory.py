@@ -76,11 +76,8 @@ def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_
 
 KEPT = """
 import resource
-from data.memory import keep_freed_memory, release_memory, share_one_heap
-
-share_one_heap()
-
 import numpy as np
+from data.memory import keep_freed_memory, release_memory
 
 def pages_of_ten_blocks():
     np.ones(2**24)  # 128 MiB, as large as what a step asks for

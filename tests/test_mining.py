@@ -100,9 +100,14 @@ class Windows:
         self.num_windows = len(y)
         self.pools, self.scored = {}, []
 
-    def score(self, predict, limit, rng):
-        self.scored.append(subsample_by_class(self.window_labels, limit, rng))
-        return self.scored[-1], predict([(self.x[self.scored[-1]],)])
+    def to_score(self, limit, rng):
+        scored = subsample_by_class(self.window_labels, limit, rng)
+
+        def by_window(outputs):
+            self.scored.append(scored)
+            return scored, outputs
+
+        return [(self.x[scored],)], by_window
 
     def set_hard_pool(self, pool, *, epoch):
         self.pools[epoch] = pool

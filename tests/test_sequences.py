@@ -150,11 +150,10 @@ def test_all_labels_in_order_to_score_them():
 
 
 def test_all_labels_are_scored_in_one_pass():
-    def last_six_bars(sequences):
-        return np.concatenate([sequences[i][0] for i in range(len(sequences))])[:, -6:, 0]
-
     batches = make_batches(augmentations=ALL)
-    positions, own_bars = batches.score(last_six_bars, 0, np.random.default_rng(0))
+    sequences, by_window = batches.to_score(0, np.random.default_rng(0))
+    x = np.concatenate([sequences[i][0] for i in range(len(sequences))])
+    positions, own_bars = by_window(x[:, -6:, 0])
     np.testing.assert_array_equal(positions, np.arange(batches.num_windows))
     np.testing.assert_array_equal(own_bars, batches.window_rows)
 

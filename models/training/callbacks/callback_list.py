@@ -11,6 +11,7 @@ from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.best_weights import BestWeights
 from models.training.callbacks.checkpoint import Checkpointer
 from models.training.callbacks.collapse_alarm import CollapseAlarm
+from models.training.callbacks.compile_beside import CompileBeside
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
@@ -64,14 +65,16 @@ class TrainingCallbacks:
     best: BestWeights
     mining: HardNegativeMining | None
     checkpoint_folder: InitVar[str | Path]
+    compiling: CompileBeside = field(init=False)
     checkpointer: Checkpointer = field(init=False)
 
     def __post_init__(self, checkpoint_folder):
+        self.compiling = CompileBeside([self.validation, self.mining])
         self.checkpointer = Checkpointer(checkpoint_folder, self.stateful())
 
     def ordered(self) -> list[keras.callbacks.Callback]:
         """Returns the callbacks for `fit`."""
-        return [*self.stateful().values(), self.checkpointer]
+        return [self.compiling, *self.stateful().values(), self.checkpointer]
 
     def stateful(self) -> dict[str, StatefulCallback]:
         """Returns the parts whose state goes into the checkpoints, by the name it has there."""

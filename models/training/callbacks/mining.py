@@ -105,7 +105,7 @@ class HardNegativeMining(StatefulCallback):
 
     Args:
         batches: the training batches. It has `window_labels`, `window_symbols` and `window_rows`,
-            each (windows,), `score(predict, limit, rng)`, see `data.batches`, and
+            each (windows,), `to_score(limit, rng)`, see `data.batches`, and
             `set_hard_pool({class: positions}, epoch=first_epoch)`.
         ema: callback with the averages; None to score under the raw weights.
         plan: when and how hard windows are found.
@@ -130,6 +130,12 @@ class HardNegativeMining(StatefulCallback):
         self.pool: dict[int, np.ndarray] = {}
         self.pool_epoch: int | None = None
 
+    def compile(self) -> None:
+        """Compiles the scoring, where this training comes to it."""
+        if self.start_epoch < (self.params or {}).get("epochs", 0):
+            windows, _ = self._to_score(epoch=0)
+            predict_windows(self._scorer, [windows[0]])
+
     def on_epoch_end(self, epoch, logs=None):
         """Refreshes the pool for the next epoch, where it is time."""
         since_start = epoch + 1 - self.start_epoch
@@ -143,14 +149,10 @@ class HardNegativeMining(StatefulCallback):
         self.seconds += time.perf_counter() - started
 
     def _mine(self, epoch: int) -> dict[int, np.ndarray]:
-        batches, scorer = self.batches, self.scorer or self.model
-        rng = np.random.default_rng((self.plan.seed, epoch))
-
-        def predict(windows):
-            return predict_windows(scorer, windows)
-
+        batches = self.batches
+        windows, by_window = self._to_score(epoch)
         with averaged_weights(self.ema, self.model):
-            scored, logits = batches.score(predict, self.plan.max_scored, rng)
+            scored, logits = by_window(predict_windows(self._scorer, windows))
         labels = np.asarray(batches.window_labels)[scored]
         band = hard_band(
             cross_entropies(logits, labels),
@@ -162,6 +164,14 @@ class HardNegativeMining(StatefulCallback):
             spacing=self.plan.spacing,
         )
         return {label: scored[indices] for label, indices in band.items()}
+
+    def _to_score(self, epoch: int):
+        rng = np.random.default_rng((self.plan.seed, epoch))
+        return self.batches.to_score(self.plan.max_scored, rng)
+
+    @property
+    def _scorer(self) -> keras.Model:
+        return self.scorer or self.model
 
     def get_state(self):
         """Returns the pool and the first epoch it is for."""

@@ -57,21 +57,25 @@ class ValidationMetrics(StatefulCallback):
         """Forgets the last logits."""
         self.logits: np.ndarray | None = None
 
+    def compile(self) -> None:
+        """Compiles the prediction of the windows."""
+        predict_windows(self._predictor, [self.sequence[0]])
+
     def on_epoch_end(self, epoch, logs=None):
         """Predicts the validation windows and adds their metrics to the logs."""
         started = time.perf_counter()
         with averaged_weights(self.ema, self.model):
-            self.logits = logits = predict_windows(self._predictor(), self.sequence)
+            if self.window_form is not None:
+                take_weights(self.window_form, self.model)
+            self.logits = logits = predict_windows(self._predictor, self.sequence)
         if self.restore is not None:
             logits = self.restore(epoch, logits)
         logs.update(validation_metrics(self.labels, logits, self.class_names))
         self.seconds += time.perf_counter() - started
 
+    @property
     def _predictor(self) -> keras.Model:
-        if self.window_form is None:
-            return self.model
-        take_weights(self.window_form, self.model)
-        return self.window_form
+        return self.model if self.window_form is None else self.window_form
 
 
 def take_weights(model: keras.Model, other: keras.Model) -> None:
