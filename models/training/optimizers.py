@@ -1,7 +1,5 @@
 """Adam over one vector of all weights, which also keeps their exponential moving average."""
 
-from itertools import pairwise
-
 import keras
 import numpy as np
 from keras import ops
@@ -140,6 +138,6 @@ def _vector(arrays):
 
 def _parts(vector, weights):
     """Returns the parts of a vector in the shapes of the weights."""
-    ends = np.cumsum([0, *(int(np.prod(weight.shape)) for weight in weights)])
-    places = zip(pairwise(ends.tolist()), weights, strict=True)
-    return [ops.reshape(vector[a:b], weight.shape) for (a, b), weight in places]
+    ends = np.cumsum([int(np.prod(weight.shape)) for weight in weights])
+    parts = ops.split(vector, ends[:-1].tolist()) if len(weights) > 1 else [vector]
+    return [ops.reshape(part, w.shape) for part, w in zip(parts, weights, strict=True)]
