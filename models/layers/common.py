@@ -94,18 +94,22 @@ def soft_cap(x, cap):
 def silu(x):
     """Returns x sigmoid(x).
 
-    The gradient ends in a division, which XLA computes once, and not anew wherever it is read.
+    The gradient reads the result and not x, which XLA would compute anew for it, and it ends in a
+    division, which XLA computes once, and not wherever it is read. Far below 0 the exponent is
+    bounded, so that infinity is never multiplied by 0.
     """
+    largest = 11 if standardize_dtype(x.dtype) == "float16" else 80
 
     @with_gradient
     def run(x):
-        growth = 1 + ops.exp(-x)
+        decay = ops.exp(ops.minimum(-x, largest))
+        y = x / (1 + decay)
 
         def gradient(upstream):
             (dy,) = upstream
-            return (dy * (1 + x - x / growth) / growth,)
+            return (dy * (1 + y * decay) / (1 + decay),)
 
-        return (x / growth,), gradient
+        return (y,), gradient
 
     return run(x)[0]
 

@@ -169,14 +169,15 @@ class MLSTMBlock(ResidualBlock):
                 ops.reshape(ops.reshape(x, (groups, -1, time, depth)) * m, (groups, -1, depth))
                 for x, m in zip(qkv, masks, strict=True)
             ]
+        # Products with the gates first: transposed later, each that reads them would gather them.
         to_gates = ops.reshape(self.gate_kernel, (3, groups, depth, 2 * self.num_heads))
-        gates = sum(ops.matmul(x, to_gates[part]) for part, x in enumerate(qkv))
-        gates = ops.reshape(ops.sum(gates, axis=0), (-1, time, 2 * self.num_heads))
+        to_gates = ops.swapaxes(to_gates, -1, -2)
+        gates = sum(ops.matmul(to_gates[p], ops.swapaxes(x, -1, -2)) for p, x in enumerate(qkv))
+        gates = ops.reshape(ops.sum(gates, axis=0), (2 * self.num_heads, -1, time))
         dtype = cell_dtype(self.compute_dtype)
-        gates = ops.cast(gates, dtype) + ops.cast(
-            ops.concatenate([self.input_gate_bias, self.forget_gate_bias]), dtype
-        )
-        gates = ops.transpose(soft_cap(gates, self.gate_soft_cap), (2, 0, 1))
+        biases = ops.concatenate([self.input_gate_bias, self.forget_gate_bias])
+        gates = ops.cast(gates, dtype) + ops.cast(ops.reshape(biases, (-1, 1, 1)), dtype)
+        gates = soft_cap(gates, self.gate_soft_cap)
         i, f = gates[: self.num_heads], gates[self.num_heads :]  # (heads, batch, time)
         if mask is not None:
             i = ops.where(mask, i, ops.cast(EMPTY, dtype))
