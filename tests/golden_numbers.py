@@ -70,8 +70,8 @@ def tolerances(path, dtype, same_form):
         return 1e-4, 3e-4
     if kind == "extreme_stack":
         return 5e-5, 5e-3
-    # The gradient of b_i of this mLSTM cell is 0.001, a sum of terms whose sizes add up to 13. Off by
-    # two units in the last place of these, 1.3e-4 with AVX-512 and 1.2e-4 on PyTorch.
+    # The gradient of b_i of this mLSTM cell is 0.001, a sum of terms whose sizes add up to 13: two
+    # units in the last place of these are 1.3e-4 with AVX-512 and 1.2e-4 on PyTorch.
     gradients = 2e-4 if kind == "mlstm_cell" else 1e-4
     return (5e-5 if kind.startswith("extreme") else 2e-5), gradients
 
