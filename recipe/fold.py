@@ -175,8 +175,8 @@ def train(
         timing={
             "epochs": assembly.timer.epochs,
             "labels": assembly.batches.labels_per_epoch,
-            "compilation_seconds": assembly.timer.compilation + parts.compiling.seconds,
-            "validation_seconds": parts.validation.seconds,
+            "compilation_seconds": assembly.timer.compilation,
+            "validation_seconds": parts.validation.seconds + parts.compiling.seconds,
             "mining_seconds": parts.mining.seconds if parts.mining else 0.0,
         },
     )

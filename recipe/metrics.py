@@ -145,7 +145,8 @@ def training_time(trained: Sequence) -> dict[str, Any]:
     Args:
         trained: a `recipe.fold.TrainedMember` for each training.
 
-    The first validation and the first mining compile, too; that stands in their own seconds.
+    Validation and mining are compiled beside the training step; what is waited for that after the
+    first epoch stands in `validation_seconds`. On JAX each compiles in its own seconds.
     """
     epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
     in_all = sum(epoch["training"] for epoch in epochs)
