@@ -44,6 +44,15 @@ def predict_windows(
     return np.concatenate(outputs)
 
 
+def compile_prediction(
+    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
+) -> None:
+    """Has a model compile what `predict_windows` will ask of it, by predicting the first batch."""
+    if isinstance(batches, np.ndarray):
+        batches = _Windows(batches)
+    model.predict_on_batch(batches[0][0])
+
+
 def predict_by(predict: Predict | None) -> None:
     """Has `predict_windows` call a function, for a model on several devices; None: no more."""
     global _by

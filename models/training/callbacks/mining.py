@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from models.prediction import predict_windows
+from models.prediction import compile_prediction, predict_windows
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -134,7 +134,7 @@ class HardNegativeMining(StatefulCallback):
         """Compiles the scoring, where this training comes to it."""
         if self.start_epoch < (self.params or {}).get("epochs", 0):
             windows, _ = self._to_score(epoch=0)
-            predict_windows(self._scorer, [windows[0]])
+            compile_prediction(self._scorer, windows)
 
     def on_epoch_end(self, epoch, logs=None):
         """Refreshes the pool for the next epoch, where it is time."""

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from models.prediction import predict_windows
+from models.prediction import compile_prediction, predict_windows
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -59,7 +59,7 @@ class ValidationMetrics(StatefulCallback):
 
     def compile(self) -> None:
         """Compiles the prediction of the windows."""
-        predict_windows(self._predictor, [self.sequence[0]])
+        compile_prediction(self._predictor, self.sequence)
 
     def on_epoch_end(self, epoch, logs=None):
         """Predicts the validation windows and adds their metrics to the logs."""
