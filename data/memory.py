@@ -14,7 +14,7 @@ Training: each compiled step asks for one block of tens or hundreds of MB and fr
 library would map that block anew each time, and the system would clear every page of it: 40 % of a
 step's time, measured on two cores (26 ms instead of 15 with sequences, 42 instead of 24 with
 windows). Threads keep their own heaps: one that all shared made them wait for each other (61,000
-waits instead of 9,000 in two epochs, mostly of the compiler) and steps 8 % slower.
+waits instead of 9,000 in three epochs, mostly of the compiler) and steps 8 % slower.
 """
 
 import ctypes

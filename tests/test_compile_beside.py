@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models.training.callbacks.compile_beside import CompileBeside
+from models.training.callbacks.validation import ValidationMetrics
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 pytestmark = pytest.mark.skipif(not ON_TENSORFLOW, reason="nothing is compiled beside elsewhere")
@@ -52,3 +53,21 @@ def test_what_goes_wrong_is_raised_at_the_end_of_the_epoch():
     with pytest.raises(RuntimeError, match="no memory"):
         train(part)
     assert part.seen == [False, "compiled"]
+
+
+def test_a_validation_that_was_compiled_is_not_traced_again():
+    traces = []
+
+    class Traced(keras.layers.Dense):
+        def call(self, inputs, training=None):
+            traces.append(inputs.shape)
+            return super().call(inputs)
+
+    model = keras.Sequential([keras.Input((2,)), Traced(3)])
+    validation = ValidationMetrics(np.zeros((5, 2), "float32"), np.arange(5) % 3, "abc")
+    validation.set_model(model)
+    before = len(traces)
+    validation.compile()
+    compiled = len(traces)
+    validation.on_epoch_end(0, {})
+    assert before < compiled == len(traces)

@@ -95,19 +95,20 @@ def silu(x):
     """Returns x sigmoid(x).
 
     The gradient reads the result and not x, which XLA would compute anew for it, and it ends in a
-    division, which XLA computes once, and not wherever it is read. Far below 0 the exponent is
-    bounded, so that infinity is never multiplied by 0.
+    division, which XLA computes once, and not wherever it is read. There exp(-x) is bounded, so
+    that infinity is never multiplied by 0.
     """
-    largest = 11 if standardize_dtype(x.dtype) == "float16" else 80
+    largest = 6e4 if standardize_dtype(x.dtype) == "float16" else 1e38
 
     @with_gradient
     def run(x):
-        decay = ops.exp(ops.minimum(-x, largest))
+        decay = ops.exp(-x)
         y = x / (1 + decay)
 
         def gradient(upstream):
             (dy,) = upstream
-            return (dy * (1 + y * decay) / (1 + decay),)
+            finite = ops.minimum(decay, largest)
+            return (dy * (1 + y * finite) / (1 + finite),)
 
         return (y,), gradient
 
