@@ -44,13 +44,23 @@ def predict_windows(
     return np.concatenate(outputs)
 
 
+def trace_prediction(
+    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
+) -> None:
+    """Has TensorFlow trace what `predict_windows` will ask of a model; compiles nothing."""
+    model.make_predict_function()
+    model.predict_function.get_concrete_function([(_first(batches),)])
+
+
 def compile_prediction(
     model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
 ) -> None:
     """Has a model compile what `predict_windows` will ask of it, by predicting the first batch."""
-    if isinstance(batches, np.ndarray):
-        batches = _Windows(batches)
-    model.predict_on_batch(batches[0][0])
+    model.predict_on_batch(_first(batches))
+
+
+def _first(batches) -> np.ndarray:
+    return (_Windows(batches) if isinstance(batches, np.ndarray) else batches)[0][0]
 
 
 def predict_by(predict: Predict | None) -> None:

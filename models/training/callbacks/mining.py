@@ -130,6 +130,9 @@ class HardNegativeMining(StatefulCallback):
         self.pool: dict[int, np.ndarray] = {}
         self.pool_epoch: int | None = None
 
+    def trace(self) -> None:
+        """Does nothing: the scoring comes last of what is compiled, and is traced then."""
+
     def compile(self) -> None:
         """Compiles the scoring, where this training comes to it."""
         if self.start_epoch < (self.params or {}).get("epochs", 0):

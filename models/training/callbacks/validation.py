@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from models.prediction import compile_prediction, predict_windows
+from models.prediction import compile_prediction, predict_windows, trace_prediction
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -56,6 +56,10 @@ class ValidationMetrics(StatefulCallback):
     def reset(self):
         """Forgets the last logits."""
         self.logits: np.ndarray | None = None
+
+    def trace(self) -> None:
+        """Traces the prediction of the windows, on TensorFlow."""
+        trace_prediction(self._predictor, self.sequence)
 
     def compile(self) -> None:
         """Compiles the prediction of the windows."""
