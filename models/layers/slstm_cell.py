@@ -60,7 +60,7 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
             dy, dh, dr, dn, _ = upstream
             # log n gets n times what n gets; m is a constant.
             last_gradients = dy, dh, dr, dn * last[2]
-            return _backward(last_gradients, saved, recurrent, mask, h, r, n, steps, *flagged)
+            return _backward(last_gradients, saved, recurrent, mask, h, r, n, steps, cap, *flagged)
 
         return (saved[0], *last), gradient
 
@@ -76,7 +76,11 @@ def _flags(steps, has_reset: bool, has_valid: bool):
 
 
 def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: bool):
-    """Returns the last state; for each step h, r, alpha, beta, z, o, slope of log sigmoid(f)."""
+    """Returns the last state; for each step h, r, a n, b, z and what h gives to the gates.
+
+    At small batches half of a training step is this loop, and what counts there is how many arrays
+    it makes: what can be had from these is made of all steps at once, see `_activations`.
+    """
     like = ops.zeros_like(state[0])
 
     def step(state, inputs):
@@ -86,40 +90,52 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
             h, r, n = h * keeps, r * keeps, n * keeps
             m = ops.where(keeps > 0, m, ops.full_like(m, EMPTY))
         back = ops.matmul(h * mask, recurrent)  # (batch, 4 * units)
-        given = (part for x in inputs[:2] for part in ops.split(x, 2, axis=-1))
-        i, f, z, o = (x + y for x, y in zip(given, ops.split(back, 4, axis=-1), strict=True))
+        i, f, z, o = _gates(inputs, back)
         i, f = soft_cap(i, cap), soft_cap(f, cap)
-        # One exponential for both of a pair: of exp(x - max) and exp(y - max) one is 1.
-        smaller = ops.exp(-ops.abs(f))
-        rest = ops.log1p(smaller)
-        kept = m + (ops.minimum(f, 0) - rest)  # m + log sigmoid(f)
+        kept = m + (ops.minimum(f, 0) - ops.log1p(ops.exp(-ops.abs(f))))  # m + log sigmoid(f)
         m_new = ops.maximum(kept, i)
+        # One exponential for both of a pair: of exp(x - max) and exp(y - max) one is 1.
         lesser = ops.exp(-ops.abs(kept - i))
         a = ops.where(kept < i, lesser, ops.ones_like(lesser)) * n
         b = ops.where(kept < i, ops.ones_like(lesser), lesser)
         n_new = a + b
-        alpha, beta = a / n_new, b / n_new
-        z, o = tanh(z), ops.sigmoid(o)
-        r_new = alpha * r + beta * z
-        h_new = o * r_new
-        slope = ops.where(f > 0, smaller, ops.ones_like(f)) * ops.exp(-rest)  # sigmoid(-f)
-        extra = []
-        if cap:
-            slope = slope * (1 - ops.square(f / cap))
-            extra = [1 - ops.square(i / cap)]
+        z = tanh(z)  # saved, too: inside of what follows, written over r, it is not vectorised
+        r_new = (a * r + b * z) / n_new
+        h_new = ops.sigmoid(o) * r_new
         if has_valid:
             h_new, r_new, n_new, m_new = (
                 ops.where(valid > 0, new, old)
                 for new, old in zip((h_new, r_new, n_new, m_new), (h, r, n, m), strict=True)
             )
-        return [h_new, r_new, n_new, m_new], [h_new, r_new, alpha, beta, z, o, slope, *extra]
+        return [h_new, r_new, n_new, m_new], [h_new, r_new, a, b, z, back]
 
-    return scan(step, state, steps, [like] * (8 if cap else 7))
+    wide = ops.concatenate([like] * 4, axis=-1)
+    return scan(step, state, steps, [like] * 5 + [wide])
 
 
-def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, has_valid):
+def _gates(steps, back):
+    """Returns the pre-activations of i, f, z and o, from the given ones and those from h."""
+    given = (part for x in steps[:2] for part in ops.split(x, 2, axis=-1))
+    return [x + y for x, y in zip(given, ops.split(back, 4, axis=-1), strict=True)]
+
+
+def _activations(saved, steps, cap):
+    """Returns h, r, alpha, beta, z, o, and the slopes of log sigmoid(f) and of i, or None for 1."""
+    h, r, a, b, z, back = saved
+    i, f, _, o = _gates(steps, back)
+    slope, slope_of_i = ops.sigmoid(-soft_cap(f, cap)), None
+    if cap:
+        slope, slope_of_i = slope * _slope_of_cap(f, cap), _slope_of_cap(i, cap)
+    return h, r, a / (a + b), b / (a + b), z, ops.sigmoid(o), slope, slope_of_i
+
+
+def _slope_of_cap(x, cap):
+    return 1 - ops.square(tanh(x / cap))
+
+
+def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, cap, has_reset, has_valid):
     """Returns the gradients for recurrent, mask, h, r, n, m and the steps."""
-    h, r, alpha, beta, z, o, slope, *extra = saved
+    h, r, alpha, beta, z, o, slope, slope_of_i = _activations(saved, steps, cap)
     keeps, valid = _flags(steps, has_reset, has_valid)
     h_before = ops.concatenate([h0[None], h[:-1]])
     r_before = ops.concatenate([r0[None], r[:-1]])
@@ -147,7 +163,7 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, ha
     ]
     dy, dh, dr, e = upstream
     backwards = ops.transpose(recurrent)
-    options = [x for x in (extra[0] if extra else None, keeps, valid) if x is not None]
+    options = [x for x in (slope_of_i, keeps, valid) if x is not None]
 
     def step(state, inputs):
         dh, dr, e = state
@@ -157,7 +173,7 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, ha
         few = lesser * e + lesser_r * dr
         di = ops.where(keeps_more > 0, few, e - few)
         dl = e - di
-        if extra:
+        if cap:
             di = di * options[0]
         gates = ops.concatenate([di, dl * slope, dr * to_z, dh * to_o], axis=-1)
         dh_before = ops.matmul(gates, backwards) * mask
@@ -165,7 +181,7 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, ha
             dh_before = dh_before + dh * (1 - options[-1])
         dr = dr * alpha
         if has_reset:
-            keeps = options[1] if extra else options[0]
+            keeps = options[1] if cap else options[0]
             dh_before, dr, dl = dh_before * keeps, dr * keeps, dl * keeps
         return [dh_before, dr, dl], [gates, e]
 
@@ -176,8 +192,8 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, has_reset, ha
     rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (h_before * mask, gates)]
     d_recurrent = ops.matmul(ops.transpose(rows[0]), rows[1])
     di = _differences(ops.concatenate([e[None], after]))
-    for factor in (*extra, *([valid] if has_valid else [])):
-        di = di * factor
+    for factor in (slope_of_i, valid):
+        di = di if factor is None else di * factor
     units = e.shape[-1]
     d_pre = ops.concatenate([di, gates[..., units : 2 * units]], axis=-1), gates[..., 2 * units :]
     safe = ops.where(n0 == 0, ops.ones_like(n0), n0)
