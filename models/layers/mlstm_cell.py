@@ -140,8 +140,8 @@ def _attend(q, k, v, rest, whole, shift, seen):
     """Returns the sums over s of W(t, s) v_s, (..., queries, head_dim), and of W(t, s).
 
     W(t, s) = q_t . k_s / sqrt(head_dim) exp(whole_s - shift_t + rest_s) where s is seen from t. The
-    gradient for rest_s is the sum over t of W(t, s) (dh_t . v_s + dnorm_t), which is k_s times its
-    own gradient: no other array of queries by steps is needed.
+    gradient for rest_s is the sum over t of W(t, s) (dh_t . v_s + dnorm_t), which the gradient for
+    v_s, the sum of W(t, s) dh_t, gives without another array of queries by steps.
     """
     scale = 1 / math.sqrt(q.shape[-1])
 
@@ -156,7 +156,8 @@ def _attend(q, k, v, rest, whole, shift, seen):
             products = factors * (ops.matmul(dh, ops.swapaxes(v, -1, -2)) + dnorm[..., None])
             dq, dk = ops.matmul(products, k), ops.matmul(ops.swapaxes(products, -1, -2), q)
             dv = ops.matmul(ops.swapaxes(weights, -1, -2), dh)
-            d_rest = ops.sum(dk * k, axis=-1)
+            two = ops.stack([dnorm, dnorm], axis=-2)  # rows: a product of one is slower under XLA
+            d_rest = ops.sum(dv * v, axis=-1) + ops.matmul(two, weights)[..., 0, :]
             return dq, dk, dv, d_rest, *(ops.zeros_like(x) for x in (whole, shift, seen))
 
         return (ops.matmul(weights, v), ops.sum(weights, axis=-1)), gradient
