@@ -43,15 +43,16 @@ DATA_ORDER = [
 
 
 MAY_IMPORT = {
-    "data": {"data"},
-    "models": {"models"},
-    "evaluation": {"evaluation", "data"},
-    "recipe": {"recipe", "data", "models", "evaluation", "config"},
+    "core": {"core"},
+    "data": {"data", "core"},
+    "models": {"models", "core"},
+    "evaluation": {"evaluation", "data", "core"},
+    "recipe": {"recipe", "data", "models", "evaluation", "config", "core"},
     "examples": {"data", "models", "recipe"},
     "config.py": {"data"},
     "train_model.py": {"config", "recipe", "models", "data"},
 }
-OURS = {"config", "train_model", "data", "models", "evaluation", "recipe"}
+OURS = {"config", "train_model", "core", "data", "models", "evaluation", "recipe"}
 
 
 def modules(folder):
@@ -76,7 +77,7 @@ def roots(path):
 
 
 def library():
-    rooms = ("data", "models", "evaluation", "recipe")
+    rooms = ("core", "data", "models", "evaluation", "recipe")
     return [path for room in rooms for path in modules(room)]
 
 

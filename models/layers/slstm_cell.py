@@ -192,8 +192,8 @@ def _backward(upstream, saved, recurrent, mask, h0, r0, n0, steps, cap, has_rese
     rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (h_before * mask, gates)]
     d_recurrent = ops.matmul(ops.transpose(rows[0]), rows[1])
     di = _differences(ops.concatenate([e[None], after]))
-    for factor in (slope_of_i, valid):
-        di = di if factor is None else di * factor
+    if cap:
+        di = di * slope_of_i
     units = e.shape[-1]
     d_pre = ops.concatenate([di, gates[..., units : 2 * units]], axis=-1), gates[..., 2 * units :]
     safe = ops.where(n0 == 0, ops.ones_like(n0), n0)
