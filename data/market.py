@@ -196,6 +196,11 @@ def build_market(
     )
 
 
+def training_prior(fold: Fold) -> np.ndarray:
+    """Returns the class frequencies of the training windows, float64 (classes,)."""
+    return labelling.class_counts(fold.labels[fold.train]) / len(fold.train)
+
+
 def training_rows(market: Market, fold: Fold) -> np.ndarray:
     """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
     shown = np.zeros(len(market.symbols), bool)

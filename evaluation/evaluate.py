@@ -14,7 +14,7 @@ from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import verdict
+from evaluation.verdict import time_blocks, verdict
 
 _CHUNK = 4096  # windows gathered at a time
 _MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
@@ -78,6 +78,20 @@ def fitting_windows(market: Market, fold: Fold) -> dict[str, tuple[np.ndarray, n
     return {name: (_summaries(market, rows), fold.labels[rows]) for name, rows in ends.items()}
 
 
+def longest_span(market: Market, ends: np.ndarray) -> float:
+    """Returns the seconds from a window's first bar to its label's last, of the longest window.
+
+    In calendar time: nights and weekends make a span longer than its bars.
+    """
+    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+    return float((last - first).max() / np.timedelta64(1, "s"))
+
+
+def blocks_of(market: Market, ends: np.ndarray) -> np.ndarray:
+    """Returns the number of each window's block of time, as long as a window, (windows,)."""
+    return time_blocks(market.timestamps[ends], longest_span(market, ends))
+
+
 def judge(
     market: Market,
     test_folds: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]],
@@ -104,9 +118,7 @@ def judge(
         name: np.concatenate([given[name] for _, _, given in test_folds])[order]
         for name in test_folds[0][2]
     }
-    # In calendar time: nights and weekends make a span longer than its bars.
-    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
-    block_seconds = float((last - first).max() / np.timedelta64(1, "s"))
+    block_seconds = longest_span(market, ends)
     return {
         "verdict": verdict(
             market.timestamps[ends],
