@@ -115,9 +115,9 @@ class Flags:
     # --- choosing, calibrating and judging:
     #     models/training/callbacks/best_weights.py, models/calibration.py,
     #     evaluation/backtest.py, evaluation/verdict.py
-    CHECKPOINT_METRIC: str = "val_mcc"  # val_mcc | val_macro_f1 | val_nll: chooses the epoch
+    CHECKPOINT_METRIC: str = "val_nll"  # val_nll | val_mcc | val_macro_f1: chooses the epoch
     EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
-    VALIDATION_MAX_WINDOWS: int = 2048  # evenly spaced windows validated after each epoch; 0: all
+    VALIDATION_MAX_WINDOWS: int = 32768  # in an epoch; none beyond what a pass costs; 0: all
     RESTORE_LOSS: bool = True  # undo the focal part in the probabilities; false: off
     RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
@@ -176,7 +176,7 @@ RULES = (
     "HNM_TRIM_FRACTION >= 0",
     "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1",
     "HNM_MAX_SCORED >= 1",
-    "CHECKPOINT_METRIC in ('val_mcc', 'val_macro_f1', 'val_nll')",
+    "CHECKPOINT_METRIC in ('val_nll', 'val_mcc', 'val_macro_f1')",
     "EARLY_STOPPING_EPOCHS >= 0",
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",

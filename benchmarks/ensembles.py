@@ -25,12 +25,12 @@ prepare_process()  # as train_model.py does
 start_backend()
 
 import numpy as np  # noqa: E402
-from scipy.special import softmax  # noqa: E402
 
 import config  # noqa: E402
-from data.market import Fold, Market  # noqa: E402
+from core.priors import fit_temperature, tempered  # noqa: E402
+from data.market import Market, training_prior  # noqa: E402
+from evaluation.evaluate import blocks_of  # noqa: E402
 from evaluation.metrics import evaluate  # noqa: E402
-from models.calibration import fit_temperature  # noqa: E402
 from recipe.fold import TrainedMember, assemble, train  # noqa: E402
 from recipe.market import read_market  # noqa: E402
 
@@ -46,9 +46,11 @@ SPLITS = ("validation", "test")
 
 def restored(member: TrainedMember) -> dict[str, np.ndarray]:
     """Returns the probabilities of each split without the member's own temperature."""
-    temperature = member.calibration.get("temperature", 1.0)
+    temperature, prior = (member.calibration[n] for n in ("temperature", "temperature_prior"))
     return {
-        split: softmax(np.log(np.maximum(values.astype(float), 1e-30)) * temperature, axis=-1)
+        split: np.exp(
+            tempered(np.log(np.maximum(values.astype(float), 1e-30)), prior, 1 / temperature)
+        )
         for split, values in member.probabilities.items()
     }
 
@@ -73,17 +75,23 @@ def trained_members(market: Market, flags: config.Flags, folder: Path) -> list[d
     return members
 
 
-def judged(members: list[dict], fold: Fold) -> dict[str, dict[str, float]]:
-    """Returns the figures of the mean of some members, by split."""
+def judged(members: list[dict], market: Market) -> dict[str, dict[str, float]]:
+    """Returns the figures of the mean of some members in the first fold, by split."""
+    fold = market.folds[0]
+    prior, ends = training_prior(fold), fold.validation
     log_p = {split: np.log(np.mean([m[split] for m in members], axis=0)) for split in SPLITS}
-    temperature = fit_temperature(log_p["validation"], fold.labels[fold.validation])
+    temperature = fit_temperature(
+        log_p["validation"], fold.labels[ends], prior, blocks_of(market, ends)
+    )
     return {
-        split: evaluate(fold.labels[getattr(fold, split)], softmax(values / temperature, axis=-1))
+        split: evaluate(
+            fold.labels[getattr(fold, split)], np.exp(tempered(values, prior, temperature))
+        )
         for split, values in log_p.items()
     }
 
 
-def table(name: str, members: list[dict], fold: Fold) -> str:
+def table(name: str, members: list[dict], market: Market) -> str:
     """Returns the table of one market."""
     columns = [(split, figure) for split in SPLITS for figure in FIGURES]
     lines = [
@@ -93,7 +101,7 @@ def table(name: str, members: list[dict], fold: Fold) -> str:
     ]
     for size in SIZES:
         starts = range(0, len(members) - size + 1, size)
-        found = [judged(members[start : start + size], fold) for start in starts]
+        found = [judged(members[start : start + size], market) for start in starts]
         if found:
             cells = [
                 _mean_and_spread([f[split][figure] for f in found]) for split, figure in columns
@@ -129,7 +137,7 @@ def main() -> None:
     for name in options.market or BARS:
         market, _ = read_market(BARS[name], flags)
         folder = options.out / name.replace(" ", "-")
-        tables.append(table(name, trained_members(market, flags, folder), market.folds[0]))
+        tables.append(table(name, trained_members(market, flags, folder), market))
     print("\n".join(tables))
 
 

@@ -10,10 +10,10 @@ confidence is the distance to pi, not that to a third each:
 T = 1 changes nothing, T to infinity answers pi, and the lift's order does not depend on T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import log_softmax, logsumexp
 
 LOWEST_TEMPERATURE = 0.05
@@ -126,7 +126,7 @@ class _Answers:
 
         if slope(self.low) >= 0:
             return self.low
-        return self.high if slope(self.high) <= 0 else float(brentq(slope, self.low, self.high))
+        return self.high if slope(self.high) <= 0 else _root(slope, self.low, self.high)
 
     def errors(self, best: float) -> float | None:
         """Returns the standard error of log b over blocks, None where there is one block."""
@@ -143,4 +143,8 @@ class _Answers:
         prior = self.nll(0.0)
         if self.nll(best) >= prior:
             return self.low
-        return float(brentq(lambda b: self.nll(b) - prior, best, self.high)) * (1 - 1e-4)
+        return _root(lambda b: self.nll(b) - prior, best, self.high) * (1 - 1e-4)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(root_scalar(function, bracket=(low, high), method="brentq").root)

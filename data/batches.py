@@ -77,6 +77,11 @@ class TrainingBatches(keras.utils.PyDataset):
         """How many labels an epoch shows."""
         return self.plan.num_batches * self.plan.batch_size
 
+    @property
+    def bars_per_epoch(self) -> int:
+        """How many bars an epoch reads."""
+        return self.plan.num_batches * self.plan.batch_size * self.sequence_length
+
     def set_epoch(self, epoch: int) -> None:
         """Makes the batches from now on those of an epoch."""
         self.epoch = int(epoch)

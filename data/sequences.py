@@ -53,6 +53,11 @@ class SequenceBatches(TrainingBatches):
         passes = self.plan.num_batches / self.plan.batches_per_pass
         return round(self.num_windows * passes)
 
+    @property
+    def bars_per_epoch(self) -> int:
+        """How many bars an epoch reads."""
+        return self.plan.num_batches * self.plan.batch_size * self.plan.cuts.num_bars
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns x float32 (batch, bars, features), y int32 and weights float32 (batch, K).
 

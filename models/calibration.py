@@ -30,14 +30,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from scipy.optimize import minimize_scalar
 
-from models.probabilities import PerClass, cross_entropies, log_of_rest, plain
+from models.probabilities import PerClass, log_of_rest, plain
 
 _LOWEST_LOG = -60.0  # float32 holds exp(60) and exp(-60)
 _LOWEST_MEAN = 1e-30  # has a logarithm in float32
 _KEPT = 1e-3  # share of p_j that stays where smoothing would take all of it
-_TEMPERATURES = (0.05, 20.0)
 
 
 def slopes(
@@ -55,24 +53,6 @@ def slopes(
     p = np.asarray(p, np.float64)
     rest = p @ (1 - np.eye(p.shape[-1]))  # 1 - p without cancellation
     return _slopes(np.log(p), np.log(rest), alpha, gamma, smoothing, ce_weight, np)
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature in [0.05, 20] by which dividing the logits gives the lowest NLL.
-
-    Args:
-        logits: (samples, classes); log-probabilities are logits too.
-        labels: class codes, (samples,).
-    """
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
-
-    def nll(log_temperature: float) -> float:
-        return float(np.mean(cross_entropies(logits / np.exp(log_temperature), labels)))
-
-    bounds = tuple(np.log(_TEMPERATURES))
-    found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    # Digits beyond the minimiser's tolerance would only tell apart runs that are the same.
-    return float(f"{np.exp(found.x):.5g}")
 
 
 def _log_posterior(log_p, alpha, gamma, smoothing, ce_weight):
@@ -111,8 +91,8 @@ def _slopes(log_p, log_rest, alpha, gamma, smoothing, ce_weight, xp):
 class RestoreProbabilities(layers.Layer):
     """Maps training logits (batch, classes) to deployable probabilities (batch, classes).
 
-    In this order: the inverse of the loss, the change of prior, one temperature. Each is off by
-    its default; with all defaults the layer is a softmax.
+    In this order: the inverse of the loss, the change of prior, one temperature about a prior, see
+    `core.priors`. Each is off by its default; with all defaults the layer is a softmax.
 
     Args:
         alpha: that of the loss; None with `gamma` None and no smoothing: the loss
@@ -122,11 +102,15 @@ class RestoreProbabilities(layers.Layer):
         ce_weight: weight of plain cross-entropy that the loss had at the end; 1: nothing to undo.
         training_prior: class distribution of the training batches; None: no change of prior.
         deploy_prior: class distribution to assume from now on; None: no change of prior.
-        temperature: divides the log-probabilities.
+        temperature: divides the distance of the log-probabilities to those of
+            `temperature_prior`.
+        temperature_prior: the class distribution that is left where the temperature is high;
+            None: equal shares, as models before this argument had it.
         **kwargs: those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if only one prior is given, or one is not positive, or the temperature is not.
+        ValueError: if one of the first two priors is missing, or a prior or the temperature is not
+            positive.
     """
 
     def __init__(
@@ -138,6 +122,7 @@ class RestoreProbabilities(layers.Layer):
         training_prior: Sequence[float] | None = None,
         deploy_prior: Sequence[float] | None = None,
         temperature: float | None = 1.0,
+        temperature_prior: Sequence[float] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -149,10 +134,12 @@ class RestoreProbabilities(layers.Layer):
             "training_prior": plain(training_prior),
             "deploy_prior": plain(deploy_prior),
             "temperature": 1.0 if temperature is None else float(temperature),
+            "temperature_prior": plain(temperature_prior),
         }
         if not self.arguments["temperature"] > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.prior_shift = _prior_shift(training_prior, deploy_prior)
+        self.anchor = None if temperature_prior is None else np.log(_positive(temperature_prior))
 
     def call(self, inputs):
         """Returns the probabilities of the logits."""
@@ -170,7 +157,10 @@ class RestoreProbabilities(layers.Layer):
             )
         if self.prior_shift is not None:
             log_p = log_p + ops.convert_to_tensor(self.prior_shift, "float32")
-        return ops.softmax(log_p / given["temperature"], axis=-1)
+        if self.anchor is None:
+            return ops.softmax(log_p / given["temperature"], axis=-1)
+        anchor = ops.convert_to_tensor(self.anchor, "float32")
+        return ops.softmax(anchor + (log_p - anchor) / given["temperature"], axis=-1)
 
     def compute_output_shape(self, input_shape):
         """Returns the shape of the logits."""
@@ -205,10 +195,17 @@ def _prior_shift(training, deploy) -> np.ndarray | None:
         raise ValueError("training_prior and deploy_prior must be given together")
     if training is None:
         return None
-    training, deploy = np.asarray(training, np.float64), np.asarray(deploy, np.float64)
-    if training.shape != deploy.shape or not (np.all(training > 0) and np.all(deploy > 0)):
+    training, deploy = _positive(training), _positive(deploy)
+    if training.shape != deploy.shape:
         raise ValueError(
-            f"priors must be positive, one share per class, got {training.tolist()} and "
-            f"{deploy.tolist()}"
+            f"priors must have one share per class, got {training.tolist()} and {deploy.tolist()}"
         )
-    return np.log(deploy / deploy.sum()) - np.log(training / training.sum())
+    return np.log(deploy) - np.log(training)
+
+
+def _positive(prior) -> np.ndarray:
+    """Returns the shares, which add up to 1, float64 (classes,)."""
+    prior = np.asarray(prior, np.float64)
+    if not np.all(prior > 0):
+        raise ValueError(f"priors must be positive, one share per class, got {prior.tolist()}")
+    return prior / prior.sum()

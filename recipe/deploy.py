@@ -6,13 +6,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from core.priors import fit_temperature, tempered
 from data.batches import WindowSequence
 from data.familiar import training_ranges
 from data.features import WARM_UP_BARS
 from data.labels import CLASS_NAMES
 from data.market import Market
 from data.windows import spans
-from models.calibration import RestoreProbabilities, fit_temperature
+from evaluation.evaluate import blocks_of
+from models.calibration import RestoreProbabilities
 from models.deployable import log_mean_of, make_deployable
 from models.prediction import AT_ONCE, predict_windows
 from recipe.network import focal_settings
@@ -31,7 +33,7 @@ def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
     market, fold = assembly.market, assembly.fold
     ends = fold.validation
     logits = predict_windows(assembly.window_form, window_sequence(market, ends))
-    settings, _ = calibrate(assembly, logits, fold.labels[ends], ce_weight=ce_weight)
+    settings, _ = calibrate(assembly, logits, ends, ce_weight=ce_weight)
     restoration = RestoreProbabilities(**settings, name="restoration")
     contract = _contract(assembly, settings)
     deployable = make_deployable(assembly.window_form, restoration, contract)
@@ -51,7 +53,7 @@ def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any
     """
     market, fold = assembly.market, assembly.fold
     restorations = [
-        {name: value for name, value in member.calibration.items() if name != "temperature"}
+        {name: v for name, v in member.calibration.items() if not name.startswith("temperature")}
         for member in members
     ]
     mean = log_mean_of(
@@ -63,7 +65,7 @@ def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any
     ends, settings = fold.validation, {}
     if assembly.flags.RESTORE_TEMPERATURE:
         log_p = predict_windows(mean, window_sequence(market, ends))
-        settings["temperature"] = fit_temperature(log_p, fold.labels[ends])
+        settings = _temperature(assembly, log_p, ends)
     contract = _contract(assembly, settings | {"members": restorations})
     temperature = RestoreProbabilities(**settings, name="temperature")
     deployable = make_deployable(mean, temperature, contract)
@@ -72,14 +74,14 @@ def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any
 
 
 def calibrate(
-    assembly, logits: np.ndarray, labels: np.ndarray, *, ce_weight: float
+    assembly, logits: np.ndarray, ends: np.ndarray, *, ce_weight: float
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Returns the settings of the restoration, and the logarithms of the restored probabilities.
 
     Args:
         assembly: a `recipe.fold.Assembly`.
         logits: of validation windows, by which the temperature is fitted, (windows, classes).
-        labels: class codes of these windows, (windows,).
+        ends: end rows of these windows, (windows,).
         ce_weight: weight of cross-entropy that the loss had.
     """
     flags, settings = assembly.flags, {}
@@ -93,9 +95,17 @@ def calibrate(
     restored = RestoreProbabilities(**settings)(logits)
     log_p = np.log(np.maximum(np.asarray(keras.ops.convert_to_numpy(restored)), 1e-30))
     if flags.RESTORE_TEMPERATURE:
-        settings["temperature"] = fit_temperature(log_p, labels)
-        log_p /= settings["temperature"]
+        settings |= _temperature(assembly, log_p, ends)
+        log_p = tempered(log_p, settings["temperature_prior"], settings["temperature"])
     return settings, log_p
+
+
+def _temperature(assembly, log_p: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
+    """Returns the temperature about the training period's prior that these windows speak for."""
+    market, fold, prior = assembly.market, assembly.fold, assembly.natural_prior
+    blocks = blocks_of(market, ends)
+    temperature = fit_temperature(log_p, fold.labels[ends], prior, blocks)
+    return {"temperature": temperature, "temperature_prior": prior.tolist()}
 
 
 def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:

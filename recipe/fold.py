@@ -14,9 +14,10 @@ from data.batches import WindowBatches
 from data.errors import InputError
 from data.i18n import _, date, listed
 from data.labels import CLASS_NAMES
-from data.market import Fold, Market, training_statistics
+from data.market import Fold, Market, training_prior, training_statistics
 from data.sequences import SequenceBatches
 from data.windows import subsample
+from evaluation.evaluate import blocks_of
 from models.prediction import predict_windows
 from models.training.callbacks.callback_list import (
     TrainingCallbacks,
@@ -34,6 +35,8 @@ from recipe.batches import hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
 from recipe.words import in_words
+
+_LEAST_VALIDATED = 2048  # windows, where there are as many
 
 
 @dataclass
@@ -112,8 +115,7 @@ def assemble(flags: Flags, market: Market, number: int, member: int = 0) -> Asse
         feature_mean=mean,
         feature_variance=variance,
     )
-    counts = np.bincount(fold.labels[fold.train], minlength=len(CLASS_NAMES))
-    prior = counts / counts.sum()
+    prior = training_prior(fold)
     return Assembly(
         number, member, seed, fold, batches, classifier, window_form, prior, flags, market
     )
@@ -199,11 +201,10 @@ def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
 
 def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    few = fold.validation[subsample(len(fold.validation), flags.VALIDATION_MAX_WINDOWS)]
-    labels = fold.labels[few]
+    few = fold.validation[subsample(len(fold.validation), _most_validated(assembly))]
 
     def restore(epoch: int, logits: np.ndarray) -> np.ndarray:
-        return calibrate(assembly, logits, labels, ce_weight=ce_weight(flags)(epoch))[1]
+        return calibrate(assembly, logits, few, ce_weight=ce_weight(flags)(epoch))[1]
 
     mining = None
     if flags.USE_HARD_NEGATIVE_MINING:
@@ -223,13 +224,15 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         )
     validation = ValidationPlan(
         windows=window_sequence(market, few),
-        labels=labels,
+        labels=fold.labels[few],
         class_names=[name.lower() for name in CLASS_NAMES],
         quotas=assembly.class_prior,
         window_form=assembly.window_form
         if assembly.window_form is not assembly.classifier
         else None,
         restore=restore,
+        prior=assembly.natural_prior,
+        blocks=blocks_of(market, few),
         monitor=flags.CHECKPOINT_METRIC,
         patience=flags.EARLY_STOPPING_EPOCHS,
     )
@@ -245,6 +248,18 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         note=lambda text: note(in_words(text)),
     )
     return parts
+
+
+def _most_validated(assembly: Assembly) -> int:
+    """Returns how many windows are validated after an epoch at the most; 0: all.
+
+    As many as the flag says, and no more than cost as much as a pass: a bar costs a training step
+    about twice what it costs a prediction.
+    """
+    flags = assembly.flags
+    most = flags.VALIDATION_MAX_WINDOWS
+    affordable = 2 * assembly.batches.bars_per_epoch // flags.SEQUENCE_LENGTH
+    return most and min(most, max(affordable, _LEAST_VALIDATED))
 
 
 def _describe(assembly: Assembly, epoch: int, index: int) -> str:

@@ -102,6 +102,7 @@ class Run:
                 ("sell", "hold", "buy"),
                 quotas=(1, 1, 1),
                 patience=patience,
+                blocks=np.arange(len(validation.x)) // 12,
             ),
             folder,
             schedules=EpochSchedules(

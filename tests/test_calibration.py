@@ -6,10 +6,11 @@ import pytest
 from known_posterior import known_posterior
 from scipy.special import log_softmax, softmax
 
+from core.priors import fit_temperature, tempered
 from data.sequence_plan import SequencePlan
 from data.sequences import SequenceBatches
 from evaluation.metrics import classwise_ece, confidence_ece
-from models.calibration import RestoreProbabilities, fit_temperature
+from models.calibration import RestoreProbabilities
 from models.training.collapse_forecast import best_answer
 from models.training.losses import MixedLoss
 
@@ -124,22 +125,21 @@ def test_change_of_prior_is_that_of_bayes():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_temperature_is_the_one_that_made_the_labels():
-    rng = np.random.default_rng(8)
-    logits = rng.normal(0, 1.5, (20_000, 3))
-    p = softmax(logits, axis=1)
-    labels = (rng.random(20_000)[:, None] > p.cumsum(axis=1)).sum(axis=1)
-    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.05)
-    assert fit_temperature(2.5 * logits, labels) == pytest.approx(
-        2.5 * fit_temperature(logits, labels), rel=1e-4
-    )
+def test_temperature_is_that_of_core_about_its_prior():
+    logits, prior = np.random.default_rng(9).normal(0, 2, (50, 3)), [0.2, 0.5, 0.3]
+    steps = {**SETTINGS[0], "training_prior": [1, 1, 1], "deploy_prior": prior}
+    expected = np.exp(tempered(np.log(restored(logits, **steps)), prior, 1.7))
+    found = restored(logits, **steps, temperature=1.7, temperature_prior=[2, 5, 3])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    cold = restored(logits, **steps, temperature=1e6, temperature_prior=prior)
+    np.testing.assert_allclose(cold, np.tile(prior, (50, 1)), atol=1e-5)
 
 
-def test_temperature_divides_the_restored_log_probabilities():
+def test_a_layer_without_a_temperature_prior_divides_as_models_before_it_did():
     logits = np.random.default_rng(9).normal(0, 2, (50, 3))
-    steps = {**SETTINGS[0], "training_prior": [1, 1, 1], "deploy_prior": [0.2, 0.5, 0.3]}
-    expected = softmax(np.log(restored(logits, **steps)) / 1.7, axis=1)
-    np.testing.assert_allclose(restored(logits, **steps, temperature=1.7), expected, atol=1e-6)
+    expected = softmax(np.log(restored(logits, **SETTINGS[0])) / 1.7, axis=1)
+    found = restored(logits, **SETTINGS[0], temperature=1.7)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_layer_survives_saving(tmp_path):
@@ -148,6 +148,7 @@ def test_layer_survives_saving(tmp_path):
         "training_prior": (0.31, 0.38, 0.31),
         "deploy_prior": np.array([0.2, 0.5, 0.3]),
         "temperature": np.float32(1.5),
+        "temperature_prior": np.array([0.2, 0.5, 0.3]),
     }
     inputs = keras.Input((3,))
     model = keras.Model(inputs, RestoreProbabilities(**arguments, name="restoration")(inputs))
@@ -166,6 +167,7 @@ def test_layer_survives_saving(tmp_path):
     [
         ({"training_prior": [0.3, 0.4, 0.3]}, "must be given together"),
         ({"training_prior": [0.3, 0.4, 0.3], "deploy_prior": [0.5, 0.5, 0]}, "must be positive"),
+        ({"temperature_prior": [0.0, 0.5, 0.5]}, "must be positive"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
     ],
 )
@@ -226,9 +228,14 @@ def test_known_posteriors_are_restored(focal_network, record_property):
     logits, labels, posterior, restoration = focal_network
     fitting, judged = slice(0, 20_000), slice(20_000, None)
     before_temperature = np.log(restored(logits[fitting], **restoration))
-    temperature = fit_temperature(before_temperature, labels[fitting])
+    prior = restoration["deploy_prior"]
+    temperature = fit_temperature(
+        before_temperature, labels[fitting], prior / prior.sum(), np.arange(20_000) // 1000
+    )
     raw = softmax(logits[judged], axis=1)
-    found = restored(logits[judged], **restoration, temperature=temperature)
+    found = restored(
+        logits[judged], **restoration, temperature=temperature, temperature_prior=prior
+    )
     labels, posterior = labels[judged], posterior[judged]
     for error in (confidence_ece, classwise_ece):
         assert error(labels, found) < 0.02

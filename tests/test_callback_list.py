@@ -94,7 +94,7 @@ def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
     rows = parts.checkpointer.rows
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[2]["val_mcc"] == history["val_mcc"][2]
-    assert parts.best.best == max(history["val_mcc"])
+    assert parts.best.best["value"] == min(history["val_nll"])
 
 
 def test_the_public_list_is_that_of_the_parts(tmp_path):

@@ -39,9 +39,12 @@ def _arrays(run):
     for label, positions in run.parts["mining"].pool.items():
         yield f"pool {label}", positions
     best = run.parts["best"]
-    yield "best", [best.best, best.best_epoch, best.wait]
-    for weight in best.get_state()["weights"]:
-        yield "best weights", weight
+    for name in ("best", "last"):
+        candidate = getattr(best, name)
+        yield name, [candidate["epoch"], candidate["value"], best.wait]
+        yield f"{name} losses", candidate["losses"]
+        for weight in candidate["weights"]:
+            yield f"{name} weights", weight
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_run import training_run
-from scipy.special import softmax
 from tiny_run import TINY, settings
 
 import config
 import train_model
+from core.priors import fit_temperature, tempered
 from data.bars import read_bars
+from data.market import training_prior
+from evaluation.evaluate import blocks_of
 from evaluation.report.report import report_page
-from models.calibration import fit_temperature
 from models.deployable import contract_of, load_classifier, save_model
 from recipe.deploy import window_sequence
 from recipe.ensemble import train_fold
@@ -109,10 +110,12 @@ def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market
     result, _ = pair
     save_model(result.deployable, tmp_path / "model.keras")
     model = load_classifier(tmp_path / "model.keras")
+    fold = market.folds[0]
+    prior = training_prior(fold)
     restored = {
         split: np.mean(
             [
-                softmax(np.log(m.probabilities[split].astype(float)) * t, axis=-1)
+                np.exp(tempered(np.log(m.probabilities[split].astype(float)), prior, 1 / t))
                 for m in result.members
                 for t in [m.calibration["temperature"]]  # their own is not in the mean
             ],
@@ -120,14 +123,20 @@ def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market
         )
         for split in ("validation", "test")
     }
-    fold, contract = market.folds[0], contract_of(model)
+    contract = contract_of(model)
     temperature = contract["temperature"]
-    fitted = fit_temperature(np.log(restored["validation"]), fold.labels[fold.validation])
+    ends = fold.validation
+    fitted = fit_temperature(
+        np.log(restored["validation"]), fold.labels[ends], prior, blocks_of(market, ends)
+    )
     assert temperature == pytest.approx(fitted, rel=1e-3)
-    assert result.calibration == {"temperature": temperature}
+    assert result.calibration == {
+        "temperature": temperature,
+        "temperature_prior": prior.tolist(),
+    }
     weights = [part["ce_weight"] for part in contract["restoration"]["members"]]
     assert weights == [m.calibration["ce_weight"] for m in result.members]
-    expected = softmax(np.log(restored["test"]) / temperature, axis=-1)
+    expected = np.exp(tempered(np.log(restored["test"]), prior, temperature))
     found = model.predict(window_sequence(market, fold.test), verbose=0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found, result.probabilities["test"], rtol=0, atol=1e-6)

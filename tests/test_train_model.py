@@ -11,13 +11,15 @@ from tiny_run import ROOT, command, metrics_of, settings
 
 import config
 import train_model
+from core.priors import fit_temperature, tempered
 from data.i18n import speaking
+from data.market import training_prior
 from data.synthetic import persistent_drift
 from data.windows import gather, subsample
+from evaluation.evaluate import blocks_of
 from evaluation.metrics import evaluate
 from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
-from models.calibration import fit_temperature
 from models.deployable import load_classifier
 from models.training.callbacks.validation import validation_metrics
 from recipe.market import read_market
@@ -250,7 +252,8 @@ def test_native_chatter_is_shown_where_something_failed(capfd):
 
 
 def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_file):
-    chosen = json.loads((finished / "metrics.json").read_text())["folds"][0]["chosen"]["epoch"]
+    metrics = json.loads((finished / "metrics.json").read_text())["folds"][0]
+    chosen, shipped = metrics["chosen"]["epoch"], metrics["calibration"]["temperature"]
     row = pd.read_csv(finished / "history.csv").set_index("epoch").loc[chosen]
     flags = config.load(replay=finished / "config.json")
     found, _ = read_market(str(bars_file), flags)
@@ -260,7 +263,9 @@ def test_the_saved_model_has_the_weights_that_the_history_chose(finished, bars_f
     p = model.predict(gather(found.features, ends, flags.SEQUENCE_LENGTH), verbose=0)
     log_p = np.log(p.astype(np.float64))
     # Each epoch has its temperature from the windows that were validated; what is shipped, of all.
-    log_p /= fit_temperature(log_p, fold.labels[ends])
-    figures = validation_metrics(fold.labels[ends], log_p, ("sell", "hold", "buy"))
+    prior, blocks = training_prior(fold), blocks_of(found, ends)
+    log_p = tempered(log_p, prior, 1 / shipped)
+    log_p = tempered(log_p, prior, fit_temperature(log_p, fold.labels[ends], prior, blocks))
+    figures = validation_metrics(fold.labels[ends], log_p, ("sell", "hold", "buy"), prior)
     for name, value in figures.items():
         assert value == pytest.approx(row[name], abs=1e-6), name

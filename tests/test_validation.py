@@ -29,6 +29,17 @@ def test_figures_agree_with_scikit_learn():
         assert figures[name] == pytest.approx(value, rel=1e-5), name
 
 
+def test_a_call_is_the_class_that_gained_most_over_the_prior():
+    rng = np.random.default_rng(1)
+    labels, prior = rng.integers(0, 3, 300), [0.1, 0.8, 0.1]
+    logits = np.log(prior) + 0.3 * rng.normal(size=(300, 3))
+    assert validation_metrics(labels, logits, NAMES)["val_rate_hold"] == 1
+    figures = validation_metrics(labels, logits, NAMES, prior)
+    predicted = (logits - np.log(prior)).argmax(-1)
+    assert figures["val_mcc"] == pytest.approx(matthews_corrcoef(labels, predicted))
+    assert figures["val_rate_hold"] == pytest.approx(np.mean(predicted == 1))
+
+
 def test_figures_of_one_predicted_class_need_no_warning():
     figures = validation_metrics(np.array([0, 0, 2]), np.eye(3)[[1, 1, 1]] * 50.0, NAMES)
     assert figures["val_mcc"] == 0 and figures["val_macro_f1"] == 0
@@ -64,3 +75,4 @@ def test_figures_are_of_what_would_be_shipped_and_the_logits_of_what_was_trained
     np.testing.assert_allclose(metrics.logits, model.predict(Windows(seed=1).x), atol=1e-6)
     assert history["val_rate_buy"] == [1, 1]
     assert metrics.seconds > 0
+    assert metrics.losses.mean() == pytest.approx(history["val_nll"][-1])

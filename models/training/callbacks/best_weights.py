@@ -1,4 +1,7 @@
-"""The choice of the epoch: the weights with the best validation metric are kept."""
+"""The choice of the epoch: the last, unless an earlier one was better by more than luck."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,9 +9,36 @@ import numpy as np
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
 
+MODES = {"val_nll": "min", "val_mcc": "max", "val_macro_f1": "max"}
+_NO_SKILL = {"val_mcc": 0.0}  # what is not above it chooses nothing
+
+
+def beyond_luck(best: np.ndarray, last: np.ndarray, blocks: np.ndarray) -> bool:
+    """Returns whether one epoch's NLL is below another's by more than a standard error.
+
+    The error is a jackknife's of the paired difference, blocks of time left out in turn (Kuensch
+    1989); of one block there is none, and the answer is no.
+
+    Args:
+        best: NLL of each validation window in the epoch that is to be taken, (windows,).
+        last: the same in the other epoch.
+        blocks: number of each window's block, 0.. without holes, (windows,).
+    """
+    differences, counts = np.bincount(blocks, last - best), np.bincount(blocks)
+    if len(counts) < 2:
+        return False
+    without = (differences.sum() - differences) / (counts.sum() - counts)
+    error = np.sqrt((len(counts) - 1) * np.var(without))
+    return bool(differences.sum() / counts.sum() > error)
+
 
 class BestWeights(StatefulCallback):
-    """Keeps the weights of the best epoch, those that the monitored metric was measured with.
+    """Keeps the weights of the best epoch and of the last one, as they were validated.
+
+    A figure of a few thousand windows wanders from epoch to epoch, so the best of ten epochs is
+    mostly the luckiest. Where the NLL chooses (`losses` and `blocks` are given), an earlier epoch
+    is taken instead of the last only if it is better beyond a standard error over blocks of time.
+    An MCC of 0 or less chooses nothing: the last epoch is taken.
 
     Epochs whose logs lack the metric, or where it is not a number, are no candidates. Listed after
     `ValidationMetrics`, and before `Checkpointer`. After `fit` the model has the weights of the
@@ -16,29 +46,35 @@ class BestWeights(StatefulCallback):
 
     Args:
         monitor: name of the metric in the logs.
-        mode: "max" or "min".
         ema: callback with the averages, the same as that of the validation; None for raw weights.
         patience: validated epochs without a better metric after which training stops; 0: never.
+        mode: "max" or "min"; None: the one of the metric.
+        losses: returns the NLL of each validation window in the epoch just validated, (windows,).
+        blocks: number of the block of time of each of these windows, (windows,).
     """
 
     def __init__(
         self,
-        monitor: str = "val_mcc",
-        mode: str = "max",
+        monitor: str = "val_nll",
         ema: EMAWeightsCallback | None = None,
         patience: int = 0,
+        *,
+        mode: str | None = None,
+        losses: Callable[[], np.ndarray] | None = None,
+        blocks: np.ndarray | None = None,
     ):
+        mode = mode or MODES.get(monitor)
         if mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
+            raise ValueError(f"mode of {monitor} must be 'max' or 'min', got {mode!r}")
         super().__init__()
         self.monitor, self.mode, self.ema, self.patience = monitor, mode, ema, patience
+        self._read_losses, self._blocks = losses, blocks
 
     def reset(self):
-        """Forgets the best epoch."""
-        self.best: float | None = None
-        self.best_epoch: int | None = None
+        """Forgets the epochs."""
+        self.best: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
         self.wait = 0
-        self._weights: list[np.ndarray] = []
 
     @property
     def exhausted(self) -> bool:
@@ -46,48 +82,66 @@ class BestWeights(StatefulCallback):
         return 0 < self.patience <= self.wait
 
     def on_epoch_end(self, epoch, logs=None):
-        """Compares the metric with the best, and copies the weights where it is better."""
+        """Compares the metric with the best, and copies the weights."""
         value = (logs or {}).get(self.monitor)
         if value is None:
             return
-        if self._is_better(value):
-            self.best, self.best_epoch, self.wait = float(value), epoch, 0
-            with averaged_weights(self.ema, self.model):
-                self._weights = [copy_of(w) for w in self.model.weights]
+        if np.isfinite(value):
+            self.last = self._candidate(epoch, float(value))
+        if np.isfinite(value) and self._is_better(value):
+            self.best, self.wait = self.last, 0
         else:
             self.wait += 1
         if self.exhausted:
             self.model.stop_training = True
 
+    def _candidate(self, epoch: int, value: float) -> dict[str, Any]:
+        with averaged_weights(self.ema, self.model):
+            weights = [copy_of(w) for w in self.model.weights]
+        losses = None if self._read_losses is None else self._read_losses()
+        return {"epoch": epoch, "value": value, "losses": losses, "weights": weights}
+
     def _is_better(self, value: float) -> bool:
-        if not np.isfinite(value):
-            return False
         if self.best is None:
             return True
-        return value > self.best if self.mode == "max" else value < self.best
+        best = self.best["value"]
+        return value > best if self.mode == "max" else value < best
 
-    def restore(self, model: keras.Model) -> int:
-        """Puts the weights of the best epoch into the model and returns the epoch.
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The epoch that is taken, its metric and its weights.
 
         Raises:
             ValueError: where no epoch had the monitored metric.
         """
-        if self.best_epoch is None:
+        best, last = self.best, self.last
+        if best is None or last is None:
             raise ValueError(f"there is no best epoch: no epoch logged a finite {self.monitor}")
-        for variable, value in zip(model.weights, self._weights, strict=True):
+        if best["epoch"] == last["epoch"]:
+            return last
+        if self.monitor in _NO_SKILL and best["value"] <= _NO_SKILL[self.monitor]:
+            return last
+        if best["losses"] is None or self._blocks is None:
+            return best
+        return best if beyond_luck(best["losses"], last["losses"], self._blocks) else last
+
+    def restore(self, model: keras.Model) -> int:
+        """Puts the weights of the chosen epoch into the model and returns the epoch.
+
+        Raises:
+            ValueError: where no epoch had the monitored metric.
+        """
+        chosen = self.chosen
+        for variable, value in zip(model.weights, chosen["weights"], strict=True):
             variable.assign(value)
-        return self.best_epoch
+        return chosen["epoch"]
 
     def get_state(self):
-        """Returns the best metric, its epoch, its weights, and the epochs waited since."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "wait": self.wait,
-            "weights": list(self._weights),
-        }
+        """Returns what is known of the best epoch and the last, and the epochs waited since."""
+        same = self.best is not None and self.last is self.best
+        return {"best": self.best, "last": None if same else self.last, "wait": self.wait}
 
     def load(self, state):
         """Takes over the state of `get_state`."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.wait, self._weights = state["wait"], list(state["weights"])
+        self.best, self.wait = state["best"], state["wait"]
+        self.last = self.best if state["last"] is None else state["last"]

@@ -18,8 +18,6 @@ from models.training.callbacks.mining import HardNegativeMining, MiningPlan
 from models.training.callbacks.nan_guard import NonFiniteLoss
 from models.training.callbacks.validation import ValidationMetrics
 
-_SMALLER_IS_BETTER = ("val_nll",)
-
 
 @dataclass(frozen=True)
 class ValidationPlan:
@@ -30,20 +28,27 @@ class ValidationPlan:
         labels: class codes of these windows, (windows,).
         class_names: for the logs, in lower case, by class code.
         quotas: class distribution of the training batches, (classes,), for the collapse alarm.
-        monitor: the metric that chooses the epoch: val_mcc, val_macro_f1 or val_nll.
+        monitor: the metric that chooses the epoch: val_nll, val_mcc or val_macro_f1.
         patience: epochs without a better value before training stops; 0: never.
         window_form: what predicts the windows where sequences are trained; None: the same model.
         restore: from (epoch, training logits) to the logits that are judged; None: themselves.
+        prior: class frequencies over which a call must gain most, (classes,); None: the most
+            probable class is called.
+        blocks: number of each window's block of time, 0.. without holes, (windows,): where the NLL
+            chooses, an earlier epoch must be better than the last beyond a standard error over
+            them; None: the best one is taken.
     """
 
     windows: keras.utils.PyDataset
     labels: np.ndarray
     class_names: Sequence[str]
     quotas: Sequence[float] | np.ndarray
-    monitor: str = "val_mcc"
+    monitor: str = "val_nll"
     patience: int = 0
     window_form: keras.Model | None = None
     restore: Callable[[int, np.ndarray], np.ndarray] | None = None
+    prior: Sequence[float] | np.ndarray | None = None
+    blocks: np.ndarray | None = None
 
 
 @dataclass
@@ -121,19 +126,26 @@ def make_training_callbacks(
         ema,
         validation.window_form,
         validation.restore,
+        validation.prior,
     )
+    by_nll = validation.monitor == "val_nll" and validation.blocks is not None
     scorer = None
     if validation.window_form is not None:
         # XLA would take seconds to compile what scores a few times; this model is not compiled.
         scorer = keras.Model(model.inputs, model.outputs)
-    mode = "min" if validation.monitor in _SMALLER_IS_BETTER else "max"
     return TrainingCallbacks(
         epochs=EpochTracker(batches, schedules),
         non_finite=NonFiniteLoss(batches, describe_batch, feature_names),
         ema=ema,
         validation=metrics,
         alarm=CollapseAlarm(validation.quotas, metrics, note),
-        best=BestWeights(validation.monitor, mode, ema, validation.patience),
+        best=BestWeights(
+            validation.monitor,
+            ema,
+            validation.patience,
+            losses=(lambda: metrics.losses) if by_nll else None,
+            blocks=validation.blocks,
+        ),
         mining=HardNegativeMining(batches, ema, mining, scorer) if mining is not None else None,
         checkpoint_folder=checkpoint_folder,
     )

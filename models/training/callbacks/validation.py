@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+from scipy.special import softmax
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from core.priors import calls
 from models.prediction import compile_prediction, predict_windows, trace_prediction
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
@@ -21,7 +23,8 @@ class ValidationMetrics(StatefulCallback):
     val_rate_CLASS, its share of the predictions; of the probabilities that would be shipped where
     `restore` is given: the focal loss and balanced batches bend the training's own on purpose, so
     these would speak against every epoch with them. The last training logits stay in `logits`,
-    float32 (windows, classes), and `seconds` are those of all validations.
+    float32 (windows, classes), the NLL of each window in `losses`, float64 (windows,), and
+    `seconds` are those of all validations.
 
     Listed after `EMAWeightsCallback`, and before `CollapseAlarm` and `BestWeights`, which read the
     metrics.
@@ -35,6 +38,8 @@ class ValidationMetrics(StatefulCallback):
             takes over the weights. None: the trained model.
         restore: from (epoch, training logits) to the logits that the figures are of, both
             (windows, classes); None: the training logits.
+        prior: class frequencies over which a call must gain most, (classes,), see `core.priors`;
+            None: the most probable class is called.
     """
 
     def __init__(
@@ -45,8 +50,10 @@ class ValidationMetrics(StatefulCallback):
         ema: EMAWeightsCallback | None = None,
         window_form: keras.Model | None = None,
         restore: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        prior: Sequence[float] | np.ndarray | None = None,
     ):
         super().__init__()
+        self.prior = prior
         self.sequence, self.window_form, self.restore = sequence, window_form, restore
         self.seconds = 0.0
         self.labels = np.asarray(labels)
@@ -56,6 +63,7 @@ class ValidationMetrics(StatefulCallback):
     def reset(self):
         """Forgets the last logits."""
         self.logits: np.ndarray | None = None
+        self.losses: np.ndarray | None = None
 
     def trace(self) -> None:
         """Traces the prediction of the windows, on TensorFlow."""
@@ -74,7 +82,8 @@ class ValidationMetrics(StatefulCallback):
             self.logits = logits = predict_windows(self._predictor, self.sequence)
         if self.restore is not None:
             logits = self.restore(epoch, logits)
-        logs.update(validation_metrics(self.labels, logits, self.class_names))
+        logs.update(validation_metrics(self.labels, logits, self.class_names, self.prior))
+        self.losses = cross_entropies(logits, self.labels)
         self.seconds += time.perf_counter() - started
 
     @property
@@ -89,9 +98,18 @@ def take_weights(model: keras.Model, other: keras.Model) -> None:
 
 
 def validation_metrics(
-    labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str]
+    labels: np.ndarray,
+    logits: np.ndarray,
+    class_names: Sequence[str],
+    prior: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, float]:
     """Returns val_mcc, val_macro_f1, val_nll and val_rate_CLASS of logits (windows, classes).
+
+    Args:
+        labels: class codes, (windows,).
+        logits: (windows, classes); log-probabilities are logits too.
+        class_names: in lower case, by class code.
+        prior: that of `ValidationMetrics`.
 
     Raises:
         ValueError: where labels and logits are not of the same windows.
@@ -101,7 +119,10 @@ def validation_metrics(
             f"validation logits must have shape ({len(labels)}, {len(class_names)}), one row per "
             f"label, got {logits.shape}"
         )
-    predicted = logits.argmax(axis=-1)
+    if prior is None:
+        predicted = logits.argmax(axis=-1)
+    else:
+        predicted = calls(softmax(np.asarray(logits, np.float64), axis=-1), prior)
     codes = np.arange(len(class_names))
     metrics = {
         "val_mcc": matthews_corrcoef(labels, predicted),
