@@ -56,7 +56,7 @@ class Flags:
     # --- [7] light augmentation of training batches: data/augment.py
     USE_AUGMENTATIONS: bool = True  # [7] false: off
     AUG_NOISE_STD: float = 0.02  # [7] in standard deviations of each feature; 0: off
-    AUG_TIME_SHIFT: int = 2  # [7] bars, only ever earlier; 0: off
+    AUG_TIME_SHIFT: int = 2  # [7] bars, only earlier; at most a sixth of FUTURE_WINDOW; 0: off
     AUG_MASK_PROB: float = 0.1  # [7] share of windows that get a time mask; 0: off
     AUG_MASK_MAX_T: int = 4  # [7] bars in the longest mask; 0: off
 
@@ -105,12 +105,14 @@ class Flags:
     USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
     HNM_START_EPOCH: int = 2  # [5] first epoch with hard windows (counted from 0)
     HNM_END_EPOCH: int = 6  # [5] epoch in which the hard share reaches its end
-    HNM_HARD_SAMPLE_START: float = 0.10  # [5] hard share of a batch at the start
-    HNM_HARD_SAMPLE_END: float = 0.20  # [5] hard share of a batch at the end
+    HNM_HARD_SAMPLE_START: float = 0.10  # [5] hard share of each class at the start
+    HNM_HARD_SAMPLE_END: float = 0.20  # [5] hard share of each class at the end
     HNM_UPDATE_PERIOD: int = 2  # [5] epochs between two refreshes of the pool
-    HNM_TOP_K_FRACTION: float = 0.20  # [5] share of a class that forms its pool
+    HNM_TOP_K_FRACTION: float = 0.30  # [5] share of a class that its pool is thinned from
     HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels
-    HNM_MAX_SCORED: int = 32768  # [5] windows scored at a refresh at the most
+    # Scoring all windows takes a third of a pass over them. Of few the pool is small, and its share
+    # is cut: no hard window weighs more than four times what it would without mining.
+    HNM_MAX_SCORED: int = 0  # [5] windows scored at a refresh, drawn anew each time; 0: all
 
     # --- choosing, calibrating and judging:
     #     models/training/callbacks/best_weights.py, models/calibration.py,
@@ -175,7 +177,7 @@ RULES = (
     "HNM_TOP_K_FRACTION > 0",
     "HNM_TRIM_FRACTION >= 0",
     "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1",
-    "HNM_MAX_SCORED >= 1",
+    "HNM_MAX_SCORED >= 0",
     "CHECKPOINT_METRIC in ('val_nll', 'val_mcc', 'val_macro_f1')",
     "EARLY_STOPPING_EPOCHS >= 0",
     "VALIDATION_MAX_WINDOWS >= 0",

@@ -90,6 +90,10 @@ class TrainingBatches(keras.utils.PyDataset):
         """Sets the hard windows of each class, positions by class code, from an epoch on."""
         self.plan.set_hard_pool(pool, epoch=epoch)
 
+    def pool_figures(self, epoch: int) -> dict[int, dict[str, float]]:
+        """Returns by class code what the hard pools do in an epoch, see `data.pools`."""
+        return self.plan.pool_figures(epoch)
+
     def window_batches(self, positions: np.ndarray, batch_size: int = 256) -> "WindowSequence":
         """Returns some of the windows in order and un-augmented, to predict them."""
         return WindowSequence(
@@ -105,14 +109,14 @@ class TrainingBatches(keras.utils.PyDataset):
         """Returns windows for a model to predict, un-augmented, and what its outputs are of.
 
         Args:
-            limit: windows at the most; classes share it evenly.
+            limit: windows at the most, which classes share evenly; 0: all.
             rng: to choose them, where there are more.
 
         Returns:
             a Keras dataset, and a function from the model's outputs for it to the positions of the
             windows, rising (windows,), and the output of each (windows, classes).
         """
-        positions = subsample_by_class(self.window_labels, limit, rng)
+        positions = subsample_by_class(self.window_labels, limit or self.num_windows, rng)
         return self.window_batches(positions), lambda outputs: (positions, outputs)
 
     def stream(self):

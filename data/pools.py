@@ -1,9 +1,44 @@
-"""Keeps the pools of hard windows: which hold from which epoch on, and the share they get."""
+"""Keeps the pools of hard windows: which hold from which epoch on, and the share they get.
+
+The hard share s of a class is a mixture: s of its mass goes to its pool, 1 - s to all its windows.
+So no window is ever left out, and the mass of a class does not change.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+# What a hard window may weigh at the most, in its weight without a pool, or a few of them stand for
+# the class: the effective sample is at least 0.6 of a class at a share of 0.2, 0.4 at 0.5. Where a
+# pool is too small for its share, the share is cut.
+MOST_MULTIPLIED = 4
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the pool of a class is given in an epoch.
+
+    Args:
+        asked: share of the class's mass that the schedule wants for the pool.
+        fraction: share of the class's mass that the pool has by itself.
+    """
+
+    asked: float
+    fraction: float
+
+    @property
+    def share(self) -> float:
+        """The share that the pool is given: at most what the bound on the multiplier allows."""
+        if self.fraction >= 1:
+            return self.asked
+        return min(self.asked, (MOST_MULTIPLIED - 1) * self.fraction / (1 - self.fraction))
+
+    @property
+    def multiplier(self) -> float:
+        """How often a hard window's own weight it has; the others have 1 - share."""
+        return 1 - self.share + self.share / self.fraction
 
 
 class HardPools:
@@ -49,7 +84,7 @@ class HardPools:
             if not inside.all() or (self._labels[positions] != label).any():
                 raise ValueError(f"the hard pool of class {label} must hold windows of it alone")
             if len(positions):
-                checked[int(label)] = positions
+                checked[int(label)] = np.unique(positions)
         self._pools = {e: p for e, p in self._pools.items() if e < epoch} | {int(epoch): checked}
 
     def get_state(self) -> dict[str, Any]:
@@ -71,13 +106,57 @@ class HardPools:
 class PooledPlan:
     """What the plans share: what they draw depends on the pools, and is made anew after them.
 
-    A subclass has its pools in `_pools` and forgets in `_forget` what it made from others.
+    A subclass has the class codes of its windows in `labels`, its pools in `_pools`, and in
+    `_totals` the mass of each class, (classes,): the sums of `_base`. It forgets in `_forget` what
+    it made from other pools.
     """
 
+    labels: np.ndarray
     _pools: HardPools
+    _totals: np.ndarray
+
+    def _base(self, windows: np.ndarray) -> np.ndarray:
+        """Returns what windows weigh without quotas of classes and without pools, (windows,)."""
+        raise NotImplementedError
 
     def _forget(self) -> None:
         raise NotImplementedError
+
+    @property
+    def natural_prior(self) -> np.ndarray:
+        """The class distribution that the stream would have without quotas, float64 (classes,)."""
+        return self._totals / self._totals.sum()
+
+    def mixtures(self, epoch: int) -> dict[int, Mixture]:
+        """Returns what the pool of each class that has one is given in an epoch."""
+        asked = self._pools.share(epoch)
+        return {
+            label: Mixture(asked, float(self._base(pool).sum() / self._totals[label]))
+            for label, pool in self._pools.at(epoch)[1].items()
+        }
+
+    def pool_figures(self, epoch: int) -> dict[int, dict[str, float]]:
+        """Returns of each class that has a pool what the pool does in an epoch; JSON values.
+
+        Returns:
+            by class code: `pool` (windows), `share_asked`, `share_given`, `multiplier`, and
+            `effective_size`: (sum of w)^2 / sum of w^2 over the windows of the class, as a share
+            of their number. Where windows are drawn, w is the expected draws.
+        """
+        figures, pools = {}, self._pools.at(epoch)[1]
+        for label, mixture in self.mixtures(epoch).items():
+            members = np.flatnonzero(self.labels == label)
+            weights = self._base(members) * (1 - mixture.share)
+            hard = np.isin(members, pools[label], assume_unique=True)
+            weights[hard] = self._base(members[hard]) * mixture.multiplier
+            figures[label] = {
+                "pool": len(pools[label]),
+                "share_asked": float(mixture.asked),
+                "share_given": float(mixture.share),
+                "multiplier": float(mixture.multiplier),
+                "effective_size": float(weights.sum() ** 2 / (weights**2).sum() / len(members)),
+            }
+        return figures
 
     def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
         """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.

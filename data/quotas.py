@@ -1,7 +1,6 @@
-"""Divides a batch among classes and lets each class's slots go round its symbols."""
+"""Divides a batch among classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -107,40 +106,3 @@ def mean_draws(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[st
         str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
         for i, name in enumerate(names)
     }
-
-
-@dataclass(frozen=True)
-class Group:
-    """A quota of every batch, and the cells, one for each symbol, that its slots go round.
-
-    The slots of a batch go round all S cells, from `offset` after the batch's first cell. The
-    offset is where the group before stopped, so that the batch as a whole is even too.
-
-    Args:
-        quota: slots in a batch.
-        offset: slots of the groups before.
-        symbols: symbol code of each cell.
-        cells: windows of each cell.
-        first_cells: a permutation of the S cells: where the batches of S steps begin. So within S
-            steps every slot visits every cell once, and batches that follow on each other begin
-            at unrelated symbols.
-    """
-
-    quota: int
-    offset: int
-    symbols: Sequence[int]
-    cells: Sequence[np.ndarray]
-    first_cells: np.ndarray
-
-    def slots(self, steps: range, low: int, high: int) -> np.ndarray:
-        """Returns the cells of the slots low..high-1 in some steps, int32 (steps, slots)."""
-        size = len(self.cells)
-        firsts = self.first_cells[np.arange(steps.start, steps.stop) % size]
-        return ((firsts[:, None] + self.offset + np.arange(low, high)) % size).astype(np.int32)
-
-    def visits(self, num_steps: int, low: int, high: int) -> np.ndarray:
-        """Returns how many slots low..high-1 of the first steps each cell had, int64 (cells,)."""
-        size = len(self.cells)
-        rounds, late = divmod(num_steps, size)  # in S steps each cell has each slot once
-        late_visits = np.bincount(self.slots(range(late), low, high).ravel(), minlength=size)
-        return rounds * (high - low) + late_visits

@@ -4,29 +4,48 @@ All batches of an epoch are one table, a pure function of (seed, epoch) and of t
 were set. It is made when a batch of the epoch is first asked for, and kept for that epoch only.
 
 How it works: a cell holds the windows of one class and one symbol; the switches merge cells. Each
-class has its quota of every batch. Its slots go round the symbols, the first slots are the hard
-ones. The slots of a cell walk through one shuffled pass over its windows after the other; where an
-epoch goes on is the number of slots that the cell had in all epochs before.
+class has its quota of every batch, and its slots go through its cells in proportion to their
+weights, see `data.cycle`. Every so many of the slots, as the hard share says, is a hard one: it
+goes through cells of the pool. The slots of a cell walk through one shuffled pass over its windows
+after the other; where an epoch goes on is the number of slots that the cell had before.
+
+Symbols have equal weight, but not inside a class: a symbol without SELL in 9 of 10 windows must
+not have as many SELL slots as another, or the network learns class shares that no symbol has, and
+no one correction by the prior gives them back. So cell (c, s) weighs P(c | s).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from data.cycle import Cycle
 from data.pools import HardPools, PooledPlan
-from data.quotas import (
-    Group,
-    check_ratios,
-    check_windows,
-    class_names,
-    class_quotas,
-    mean_draws,
-    quotas,
-)
+from data.quotas import check_ratios, check_windows, class_names, class_quotas, mean_draws
 
-# Last words of seeds, so that no two uses draw the same numbers.
-_WALK, _HARD_WALK, _SHUFFLE, _HARD_CLASS, _FIRST_CELLS = 1, 2, 3, 4, 5
+_WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3  # last words of seeds, so that no two draw the same numbers
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A quota of every batch, and the cells that its slots go through, all of the same classes."""
+
+    number: int
+    quota: int
+    members: np.ndarray  # windows of all cells
+    cells: list[np.ndarray]  # windows of each
+    cycle: Cycle
+
+
+@dataclass(frozen=True)
+class _HardCells:
+    """What the hard slots of a group go through."""
+
+    windows: Sequence[np.ndarray]  # of each cell
+    labels: np.ndarray  # class of each cell, (cells,)
+    of_pool: np.ndarray  # whether it holds windows of a pool, or any of the class, bool (cells,)
+    masses: np.ndarray  # (cells,); those of a class's pool, and of its others, sum to its total
 
 
 class BatchPlan(PooledPlan):
@@ -43,9 +62,9 @@ class BatchPlan(PooledPlan):
         seed: at least 0.
         class_ratios: of the classes in a batch, any scale; None: equal.
         balance_classes: whether every batch has exactly the quotas of the ratios.
-        balance_symbols: whether the slots of a class go round the symbols that have it.
-        hard_share: share of a batch drawn from the hard pool, for each epoch; None: no hard
-            windows. While a class has no pool, its hard slots walk over all its windows.
+        balance_symbols: whether all symbols have equal weight, and are spread over every batch.
+        hard_share: share of each class's slots that is drawn from its hard pool, for each epoch,
+            the rest from all its windows, see `data.pools`; None: no hard windows.
         steps_per_epoch: batches of an epoch; 0: as many as one pass over all windows needs.
 
     Raises:
@@ -76,6 +95,10 @@ class BatchPlan(PooledPlan):
             self._quotas = class_quotas(ratios, self.batch_size, self.labels)
         else:
             self._quotas = np.array([self.batch_size])
+        symbol_sizes = np.bincount(self.symbols)
+        self._of_symbol = 1 / np.maximum(symbol_sizes if balance_symbols else 1, 1)
+        self._of_symbol = np.broadcast_to(self._of_symbol, symbol_sizes.shape)
+        self._totals = np.bincount(self.labels, self._of_symbol[self.symbols], self.num_classes)
         self._groups = self._make_groups()
         self._plain = not (balance_classes or balance_symbols or hard_share or steps_per_epoch)
         self._pools = HardPools(self.labels, hard_share)
@@ -88,13 +111,7 @@ class BatchPlan(PooledPlan):
         The quotas where classes are balanced. Else the natural frequencies, those of the mean
         symbol where symbols are balanced.
         """
-        if self._by_class:
-            return self._quotas / self.batch_size
-        counts = [
-            np.bincount(self.labels[cell], minlength=self.num_classes) / len(cell)
-            for cell in self._groups[0].cells
-        ]
-        return np.mean(counts, axis=0)
+        return self._quotas / self.batch_size if self._by_class else self.natural_prior
 
     def indices(self, epoch: int, index: int) -> np.ndarray:
         """Returns the windows of a batch: positions 0..n-1, int32 (batch_size,), not to change."""
@@ -132,94 +149,103 @@ class BatchPlan(PooledPlan):
             "symbols": mean_draws(draws, self.symbols, range(self.symbols.max() + 1)),
         }
 
-    def _make_groups(self) -> list[Group]:
-        groups, offset = [], 0
+    def _base(self, windows: np.ndarray) -> np.ndarray:
+        return self._of_symbol[self.symbols[windows]]
+
+    def _cells(self, windows: np.ndarray) -> list[np.ndarray]:
+        """Returns windows by symbol, or all in one."""
+        if not self._by_symbol:
+            return [windows]
+        return [windows[at] for _, at in _places(self.symbols[windows])]
+
+    def _make_groups(self) -> list[_Group]:
+        groups = []
         for number, quota in enumerate(self._quotas.tolist()):
             in_group = self.labels == number if self._by_class else np.ones(len(self.labels), bool)
             members = np.flatnonzero(in_group).astype(np.int32)
-            codes, cells = [0], [members]
-            if self._by_symbol:
-                found = _places(self.symbols[members])
-                codes, cells = [code for code, _ in found], [members[at] for _, at in found]
-            rng = np.random.default_rng((self.seed, len(cells), _FIRST_CELLS))
-            first_cells = rng.permutation(len(cells))
-            groups.append(Group(quota, offset, codes, cells, first_cells))
-            offset += quota
+            cells = self._cells(members)
+            cycle = Cycle(np.array([self._base(cell).sum() for cell in cells]))
+            groups.append(_Group(number, quota, members, cells, cycle))
         return groups
 
     def _make_table(self, epoch: int) -> np.ndarray:
-        num_hard, parts = self._num_hard(epoch), []
-        for number, group in enumerate(self._groups):
-            if num_hard[number]:
-                parts.append(self._draw_hard(number, num_hard[number], epoch))
-            slots = self._slots(group, epoch, num_hard[number], group.quota)
-            before = self._before(number, 0, epoch, hard=False)
-            drawn = np.empty(slots.size, np.int32)
-            for cell, places in _places(slots.ravel()):
-                walk = before[cell] + np.arange(len(places))
-                drawn[places] = self._walk((number, cell, _WALK), group.cells[cell], walk)
-            parts.append(drawn.reshape(slots.shape))
-        table = np.concatenate(parts, axis=1)
+        table = np.concatenate([self._draw(group, epoch) for group in self._groups], axis=1)
         rng = np.random.default_rng((self.seed, epoch, _SHUFFLE))
         rng.permuted(table, axis=1, out=table)
+        if self._by_symbol:  # so that batches that follow on each other begin at unrelated symbols
+            rng.shuffle(table)
         table.flags.writeable = False
         return table
 
-    def _draw_hard(self, number: int, num_hard: int, epoch: int) -> np.ndarray:
-        """Returns the hard windows of a group in all batches, int32 (batches, num_hard)."""
-        group = self._groups[number]
+    def _draw(self, group: _Group, epoch: int) -> np.ndarray:
+        """Returns the windows of a group in all batches, int32 (batches, quota)."""
+        num_slots = self.num_batches * group.quota
+        hard = np.diff(_hard_before(np.arange(num_slots + 1), self._pools.share(epoch))) > 0
+        drawn, begin = np.empty(num_slots, np.int32), self._plain_begin(group, epoch)
+        cells = group.cycle.cells(begin, int((~hard).sum()))
+        before = group.cycle.visits(0, begin)
+        drawn[~hard] = self._draw_from(group.cells, cells, before, (group.number, _WALK))
+        if hard.any():
+            drawn[hard] = self._draw_hard(group, epoch)
+        return drawn.reshape(self.num_batches, group.quota)
+
+    def _draw_hard(self, group: _Group, epoch: int) -> np.ndarray:
+        """Returns the windows of a group's hard slots, in their order, int32 (slots,).
+
+        Slots are counted since the pools hold, so that those of earlier epochs need not be known.
+        """
         since, _ = self._pools.at(epoch)
-        slots = self._slots(group, epoch, 0, num_hard)
-        before = self._before(number, since, epoch, hard=True)
-        drawn = np.empty(slots.size, np.int32)
-        for cell, places in _places(slots.ravel()):
+        cells, before = self._hard_cells(group, epoch), np.zeros(1, np.int64)
+        for past in range(since, epoch):
+            part = self._begin(group, since, past), self._num_hard(group, past)
+            before = before + self._hard_cycle(cells, past).visits(*part)
+        begin, count = self._begin(group, since, epoch), self._num_hard(group, epoch)
+        drawn = self._hard_cycle(cells, epoch).cells(begin, count)
+        before = np.broadcast_to(before, len(cells.windows))
+        return self._draw_from(cells.windows, drawn, before, (since, group.number, _HARD_WALK))
+
+    def _draw_from(self, cells, drawn: np.ndarray, before: np.ndarray, key) -> np.ndarray:
+        """Returns a window of each drawn cell, int32 (slots,), as its walk goes on."""
+        windows = np.empty(len(drawn), np.int32)
+        for cell, places in _places(drawn):
             walk = before[cell] + np.arange(len(places))
-            labels = np.full(len(places), number)
-            if not self._by_class:  # as the windows of the cell would have it
-                key = (since, cell, _HARD_CLASS)
-                labels = self.labels[self._walk(key, group.cells[cell], walk)]
-            for label in np.unique(labels).tolist():
-                of_class = labels == label
-                windows, shared = self._hard_windows(epoch, label, group, cell)
-                at, turns = cell, walk[of_class]
-                if shared:  # by all cells of the group, which take turns
-                    at, turns = len(group.cells), turns * len(group.cells) + cell
-                key = (since, label, at, _HARD_WALK)
-                drawn[places[of_class]] = self._walk(key, windows, turns)
-        return drawn.reshape(slots.shape)
+            windows[places] = self._walk((*key[:-1], cell, key[-1]), cells[cell], walk)
+        return windows
 
-    def _slots(self, group: Group, epoch: int, low: int, high: int) -> np.ndarray:
-        steps = range(epoch * self.num_batches, (epoch + 1) * self.num_batches)
-        return group.slots(steps, low, high)
+    def _num_hard(self, group: _Group, epoch: int) -> int:
+        """Returns the hard slots of a group in all batches of an epoch."""
+        return int(_hard_before(self.num_batches * group.quota, self._pools.share(epoch)))
 
-    def _num_hard(self, epoch: int) -> list[int]:
-        """Returns the hard slots of each group in a batch of the epoch."""
-        return quotas(self._quotas, round(self._pools.share(epoch) * self.batch_size)).tolist()
+    def _begin(self, group: _Group, since: int, epoch: int) -> int:
+        """Returns the hard slots of a group in the epochs since..epoch - 1."""
+        return sum(self._num_hard(group, past) for past in range(since, epoch))
 
-    def _before(self, number: int, since: int, epoch: int, *, hard: bool) -> np.ndarray:
-        """Returns the slots that each cell of a group had in the epochs before, (cells,)."""
-        group = self._groups[number]
+    def _plain_begin(self, group: _Group, epoch: int) -> int:
+        """Returns the other slots of a group in all epochs before."""
         if self._plain:  # every epoch begins a pass
             num_passes = -(-self.num_batches * self.batch_size // len(self.labels))
-            return np.array([epoch * num_passes * len(self.labels)])
-        total = np.zeros(len(group.cells), np.int64)
-        for e in range(since, epoch):
-            num_hard = self._num_hard(e)[number]
-            slots = (0, num_hard) if hard else (num_hard, group.quota)
-            begin, end = (group.visits(n * self.num_batches, *slots) for n in (e, e + 1))
-            total += end - begin
-        return total
+            return epoch * num_passes * len(self.labels)
+        return epoch * self.num_batches * group.quota - self._begin(group, 0, epoch)
 
-    def _hard_windows(self, epoch: int, label: int, group: Group, cell: int):
-        """Returns the windows for a hard slot, and whether other cells share them."""
-        pool = self._pools.at(epoch)[1].get(label)
-        if pool is None:
-            windows = group.cells[cell]
-            return windows[self.labels[windows] == label], False
-        if not self._by_symbol:
-            return pool, False
-        own = pool[self.symbols[pool] == group.symbols[cell]]
-        return (own, False) if len(own) else (pool, True)
+    def _hard_cells(self, group: _Group, epoch: int) -> _HardCells:
+        """Returns what hard slots of a group go through: its pools, and what no pool may have."""
+        pools, found = self._pools.at(epoch)[1], []
+        for label in np.unique(self.labels[group.members]).tolist():
+            members = group.members[self.labels[group.members] == label]
+            for windows, of_pool in ((pools.get(label, members[:0]), True), (members, False)):
+                for cell in self._cells(windows) if len(windows) else []:
+                    mass = self._base(cell).sum() / self._base(windows).sum()
+                    found.append((cell, label, of_pool, mass * self._totals[label]))
+        windows, labels, of_pool, masses = zip(*found, strict=True)
+        return _HardCells(windows, np.array(labels), np.array(of_pool), np.array(masses))
+
+    def _hard_cycle(self, cells: _HardCells, epoch: int) -> Cycle:
+        """Returns the order of the hard slots of an epoch: of each class as many as its mass."""
+        given = np.zeros(self.num_classes)  # of what was asked for
+        for label, mixture in self.mixtures(epoch).items():
+            given[label] = mixture.share / mixture.asked if mixture.asked else 1
+        given = given[cells.labels]
+        return Cycle(cells.masses * np.where(cells.of_pool, given, 1 - given))
 
     def _walk(self, key: tuple[int, ...], windows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Returns the windows at rising places of the endless walk over shuffled passes."""
@@ -232,6 +258,11 @@ class BatchPlan(PooledPlan):
             rng.shuffle(order)
             drawn.append(windows[order[part]])
         return np.concatenate(drawn)
+
+
+def _hard_before(slots, share: float):
+    """Returns how many of the first slots are hard, int64: every so many of them is."""
+    return np.floor(np.asarray(slots) * share + 1e-9).astype(np.int64)
 
 
 def _places(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -34,8 +34,8 @@ class SequencePlan(PooledPlan):
         balance_classes: whether the classes' weights have the ratios; their mean weight stays.
         balance_symbols: whether sequences go round the symbols: each batch has of every symbol
             its share of the sequences. Else they are shuffled.
-        hard_share: share of each class's weight that its hard pool gets, for each epoch, where it
-            has less; None: no hard windows.
+        hard_share: share of each class's weight that goes to its hard pool, for each epoch, the
+            rest to all its labels, see `data.pools`; None: no hard windows.
         steps_per_epoch: batches of an epoch, which passes then cross; 0: one pass.
         weights: of the windows, (n,), which multiply the others; None: 1.
 
@@ -73,10 +73,10 @@ class SequencePlan(PooledPlan):
         ratios = check_ratios(class_ratios, self.labels)
         self.num_classes, self._by_symbol = len(ratios), balance_symbols
         self._weights, self._class_factors = weights, np.ones(self.num_classes)
+        self._totals = np.bincount(self.labels, weights, self.num_classes).astype(np.float64)
         if balance_classes:
             check_classes(self.labels, self.num_classes)
-            totals = self._class_totals()
-            self._class_factors = ratios / ratios.sum() * totals.sum() / totals
+            self._class_factors = ratios / ratios.sum() * self._totals.sum() / self._totals
         self._pools = HardPools(self.labels, hard_share)
         self._pass: tuple[int, Cut, np.ndarray] | None = None  # number, cut, table
         self._epoch: tuple[int, np.ndarray] | None = None  # number, label weights
@@ -84,7 +84,7 @@ class SequencePlan(PooledPlan):
     @property
     def class_prior(self) -> np.ndarray:
         """The class distribution of the weighted labels, float64 (classes,)."""
-        totals = self._class_totals() * self._class_factors
+        totals = self._totals * self._class_factors
         return totals / totals.sum()
 
     def sequences(self, epoch: int, index: int) -> Sequences:
@@ -139,8 +139,10 @@ class SequencePlan(PooledPlan):
             "symbols": mean_draws(weights, self.symbols, range(self.symbols.max() + 1)),
         }
 
-    def _class_totals(self) -> np.ndarray:
-        return np.bincount(self.labels, self._weights, self.num_classes).astype(np.float64)
+    def _base(self, windows: np.ndarray) -> np.ndarray:
+        if self._weights is None:
+            return np.ones(len(windows))
+        return self._weights[windows].astype(np.float64)
 
     def _make_pass(self, number: int) -> tuple[Cut, np.ndarray]:
         """Returns the cut of a pass and its sequences by batch, (batches, batch_size)."""
@@ -159,14 +161,11 @@ class SequencePlan(PooledPlan):
         weights = self._class_factors[self.labels]
         if self._weights is not None:
             weights *= self._weights
-        share, (_, pools) = self._pools.share(epoch), self._pools.at(epoch)
-        for label, pool in pools.items():
-            of_class, pool = self.labels == label, np.unique(pool)
-            total, hard = weights[of_class].sum(), weights[pool].sum()
-            if hard < share * total:
-                hard_weights = weights[pool] * (share * total / hard)
-                weights[of_class] *= (1 - share) * total / (total - hard)
-                weights[pool] = hard_weights
+        pools = self._pools.at(epoch)[1]
+        for label, mixture in self.mixtures(epoch).items():
+            hard_weights = weights[pools[label]] * mixture.multiplier
+            weights[self.labels == label] *= 1 - mixture.share
+            weights[pools[label]] = hard_weights
         return weights.astype(np.float32)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from data.batches import TrainingBatches, part_of
 from data.sequence_plan import SequencePlan
-from data.windows import subsample
 
 
 class SequenceBatches(TrainingBatches):
@@ -25,26 +24,30 @@ class SequenceBatches(TrainingBatches):
     weights, too, and `sequence_length` is that of `window_batches`.
     """
 
-    def in_order(self, batch_size: int = 64, max_labels: int = 0) -> "SequencesInOrder":
+    def in_order(
+        self, batch_size: int = 64, numbers: np.ndarray | None = None
+    ) -> "SequencesInOrder":
         """Returns the sequences of a fixed cut in order and un-augmented, to score the labels.
 
         Args:
             batch_size: sequences in a batch.
-            max_labels: about as many labels are carried at the most, in sequences that are evenly
-                spaced; 0: all.
+            numbers: of the sequences, rising, (sequences,); None: all.
         """
-        limit = -(-max_labels // self.plan.cuts.labels_per_sequence)
-        return SequencesInOrder(self.features, self.plan, batch_size=batch_size, limit=limit)
+        return SequencesInOrder(self.features, self.plan, batch_size=batch_size, numbers=numbers)
 
     def to_score(
         self, limit: int, rng: np.random.Generator
     ) -> tuple["SequencesInOrder", Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
         """Returns sequences for a model to predict, and what its outputs are of.
 
-        One pass over the sequences gives the labels of all their steps, so nothing is drawn: above
-        the limit (to a sequence) every so many sequences are read.
+        One pass over the sequences gives the labels of all their steps. Above the limit (to a
+        sequence) as many sequences as it allows are drawn.
         """
-        sequences = self.in_order(max_labels=limit)
+        sequences = self.in_order()
+        most = -(-limit // self.plan.cuts.labels_per_sequence)
+        if 0 < most < sequences.num_sequences:
+            drawn = rng.choice(sequences.num_sequences, most, replace=False)
+            sequences = self.in_order(numbers=np.sort(drawn))
         return sequences, sequences.by_window
 
     @property
@@ -91,15 +94,27 @@ class SequencesInOrder(keras.utils.PyDataset):
         features: float32 (rows, features), sorted by symbol, then time; may be memory-mapped.
         plan: of the training windows.
         batch_size: sequences in a batch.
-        limit: sequences at the most, evenly spaced; 0: all.
+        numbers: of the sequences, rising, (sequences,); None: all.
     """
 
-    def __init__(self, features: np.ndarray, plan: SequencePlan, *, batch_size: int, limit: int):
+    def __init__(
+        self,
+        features: np.ndarray,
+        plan: SequencePlan,
+        *,
+        batch_size: int,
+        numbers: np.ndarray | None = None,
+    ):
         super().__init__(workers=1, use_multiprocessing=False)
         self.features, self._cut = features, plan.in_order()
-        chosen = subsample(len(self._cut), limit)
         self.batch_size = batch_size
+        chosen = np.arange(len(self._cut)) if numbers is None else numbers
         self._numbers = self._in_batches(chosen)
+
+    @property
+    def num_sequences(self) -> int:
+        """How many sequences carry labels."""
+        return int((self._numbers >= 0).sum())
 
     @property
     def num_rows(self) -> int:

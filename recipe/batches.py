@@ -91,6 +91,15 @@ def hard_share(flags: Flags) -> Callable[[int], float] | None:
     )
 
 
+def event_bars(flags: Flags) -> int:
+    """Returns within how many bars hard windows of one symbol and class are one event.
+
+    Labels of neighbours share all but one bar of the horizon. But thinned to one in a horizon, a
+    band keeps too little of its class for the hard share within the bound on the multiplier.
+    """
+    return max(flags.FUTURE_WINDOW // 4, 1)
+
+
 def _plan(flags: Flags) -> dict:
     return {
         "batch_size": flags.SUPERVISED_BATCH_SIZE,
@@ -106,7 +115,8 @@ def _augmentations(flags: Flags) -> dict | None:
         return None
     return {
         "noise_std": flags.AUG_NOISE_STD,
-        "time_shift": flags.AUG_TIME_SHIFT,
+        # A label that is asked a bar earlier is another one where it looks a few bars ahead.
+        "time_shift": min(flags.AUG_TIME_SHIFT, flags.FUTURE_WINDOW // 6),
         "mask_prob": flags.AUG_MASK_PROB,
         "mask_max_t": flags.AUG_MASK_MAX_T,
     }

@@ -90,7 +90,8 @@ def calibrate(
     if flags.RESTORE_PRIOR:
         settings |= {
             "training_prior": assembly.class_prior.tolist(),
-            "deploy_prior": assembly.natural_prior.tolist(),
+            # What the stream would have shown without quotas: of its symbols' weights.
+            "deploy_prior": assembly.batches.plan.natural_prior.tolist(),
         }
     restored = RestoreProbabilities(**settings)(logits)
     log_p = np.log(np.maximum(np.asarray(keras.ops.convert_to_numpy(restored)), 1e-30))

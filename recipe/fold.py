@@ -31,7 +31,7 @@ from models.training.callbacks.validation import take_weights
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
 from recipe import console, processes
-from recipe.batches import hard_share, training_batches
+from recipe.batches import event_bars, hard_share, training_batches
 from recipe.deploy import calibrate, deploy, window_sequence
 from recipe.network import ce_weight, make_classifiers
 from recipe.words import in_words
@@ -50,7 +50,7 @@ class Assembly:
     batches: WindowBatches | SequenceBatches
     classifier: keras.Model
     window_form: keras.Model  # of the classifier; itself where windows are trained
-    natural_prior: np.ndarray
+    natural_prior: np.ndarray  # class frequencies of the training period
     flags: Flags
     market: Market
     timer: StepTimer = field(init=False)
@@ -89,6 +89,7 @@ class TrainedMember:
     forecast: Any
     alarms: list[dict[str, Any]]
     repeats: dict[str, Any]
+    mining: list[dict[str, Any]]
     timing: dict[str, Any]
 
 
@@ -174,6 +175,7 @@ def train(
         forecast=assembly.forecast(),
         alarms=parts.alarm.alarms,
         repeats=_repeats(assembly),
+        mining=parts.mining.refreshes if parts.mining else [],
         timing={
             "epochs": assembly.timer.epochs,
             "labels": assembly.batches.labels_per_epoch,
@@ -214,7 +216,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
             top_k_fraction=flags.HNM_TOP_K_FRACTION,
             trim_fraction=flags.HNM_TRIM_FRACTION,
             max_scored=flags.HNM_MAX_SCORED,
-            spacing=flags.FUTURE_WINDOW,
+            spacing=event_bars(flags),
             seed=flags.SEED + assembly.member,
         )
     cap = None

@@ -108,9 +108,15 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
         },
         "dropped": market.dropped | fold.dropped,
         "repeats": first.repeats,
+        "mining": [_with_class_names(refresh) for refresh in first.mining],
         "drift": evaluation.drift(market, fold),
         **({"members": [_member(flags, fold, m) for m in trained.members]} if several else {}),
     }
+
+
+def _with_class_names(refresh: dict[str, Any]) -> dict[str, Any]:
+    classes = {CLASS_NAMES[int(code)]: values for code, values in refresh["classes"].items()}
+    return refresh | {"classes": classes}
 
 
 def _judged(fold: Fold, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:

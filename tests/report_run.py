@@ -66,6 +66,25 @@ def training_run():
             ],
         },
         "drift": {f"feature_{i}": 0.5 / (i + 1) for i in range(7)},
+        "mining": [
+            {
+                "epoch": 2,
+                "scored": 3600,
+                "classes": {
+                    name: {
+                        "scored": 1200,
+                        "ranks": [0.0625, 0.125, 0.25],
+                        "p_true": 0.2515,
+                        "pool": 97,
+                        "share_asked": 0.5,
+                        "share_given": given,
+                        "multiplier": 3.75,
+                        "effective_size": 0.515,
+                    }
+                    for name, given in zip(NAMES, (0.375, 0.5, 0.5), strict=True)
+                },
+            }
+        ],
         "repeats": {
             "epoch": 3,
             "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},

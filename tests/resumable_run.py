@@ -43,6 +43,9 @@ class Batches(keras.utils.PyDataset):
     def set_epoch(self, epoch):
         self.epoch = epoch
 
+    def pool_figures(self, epoch):
+        return {label: {} for label in range(3)}
+
     def set_hard_pool(self, pool, *, epoch):
         self.pool = pool
 

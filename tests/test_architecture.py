@@ -31,6 +31,7 @@ DATA_ORDER = [
     "audit",
     "augment",
     "quotas",
+    "cycle",
     "pools",
     "sampling",
     "cuts",

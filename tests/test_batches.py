@@ -150,7 +150,7 @@ def test_memory_mapped_features_give_the_same_batches(tmp_path):
 
 def test_a_hard_pool_reaches_the_batches():
     batches = make_batches(hard=lambda epoch: 1.0)
-    pool = {c: np.flatnonzero(batches.window_labels == c)[:6] for c in range(3)}
+    pool = {c: np.flatnonzero(batches.window_labels == c)[::3] for c in range(3)}
     batches.set_hard_pool(pool, epoch=1)
     rows = batches.window_rows[np.concatenate(list(pool.values()))]
     assert np.isin(batches.describe(1, 0), rows).all()
@@ -173,6 +173,8 @@ def test_windows_are_scored_by_what_predicts_them():
     )
     assert len(positions) == 9
     np.testing.assert_array_equal(last_bars, batches.features[batches.window_rows[positions], 0])
+    everything, by_window = batches.to_score(0, np.random.default_rng(0))
+    np.testing.assert_array_equal(by_window(everything)[0], np.arange(batches.num_windows))
 
 
 def test_a_sequence_covers_all_windows_in_order_with_a_short_last_batch():

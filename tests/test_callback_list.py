@@ -39,6 +39,9 @@ class Windows(keras.utils.PyDataset):
     def set_epoch(self, epoch):
         self.epochs.append(epoch)
 
+    def pool_figures(self, epoch):
+        return {label: {} for label in range(3)}
+
     def set_hard_pool(self, pool, *, epoch):
         self.pools.append(epoch)
 

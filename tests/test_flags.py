@@ -15,7 +15,7 @@ TINY = {
     "JIT_COMPILE": False,  # seconds of compilation
     "SEQUENCE_LENGTH": 8,
     "LABELS_PER_SEQUENCE": 1,
-    "FUTURE_WINDOW": 3,
+    "FUTURE_WINDOW": 6,  # a window is shifted by a sixth of it at the most
     "EMBARGO_BARS": 3,
     "XLSTM_BLOCKS": "mm",
     "XLSTM_UNITS": 4,

@@ -89,6 +89,8 @@ def test_page_is_well_formed_and_says_everything(run, source):
         "warm-up rows 960",
         "epoch 3 class or symbol windows repeats SELL 1,200 1.125",
         "AAA 3,600 0.875",
+        "2 SELL 97 6% · 12% · 25% 0.2515 38% of 50% 3.75 52%",
+        "2 HOLD 97 6% · 12% · 25% 0.2515 50% 3.75 52%",
         "epoch 0: no signal: see <b>LR_BASE</b> (and so on until epoch 2)",
         "epoch 3: prior shift: see <b>LR_BASE</b>",
         "14.5 in the middle, 10 to 19 (10 values)",

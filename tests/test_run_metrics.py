@@ -25,7 +25,7 @@ FLAGS = SimpleNamespace(
 POOLED = {"num_folds", "test", "baselines", "verdict", "skill", "costs", "timing", "seed"}
 OF_A_FOLD = {
     *("splits", "validation", "test", "baselines", "calibration", "label", "repeats"),
-    *("chosen", "dropped", "collapse", "importance", "drift"),
+    *("chosen", "dropped", "collapse", "importance", "drift", "mining"),
 }
 
 
@@ -66,6 +66,7 @@ def trained_member(number, fold, rng):
         forecast=forecast_collapse([0.33, 0.4, 0.33], 1.0, [1, 2, 1]),
         alarms=[alarm_of(number)],
         repeats={"epoch": number},
+        mining=[{"epoch": number, "classes": {"0": {"pool": 3}, "2": {"pool": 4}}}],
         timing={
             "epochs": [
                 {"all": 9.0, "training": 6.0, "outside": 1.5},  # with compilation
@@ -104,6 +105,8 @@ def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
         assert found["label"]["threshold"] == t.fold.threshold
         assert found["dropped"] == market.dropped | t.fold.dropped
         assert found["repeats"] == {"epoch": number}
+        pools = {"SELL": {"pool": 3}, "BUY": {"pool": 4}}
+        assert found["mining"] == [{"epoch": number, "classes": pools}]
         assert found["importance"] == {"windows": number}
         assert list(found["drift"].values()) == sorted(found["drift"].values(), reverse=True)
         assert found["collapse"]["alarms"] == [alarm_of(number)]

@@ -85,9 +85,9 @@ def test_class_weights_leave_the_ratios_of_uniqueness_inside_a_class():
     np.testing.assert_allclose(plain.class_prior, totals / totals.sum())
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("balance", [False, True])
-def test_the_hard_band_gets_its_share_of_each_class_s_weight(share, balance):
+def test_the_hard_share_of_each_class_s_weight_goes_to_its_pool_the_rest_to_all(share, balance):
     data = market(segments=(300, 300, 300))
     options = {"balance_classes": balance, "class_ratios": RATIOS}
     weights = np.random.default_rng(0).uniform(0.1, 1, len(data[0]))
@@ -95,32 +95,39 @@ def test_the_hard_band_gets_its_share_of_each_class_s_weight(share, balance):
         data, weights=weights, hard_share=lambda e: share if e >= 2 else 0.0, **options
     )
     plain = make_plan(data, weights=weights, **options)
-    pool = {c: np.flatnonzero(data[2] == c)[:20] for c in (0, 2)}
+    pool = {c: np.flatnonzero(data[2] == c)[::size] for c, size in [(0, 3), (2, 30)]}
     plan.set_hard_pool(pool, epoch=2)
     np.testing.assert_array_equal(plan.label_weights(1), plain.label_weights(1))
     hard, before = (p.label_weights(2).astype("float64") for p in (plan, plain))
     for label in range(3):
-        of_class = data[2] == label
-        assert hard[of_class].sum() == pytest.approx(before[of_class].sum(), rel=1e-5)
+        of_class, total = data[2] == label, before[data[2] == label].sum()
+        assert hard[of_class].sum() == pytest.approx(total, rel=1e-5)
         if label in pool:
-            wanted = share * before[of_class].sum()
-            assert hard[pool[label]].sum() == pytest.approx(wanted, rel=1e-5)
+            own = before[pool[label]].sum()
+            given = min(share, 3 * own / (total - own))  # no label weighs more than four times
+            assert (given < share) == (label == 2 and share > 0.1)
             others = np.setdiff1d(np.flatnonzero(of_class), pool[label])
-            for group in (pool[label], others):  # inside, weights keep their ratios
-                np.testing.assert_allclose(
-                    hard[group] * before[group][0], before[group] * hard[group][0], rtol=1e-4
-                )
+            np.testing.assert_allclose(hard[others], (1 - given) * before[others], rtol=1e-5)
+            wanted = before[pool[label]] * (1 - given + given * total / own)
+            np.testing.assert_allclose(hard[pool[label]], wanted, rtol=1e-5)
         else:
             np.testing.assert_allclose(hard[of_class], before[of_class])
     np.testing.assert_allclose(plan.class_prior, plain.class_prior)
 
 
-def test_hard_windows_never_lose_weight():
+def test_a_small_share_changes_the_weights_too():
     data = market()
     plan = make_plan(data, hard_share=lambda epoch: 0.1)
-    of_class = np.flatnonzero(data[2] == 1)
-    plan.set_hard_pool({1: of_class[: len(of_class) // 2]}, epoch=0)
-    np.testing.assert_array_equal(plan.label_weights(0), 1)
+    plan.set_hard_pool({c: np.flatnonzero(data[2] == c)[::2] for c in range(3)}, epoch=0)
+    assert (plan.label_weights(0) != 1).all()
+
+
+def test_the_natural_prior_is_that_of_the_weighted_labels_without_quotas():
+    data = market()
+    weights = np.random.default_rng(0).uniform(0.1, 1, len(data[0]))
+    plan = make_plan(data, weights=weights, balance_classes=True, class_ratios=RATIOS)
+    totals = np.bincount(data[2], weights)
+    np.testing.assert_allclose(plan.natural_prior, totals / totals.sum())
 
 
 def test_pools_hold_from_their_epoch_and_survive_resuming():

@@ -145,8 +145,24 @@ def test_all_labels_in_order_to_score_them():
     positions, own_bars = ordered.by_window(x[:, -6:, :1])
     np.testing.assert_array_equal(positions, np.arange(batches.num_windows))
     np.testing.assert_array_equal(own_bars[:, 0], batches.window_rows)
-    few = batches.in_order(batch_size=4, max_labels=3 * batches.plan.cuts.labels_per_sequence)
-    assert len(few) == 1 and 0 < len(few.by_window(np.zeros((4, 6, 3)))[0]) <= 18
+
+
+def test_sequences_above_the_limit_are_drawn_anew_each_time():
+    batches, rng = make_batches(augmentations=ALL), np.random.default_rng(0)
+    scored = []
+    for _ in range(40):
+        sequences, by_window = batches.to_score(13, rng)  # three sequences of six labels
+        assert sequences.num_sequences == 3
+        x = np.concatenate([sequences[i][0] for i in range(len(sequences))])
+        positions, own_bars = by_window(x[:, -6:, 0])
+        assert 0 < len(positions) <= 18 and (np.diff(positions) > 0).all()
+        np.testing.assert_array_equal(own_bars, batches.window_rows[positions])
+        scored.append(positions)
+    assert not np.array_equal(scored[0], scored[1])
+    assert len(np.unique(np.concatenate(scored))) == batches.num_windows  # each can be hard
+    again = batches.to_score(13, np.random.default_rng(0))[0]
+    first = batches.to_score(13, np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(again[0][0], first[0][0])
 
 
 def test_all_labels_are_scored_in_one_pass():

@@ -49,7 +49,7 @@ def render(template: str, **content: Any) -> str:
     """Returns a page of this folder as HTML; texts in it are escaped."""
     environment = templates(Path(__file__).parent)
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
-    environment.filters |= {"date": i18n.date}
+    environment.filters |= {"date": i18n.date, "percent": percent}
     environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
     return environment.get_template(template).render(**content)
 
@@ -86,6 +86,11 @@ def number(value: Any, column: str = "") -> str:
     if column in ("sharpe", "turnover", "gross_bps_per_trade"):
         return i18n.number(value, ",.1f")
     return i18n.number(value, ".4f")
+
+
+def percent(value: Any) -> str:
+    """Returns a share as whole percents."""
+    return i18n.number(value, ".0%")
 
 
 def signed(value: Any, digits: int = 3) -> str:

@@ -1,12 +1,14 @@
 """Hard-negative mining on a schedule: which training windows the batches should see more often.
 
 Market labels are noisy, and the highest losses are mostly wrong labels. So the pool of hard
-windows is a band: for each class the very top is left out and the next windows are taken. And
-neighbouring windows share nearly all their bars: only the hardest of them counts, as one event.
+windows is a band of ranks: for each class the very top is left out and the next windows are taken.
+Only then is the band thinned, for neighbouring windows share nearly all their bars: the hardest of
+them counts, as one event. A pool that was filled up from below would end among the easiest.
 """
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,30 +46,43 @@ def hard_band(
         labels: class codes, (windows,).
         symbols: symbol codes, (windows,).
         rows: row of each window's last bar, (windows,); neighbours in time are neighbours here.
-        top_k_fraction: share of a class that the band holds at the most.
+        top_k_fraction: share of a class that the band has before it is thinned.
         trim_fraction: share of a class, its highest losses, that is left out.
         spacing: rows within which windows of one symbol and class are one event; 1: none.
     """
-    band = {}
+    ranks, band = class_ranks(losses, labels), {}
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        order = members[np.argsort(-losses[members], kind="stable")]
-        num_trimmed = int(np.ceil(trim_fraction * len(order)))
-        num_taken = int(np.ceil(top_k_fraction * len(order)))
-        order = order[num_trimmed:]
-        band[int(label)] = order[_events(symbols[order], rows[order], spacing, num_taken)]
+        first = int(np.ceil(trim_fraction * len(members)))
+        stop = first + int(np.ceil(top_k_fraction * len(members)))
+        order = members[np.argsort(ranks[members])][first:stop]
+        band[int(label)] = order[_events(symbols[order], rows[order], spacing)]
     return band
 
 
-def _events(symbols: np.ndarray, rows: np.ndarray, spacing: int, limit: int) -> np.ndarray:
-    """Returns the first `limit` indices that are no neighbours of an earlier one."""
-    taken: set[tuple[int, int]] = set()
-    chosen = []
-    for index, (symbol, row) in enumerate(zip(symbols.tolist(), rows.tolist(), strict=True)):
-        if len(chosen) == limit:
-            break
-        if not any((symbol, row + d) in taken for d in range(1 - spacing, spacing)):
-            taken.add((symbol, row))
+def class_ranks(losses: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns how many windows of its class are harder than each, int64 (windows,)."""
+    hardness = -np.where(np.isnan(losses), np.inf, losses)
+    order = np.lexsort((hardness, labels))  # by class, then hardest first; stable
+    counts = np.unique(labels, return_counts=True)[1]
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
+
+
+def _events(symbols: np.ndarray, rows: np.ndarray, spacing: int) -> np.ndarray:
+    """Returns the indices that are no neighbours of an earlier one that was returned."""
+    # On one line, where windows of two symbols, or far apart, are just far enough.
+    order = np.lexsort((rows, symbols))
+    steps = np.minimum(np.diff(rows[order]), spacing)
+    steps[np.diff(symbols[order]) != 0] = spacing
+    places = np.empty(len(rows), np.int64)
+    places[order] = spacing + np.cumsum(np.r_[0, steps])[: len(rows)]
+    taken = bytearray(int(places.max(initial=0)) + spacing + 1)  # places too near to a taken one
+    around, chosen = bytes([1]) * (2 * spacing - 1), []
+    for index, place in enumerate(places.tolist()):
+        if not taken[place]:
+            taken[place - spacing + 1 : place + spacing] = around
             chosen.append(index)
     return np.array(chosen, dtype=np.int64)
 
@@ -81,7 +96,7 @@ class MiningPlan:
         update_period: epochs between two refreshes.
         top_k_fraction: share of a class's scored windows that forms its pool.
         trim_fraction: share of a class's highest losses that is left out.
-        max_scored: windows scored at a refresh at the most.
+        max_scored: windows scored at a refresh at the most, drawn anew each time; 0: all.
         spacing: bars within which windows of one symbol and class are one event.
         seed: the seed of the run; the subsample is drawn from (seed, epoch).
     """
@@ -103,10 +118,15 @@ class HardNegativeMining(StatefulCallback):
     epochs. Only training windows are scored, those of `batches`, without augmentation. Listed after
     the callbacks that validate and choose, which may stop the training, and before `Checkpointer`.
 
+    `refreshes` has for each refresh, in JSON values, the first `epoch` that it holds for, the
+    windows `scored`, and under `classes` by class code: the windows `scored`; of the pool the 5, 50
+    and 95 % quantiles of the `ranks` of loss (0: the hardest of the class, 1: the easiest) and the
+    median probability of the true class, `p_true`; and what `pool_figures` says of that epoch.
+
     Args:
         batches: the training batches. It has `window_labels`, `window_symbols` and `window_rows`,
-            each (windows,), `to_score(limit, rng)`, see `data.batches`, and
-            `set_hard_pool({class: positions}, epoch=first_epoch)`.
+            each (windows,), `to_score(limit, rng)`, `set_hard_pool({class: positions},
+            epoch=first_epoch)` and `pool_figures(epoch)`, see `data.batches`.
         ema: callback with the averages; None to score under the raw weights.
         plan: when and how hard windows are found.
         scorer: a model that shares the weights of the trained one and scores in its place; None:
@@ -126,9 +146,10 @@ class HardNegativeMining(StatefulCallback):
         self.seconds = 0.0
 
     def reset(self):
-        """Forgets the pool."""
+        """Forgets the pool, and what is known of all pools."""
         self.pool: dict[int, np.ndarray] = {}
         self.pool_epoch: int | None = None
+        self.refreshes: list[dict[str, Any]] = []
 
     def trace(self) -> None:
         """Does nothing: the scoring comes last of what is compiled, and is traced then."""
@@ -147,18 +168,25 @@ class HardNegativeMining(StatefulCallback):
         if epoch + 1 == (self.params or {}).get("epochs"):
             return
         started = time.perf_counter()
-        self.pool, self.pool_epoch = self._mine(epoch), epoch + 1
+        self.pool, seen = self._mine(epoch)
+        self.pool_epoch = epoch + 1
         self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)
+        given = self.batches.pool_figures(self.pool_epoch)
+        classes = {str(label): figures | given[label] for label, figures in seen.items()}
+        num_scored = sum(figures["scored"] for figures in seen.values())
+        self.refreshes.append({"epoch": self.pool_epoch, "scored": num_scored, "classes": classes})
         self.seconds += time.perf_counter() - started
 
-    def _mine(self, epoch: int) -> dict[int, np.ndarray]:
+    def _mine(self, epoch: int) -> tuple[dict[int, np.ndarray], dict[int, dict[str, Any]]]:
+        """Returns the pools by class code, and how hard their windows are."""
         batches = self.batches
         windows, by_window = self._to_score(epoch)
         with averaged_weights(self.ema, self.model):
             scored, logits = by_window(predict_windows(self._scorer, windows))
         labels = np.asarray(batches.window_labels)[scored]
+        losses = cross_entropies(logits, labels)
         band = hard_band(
-            cross_entropies(logits, labels),
+            losses,
             labels,
             np.asarray(batches.window_symbols)[scored],
             np.asarray(batches.window_rows)[scored],
@@ -166,7 +194,12 @@ class HardNegativeMining(StatefulCallback):
             trim_fraction=self.plan.trim_fraction,
             spacing=self.plan.spacing,
         )
-        return {label: scored[indices] for label, indices in band.items()}
+        ranks = class_ranks(losses, labels)
+        seen = {
+            label: _hardness(ranks[indices], losses[indices], int((labels == label).sum()))
+            for label, indices in band.items()
+        }
+        return {label: scored[indices] for label, indices in band.items()}, seen
 
     def _to_score(self, epoch: int):
         rng = np.random.default_rng((self.plan.seed, epoch))
@@ -177,13 +210,22 @@ class HardNegativeMining(StatefulCallback):
         return self.scorer or self.model
 
     def get_state(self):
-        """Returns the pool and the first epoch it is for."""
+        """Returns the pool, the first epoch it is for, and what is known of all pools."""
         pool = {str(label): positions for label, positions in self.pool.items()}
-        return {"pool": pool, "pool_epoch": self.pool_epoch}
+        return {"pool": pool, "pool_epoch": self.pool_epoch, "refreshes": list(self.refreshes)}
 
     def load(self, state):
         """Takes over a pool and hands it to the batches."""
         self.pool = {int(label): positions for label, positions in state["pool"].items()}
-        self.pool_epoch = state["pool_epoch"]
+        self.pool_epoch, self.refreshes = state["pool_epoch"], list(state["refreshes"])
         if self.pool_epoch is not None:
             self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)
+
+
+def _hardness(ranks: np.ndarray, losses: np.ndarray, num_scored: int) -> dict[str, Any]:
+    """Returns how hard the windows of a pool are; JSON values."""
+    return {
+        "scored": num_scored,
+        "ranks": [float(np.quantile(ranks, q)) / num_scored for q in (0.05, 0.5, 0.95)],
+        "p_true": float(np.exp(-np.median(losses))),
+    }
