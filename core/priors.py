@@ -16,25 +16,11 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import log_softmax, logsumexp
 
+from core.calls import calls as calls  # beside what it goes with
+
 LOWEST_TEMPERATURE = 0.05
 _LEAST_DISTANCE = 1e-5  # that the highest temperature leaves, so that float32 still tells the lift
-_EQUAL = 2e-7  # relative; float32 probabilities know no more
 _SURE = 1.96  # standard errors that sharpening needs
-
-
-def calls(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Returns the class with the largest lift p / pi of each window, int64 (windows,).
-
-    Among equal lifts, as those of the prior itself, it is the most probable class.
-
-    Args:
-        probabilities: (windows, classes).
-        prior: class frequencies pi of the training period, (classes,), all positive.
-    """
-    probabilities = np.asarray(probabilities, np.float64)
-    lifts = probabilities / np.asarray(prior, np.float64)
-    largest = lifts >= lifts.max(axis=-1, keepdims=True) * (1 - _EQUAL)
-    return np.where(largest, probabilities, -1.0).argmax(axis=-1)
 
 
 def tempered(

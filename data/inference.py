@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.calls import LARGEST_LIFT, calls
 from data.checks import check_bars
 from data.errors import InputError
 from data.familiar import unfamiliar_shares, warnings
@@ -33,20 +34,33 @@ class AskedWindows:
         sequence_length: bars of a window.
         about: a row for each window: timestamp (of its last bar), symbol, unfamiliar (share of its
             values outside the ranges of the training, NaN where the contract has none).
+        prior: class frequencies over which a call's lift is measured, (classes,).
     """
 
     features: np.ndarray
     ends: np.ndarray
     sequence_length: int
     about: pd.DataFrame
+    prior: np.ndarray
 
     def gather(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Returns the bars of some windows, float32 (windows, time, features)."""
         return gather(self.features, self.ends[positions], self.sequence_length)
 
     def table(self, probabilities: np.ndarray) -> pd.DataFrame:
-        """Returns a row for each window: timestamp, symbol, p_sell, p_hold, p_buy, unfamiliar."""
-        columns = {f"p_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
+        """Returns a row for each window, and what is called of it.
+
+        Args:
+            probabilities: of the windows, (windows, classes).
+
+        Returns:
+            timestamp, symbol, call (SELL, HOLD or BUY), p_sell, p_hold, p_buy, unfamiliar.
+        """
+        columns: dict[str, Any] = {
+            "call": np.array(CLASS_NAMES, object)[calls(probabilities, self.prior)]
+        }
+        for code, name in enumerate(CLASS_NAMES):
+            columns[f"p_{name.lower()}"] = probabilities[:, code]
         return pd.concat(
             [
                 self.about[["timestamp", "symbol"]],
@@ -71,17 +85,19 @@ def asked_windows(
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         newest_only: whether only the newest windows are wanted; only their features are made.
         note: called with a sentence for each symbol that has no window, and with one where many
-            windows are unfamiliar or the model is old against its training period.
+            windows are unfamiliar, the model is old against its training period, or it was saved
+            before calls had a rule.
 
     Returns:
         windows by symbol, then time.
 
     Raises:
         InputError: where the bars are faulty or give no window, or their interval, the features
-            or the class order are not those of the contract.
+            or the class order are not those of the contract, or its calls have an unknown rule.
     """
     bars = check_bars(bars)
     _check_contract(contract, bars)
+    prior, remark = prior_of_calls(contract)
     length, names = contract["sequence_length"], bars["symbol"].cat.categories
     num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
     num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
@@ -117,9 +133,45 @@ def asked_windows(
         }
     )
     if note is not None:
-        for warning in warnings(contract, about):
+        for warning in [*warnings(contract, about), *filter(None, [remark])]:
             note(warning)
-    return AskedWindows(features, ends, length, about)
+    return AskedWindows(features, ends, length, about, prior)
+
+
+def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """Returns over which prior a model's calls are made, and a remark where that is not stored.
+
+    Args:
+        contract: of the model.
+
+    Returns:
+        class frequencies, float64 (classes,), and a sentence, empty for a model with the key
+        `call`. Equal frequencies make the most probable class the call.
+
+    Raises:
+        InputError: where the contract names a rule that is not known here.
+    """
+    if "call" in contract:
+        rule = contract["call"]["rule"]
+        if rule != LARGEST_LIFT:
+            raise InputError(
+                _(
+                    "the model's calls must be made by the rule {known!r}, got {rule!r}: it was "
+                    "saved by another version of the project",
+                    known=LARGEST_LIFT,
+                    rule=rule,
+                )
+            )
+        return np.asarray(contract["call"]["prior"], np.float64), ""
+    stored = contract.get("priors", {}).get("training_period")
+    if stored is not None:
+        return np.asarray(stored, np.float64), _(
+            "the model was saved before calls had a rule: its calls are the classes that gain most "
+            "over their frequencies in the training period"
+        )
+    return np.full(len(CLASS_NAMES), 1 / len(CLASS_NAMES)), _(
+        "the model was saved without class frequencies: its calls are the most probable classes"
+    )
 
 
 def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray):

@@ -10,6 +10,8 @@ from data.i18n import _
 PREFIX = "synthetic:"
 STEPS_PER_BAR = 4
 DRIFT_STRENGTH, MEAN_DURATION = 0.5, 80.0  # of `persistent_drift`
+CLOCK_RATIO, BUSIEST_HOUR = 3.0, 14.0  # of `volatility_clock`; UTC
+START, INTERVAL = "2024-01-01", "15min"
 PARAMETERS = {"bars": ("num_bars", 5000), "symbols": ("num_symbols", 8), "seed": ("seed", 0)}
 LEAST = {"bars": 2, "symbols": 1, "seed": 0}
 MOST = {"bars": 1_000_000, "symbols": 1000, "seed": 2**31 - 1}
@@ -19,7 +21,8 @@ def read_synthetic(text: str) -> pd.DataFrame:
     """Returns the market that a text names, such as `synthetic:walk?bars=5000&symbols=8&seed=1`.
 
     Args:
-        text: `synthetic:walk` (nothing to be learnt) or `synthetic:persistent_drift` (a signal);
+        text: `synthetic:walk` (nothing to be learnt), `synthetic:persistent_drift` (a signal) or
+            `synthetic:volatility_clock` (it can be learnt when prices move, and not where to);
             after `?` any of bars (each symbol's), symbols and seed.
 
     Raises:
@@ -73,21 +76,32 @@ def parsed(text: str) -> tuple[str, dict[str, int]]:
 
 
 def random_walk(
-    num_symbols: int = 4, num_bars: int = 4000, seed: int = 0, interval: str = "15min"
+    num_symbols: int = 4, num_bars: int = 4000, seed: int = 0, interval: str = INTERVAL
 ) -> pd.DataFrame:
     """Returns bars of a random walk with stochastic volatility: no return can be forecast.
 
     The volatility drifts so slowly that the labels' past volatility says nearly all that is to be
     known of it; a faster one would make the size of a move, and so HOLD, forecastable.
     """
-    return _market(num_symbols, num_bars, seed, interval, drift_strength=0.0)
+    return _market("walk", num_symbols, num_bars, seed, interval, drift_strength=0.0)
+
+
+def volatility_clock(
+    num_symbols: int = 4, num_bars: int = 4000, seed: int = 0, interval: str = INTERVAL
+) -> pd.DataFrame:
+    """Returns bars of a random walk that is three times as volatile at its busiest hour.
+
+    The log price is a martingale: nothing says where it moves to. When it moves, the clock says,
+    which labels in units of the past volatility do not know of.
+    """
+    return _market("volatility_clock", num_symbols, num_bars, seed, interval, drift_strength=0.0)
 
 
 def persistent_drift(
     num_symbols: int = 4,
     num_bars: int = 4000,
     seed: int = 0,
-    interval: str = "15min",
+    interval: str = INTERVAL,
     strength: float = DRIFT_STRENGTH,
     mean_duration: float = MEAN_DURATION,
 ) -> pd.DataFrame:
@@ -102,30 +116,67 @@ def persistent_drift(
         mean_duration: bars that a drift lasts on average; geometric, so a drift does not age and
             recent returns say nearly all.
     """
-    return _market(num_symbols, num_bars, seed, interval, strength, mean_duration)
+    return _market(
+        "persistent_drift", num_symbols, num_bars, seed, interval, strength, mean_duration
+    )
 
 
-def hidden_volatility(symbol: int, num_bars: int, seed: int) -> np.ndarray:
-    """Returns the volatility by which the bars of a symbol were drawn, (bars,)."""
-    return _volatility(np.random.default_rng((seed, symbol)), num_bars)
+def hidden_volatility(
+    name: str, symbol: int, num_bars: int, seed: int, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the volatility of each bar of a symbol, and what is expected of the bars after it.
+
+    Args:
+        name: of the market.
+        symbol: its number.
+        num_bars: of the symbol.
+        seed: of the market.
+        horizon: bars that are looked ahead.
+
+    Returns:
+        the volatility by which a bar was drawn, and the root of the mean variance of the `horizon`
+        bars after it for who knows that volatility and the clock; both (bars,).
+    """
+    level = _volatility(np.random.default_rng((seed, symbol)), num_bars)
+    clock = _clock(name, _times(num_bars + horizon, INTERVAL))
+    sums = np.cumsum(np.concatenate([[0.0], clock**2]))
+    after = np.sqrt((sums[horizon + 1 :] - sums[1:-horizon]) / horizon)
+    return level * clock[:num_bars], level * after
 
 
-MARKETS = {"walk": random_walk, "persistent_drift": persistent_drift}
+MARKETS = {
+    "walk": random_walk,
+    "persistent_drift": persistent_drift,
+    "volatility_clock": volatility_clock,
+}
 
 
 def _market(
-    num_symbols, num_bars, seed, interval, drift_strength, mean_duration=MEAN_DURATION
+    name, num_symbols, num_bars, seed, interval, drift_strength, mean_duration=MEAN_DURATION
 ) -> pd.DataFrame:
+    times = _times(num_bars, interval)
     frames = []
     for index in range(num_symbols):
         rng = np.random.default_rng((seed, index))
-        volatility = _volatility(rng, num_bars)
+        volatility = _volatility(rng, num_bars) * _clock(name, times)
         drift = drift_strength * _regime(rng, num_bars, mean_duration) * volatility
         frame = _bars(rng, volatility, drift)
-        frame["timestamp"] = pd.date_range("2024-01-01", periods=num_bars, freq=interval, tz="UTC")
+        frame["timestamp"] = times
         frame["symbol"] = f"SYN{index}"
         frames.append(frame)
     return check_bars(pd.concat(frames, ignore_index=True), "synthetic bars")
+
+
+def _times(num_bars: int, interval: str) -> pd.DatetimeIndex:
+    return pd.date_range(START, periods=num_bars, freq=interval, tz="UTC")
+
+
+def _clock(name: str, times: pd.DatetimeIndex) -> np.ndarray:
+    """Returns the factor of the volatility at each time, (bars,): 1 but on `volatility_clock`."""
+    if name != "volatility_clock":
+        return np.ones(len(times))
+    hours = (times.hour + times.minute / 60 - BUSIEST_HOUR).to_numpy()
+    return np.sqrt(CLOCK_RATIO) ** np.cos(2 * np.pi * hours / 24)
 
 
 def _volatility(rng: np.random.Generator, num_bars: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A freqtrade strategy that buys and sells by the probabilities of a trained model.
+"""A freqtrade strategy that trades the calls of a trained model, as the report's backtest does.
 
 Put this file into `user_data/strategies`, install this project into freqtrade's environment, name
 the model in the environment variable XLSTM_MODEL, and set `timeframe` to that of its training:
@@ -9,6 +9,7 @@ It shows how to ask the model, not how to earn money: look at the verdict of the
 """
 
 import os
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +26,7 @@ else:
     except ModuleNotFoundError:  # `answers` needs no freqtrade
         IStrategy = object
 
-COLUMNS = ["p_sell", "p_hold", "p_buy", "unfamiliar"]
+COLUMNS = ["call", "p_sell", "p_hold", "p_buy", "unfamiliar"]
 WINDOW_BARS = 60  # SEQUENCE_LENGTH of the model's training
 
 
@@ -41,8 +42,8 @@ def answers(model, dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
         pair: such as BTC/USDT.
 
     Returns:
-        p_sell, p_hold, p_buy and unfamiliar (see `recipe.predict.classify`) with the index of the
-        frame; NaN where a candle ends no window, as in the warm-up.
+        call, p_sell, p_hold, p_buy and unfamiliar (see `recipe.predict.classify`) with the index of
+        the frame; NaN where a candle ends no window, as in the warm-up.
 
     Raises:
         InputError: where the candles are faulty, have a hole in each window, or their timeframe is
@@ -57,7 +58,11 @@ def answers(model, dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
 
 
 class XlstmStrategy(IStrategy):
-    """Buys where BUY is likely and the market familiar, sells where SELL is likely."""
+    """Goes long on the call BUY, short on SELL where shorts are allowed, for the label's horizon.
+
+    A position is entered at the open after the call and left after as many candles as the label
+    looks at, whatever is called meanwhile. The stop loss alone is not the backtest's.
+    """
 
     INTERFACE_VERSION = 3
     timeframe = "5m"
@@ -65,11 +70,9 @@ class XlstmStrategy(IStrategy):
     process_only_new_candles = True
     # KAMA alone remembers more while prices go nowhere. Exchanges limit the candles of a start.
     startup_candle_count = OTHERS_FORGET_AFTER_BARS + WINDOW_BARS
-    minimal_roi = {"0": 10.0}  # the model decides when to sell
+    minimal_roi = {"0": 10.0}  # the horizon decides when to leave
     stoploss = -0.10
 
-    buy_above = 0.5  # p_buy
-    sell_above = 0.5  # p_sell
     unfamiliar_below = 0.05  # share of the window; a model without training ranges passes
 
     def bot_start(self, **kwargs) -> None:
@@ -82,13 +85,29 @@ class XlstmStrategy(IStrategy):
         return dataframe
 
     def populate_entry_trend(self, dataframe: pd.DataFrame, metadata: dict) -> pd.DataFrame:
-        """Marks the candles after which to buy."""
+        """Marks the candles after which to enter."""
         familiar = ~(dataframe["unfamiliar"] > self.unfamiliar_below)
-        buys = (dataframe["p_buy"] > self.buy_above) & familiar & (dataframe["volume"] > 0)
-        dataframe.loc[buys, "enter_long"] = 1
+        trusted = familiar & (dataframe["volume"] > 0)
+        dataframe.loc[trusted & (dataframe["call"] == "BUY"), "enter_long"] = 1
+        if self.can_short:
+            dataframe.loc[trusted & (dataframe["call"] == "SELL"), "enter_short"] = 1
         return dataframe
 
     def populate_exit_trend(self, dataframe: pd.DataFrame, metadata: dict) -> pd.DataFrame:
-        """Marks the candles after which to sell."""
-        dataframe.loc[dataframe["p_sell"] > self.sell_above, "exit_long"] = 1
+        """Marks none: `custom_exit` leaves."""
         return dataframe
+
+    def custom_exit(
+        self,
+        pair: str,
+        trade: Any,
+        current_time: datetime,
+        current_rate: float,
+        current_profit: float,
+        **kwargs,
+    ) -> str | None:
+        """Returns a reason to leave once the label's horizon is over."""
+        contract = contract_of(self.model)
+        num_bars = contract["label"]["future_window_bars"]
+        held = timedelta(seconds=num_bars * contract["interval_seconds"])
+        return "horizon" if current_time - trade.open_date_utc >= held else None

@@ -3,8 +3,9 @@
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet > table.csv
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet --newest
 
-It needs onnxruntime, NumPy, pandas and TA-Lib, and of this project the room `data/` alone, which
-makes the features as training did. The table is that of `train_model.py predict`.
+It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `data/` and `core/`
+alone, which make features and calls as the project does. The table is that of `train_model.py
+predict`.
 """
 
 import argparse
@@ -44,7 +45,10 @@ def classify(
     newest_only: bool = False,
     note: Note | None = None,
 ) -> pd.DataFrame:
-    """Returns timestamp, symbol, p_sell, p_hold, p_buy of every window, or of the newest ones."""
+    """Returns timestamp, symbol, call, p_sell, p_hold, p_buy and unfamiliar of windows.
+
+    They are all of the bars, or the newest of each symbol.
+    """
     asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
     starts = range(0, len(asked.ends), _AT_ONCE)
     parts = [probabilities_of(model, asked.gather(slice(i, i + _AT_ONCE))) for i in starts]

@@ -209,15 +209,16 @@ def describe(splits: dict[str, Any]) -> None:
 
 
 def answers(table) -> None:
-    """Prints a line for each row of what `classify_latest` returned."""
+    """Prints a line for each row of what `classify_latest` returned: the call, then its grounds."""
     for row in table.to_dict("records"):
         shares = "  ".join(
             f"{name} {number(row[f'p_{name.lower()}'], '.3f')}" for name in CLASS_NAMES
         )
         known = row["unfamiliar"] == row["unfamiliar"]  # not NaN: the model has ranges
+        shares = f"({shares})"
         shares += _("  unfamiliar {share:4.0%}", share=row["unfamiliar"]) if known else ""
         when = date(f"{row['timestamp']:%Y-%m-%d %H:%M}")
-        print(f"{when}  {row['symbol']:<14}  {shares}", flush=True)
+        print(f"{when}  {row['symbol']:<14}  {row['call']:<4}  {shares}", flush=True)
 
 
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:

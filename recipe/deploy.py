@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from core.calls import LARGEST_LIFT
 from core.priors import fit_temperature, tempered
 from data.batches import WindowSequence
 from data.familiar import training_ranges
@@ -139,6 +140,7 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
             "training_stream": assembly.class_prior.tolist(),
             "training_period": assembly.natural_prior.tolist(),
         },
+        "call": {"rule": LARGEST_LIFT, "prior": assembly.natural_prior.tolist()},
         "restoration": settings,
         "temperature": settings.get("temperature", 1.0),
         "training_ranges": training_ranges(market, fold),

@@ -4,17 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import matthews_corrcoef
 
+from core.priors import calls
 from data.features import WARM_UP_BARS
 from data.i18n import LANGUAGES, _, speaking
-from data.known_optimum import best_probabilities
-from data.market import Market
+from data.known_optimum import best_calls, best_probabilities
+from data.labels import BUY, CLASS_NAMES, HOLD
+from data.market import Market, training_prior
 from data.synthetic import PREFIX
-from evaluation.metrics import evaluate
+
+FIGURES = ("mcc", "nll", "direction", "movement")
+_LEAST = 1e-15  # probability: bounds the NLL of a window
+_ROUNDING = 1e-9  # where neither side is likelier, the side must not be that of the last digit
 
 
 def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str, Any] | None:
-    """Returns MCC and NLL of the best answers to the test windows of all folds, and a sentence.
+    """Returns what the best answers to the test windows of all folds reach, and a sentence.
 
     Args:
         data: what the run was given as bars.
@@ -22,28 +28,52 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
         folds: of the market.
 
     Returns:
-        None where the bars are not made up; no numbers for labels by three barriers.
+        market (`data`), mcc, direction, movement and nll as `best_figures` has them, sentence; no
+        numbers for labels by three barriers. None where the bars are not made up.
     """
     if data is None or not data.startswith(PREFIX):
         return None
-    told = {"market": data, "mcc": None, "nll": None}
+    told = {"market": data, **dict.fromkeys(FIGURES)}
     if market.label_method == "triple_barrier":
         return _with_sentence(told)
-    labels, probabilities = [], []
-    starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
+    labels, probabilities, lifted = [], [], []
     for fold in folds:
-        best = best_probabilities(
-            data,
-            label_method=market.label_method,
-            threshold=fold.threshold,
-            horizon=market.future_window,
-        )
-        for code, name in enumerate(market.symbol_names):
-            own = fold.test[market.symbols[fold.test] == code]
-            probabilities.append(best[name][own - starts[code] + WARM_UP_BARS])
-            labels.append(fold.labels[own])
-    found = evaluate(np.concatenate(labels), np.concatenate(probabilities))
-    return _with_sentence(told | {"mcc": found["mcc"], "nll": found["nll"]})
+        best = _of_test_windows(data, market, fold)
+        labels.append(fold.labels[fold.test])
+        probabilities.append(best)
+        lifted.append(calls(best, training_prior(fold)))
+    found = best_figures(*map(np.concatenate, (labels, probabilities, lifted)))
+    return _with_sentence(told | found)
+
+
+def best_figures(
+    labels: np.ndarray, probabilities: np.ndarray, called: np.ndarray
+) -> dict[str, float]:
+    """Returns the MCC of all classes, of the side and of movement that true probabilities reach.
+
+    Calls of three classes, and of HOLD or not, are those of the highest expected MCC, for which the
+    labels are not looked at; the side is the likelier one. What they reach on the labels varies by
+    chance.
+
+    Args:
+        labels: class codes, (windows,).
+        probabilities: (windows, 3).
+        called: other calls, (windows,); no less is expected of the best.
+
+    Returns:
+        mcc; direction: MCC of SELL and BUY where the label is one of them; movement: MCC of HOLD
+        against the rest; nll in nats.
+    """
+    sell, hold, buy = probabilities.T
+    sides = buy > sell * (1 + _ROUNDING)
+    held = best_calls(np.column_stack([1 - hold, hold]), [(called == HOLD).astype(int)])[0]
+    moved, own = labels != HOLD, probabilities[np.arange(len(labels)), labels]
+    return {
+        "mcc": _mcc(labels, best_calls(probabilities, [called])[0]),
+        "direction": _mcc(labels[moved] == BUY, sides[moved]),
+        "movement": _mcc(labels == HOLD, held == 1),
+        "nll": float(-np.log(np.maximum(own, _LEAST)).mean()),
+    }
 
 
 def sentence(found: Mapping[str, Any]) -> str:
@@ -54,11 +84,32 @@ def sentence(found: Mapping[str, Any]) -> str:
             "known."
         )
     return _(
-        "The market is made up: who knows its rule, but not the future, reaches an MCC of "
-        "{mcc:+.3f} and an NLL of {nll:.4f} on these windows.",
-        mcc=found["mcc"],
-        nll=found["nll"],
+        "The market is made up: the best possible answers reach direction {direction:+.3f}, "
+        "movement {movement:+.3f}, MCC {mcc:+.3f} and an NLL of {nll:.4f} on these windows.",
+        **{name: found[name] for name in FIGURES},
     )
+
+
+def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
+    """Returns the best probabilities of a fold's test windows in their order, (windows, 3)."""
+    best = best_probabilities(
+        data,
+        label_method=market.label_method,
+        threshold=fold.threshold,
+        horizon=market.future_window,
+    )
+    starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
+    found = np.empty((len(fold.test), len(CLASS_NAMES)))
+    for code, name in enumerate(market.symbol_names):
+        own = market.symbols[fold.test] == code
+        found[own] = best[name][fold.test[own] - starts[code] + WARM_UP_BARS]
+    return found
+
+
+def _mcc(true: np.ndarray, called: np.ndarray) -> float:
+    """Returns the MCC; 0 without a warning where one class alone occurs or is called."""
+    several = len(np.unique(true)) > 1 and len(np.unique(called)) > 1
+    return float(matthews_corrcoef(true, called)) if several else 0.0
 
 
 def _with_sentence(found: dict[str, Any]) -> dict[str, Any]:

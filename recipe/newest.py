@@ -34,7 +34,8 @@ def answer_newest(
         note: called with a line for each oddity.
 
     Raises:
-        InputError: where the exchange does not have what is asked for, or refuses.
+        InputError: where the exchange does not have what is asked for, or refuses, or the file
+            has other columns.
     """
     contract = contract_of(model)
     exchange = exchanges.open_exchange(exchange_name, note=note)
@@ -50,10 +51,27 @@ def answer_newest(
 
 
 def _append(path: Path, table) -> None:
-    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line."""
+    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line.
+
+    Raises:
+        InputError: where the file has other columns, as one that was written before `call`.
+    """
     if not path.exists():
         files.write(path, lambda temporary: table.to_csv(temporary, index=False))
         return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        there = file.readline().strip()
+    wanted = ",".join(table.columns)
+    if there != wanted:
+        raise InputError(
+            _(
+                "the table {path} must have the columns {wanted}; it begins with {there!r}: "
+                "move it away",
+                path=path,
+                wanted=wanted,
+                there=there,
+            )
+        )
     with path.open("ab", buffering=0) as file:
         file.write(table.to_csv(index=False, header=False).encode())
 

@@ -1,4 +1,4 @@
-"""From raw bars to probabilities with a trained model: exactly the rows of its training."""
+"""From raw bars to calls and probabilities with a trained model: the rows of its training."""
 
 import pandas as pd
 
@@ -9,18 +9,21 @@ from models.prediction import AT_ONCE, predict_windows
 
 
 def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
-    """Returns the probabilities of every bar that ends a window.
+    """Returns the call and the probabilities of every bar that ends a window.
 
     Args:
         model: a deployable model, as `load_classifier` returns it.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         note: called with a sentence for each symbol that has no window, and with one where many
-            windows are unfamiliar or the model is old against its training period.
+            windows are unfamiliar, the model is old against its training period, or it was saved
+            before calls had a rule.
 
     Returns:
         one row for each window, by symbol, then time: timestamp (of the window's last bar),
-        symbol, p_sell, p_hold, p_buy, unfamiliar (share of the window's values outside the 0.1 %
-        and 99.9 % quantiles of the training; NaN for a model that was saved without them).
+        symbol, call (SELL, HOLD or BUY: the class whose probability gained most over its frequency
+        in the training period, which need not be the most probable one), p_sell, p_hold, p_buy,
+        unfamiliar (share of the window's values outside the 0.1 % and 99.9 % quantiles of the
+        training; NaN for a model that was saved without them).
 
     Raises:
         InputError: where the bars are faulty, or their interval, the features or the class order
@@ -30,7 +33,7 @@ def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataF
 
 
 def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
-    """Returns the probabilities of the newest bar of every symbol, for live use.
+    """Returns call and probabilities of the newest bar of every symbol, for live use.
 
     The same as the last row of each symbol in the table of `classify`, but makes only the features
     of one window. A symbol whose newest bar ends no window (a hole in time lies in it) has no row.

@@ -1,3 +1,6 @@
+from datetime import timedelta
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,16 +50,38 @@ def test_a_young_pair_has_no_answer_and_no_fault(model, candles):
     assert answers(model, candles.iloc[:FIRST], PAIR).isna().all(axis=None)
 
 
-def test_the_strategy_buys_and_sells_beyond_its_thresholds(model, candles):
+@pytest.fixture
+def strategy(model):
     strategy = XlstmStrategy.__new__(XlstmStrategy)  # freqtrade would give its configuration
     strategy.model = model
+    return strategy
+
+
+@pytest.mark.parametrize("can_short", [False, True])
+def test_the_strategy_enters_on_the_calls_of_familiar_candles(strategy, candles, can_short):
+    strategy.can_short = can_short
     told = strategy.populate_indicators(candles.copy(), {"pair": PAIR})
-    strategy.buy_above, strategy.sell_above = told["p_buy"].median(), told["p_sell"].median()
-    told.loc[told.index[-1], ["p_buy", "unfamiliar"]] = 1.0, 0.5
+    told.loc[told.index[-5:], "call"] = "HOLD"
+    assert {"SELL", "HOLD", "BUY"} == set(told["call"].iloc[FIRST:])
+    buys, sells = told["call"] == "BUY", told["call"] == "SELL"
+    told.loc[told.index[[np.flatnonzero(buys)[-1], np.flatnonzero(sells)[-1]]], "unfamiliar"] = 0.5
     told = strategy.populate_entry_trend(told, {"pair": PAIR})
     told = strategy.populate_exit_trend(told, {"pair": PAIR})
-    buys = told["p_buy"] > strategy.buy_above
-    assert buys.iloc[-1] and 0 < buys.sum() < len(told)
-    buys.iloc[-1] = False  # unfamiliar
-    assert (told["enter_long"] == 1).tolist() == buys.tolist()
-    assert (told["exit_long"] == 1).tolist() == (told["p_sell"] > strategy.sell_above).tolist()
+    for wanted, column in [(buys, "enter_long")] + [(sells, "enter_short")] * can_short:
+        wanted.iloc[np.flatnonzero(wanted)[-1]] = False  # unfamiliar
+        assert (told[column] == 1).tolist() == wanted.tolist() and wanted.any()
+    assert ("enter_short" in told) == can_short
+    assert not {"exit_long", "exit_short"} & set(told)
+
+
+def test_a_position_is_left_after_the_horizon_of_the_label(strategy, candles):
+    # The call of candle 100 is entered at the open of 101 and left at the close of 103, which is
+    # the open of 104: the label looks at 3 bars.
+    opens = [time.to_pydatetime() for time in candles["date"]]
+    trade = SimpleNamespace(open_date_utc=opens[101])
+
+    def left(time):
+        return strategy.custom_exit(PAIR, trade, time, current_rate=1.0, current_profit=-0.01)
+
+    early = [left(time) for time in [*opens[101:104], opens[104] - timedelta(seconds=1)]]
+    assert early == [None] * 4 and left(opens[104]) == left(opens[150]) == "horizon"

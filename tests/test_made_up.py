@@ -1,16 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import log_loss, matthews_corrcoef
 
 import config
+from core.priors import calls
 from data.bars import read_bars
-from data.known_optimum import best_probabilities
-from data.labels import past_scale
 from data.market import build_market
 from evaluation.baselines import constant_prior
-from evaluation.metrics import evaluate
 from evaluation.report.report import report_page
-from recipe.made_up import known_optimum
+from recipe.made_up import best_figures, known_optimum, sentence
 from recipe.market import market_settings
 
 TEXT = "synthetic:{}?bars=3000&symbols=11&seed=3"  # SYN10 stands before SYN2
@@ -20,44 +19,62 @@ def market_of(name, **flags):
     return build_market(read_bars(TEXT.format(name)), **market_settings(config.load(**flags)))
 
 
-@pytest.mark.parametrize("method", ["volatility", "fixed"])
-def test_the_optimum_of_a_drift_is_well_above_chance(method):
-    market = market_of("persistent_drift", LABEL_METHOD=method)
-    best = known_optimum(TEXT.format("persistent_drift"), market, market.folds)
+def optimum(name, **flags):
+    market = market_of(name, **flags)
     labels = market.folds[0].labels[market.folds[0].test]
-    chance = evaluate(labels, constant_prior(labels, len(labels)))
-    assert 0.2 < best["mcc"] < 0.6 and best["nll"] < chance["nll"] - 0.05
-    assert "made up" in best["sentence"] and f"{best['mcc']:+.3f}" in best["sentence"]
+    chance = evaluate_nll(labels, constant_prior(labels, len(labels)))
+    return known_optimum(TEXT.format(name), market, market.folds), chance
+
+
+def evaluate_nll(labels, probabilities):
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+
+
+@pytest.mark.parametrize("method", ["volatility", "fixed"])
+def test_the_optimum_of_a_drift_knows_the_direction(method):
+    best, chance = optimum("persistent_drift", LABEL_METHOD=method)
+    assert 0.2 < best["mcc"] < 0.6 and best["nll"] < chance - 0.05
+    assert best["direction"] > 0.5 and 0.1 < best["movement"] < 0.5
+    for name in ("mcc", "direction", "movement"):
+        assert f"{best[name]:+.3f}" in best["sentence"]
+    assert best["sentence"] == sentence(best) and "made up" in best["sentence"]
 
 
 def test_the_optimum_of_a_walk_is_chance():
-    market = market_of("walk")
-    best = known_optimum(TEXT.format("walk"), market, market.folds)
-    labels = market.folds[0].labels[market.folds[0].test]
-    chance = evaluate(labels, constant_prior(labels, len(labels)))
-    assert abs(best["mcc"]) < 0.06 and abs(best["nll"] - chance["nll"]) < 0.03
+    best, chance = optimum("walk")
+    assert abs(best["mcc"]) < 0.06 and abs(best["nll"] - chance) < 0.03
+    assert best["direction"] == 0 and abs(best["movement"]) < 0.08
 
 
-def test_the_best_probabilities_are_the_frequencies_of_the_labels():
-    text = TEXT.format("persistent_drift")
-    best = best_probabilities(text, label_method="volatility", threshold=0.6, horizon=12)
-    p_buy, bought = [], []
-    for symbol, bars in read_bars(text).groupby("symbol", observed=True):
-        close = bars["close"].to_numpy()
-        move = np.log(close[112:] / close[100:-12]) / past_scale(close, 12)[100:-12]
-        bought.append(move > 0.6)
-        p_buy.append(best[symbol][100:-12, 2])
-    p_buy, bought = np.concatenate(p_buy), np.concatenate(bought)
-    for low, high in [(0, 0.2), (0.2, 0.35), (0.35, 0.5), (0.5, 1)]:
-        part = (p_buy >= low) & (p_buy < high)
-        assert abs(p_buy[part].mean() - bought[part].mean()) < 0.05
+@pytest.mark.parametrize("method", ["volatility", "fixed"])
+def test_the_optimum_of_the_clock_knows_when_and_not_where(method):
+    best, chance = optimum("volatility_clock", LABEL_METHOD=method)
+    assert best["direction"] == 0 and best["movement"] > 0.15 and best["mcc"] > 0.08
+    assert best["nll"] < chance - 0.02
+
+
+def test_the_figures_are_those_of_the_calls_of_true_probabilities():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([2, 4, 3], size=20_000)
+    labels = (rng.random(20_000)[:, None] > np.cumsum(probabilities, axis=1)).sum(axis=1)
+    best = best_figures(labels, probabilities, probabilities.argmax(axis=1))
+    called = calls(probabilities, [2 / 9, 4 / 9, 3 / 9])
+    moved = labels != 1
+    sides = probabilities[:, 2] > probabilities[:, 0]
+    assert best["mcc"] > matthews_corrcoef(labels, called) - 0.005
+    assert best["movement"] > matthews_corrcoef(labels == 1, called == 1) - 0.005
+    assert best["direction"] == pytest.approx(
+        matthews_corrcoef(labels[moved] == 2, sides[moved]), abs=1e-12
+    )
+    assert best["nll"] == pytest.approx(log_loss(labels, probabilities))
 
 
 def test_bars_that_are_not_made_up_have_no_known_optimum_and_barriers_no_number():
     assert known_optimum("bars.csv", None, ()) is None and known_optimum(None, None, ()) is None
     market = market_of("walk", LABEL_METHOD="triple_barrier")
     told = known_optimum(TEXT.format("walk"), market, market.folds)
-    assert told["mcc"] is None and "not known" in told["sentence"]
+    assert {told[name] for name in ("mcc", "nll", "direction", "movement")} == {None}
+    assert "not known" in told["sentence"]
 
 
 def test_the_report_says_that_the_market_is_made_up():

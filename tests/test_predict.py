@@ -15,11 +15,12 @@ from models.prediction import AT_ONCE
 from recipe.predict import classify, classify_latest
 
 L, GAP = 10, 2
+PRIOR = [0.2, 0.5, 0.3]
 PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
 
 
 def make_model(**changes):
-    """Returns a model that looks at every number of a window."""
+    """Returns a model that looks at every number of a window; a change to None takes a key away."""
     keras.utils.set_random_seed(0)
     names = feature_names(True)
     inputs = keras.Input((L, len(names)))
@@ -31,8 +32,12 @@ def make_model(**changes):
         "max_gap_bars": GAP,
         "intraday": True,
         "interval_seconds": 900.0,
+        "label": {"method": "volatility", "future_window_bars": 3, "threshold": 0.6},
+        "priors": {"training_period": PRIOR},
+        "call": {"rule": "largest lift", "prior": PRIOR},
     }
-    return make_deployable(keras.Model(inputs, outputs), keras.layers.Softmax(), contract | changes)
+    contract = {name: value for name, value in (contract | changes).items() if value is not None}
+    return make_deployable(keras.Model(inputs, outputs), keras.layers.Softmax(), contract)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +90,39 @@ def test_windows_and_features_are_those_of_training(model, bars, table):
 def test_a_symbol_does_not_see_another(model, bars, table):
     alone = classify(model, of(bars, "SYN1"))
     own = table[table["symbol"] == "SYN1"].reset_index(drop=True)
-    assert list(alone) == ["timestamp", "symbol", *PROBABILITIES, "unfamiliar"]
+    assert list(alone) == ["timestamp", "symbol", "call", *PROBABILITIES, "unfamiliar"]
     pd.testing.assert_frame_equal(alone, own, atol=1e-6)
+
+
+def test_the_call_is_the_class_with_the_largest_lift(table):
+    lifts = table[PROBABILITIES].to_numpy() / PRIOR
+    assert (
+        table["call"].tolist() == np.array(["SELL", "HOLD", "BUY"])[lifts.argmax(axis=1)].tolist()
+    )
+    likely = table[PROBABILITIES].to_numpy().argmax(axis=1)
+    assert 0 < (lifts.argmax(axis=1) != likely).mean() < 1  # or the rule would not matter
+
+
+@pytest.mark.parametrize("ask", [classify, classify_latest])
+def test_a_model_saved_before_the_call_had_a_rule_still_answers(bars, ask, table):
+    newest = table if ask is classify else table.groupby("symbol").tail(1)
+    for priors, prior, told in [
+        ({"training_period": PRIOR}, PRIOR, "saved before calls had a rule"),
+        ({}, [1, 1, 1], "its calls are the most probable classes"),
+    ]:
+        notes = []
+        model = make_model(priors=priors, call=None)
+        found = ask(model, bars, note=notes.append)
+        (note,) = notes
+        assert told in note
+        codes = (newest[PROBABILITIES].to_numpy() / prior).argmax(axis=1)
+        assert found["call"].tolist() == np.array(["SELL", "HOLD", "BUY"])[codes].tolist()
+
+
+def test_a_model_with_the_rule_has_no_remark(model, bars):
+    notes = []
+    classify(model, bars, note=notes.append)
+    assert notes == []
 
 
 @pytest.mark.parametrize("ask", [classify, classify_latest])
@@ -180,6 +216,7 @@ def test_a_hole_in_the_newest_window_leaves_the_symbol_out(model, bars):
     [
         ({"class_names": ["BUY", "HOLD", "SELL"]}, "the model's classes must be"),
         ({"feature_names": ["range"] * 30}, "the model's features must be those of this version"),
+        ({"call": {"rule": "largest", "prior": PRIOR}}, "must be made by the rule 'largest lift'"),
         ({"interval_seconds": 3600.0}, "trained on bars every 3600 seconds, got bars every 900"),
     ],
 )

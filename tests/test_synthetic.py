@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from known_posterior import known_posterior
+from scipy.signal import lfilter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef
 from sklearn.pipeline import make_pipeline
@@ -10,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from data.bars import check_bars, read_bars
 from data.errors import InputError
 from data.market import build_market
-from data.synthetic import persistent_drift, random_walk
+from data.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
 from data.windows import gather
 
 SETTINGS = {
@@ -22,7 +23,7 @@ SETTINGS = {
     "embargo_bars": 8,
     "max_gap_bars": 3,
 }
-MAKERS = [random_walk, persistent_drift]
+MAKERS = [random_walk, persistent_drift, volatility_clock]
 
 
 def summaries(market, ends):
@@ -103,6 +104,55 @@ def test_drifts_last_their_mean_duration():
     assert len(drift) / changes == pytest.approx(50 * 1.5, rel=0.2)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_the_bars_are_drawn_in_the_order_that_their_seed_has_always_meant(strength):
+    found = persistent_drift(2, 300, seed=3, strength=strength)
+    rng = np.random.default_rng((3, 1))
+    volatility = 0.003 * np.exp(lfilter([1], [1, -0.9995], rng.normal(scale=0.01, size=300)))
+    changes, signs = rng.random(300) < 1 / 80, rng.integers(-1, 2, size=300)
+    drift = [strength * signs[np.flatnonzero(changes[: t + 1])[-1:]].sum() for t in range(300)]
+    drift[: changes.argmax()] = [strength * signs[0]] * int(changes.argmax())
+    steps = rng.normal(size=(300, 4)) * volatility[:, None] / 2
+    moves = steps.sum(axis=1) + np.array(drift) * volatility
+    own = found[found["symbol"] == "SYN1"]
+    np.testing.assert_allclose(own["close"], 100 * np.exp(np.cumsum(moves)), rtol=1e-12)
+    if not strength:
+        pd.testing.assert_frame_equal(found, random_walk(2, 300, seed=3))
+
+
+def test_the_clock_says_when_a_martingale_moves_and_not_where_to():
+    bars = volatility_clock(1, 96 * 400)
+    moves = np.log(bars["close"] / bars["open"]).to_numpy()
+    hours = bars["timestamp"].dt.hour.to_numpy()
+    busy, quiet = moves[hours == 14], moves[hours == 2]
+    assert busy.std() / quiet.std() == pytest.approx(3, rel=0.1)
+    for part in (moves, busy, quiet):
+        assert abs(part.mean()) < 3 * part.std() / np.sqrt(len(part))
+        assert abs((part > 0).mean() - 0.5) < 1.5 / np.sqrt(len(part))
+    signs = np.sign(moves)
+    for lag in (1, 4, 96):
+        assert abs((signs[lag:] * signs[:-lag]).mean()) < 3 / np.sqrt(len(signs))
+
+
+def test_the_draws_of_the_clock_are_those_of_the_walk():
+    clock, walk = (maker(1, 300, seed=5) for maker in (volatility_clock, random_walk))
+    scaled = [
+        np.log(bars["close"] / bars["open"]) / hidden_volatility(name, 0, 300, 5, 1)[0]
+        for name, bars in [("volatility_clock", clock), ("walk", walk)]
+    ]
+    np.testing.assert_allclose(*scaled, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["walk", "volatility_clock"])
+def test_what_is_expected_of_the_coming_bars_is_the_mean_variance_of_the_clock(name):
+    now, coming = hidden_volatility(name, 0, 400, 1, 12)
+    later = hidden_volatility(name, 0, 412, 1, 1)[0]
+    exact = [np.sqrt((later[t + 1 : t + 13] ** 2).mean()) for t in range(400)]
+    # But for the drift of the level, of 1 % a bar, which is not foreseen.
+    np.testing.assert_allclose(coming / exact, 1, atol=0.12)
+    assert np.abs(now / exact - 1).max() > 0.2 or name == "walk"
+
+
 def test_labels_follow_their_known_posterior():
     x, y, posterior = known_posterior(50_000)
     assert (x.shape, x.dtype, y.dtype) == ((50_000, 8, 3), np.float32, np.int32)
@@ -126,10 +176,12 @@ def test_a_market_by_name_is_the_market_of_its_function():
     bars = read_bars("synthetic:persistent_drift?bars=50&symbols=3&seed=1")
     pd.testing.assert_frame_equal(bars, persistent_drift(3, 50, seed=1))
     pd.testing.assert_frame_equal(read_bars("synthetic:walk"), random_walk(8, 5000, seed=0))
+    bars = read_bars("synthetic:volatility_clock?bars=50&symbols=3&seed=1")
+    pd.testing.assert_frame_equal(bars, volatility_clock(3, 50, seed=1))
 
 
 WRONG = {
-    "synthetic:wave": "must be one of walk, persistent_drift; got 'wave'",
+    "synthetic:wave": "must be one of walk, persistent_drift, volatility_clock; got 'wave'",
     "synthetic:": "got ''",
     "synthetic:walk?colour=1": "parameters must be of bars, symbols, seed; got 'colour'",
     "synthetic:walk?bars=many": "bars must be a whole number from 2 to 1000000, got 'many'",

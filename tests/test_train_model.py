@@ -20,7 +20,7 @@ from evaluation.evaluate import blocks_of
 from evaluation.metrics import evaluate
 from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
-from models.deployable import load_classifier
+from models.deployable import contract_of, load_classifier
 from models.training.callbacks.validation import validation_metrics
 from recipe.market import read_market
 from recipe.native_chatter import without_native_chatter
@@ -114,7 +114,7 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     done = subprocess.run(command(*arguments), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out, parse_dates=["timestamp"])
-    assert list(table) == ["timestamp", "symbol", "p_sell", "p_hold", "p_buy", "unfamiliar"]
+    assert list(table) == ["timestamp", "symbol", "call", "p_sell", "p_hold", "p_buy", "unfamiliar"]
     expected = pd.read_parquet(finished / "predictions.parquet")
     both = expected.merge(table, on=["timestamp", "symbol"], suffixes=("", "_now"))
     assert len(both) == len(expected)
@@ -124,6 +124,12 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     metrics = json.loads((finished / "metrics.json").read_text())
     nll = evaluate(both["label"].to_numpy(), now)["nll"]
     assert nll == pytest.approx(metrics["test"]["nll"], abs=1e-6)
+    counts = metrics["folds"][0]["splits"]["train"]["class_counts"]
+    lifts = table[names].to_numpy() / list(counts.values())
+    assert table["call"].tolist() == np.array(list(counts))[lifts.argmax(axis=1)].tolist()
+    call = contract_of(load_classifier(finished / "model.keras"))["call"]
+    assert call["rule"] == "largest lift"
+    assert np.allclose(np.array(call["prior"]) * sum(counts.values()), list(counts.values()))
 
 
 def test_predict_writes_over_no_file(tmp_path, capsys):

@@ -50,6 +50,7 @@ def model_file(tmp_path_factory):
         "interval_seconds": 300.0,
         "training_ranges": [[-0.9] * len(names), [0.9] * len(names)],
         "training_period": ["2020-01-01 00:00:00", "2021-12-31 00:00:00"],
+        "call": {"rule": "largest lift", "prior": [0.3, 0.4, 0.3]},
     }
     path = tmp_path_factory.mktemp("model") / "model.keras"
     network = keras.Model(inputs, outputs)
@@ -78,6 +79,9 @@ def test_the_newest_closed_bar_of_each_symbol_is_answered(server, model_file, tm
     assert ["BTC/USDT" in lines[0], "ETH/USDT" in lines[1]] == [True, True]
     written = pd.read_csv(table, parse_dates=["timestamp"])
     assert (written["timestamp"] == newest).all() and len(written) == 2
+    assert list(written)[:3] == ["timestamp", "symbol", "call"]
+    for line, call in zip(lines, written["call"], strict=True):
+        assert line.split("(")[0].split()[-1] == call and "  (SELL 0." in line
 
 
 def test_follow_answers_every_close_until_ctrl_c(server, model_file, tmp_path, capsys):
@@ -112,6 +116,18 @@ def test_a_table_that_was_moved_away_begins_anew(server, model_file, tmp_path, m
     asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
     assert train_model.main([*asked, "--follow", "--out", str(table)]) == 130
     assert len(pd.read_csv(table)) == len(pd.read_csv(moved)) == 1
+
+
+def test_a_table_of_other_columns_gets_no_row(server, model_file, tmp_path, monkeypatch, capsys):
+    server.until = START + 602 * STEP
+    table = tmp_path / "table.csv"
+    older = b"timestamp,symbol,p_sell,p_hold,p_buy,unfamiliar\n"  # before there was `call`
+    monkeypatch.setattr(recipe.console, "answers", lambda rows: table.write_bytes(older))
+    asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
+    assert train_model.main([*asked, "--follow", "--out", str(table)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"the table {table} must have the columns timestamp,symbol,call,p_sell" in line
+    assert table.read_bytes() == older
 
 
 @pytest.mark.parametrize(

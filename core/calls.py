@@ -1,0 +1,23 @@
+"""The class that an answer speaks for; needs NumPy alone, so that every runtime can name it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LARGEST_LIFT = "largest lift"  # the name of the rule in contracts
+_EQUAL = 2e-7  # relative; float32 probabilities know no more
+
+
+def calls(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Returns the class with the largest lift p / pi of each window, int64 (windows,).
+
+    Among equal lifts, as those of the prior itself, it is the most probable class.
+
+    Args:
+        probabilities: (windows, classes).
+        prior: class frequencies pi of the training period, (classes,), all positive.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    lifts = probabilities / np.asarray(prior, np.float64)
+    largest = lifts >= lifts.max(axis=-1, keepdims=True) * (1 - _EQUAL)
+    return np.where(largest, probabilities, -1.0).argmax(axis=-1)
