@@ -220,9 +220,10 @@ def _figures(found: Mapping[str, Any], blocks: str) -> str:
         for end, value in zip(("low", "high"), reach, strict=True)
     }
     return _(
-        "MCC of direction {where:+.3f} ({low_own:+.3f} to {high_own:+.3f}) against {other:+.3f}, "
-        "difference {apart:+.3f} ({low_apart:+.3f} to {high_apart:+.3f}); of movement {when:+.3f} "
-        "({low_when:+.3f} to {high_when:+.3f}). The ranges are 95 % intervals over {blocks}.",
+        "Direction: MCC {where:+.3f} ({low_own:+.3f} to {high_own:+.3f}) against {other:+.3f}, "
+        "difference {apart:+.3f} ({low_apart:+.3f} to {high_apart:+.3f}). Movement: MCC "
+        "{when:+.3f} ({low_when:+.3f} to {high_when:+.3f}). In brackets: 95 % intervals over "
+        "{blocks}.",
         where=where["mcc"],
         other=where["baseline"],
         apart=where["difference"],

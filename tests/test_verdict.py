@@ -199,7 +199,7 @@ def test_what_is_written_is_english_and_what_is_read_is_of_the_language(market):
         told = sentence(found)
     assert found == expected
     assert told.startswith("Модель лучше базового прогноза «априорные доли». ")
-    assert "MCC направления +0," in told
+    assert "Направление: MCC +0," in told
     assert "15 временных блоков" in told and "один из 2 запусков" in told
     assert not set("abcdefghijklmnopqrstuvxyz") & set(told.replace("walk-forward", ""))
 
