@@ -82,7 +82,7 @@ def test_page_is_well_formed_and_says_everything(run, source):
         "constant prior",
         "Validation windows",
         *(f"{metrics['test'][name]:.4f}" for name in ("direction", "movement", "mcc")),
-        "Epoch, temperature and the baseline to beat were chosen on these windows",
+        "Epoch and temperature were chosen on these windows",
         "temperature 1.234",
         "favour HOLD",
         "buy and hold",
