@@ -1,10 +1,10 @@
-"""A simple, honest trade simulation from probabilities; never used for choosing a model.
+"""A simple, honest trade simulation from calls; never used for choosing a model.
 
-One position per symbol at a time. At a bar's close the most probable class decides: BUY goes long,
-SELL goes short, HOLD stays out. The position is entered at the next bar's open and left at the
-close FUTURE_WINDOW bars after the decision; only then the next decision is looked at. Every symbol
-gets the same fixed stake, 1 / symbols of the capital, and gains are not reinvested. Costs are paid
-on entry and on exit; borrowing, funding and market impact are left out. A trade's result is booked
+One position per symbol at a time. At a bar's close the call decides: BUY goes long, SELL goes
+short, HOLD stays out. The position is entered at the next bar's open and left at the close
+FUTURE_WINDOW bars after the decision; only then the next decision is looked at. Every symbol gets
+the same fixed stake, 1 / symbols of the capital, and gains are not reinvested. Costs are paid on
+entry and on exit; borrowing, funding and market impact are left out. A trade's result is booked
 when it ends, so drawdowns inside a trade are not seen.
 """
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data.labels import CLASS_NAMES
+from data.labels import BUY, SELL
 
-SELL, BUY = 0, 2
 _DAY_SECONDS = 86_400
 _YEAR_SECONDS = 365.25 * _DAY_SECONDS
 _FEWEST_PERIODS = 5  # for a Sharpe ratio
@@ -25,7 +24,7 @@ COSTS = tuple(float(cost) for cost in range(21))  # basis points a side, of `by_
 def simulate_trades(
     timestamps: np.ndarray,
     symbols: np.ndarray,
-    probabilities: np.ndarray,
+    calls: np.ndarray,
     trade_return: np.ndarray,
     *,
     holding_bars: int,
@@ -33,7 +32,7 @@ def simulate_trades(
     baselines: Mapping[str, np.ndarray] | None = None,
     forward_return: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Returns what trading on the probabilities would have brought, beside buy-and-hold.
+    """Returns what trading on the calls would have brought, beside buy-and-hold.
 
     Rows are consecutive bars of a symbol, sorted by symbol, then time; a hole in them only delays
     the next decision.
@@ -41,12 +40,12 @@ def simulate_trades(
     Args:
         timestamps: of the deciding bars, datetime64 (rows,).
         symbols: codes, (rows,).
-        probabilities: SELL, HOLD, BUY, (rows, 3).
+        calls: class codes, (rows,).
         trade_return: log return from the next bar's open to the close `holding_bars` later,
             (rows,); rows with NaN are not traded.
         holding_bars: bars from the decision to the exit.
         cost_bps: cost of each side in basis points of the traded value.
-        baselines: their probabilities (rows, 3).
+        baselines: their calls, (rows,) each.
         forward_return: log return close to close over the same bars, (rows,): makes buy-and-hold
             exact. Without it the gaps between one close and the next open are missed.
 
@@ -64,7 +63,7 @@ def simulate_trades(
     """
     timestamps = np.asarray(timestamps, "datetime64[ns]").astype(np.int64) / 1e9  # seconds
     symbols, trade_return = np.asarray(symbols), np.asarray(trade_return, np.float64)
-    bounds = _check(timestamps, symbols, probabilities, trade_return, holding_bars, cost_bps)
+    bounds = _check(timestamps, symbols, calls, trade_return, holding_bars, cost_bps)
     calendar = _Calendar(timestamps, bounds)
 
     def traded(given: np.ndarray) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def simulate_trades(
 
     chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
     return {
-        "model": traded(probabilities),
+        "model": traded(calls),
         "buy_and_hold": _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps),
         "baselines": {name: traded(given) for name, given in (baselines or {}).items()},
         "cost_bps": float(cost_bps),
@@ -89,11 +88,11 @@ def simulate_trades(
     }
 
 
-def _check(timestamps, symbols, probabilities, trade_return, holding_bars, cost_bps) -> np.ndarray:
+def _check(timestamps, symbols, calls, trade_return, holding_bars, cost_bps) -> np.ndarray:
     """Returns the first row of each symbol, then the row count, (symbols + 1,)."""
     num_rows = len(timestamps)
-    shapes = [np.shape(symbols), np.shape(trade_return), np.shape(probabilities)]
-    if not num_rows or shapes != [(num_rows,), (num_rows,), (num_rows, len(CLASS_NAMES))]:
+    shapes = [np.shape(symbols), np.shape(trade_return), np.shape(calls)]
+    if not num_rows or shapes != [(num_rows,)] * 3:
         raise ValueError(f"need arrays of the same rows, at least one; got {num_rows} and {shapes}")
     if holding_bars < 1 or not cost_bps >= 0:
         raise ValueError(
@@ -107,10 +106,10 @@ def _check(timestamps, symbols, probabilities, trade_return, holding_bars, cost_
     return np.concatenate([[0], starts, [num_rows]])
 
 
-def _sides(probabilities: np.ndarray) -> np.ndarray:
+def _sides(calls: np.ndarray) -> np.ndarray:
     """Returns +1 for long, -1 for short, 0 for neither, (rows,)."""
-    named = np.asarray(probabilities).argmax(axis=1)
-    return (named == BUY).astype(int) - (named == SELL)
+    calls = np.asarray(calls)
+    return (calls == BUY).astype(int) - (calls == SELL)
 
 
 def _entries(wanted: np.ndarray, bounds: np.ndarray, holding_bars: int) -> np.ndarray:

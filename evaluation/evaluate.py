@@ -1,5 +1,6 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,18 @@ import pandas as pd
 
 from data.i18n import N_
 from data.labels import CLASS_NAMES
-from data.market import Fold, Market
+from data.market import Fold, Market, training_prior
 from data.windows import gather, spans, subsample
 from evaluation import baselines
+from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import time_blocks, verdict
+from evaluation.verdict import pick, time_blocks, verdict
+
+Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
+Judged = tuple[Fold, Given, dict[str, Given]]  # with those of the model, and of each baseline
 
 _CHUNK = 4096  # windows gathered at a time
 _MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
@@ -94,61 +99,103 @@ def blocks_of(market: Market, ends: np.ndarray) -> np.ndarray:
 
 def judge(
     market: Market,
-    test_folds: list[tuple[Fold, np.ndarray, dict[str, np.ndarray]]],
+    folds: list[Judged],
     *,
     cost_bps: float,
 ) -> dict[str, Any]:
     """Returns verdict, metrics and trades of the test windows of all folds together.
 
+    The baseline to beat is picked on validation windows, those left out that another fold tests
+    on. Each fold's windows are called by its own training prior.
+
     Args:
         market: that the folds are of.
-        test_folds: for each fold its probabilities (test windows, 3), and those of the baselines.
+        folds: each with the probabilities of validation and test windows (windows, 3), those of
+            the model, and those of the baselines by name.
         cost_bps: trading cost per side in basis points.
 
     Returns:
         `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
         (theirs, as {"test": ...} by name) and `costs`.
     """
-    ends = np.concatenate([fold.test for fold, _, _ in test_folds])
-    labels = np.concatenate([fold.labels[fold.test] for fold, _, _ in test_folds])
-    order = np.argsort(ends, kind="stable")  # by symbol, then time
-    ends, labels = ends[order], labels[order]
-    model = np.concatenate([own for _, own, _ in test_folds])[order]
-    others = {
-        name: np.concatenate([given[name] for _, _, given in test_folds])[order]
-        for name in test_folds[0][2]
-    }
-    block_seconds = longest_span(market, ends)
+    test = _pooled(folds, "test")
+    chosen_on = _pooled(folds, "validation", without=test.ends)
+    picked = pick({n: chosen_on.evaluate(given) for n, given in chosen_on.baselines.items()})
+    said = answers(test.model, test.prior)
+    named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
+    times, symbols = market.timestamps[test.ends], market.symbols[test.ends]
+    block_seconds = longest_span(market, test.ends)
     return {
         "verdict": verdict(
-            market.timestamps[ends],
-            labels,
-            model,
-            others,
+            times,
+            test.labels,
+            said,
+            named[picked],
+            baseline=picked,
             block_seconds=block_seconds,
-            num_folds=len(test_folds),
+            num_folds=len(folds),
         ),
         "skill": skill_by_part(
-            market.timestamps[ends],
-            market.symbols[ends],
-            market.symbol_names,
-            labels,
-            model,
-            block_seconds=block_seconds,
+            times, symbols, market.symbol_names, test.labels, said, block_seconds=block_seconds
         ),
-        "test": evaluate(labels, model),
-        "baselines": {name: {"test": evaluate(labels, given)} for name, given in others.items()},
+        "test": test.evaluate(test.model),
+        "baselines": {n: {"test": test.evaluate(given)} for n, given in test.baselines.items()},
         "costs": simulate_trades(
-            market.timestamps[ends],
-            market.symbols[ends],
-            model,
-            market.trade_return[ends],
+            times,
+            symbols,
+            said.calls,
+            market.trade_return[test.ends],
             holding_bars=market.future_window,
             cost_bps=cost_bps,
-            baselines=others,
-            forward_return=market.forward_return[ends],
+            baselines={name: own.calls for name, own in named.items()},
+            forward_return=market.forward_return[test.ends],
         ),
     }
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The windows of a split of all folds, by symbol, then time.
+
+    Attributes:
+        ends: end rows, (windows,).
+        labels: class codes, (windows,).
+        prior: class frequencies of each window's fold, (windows, 3).
+        model: its probabilities, (windows, 3).
+        baselines: theirs, by name.
+    """
+
+    ends: np.ndarray
+    labels: np.ndarray
+    prior: np.ndarray
+    model: np.ndarray
+    baselines: dict[str, np.ndarray]
+
+    def evaluate(self, probabilities: np.ndarray) -> dict[str, Any]:
+        return evaluate(self.labels, probabilities, self.prior)
+
+
+def _pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -> _Pool:
+    """Returns the windows of a split, less those that end in the rows `without`."""
+    rows = [getattr(fold, split) for fold, _, _ in folds]
+    kept = [np.flatnonzero(~np.isin(ends, () if without is None else without)) for ends in rows]
+    ends = np.concatenate([ends[own] for ends, own in zip(rows, kept, strict=True)])
+    order = np.argsort(ends, kind="stable")
+
+    def together(parts) -> np.ndarray:
+        return np.concatenate([part[own] for part, own in zip(parts, kept, strict=True)])[order]
+
+    priors = [
+        np.tile(training_prior(fold), (len(ends), 1))
+        for (fold, _, _), ends in zip(folds, rows, strict=True)
+    ]
+    return _Pool(
+        ends[order],
+        together([fold.labels[ends] for (fold, _, _), ends in zip(folds, rows, strict=True)]),
+        together(priors),
+        together([model[split] for _, model, _ in folds]),
+        {name: together([given[name][split] for _, _, given in folds]) for name in folds[0][2]},
+    )
 
 
 def drift(market: Market, fold: Fold) -> dict[str, float]:
@@ -174,8 +221,8 @@ def recent_bars(
         num_symbols: at the most.
 
     Returns:
-        timestamp, symbol, p_sell, p_hold, p_buy and price, put together from the features and 100
-        at the first of the bars; by symbol, then time.
+        timestamp, symbol, call, p_sell, p_hold, p_buy and price, put together from the features
+        and 100 at the first of the bars; by symbol, then time.
     """
     table = predictions_table(market, [fold], [probabilities])
     returns = market.features[:, market.feature_names.index("log_return_1")]
@@ -186,17 +233,24 @@ def recent_bars(
         rows = fold.test[own]
         moves = np.cumsum(np.asarray(returns[rows[0] : rows[-1] + 1], np.float64))[rows - rows[0]]
         parts.append(table.iloc[own].assign(price=100 * np.exp(moves - moves[0])))
-    columns = ["timestamp", "symbol", *(f"p_{name.lower()}" for name in CLASS_NAMES), "price"]
+    shares = [f"p_{name.lower()}" for name in CLASS_NAMES]
+    columns = ["timestamp", "symbol", "call", *shares, "price"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
 def predictions_table(
     market: Market, folds: list[Fold], probabilities: list[np.ndarray], split: str = "test"
 ) -> pd.DataFrame:
-    """Returns the windows of a split: timestamp of the last bar, symbol, label, probabilities."""
+    """Returns the windows of a split, fold after fold.
+
+    Returns:
+        timestamp (of the last bar), symbol, label, call and side (see `evaluation.answers`; by
+        the fold's training prior), p_sell, p_hold, p_buy and forward_return.
+    """
     parts = []
     for fold, values in zip(folds, probabilities, strict=True):
         ends = getattr(fold, split)
+        said = answers(values, training_prior(fold))
         parts.append(
             pd.DataFrame(
                 {
@@ -205,6 +259,8 @@ def predictions_table(
                         market.symbols[ends], list(market.symbol_names)
                     ),
                     "label": fold.labels[ends].astype("int32"),
+                    "call": said.calls.astype("int32"),
+                    "side": said.sides,
                     **{f"p_{name.lower()}": values[:, i] for i, name in enumerate(CLASS_NAMES)},
                     "forward_return": market.forward_return[ends],
                 }

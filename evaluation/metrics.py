@@ -1,42 +1,54 @@
 """Metrics of a classifier on labelled windows: confusion, MCC, F1, NLL, calibration, class rates.
 
 Accuracy is here for completeness and is never the headline: with one frequent class a constant
-scores well. MCC (Gorodkin 2004 for several classes) is 0 for every constant.
+scores well. MCC (Gorodkin 2004 for several classes) is 0 for every constant. What names a class is
+about the calls, the classes with the largest lift over the prior; what is about probabilities is
+NLL and calibration.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from data.labels import CLASS_NAMES
+from evaluation.answers import EVEN, answers, tables
 
 NUM_BINS = 15  # as in Guo et al. 2017
 _SMALLEST = 1e-15  # probability; bounds the NLL of a single window at 34.5
 
 
-def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def evaluate(
+    labels: np.ndarray, probabilities: np.ndarray, prior: Sequence[float] | np.ndarray = EVEN
+) -> dict[str, Any]:
     """Returns the metrics of probabilities against labels, in a form that JSON can hold.
 
     Args:
         labels: class codes 0..2, (samples,).
         probabilities: in class order, (samples, 3).
+        prior: class frequencies of the training period, (3,), or a row for each window, (samples,
+            3), that the calls are made by; with an even one they are the most probable classes.
 
     Returns:
-        mcc, balanced_accuracy (mean recall of the classes that occur), macro_f1, accuracy, nll
-        (nats), ece and classwise_ece, class_rates (predicted and true shares), confusion (rows:
-        the true class) and support (windows of each true class).
+        of the calls direction and movement (see `evaluation.answers`), mcc, balanced_accuracy
+        (mean recall of the classes that occur), macro_f1, accuracy, class_rates (predicted and
+        true shares), confusion (rows: the true class) and support (windows of each true class);
+        of the probabilities nll (nats), ece (of the most probable class) and classwise_ece.
 
     Raises:
         ValueError: where the two do not describe the same windows, or are no labels or no
             probabilities.
     """
     labels, probabilities = checked(labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
+    given = answers(probabilities, prior)
+    counted = tables(np.zeros(len(labels), np.int64), labels, given)
+    predicted, confusion = given.calls, counted["classes"][0]
     codes = np.arange(len(CLASS_NAMES))
-    confusion = confusion_matrix(labels, predicted, labels=codes)
     scored = {"labels": codes, "average": "macro", "zero_division": 0.0}
     return {
+        "direction": float(mcc(counted["direction"][0])),
+        "movement": float(mcc(counted["movement"][0])),
         "mcc": float(mcc(confusion)),
         # balanced_accuracy_score warns of predicted classes that never occur; this is its value.
         "balanced_accuracy": float(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data.labels import CLASS_NAMES
-from evaluation.verdict import verdict
+from evaluation.answers import Answers, tables
+from evaluation.verdict import SKILLS, time_blocks, with_interval
 
 FEWEST_BLOCKS = 3  # of a part, for an interval
 MOST_SYMBOLS = 40  # those with the most windows
@@ -21,43 +21,38 @@ def skill_by_part(
     symbols: np.ndarray,
     symbol_names: Sequence[str],
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    model: Answers,
     *,
     block_seconds: float,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Returns the MCC of each calendar month, each year and each symbol, with intervals.
+    """Returns the skill in each calendar month, each year and each symbol, with intervals.
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,).
         symbols: positions in `symbol_names`, (samples,).
         symbol_names: by code.
         labels: class codes, (samples,).
-        probabilities: (samples, 3).
+        model: what it says of the windows.
         block_seconds: length of a block; see `verdict`.
 
     Returns:
         `by_month` and `by_year` in the order of time, `by_symbol` by falling number of windows (at
-        most `MOST_SYMBOLS`): lists of name, windows, mcc, mcc_interval (None with fewer than
-        `FEWEST_BLOCKS` blocks) and num_blocks.
+        most `MOST_SYMBOLS`): lists of name, windows, direction and direction_interval, movement
+        and movement_interval (intervals are None with fewer than `FEWEST_BLOCKS` blocks), and
+        num_blocks.
     """
     timestamps = np.asarray(timestamps, "datetime64[ns]")
 
     def judged(name: str, rows: np.ndarray) -> dict[str, Any]:
-        found = verdict(
-            timestamps[rows],
-            labels[rows],
-            probabilities[rows],
-            {"chance": np.full((len(rows), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))},
-            block_seconds=block_seconds,
-        )
-        enough = found["num_blocks"] >= FEWEST_BLOCKS
-        return {
-            "name": name,
-            "windows": len(rows),
-            "mcc": found["mcc"],
-            "mcc_interval": found["mcc_interval"] if enough else None,
-            "num_blocks": found["num_blocks"],
-        }
+        blocks = time_blocks(timestamps[rows], block_seconds)
+        own = Answers(model.calls[rows], model.sides[rows])
+        counted, num_blocks = tables(blocks, labels[rows], own), int(blocks.max()) + 1
+        found: dict[str, Any] = {"name": name, "windows": len(rows)}
+        for skill in SKILLS:
+            value, reach = with_interval(counted[skill])
+            found[skill] = value
+            found[f"{skill}_interval"] = reach if num_blocks >= FEWEST_BLOCKS else None
+        return found | {"num_blocks": num_blocks}
 
     def parts(keys: np.ndarray) -> list[dict[str, Any]]:
         return [judged(str(key), np.flatnonzero(keys == key)) for key in np.unique(keys)]

@@ -1,8 +1,11 @@
-"""Whether the model beats the best baseline: a paired jackknife over blocks of calendar time.
+"""Whether the model beats a baseline at saying where prices move: a jackknife over blocks of time.
+
+Two skills are shown (see `evaluation.answers`): when prices move, and where to. The comparison
+rests on the second: who knows the size of moves alone earns nothing by a trade.
 
 Neighbouring windows share bars and label bars, and all symbols move together, so the windows are
 no independent draws. Blocks of calendar time with all symbols in them are left out in turn, the
-same ones for the model and the baselines, and how far the MCC moves gives its standard error
+same ones for the model and the baseline, and how far the figure moves gives its standard error
 (Kuensch 1989, The Annals of Statistics 17:1217; the blocks do not overlap here). The interval is
 Student's t with a degree of freedom less than there are blocks, as for the means of a few large
 groups (Ibragimov and Mueller 2010, Journal of Business & Economic Statistics 28:453).
@@ -16,68 +19,99 @@ import numpy as np
 from scipy.stats import t as student
 
 from data.i18n import LANGUAGES, N_, _, ngettext, speaking
-from data.labels import CLASS_NAMES
-from evaluation.metrics import checked, mcc
+from evaluation.answers import Answers, tables
+from evaluation.metrics import mcc
 
 LEVEL = 0.95
 FEW_BLOCKS = 20  # at 10 a third of the models with an MCC of 0.058 were missed
+SKILLS = ("direction", "movement")
 
 
 def verdict(
     timestamps: np.ndarray,
     labels: np.ndarray,
-    probabilities: np.ndarray,
-    baselines: Mapping[str, np.ndarray],
+    model: Answers,
+    other: Answers,
     *,
+    baseline: str,
     block_seconds: float,
     trials: int = 1,
     num_folds: int = 1,
 ) -> dict[str, Any]:
-    """Returns MCC, its distance to the best baseline, their intervals, and one sentence.
+    """Returns both skills of the model, their distance to a baseline's, and what they mean.
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,), in any order.
         labels: class codes, (samples,).
-        probabilities: of the model, (samples, 3).
-        baselines: probabilities (samples, 3) of each baseline; the best is the one with the
-            highest MCC on these windows.
+        model: what it says of the windows.
+        other: what the baseline says of them that is to be beaten.
+        baseline: its name; chosen on other windows, as `pick` does.
         block_seconds: length of a block; at least the span of a window and its label.
         trials: how many runs were compared before this one was looked at.
         num_folds: walk-forward folds that the windows come from.
 
     Returns:
-        verdict ("beats", "no better than" or "worse than"), no_skill (the interval of MCC covers
-        0), sentence, mcc, mcc_interval, baseline, baseline_mcc, difference,
-        difference_interval, num_blocks, block_seconds, trials, num_folds.
+        verdict ("beats", "no better than" or "worse than" the baseline, by the difference in
+        direction), no_skill (the interval of direction covers 0), sentence, baseline, direction
+        and movement (each: mcc, interval, baseline, difference, difference_interval), mcc (of
+        the three classes), mcc_interval, num_blocks, block_seconds, trials, num_folds.
 
     Raises:
-        ValueError: if there is no baseline, or arrays do not fit together.
+        ValueError: if arrays do not fit together.
     """
-    if not baselines:
-        raise ValueError("a verdict needs at least one baseline")
     blocks = time_blocks(timestamps, block_seconds)
-    tables = {"": confusions(blocks, *checked(labels, probabilities))}
-    tables |= {n: confusions(blocks, *checked(labels, p)) for n, p in baselines.items()}
-    scores = {name: float(mcc(table.sum(axis=0))) for name, table in tables.items()}
-    best = max(baselines, key=lambda name: scores[name])
-    own, other = left_out(np.stack([tables[""], tables[best]]))
-    difference = scores[""] - scores[best]
-    found: dict[str, Any] = {
-        "mcc": scores[""],
-        "mcc_interval": interval(scores[""], own, widest=1.0),
-        "baseline": best,
-        "baseline_mcc": scores[best],
-        "difference": difference,
-        "difference_interval": interval(difference, own - other, widest=2.0),
-        "num_blocks": len(tables[""]),
+    own, theirs = (tables(blocks, labels, said) for said in (model, other))
+    found: dict[str, Any] = {"baseline": baseline}
+    found |= {skill: _against(own[skill], theirs[skill]) for skill in SKILLS}
+    found["mcc"], found["mcc_interval"] = with_interval(own["classes"])
+    found |= {
+        "num_blocks": len(own["classes"]),
         "block_seconds": float(block_seconds),
         "trials": trials,
         "num_folds": num_folds,
     }
-    found["no_skill"] = found["mcc_interval"][0] <= 0 <= found["mcc_interval"][1]
-    found["verdict"] = _comparison(found)
+    found["no_skill"] = _covers_zero(found["direction"]["interval"])
+    found["verdict"] = _comparison(found["direction"])
     with speaking(LANGUAGES[0]):  # what is written is the same everywhere
         return {"verdict": found["verdict"], "sentence": sentence(found), **found}
+
+
+def pick(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the baseline with the most skill in direction; of equal ones that of the lowest NLL.
+
+    Args:
+        scores: what `evaluation.metrics.evaluate` says of each, on windows that judge nothing
+            else: the best of several on the test windows is too good by chance.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not scores:
+        raise ValueError("a verdict needs at least one baseline")
+    return max(scores, key=lambda name: (scores[name]["direction"], -scores[name]["nll"]))
+
+
+def with_interval(table: np.ndarray) -> tuple[float, list[float]]:
+    """Returns the MCC of all blocks together, and its interval.
+
+    Args:
+        table: counts of each block, (blocks, kinds, kinds).
+    """
+    value = float(mcc(table.sum(axis=0)))
+    return value, interval(value, left_out(table), widest=1.0)
+
+
+def _against(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    value, reach = with_interval(own)
+    baseline = float(mcc(other.sum(axis=0)))
+    without = left_out(own) - left_out(other)
+    return {
+        "mcc": value,
+        "interval": reach,
+        "baseline": baseline,
+        "difference": value - baseline,
+        "difference_interval": interval(value - baseline, without, widest=2.0),
+    }
 
 
 def time_blocks(timestamps: np.ndarray, block_seconds: float) -> np.ndarray:
@@ -90,22 +124,13 @@ def time_blocks(timestamps: np.ndarray, block_seconds: float) -> np.ndarray:
     return np.unique(blocks, return_inverse=True)[1]
 
 
-def confusions(blocks: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns a confusion matrix for each block, (blocks, 3, 3), rows true."""
-    if len(blocks) != len(labels):
-        raise ValueError(f"need a timestamp for each window, got {len(blocks)} for {len(labels)}")
-    cells = (blocks * len(CLASS_NAMES) + labels) * len(CLASS_NAMES) + probabilities.argmax(axis=1)
-    shape = (int(blocks.max()) + 1, len(CLASS_NAMES), len(CLASS_NAMES))
-    return np.bincount(cells, minlength=np.prod(shape)).reshape(shape)
-
-
-def left_out(tables: np.ndarray) -> np.ndarray:
-    """Returns the MCC without each of the blocks, (models, blocks).
+def left_out(table: np.ndarray) -> np.ndarray:
+    """Returns the MCC without each of the blocks, (..., blocks).
 
     Args:
-        tables: confusion matrices of each model in each block, (models, blocks, 3, 3).
+        table: counts of each block, (..., blocks, kinds, kinds).
     """
-    return mcc(tables.sum(axis=1, keepdims=True) - tables)
+    return mcc(table.sum(axis=-3, keepdims=True) - table)
 
 
 def interval(value: float, without: np.ndarray, widest: float) -> list[float]:
@@ -125,46 +150,26 @@ def interval(value: float, without: np.ndarray, widest: float) -> list[float]:
     return [max(value - reach, -widest), min(value + reach, widest)]
 
 
-def _comparison(found: dict[str, Any]) -> str:
-    low, high = found["difference_interval"]
+def _covers_zero(reach: list[float]) -> bool:
+    return reach[0] <= 0 <= reach[1]
+
+
+def _comparison(direction: Mapping[str, Any]) -> str:
+    low, high = direction["difference_interval"]
     if high < 0:
         return N_("worse than")
-    return N_("beats") if low > 0 and not found["no_skill"] else N_("no better than")
+    return N_("beats") if low > 0 and direction["interval"][0] > 0 else N_("no better than")
 
 
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
-    low, high = found["difference_interval"]
     pooled = found["num_folds"] > 1
-    best = found["baseline"]
-    text = _compared(found["verdict"], baseline=_(best))
+    text = _compared(found["verdict"], baseline=_(found["baseline"]))
     if pooled:
         folds = found["num_folds"]
         text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)
-    text += _(
-        ": MCC {mcc:+.3f} against {other:+.3f}, difference {difference:+.3f} "
-        "(95 % interval {low:+.3f} to {high:+.3f}, {blocks}).",
-        mcc=found["mcc"],
-        other=found["baseline_mcc"],
-        difference=found["difference"],
-        low=low,
-        high=high,
-        blocks=_blocks(found["num_blocks"], pooled),
-    )
-    low, high = found["mcc_interval"]
-    if found["no_skill"]:
-        text += " " + _(
-            "It shows no skill: the interval of its MCC, {low:+.3f} to {high:+.3f}, covers 0.",
-            low=low,
-            high=high,
-        )
-    elif high < 0:
-        text += " " + _(
-            "It is worse than chance: the interval of its MCC is {low:+.3f} to {high:+.3f}.",
-            low=low,
-            high=high,
-        )
-    if found["num_blocks"] < FEW_BLOCKS:
+    text += f". {_shown(found)} {_figures(found, _blocks(found['num_blocks'], pooled))}"
+    if found["num_blocks"] < FEW_BLOCKS and found["no_skill"]:
         text += " " + _too_short(pooled)
     if found["trials"] > 1:
         text += " " + ngettext(
@@ -183,6 +188,49 @@ def _compared(comparison: str, baseline: str) -> str:
     if comparison == "worse than":
         return _("The model is worse than {baseline}", baseline=baseline)
     return _("The model is no better than {baseline}", baseline=baseline)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    """Returns which skill is known not to be chance."""
+    where, when = (found[skill]["interval"] for skill in SKILLS)
+    if where[1] < 0:
+        return _("It is worse than chance: prices tend to move against the side that it favours.")
+    if where[0] > 0 and when[0] > 0:
+        return _("It sees when prices move, and where to.")
+    if where[0] > 0:
+        return _("It sees where prices move.")
+    if when[0] > 0:
+        return _(
+            "It shows no skill in direction: it sees when prices move, not where to, and that is "
+            "worth nothing to a trade."
+        )
+    return _("It shows no skill: neither where prices move nor when is told better than by chance.")
+
+
+def _figures(found: Mapping[str, Any], blocks: str) -> str:
+    """Returns direction, its distance to the baseline, and movement, each with its interval."""
+    where, when = (found[skill] for skill in SKILLS)
+    ranges = {
+        f"{end}_{name}": value
+        for name, reach in (
+            ("own", where["interval"]),
+            ("apart", where["difference_interval"]),
+            ("when", when["interval"]),
+        )
+        for end, value in zip(("low", "high"), reach, strict=True)
+    }
+    return _(
+        "Direction: MCC {where:+.3f} ({low_own:+.3f} to {high_own:+.3f}) against {other:+.3f}, "
+        "difference {apart:+.3f} ({low_apart:+.3f} to {high_apart:+.3f}). Movement: MCC "
+        "{when:+.3f} ({low_when:+.3f} to {high_when:+.3f}). In brackets: 95 % intervals over "
+        "{blocks}.",
+        where=where["mcc"],
+        other=where["baseline"],
+        apart=where["difference"],
+        when=when["mcc"],
+        blocks=blocks,
+        **ranges,
+    )
 
 
 def _blocks(num_blocks: int, pooled: bool) -> str:

@@ -42,6 +42,14 @@ def _read(folder: Path) -> Run:
                 path=folder / files.METRICS,
             )
         )
+    if "direction" not in metrics.get("test", {}):
+        raise InputError(
+            _(
+                "{path} must have the skill in direction; that of an earlier version has none: "
+                "train that run again",
+                path=folder / files.METRICS,
+            )
+        )
     path = folder / files.PREDICTIONS
     try:
         predictions = pd.read_parquet(path)

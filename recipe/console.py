@@ -12,7 +12,19 @@ from recipe import run_folder as files
 from recipe.words import forecast_in_words, span
 
 OWN = "xLSTM"  # the row of the model
-_FIGURES = ("mcc", "balanced_accuracy", "macro_f1", "nll", "ece")
+_FIGURES = {
+    "direction": (N_("direction"), 11),
+    "movement": (N_("movement"), 10),
+    "mcc": ("MCC", 8),
+    "balanced_accuracy": (N_("bal. acc."), 11),
+    "nll": ("NLL", 8),
+    "ece": ("ECE", 8),
+}  # name and width of the column
+_COMPARED = {
+    "validation_direction": N_("val. direction"),
+    "direction": N_("test direction"),
+    "mcc": N_("test MCC"),
+}
 
 
 def log(name: str, text: str) -> None:
@@ -227,10 +239,7 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
     print()
     table(
-        {
-            _("test windows"): 22,
-            **{"MCC": 8, _("bal. acc."): 11, _("macro F1"): 10, "NLL": 8, "ECE": 8},
-        },
+        {_("test windows"): 22} | {_(name): width for name, width in _FIGURES.values()},
         [
             [_(name), *(number(row[figure], ".4f") for figure in _FIGURES)]
             for name, row in scores.items()
@@ -274,7 +283,8 @@ def comparison(found: dict[str, Any]) -> None:
     table(
         {
             _("run"): max(len(row["name"]) for row in rows) + 2,
-            **{_("val. MCC"): 9, _("test MCC"): 9, _("seconds"): 9},
+            **{_(name): 9 for name in _COMPARED.values()},
+            _("seconds"): 9,
             _("above {best}", best=best): 30,
         },
         [_compared(row) for row in rows],
@@ -292,7 +302,7 @@ def comparison(found: dict[str, Any]) -> None:
 
 
 def _compared(row: dict[str, Any]) -> list[str]:
-    scores = [number(row["values"][name], ".4f") for name in ("validation_mcc", "mcc")]
+    scores = [number(row["values"][name], ".4f") for name in _COMPARED]
     seconds = "" if row["seconds"] is None else number(row["seconds"], ",.0f")
     return [row["name"], *scores, seconds, _above(row)]
 

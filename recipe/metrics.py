@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.labels import CLASS_NAMES
-from data.market import Fold, Market
+from data.market import Fold, Market, training_prior
 from evaluation import evaluate as evaluation
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
@@ -40,10 +40,7 @@ def run_metrics(
     folds = list(zip(trained, given, strict=True))
     pooled = evaluation.judge(
         market,
-        [
-            (t.fold, t.probabilities["test"], {name: both["test"] for name, both in others.items()})
-            for t, others in folds
-        ],
+        [(t.fold, t.probabilities, others) for t, others in folds],
         cost_bps=flags.COST_BPS,
     )
     if not explained:
@@ -90,6 +87,7 @@ def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any
     several = len(trained.members) > 1
     return {
         "splits": evaluation.describe_splits(market, fold),
+        "prior": training_prior(fold).tolist(),
         **_judged(fold, trained.probabilities),
         "baselines": {name: _judged(fold, answers) for name, answers in given.items()},
         "chosen": {
@@ -120,8 +118,9 @@ def _with_class_names(refresh: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judged(fold: Fold, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
+    prior = training_prior(fold)
     return {
-        split: evaluate(fold.labels[getattr(fold, split)], probabilities[split])
+        split: evaluate(fold.labels[getattr(fold, split)], probabilities[split], prior)
         for split in ("validation", "test")
     }
 

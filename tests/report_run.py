@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
@@ -22,7 +23,8 @@ def training_run():
     probabilities[np.arange(600), labels] += 0.2
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     prior = constant_prior(labels, 600)
-    test = evaluate(labels, probabilities)
+    test = evaluate(labels, probabilities, prior[0])
+    said, constant = answers(probabilities, prior[0]), answers(prior, prior[0])
     split = {
         "windows": 600,
         "class_counts": dict(zip(NAMES, test["support"], strict=True)),
@@ -30,7 +32,7 @@ def training_run():
         "last_time": "2024-01-07T05:45:00",
     }
     splits = {name: split for name in ("train", "validation", "test")}
-    given = {"constant prior": evaluate(labels, prior)}
+    given = {"constant prior": evaluate(labels, prior, prior[0])}
     fold = {
         "splits": splits,
         "validation": test,
@@ -94,14 +96,14 @@ def training_run():
     metrics = {
         "num_folds": 1,
         "verdict": verdict(
-            timestamps, labels, probabilities, {"constant prior": prior}, block_seconds=9000
+            timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
         ),
         "skill": skill_by_part(
             timestamps + np.timedelta64(28, "D"),  # from one month into the next
             np.arange(600) % 2,
             ("AAA", "BBB"),
             labels,
-            probabilities,
+            said,
             block_seconds=9000,
         ),
         "test": test,
@@ -109,11 +111,11 @@ def training_run():
         "costs": simulate_trades(
             timestamps,
             np.zeros(600, int),
-            probabilities,
+            said.calls,
             rng.normal(0, 0.01, 600),
             holding_bars=12,
             cost_bps=5.0,
-            baselines={"constant prior": prior},
+            baselines={"constant prior": constant.calls},
         ),
         "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
         "seed": 7,
@@ -136,6 +138,7 @@ def training_run():
         }
     )
     predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
+    predictions["call"], predictions["side"] = said.calls, said.sides
     for code, name in enumerate(NAMES):
         predictions[f"p_{name.lower()}"] = probabilities[:, code]
     return metrics, history, predictions

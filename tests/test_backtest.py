@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from data.labels import BUY, HOLD, SELL
 from evaluation.backtest import simulate_trades
 
 START = np.datetime64("2024-01-01", "ns")
-SELL, HOLD, BUY = np.eye(3)
 
 
 def times(num_bars, seconds=900):
@@ -22,7 +22,7 @@ def simulate(named, returns, **changes):
         "cost_bps": 0.0,
     }
     return simulate_trades(
-        probabilities=np.array(named), trade_return=np.array(returns), **settings | changes
+        calls=np.array(named), trade_return=np.array(returns), **settings | changes
     )
 
 
@@ -121,17 +121,17 @@ def test_too_few_periods_give_no_sharpe():
 
 def test_baselines_trade_by_the_same_rules_and_all_survives_json():
     rng = np.random.default_rng(2)
-    probabilities, returns = rng.dirichlet([1, 1, 1], 500), rng.normal(0, 0.01, 500)
-    found = simulate(probabilities, returns, baselines={"same": probabilities}, cost_bps=5.0)
+    calls, returns = rng.integers(0, 3, 500), rng.normal(0, 0.01, 500)
+    found = simulate(calls, returns, baselines={"same": calls}, cost_bps=5.0)
     assert found["baselines"]["same"] == found["model"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_later_rows_change_no_earlier_trade():
     rng = np.random.default_rng(3)
-    probabilities, returns = rng.dirichlet([1, 1, 1], 200), rng.normal(0, 0.01, 200)
-    whole = simulate(probabilities, np.where(np.arange(200) < 100, returns, 0.0))
-    cut = simulate(probabilities[:100], returns[:100])
+    calls, returns = rng.integers(0, 3, 200), rng.normal(0, 0.01, 200)
+    whole = simulate(calls, np.where(np.arange(200) < 100, returns, 0.0))
+    cut = simulate(calls[:100], returns[:100])
     assert cut["model"]["gross_return"] == pytest.approx(whole["model"]["gross_return"])
 
 
@@ -153,12 +153,12 @@ def test_rows_that_make_no_sense_are_refused(changes, message):
 
 def test_equity_and_costs_are_those_of_the_trades_themselves():
     rng = np.random.default_rng(4)
-    probabilities, returns = rng.dirichlet([1, 1, 1], 600), rng.normal(0, 0.01, 600)
-    found = simulate(probabilities, returns, cost_bps=5.0)
+    calls, returns = rng.integers(0, 3, 600), rng.normal(0, 0.01, 600)
+    found = simulate(calls, returns, cost_bps=5.0)
     for part in (found["model"], found["buy_and_hold"]):
         assert part["equity"][-1] == pytest.approx(part["net_return"], abs=1e-6)
         for cost in (0, 5, 20):
-            same = simulate(probabilities, returns, cost_bps=float(cost))
+            same = simulate(calls, returns, cost_bps=float(cost))
             key = "model" if part is found["model"] else "buy_and_hold"
             for name in ("net_return", "sharpe"):
                 assert part["by_cost"][name][found["costs"].index(cost)] == same[key][name]

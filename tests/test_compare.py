@@ -9,17 +9,18 @@ from report_run import training_run
 
 import train_model
 from data.i18n import speaking
+from evaluation.answers import Answers
 from evaluation.report.compare import Run, compare_page, compare_runs
 from evaluation.verdict import verdict
 from recipe import console
 from recipe import run_folder as files
 
-PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
+SAID = ["call", "side"]
 
 
-def changed_run(run, name, validation_mcc, **changes):
+def changed_run(run, name, validation_direction, **changes):
     (fold,) = run.metrics["folds"]
-    fold = {**fold, "validation": fold["validation"] | {"mcc": validation_mcc}}
+    fold = {**fold, "validation": fold["validation"] | {"direction": validation_direction}}
     return replace(run, name=name, metrics=run.metrics | {"folds": [fold]}, **changes)
 
 
@@ -29,7 +30,8 @@ def runs():
     metrics, _, predictions = training_run()
     run = Run("A", {"SEED": 0, "LR_BASE": 1e-3}, {"wall_seconds": 61.5}, metrics, predictions)
     mixed = predictions.copy()
-    mixed.loc[::2, PROBABILITIES] = np.roll(mixed.loc[::2, PROBABILITIES], 1, axis=0)
+    for column in SAID:
+        mixed.loc[::2, column] = np.roll(mixed.loc[::2, column], 1)
     mixed = mixed.sample(frac=1, random_state=0)
     return [
         changed_run(
@@ -47,7 +49,7 @@ def runs():
 def test_runs_are_sorted_by_validation_and_paired_where_windows_are_the_same(runs):
     rows = compare_runs(runs)["rows"]
     assert [row["name"] for row in rows] == ["best", "worse", "other windows"]
-    assert [row["values"]["validation_mcc"] for row in rows] == [0.3, 0.2, 0.1]
+    assert [row["values"]["validation_direction"] for row in rows] == [0.3, 0.2, 0.1]
     best, worse, other = rows
     assert best["difference"] is other["difference"] is None
     assert not other["same_windows"]
@@ -55,10 +57,10 @@ def test_runs_are_sorted_by_validation_and_paired_where_windows_are_the_same(run
     expected = verdict(
         given["best"]["timestamp"].to_numpy(),
         given["best"]["label"].to_numpy(),
-        given["worse"][PROBABILITIES].to_numpy(),
-        {"best": given["best"][PROBABILITIES].to_numpy()},
+        *(Answers(*given[name][SAID].to_numpy().T) for name in ("worse", "best")),
+        baseline="best",
         block_seconds=9000,
-    )
+    )["direction"]
     assert worse["difference"] == expected["difference"] < -0.1
     assert worse["interval"] == expected["difference_interval"]
 
@@ -120,12 +122,17 @@ def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):
     one = written(runs[0], tmp_path / "one")
     (unfinished := tmp_path / "two").mkdir()
     older = written(replace(runs[0], metrics={"test": {}}), tmp_path / "older")
+    (fold,) = runs[0].metrics["folds"]
+    before = {n: v for n, v in runs[0].metrics["test"].items() if n != "direction"}
+    old_figures = runs[0].metrics | {"test": before, "folds": [fold | {"validation": before}]}
+    old = written(replace(runs[0], metrics=old_figures), tmp_path / "old")
     page = tmp_path / "compare.html"
     for given, told in [
         ([one], "needs two run folders or more, got 1"),
         ([one, one], "needs different run folders"),
         ([one, str(unfinished)], "need a run folder with config.json"),
         ([one, older], "metrics.json must have folds; that of an earlier version has none"),
+        ([one, old], "metrics.json must have the skill in direction; that of an earlier version"),
     ]:
         assert train_model.main(["compare", *given, "--out", str(page)]) == 2
         (line,) = capsys.readouterr().err.splitlines()

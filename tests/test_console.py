@@ -36,11 +36,12 @@ def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
     lines = capsys.readouterr().out.splitlines()
     test, given = metrics["test"], metrics["baselines"]["constant prior"]["test"]
     assert lines[1:4] == [
-        "test windows               MCC  bal. acc.  macro F1     NLL     ECE",
-        f"xLSTM                   {test['mcc']:.4f}     {test['balanced_accuracy']:.4f}    "
-        f"{test['macro_f1']:.4f}  {test['nll']:.4f}  {test['ece']:.4f}",
-        f"constant prior          0.0000     0.3333    {given['macro_f1']:.4f}  "
-        f"{given['nll']:.4f}  {given['ece']:.4f}",
+        "test windows            direction  movement     MCC  bal. acc.     NLL     ECE",
+        f"xLSTM                      {test['direction']:.4f}    {test['movement']:.4f}  "
+        f"{test['mcc']:.4f}     {test['balanced_accuracy']:.4f}  {test['nll']:.4f}  "
+        f"{test['ece']:.4f}",
+        f"constant prior             0.0000    0.0000  0.0000     0.3333  {given['nll']:.4f}  "
+        f"{given['ece']:.4f}",
     ]
     assert lines[5] == "true, predicted        SELL     HOLD      BUY"
     counts = "".join(f"{count:>9,}" for count in test["confusion"][0])
@@ -59,7 +60,7 @@ def test_on_a_terminal_the_same_figures_are_drawn(metrics, terminal):
         console.conclude(metrics, Path("runs/one"), RUN_INFO)
     text = terminal.getvalue()
     assert "───" in text
-    for figure in ("mcc", "nll", "ece"):
+    for figure in ("direction", "movement", "mcc", "nll", "ece"):
         assert f"{metrics['test'][figure]:.4f}" in text
     assert metrics["verdict"]["sentence"] in text
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_market import SETTINGS
 
-from data.market import build_market
+from data.market import build_market, training_prior
 from data.synthetic import random_walk
 from evaluation.drift import stability_index
 from evaluation.evaluate import drift, predictions_table, recent_bars
@@ -33,8 +33,23 @@ def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, 
         close = close.loc[own["timestamp"]].to_numpy()
         assert own["price"].to_numpy() == pytest.approx(100 * close / close[0], rel=1e-4)
         last = table[table["symbol"] == symbol].tail(60)
-        for name in ("timestamp", "p_sell", "p_hold", "p_buy"):
+        for name in ("timestamp", "call", "p_sell", "p_hold", "p_buy"):
             assert own[name].tolist() == last[name].tolist()
+
+
+def test_predictions_hold_calls_and_sides_by_the_prior_of_their_fold(bars):
+    market = build_market(bars, **SETTINGS, num_folds=2)
+    rng, folds = np.random.default_rng(1), list(market.folds)
+    probabilities = [rng.dirichlet([1, 1, 1], len(fold.test)) for fold in folds]
+    table = predictions_table(market, folds, probabilities)
+    assert list(table)[2:5] == ["label", "call", "side"]
+    assert (table["call"].dtype, table["side"].dtype) == ("int32", "int8")
+    priors = [np.tile(training_prior(fold), (len(fold.test), 1)) for fold in folds]
+    assert not np.allclose(priors[0][0], priors[1][0], atol=1e-3)
+    given = np.concatenate(probabilities)
+    lifts = given / np.concatenate(priors)
+    assert table["call"].tolist() == lifts.argmax(axis=1).tolist() != given.argmax(axis=1).tolist()
+    assert table["side"].tolist() == np.sign(lifts[:, 2] - lifts[:, 0]).tolist()
 
 
 def test_a_hole_in_the_bars_does_not_bend_the_price(bars, market):

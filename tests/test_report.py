@@ -81,7 +81,8 @@ def test_page_is_well_formed_and_says_everything(run, source):
         "xLSTM",
         "constant prior",
         "Validation windows",
-        f"{metrics['test']['mcc']:.4f}",
+        *(f"{metrics['test'][name]:.4f}" for name in ("direction", "movement", "mcc")),
+        "Epoch and temperature were chosen on these windows",
         "temperature 1.234",
         "favour HOLD",
         "buy and hold",
@@ -139,8 +140,8 @@ def test_the_five_features_that_moved_most_and_ten_that_matter_are_shown(source)
 def test_every_symbol_can_be_chosen_and_the_first_is_open(source):
     page = Page(source)
     assert re.findall(r'<details name="symbol"( open)?>', source) == [" open", ""]
-    counts = recent_bars()[["p_sell", "p_hold", "p_buy"]].to_numpy().argmax(axis=1)[:100]
-    told = f"Answers: SELL {(counts == 0).sum()}, HOLD {(counts == 1).sum()}"
+    counts = recent_bars()["call"].to_numpy()[:100]
+    told = f"Calls: SELL {(counts == 0).sum()}, HOLD {(counts == 1).sum()}"
     assert len([said for said in page.said if said.startswith(told)]) == 2
     assert "B<b>" in page.text
 

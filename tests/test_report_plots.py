@@ -65,7 +65,7 @@ def test_equity_and_its_fall_are_drawn_as_they_are():
 
 def test_calls_stand_on_their_bars():
     recent = recent_bars().iloc[:100]
-    called = recent[["p_sell", "p_hold", "p_buy"]].to_numpy().argmax(axis=1)
+    called = recent["call"].to_numpy()
     _, sold, bought = market_plots.calls_on_price(recent, NAMES).axes[0].get_lines()
     assert sold.get_xdata().tolist() == np.flatnonzero(called == 0).tolist()
     assert bought.get_ydata().tolist() == recent["price"][called == 2].tolist()
@@ -87,7 +87,9 @@ def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
             predictions[["p_sell", "p_hold", "p_buy"]].to_numpy(),
             NAMES,
         ),
-        "skill": lambda: plots.skill_intervals(metrics["verdict"], {"constant prior": 0.0}),
+        "skill": lambda: plots.skill_intervals(
+            metrics["verdict"], dict.fromkeys(names[1:], metrics["test"])
+        ),
         "equity": lambda: market_plots.equity_curves(costs["periods"], equities),
         "costs": lambda: market_plots.cost_curves(costs["costs"], by_cost, 5.0),
         "calls": lambda: market_plots.calls_on_price(recent_bars().iloc[:100], NAMES),

@@ -7,7 +7,7 @@ from small_market import SETTINGS
 
 from data.i18n import speaking
 from data.labels import CLASS_NAMES
-from data.market import build_market
+from data.market import build_market, training_prior
 from data.synthetic import random_walk
 from evaluation.evaluate import describe_splits
 from evaluation.metrics import evaluate
@@ -25,7 +25,7 @@ FLAGS = SimpleNamespace(
 POOLED = {"num_folds", "test", "baselines", "verdict", "skill", "costs", "timing", "seed"}
 OF_A_FOLD = {
     *("splits", "validation", "test", "baselines", "calibration", "label", "repeats"),
-    *("chosen", "dropped", "collapse", "importance", "drift", "mining"),
+    *("chosen", "dropped", "collapse", "importance", "drift", "mining", "prior"),
 }
 
 
@@ -117,16 +117,23 @@ def test_everything_of_a_fold_stands_under_it_and_the_pool_at_the_top(run):
 def test_metrics_of_a_fold_are_those_of_its_own_windows(run, split):
     _, trained, given, metrics = run
     for t, others, found in zip(trained, given, metrics["folds"], strict=True):
-        labels = t.fold.labels[getattr(t.fold, split)]
-        assert found[split] == evaluate(labels, t.probabilities[split])
+        labels, prior = t.fold.labels[getattr(t.fold, split)], training_prior(t.fold)
+        assert found["prior"] == prior.tolist()
+        assert found[split] == evaluate(labels, t.probabilities[split], prior)
         for name, values in others.items():
-            assert found["baselines"][name][split] == evaluate(labels, values[split])
+            assert found["baselines"][name][split] == evaluate(labels, values[split], prior)
 
 
 def test_the_pool_is_all_test_windows_together(run):
     _, trained, given, metrics = run
     labels = np.concatenate([t.fold.labels[t.fold.test] for t in trained])
-    pooled = evaluate(labels, np.concatenate([t.probabilities["test"] for t in trained]))
+    prior = np.repeat(
+        [training_prior(t.fold) for t in trained], [len(t.fold.test) for t in trained], axis=0
+    )
+    pooled = evaluate(labels, np.concatenate([t.probabilities["test"] for t in trained]), prior)
+    assert metrics["test"]["direction"] == metrics["verdict"]["direction"]["mcc"]
+    for name in ("direction", "movement"):
+        assert metrics["test"][name] == pytest.approx(pooled[name])
     assert metrics["test"]["confusion"] == pooled["confusion"]
     assert metrics["test"]["nll"] == pytest.approx(pooled["nll"])
     of_folds = [fold["test"]["confusion"] for fold in metrics["folds"]]
@@ -134,10 +141,50 @@ def test_the_pool_is_all_test_windows_together(run):
     for name in given[0]:
         values = np.concatenate([others[name]["test"] for others in given])
         assert (
-            metrics["baselines"][name]["test"]["confusion"] == evaluate(labels, values)["confusion"]
+            metrics["baselines"][name]["test"]["confusion"]
+            == evaluate(labels, values, prior)["confusion"]
         )
     assert metrics["verdict"]["num_folds"] == len(trained)
     assert ("walk-forward folds" in metrics["verdict"]["sentence"]) == (len(trained) > 1)
+
+
+def knowing(fold, splits, rng):
+    """Returns probabilities that know the labels of some splits."""
+    found = answers(fold, rng)
+    return found | {name: np.eye(3)[fold.labels[getattr(fold, name)]] for name in splits}
+
+
+def test_the_baseline_to_beat_is_picked_on_validation_windows_and_not_on_test_windows():
+    rng, market = np.random.default_rng(0), market_of(1)
+    trained = [trained_on(0, fold, rng) for fold in market.folds]
+    given = {
+        "best on test": knowing(market.folds[0], ["test"], rng),
+        "best on validation": knowing(market.folds[0], ["validation"], rng),
+    }
+    metrics = run_metrics(FLAGS, market, trained, [given], [{}])
+    scores = {name: both["test"]["direction"] for name, both in metrics["baselines"].items()}
+    assert scores["best on test"] == 1 and abs(scores["best on validation"]) < 0.5
+    assert metrics["verdict"]["baseline"] == "best on validation"
+    direction = metrics["verdict"]["direction"]
+    assert direction["baseline"] == scores["best on validation"]
+
+
+def test_validation_windows_that_another_fold_tests_on_pick_no_baseline():
+    rng, market = np.random.default_rng(0), market_of(3)
+    first, *later = market.folds
+    tested = np.concatenate([fold.test for fold in market.folds])
+    assert not np.isin(first.validation, tested).any()
+    assert all(np.isin(fold.validation, tested).any() for fold in later)
+    trained = [trained_on(number, fold, rng) for number, fold in enumerate(market.folds)]
+    given = [
+        {
+            "before all tests": knowing(fold, ["validation"] if fold is first else [], rng),
+            "among the tests": knowing(fold, [] if fold is first else ["validation"], rng),
+        }
+        for fold in market.folds
+    ]
+    metrics = run_metrics(FLAGS, market, trained, given, [{}] * 3)
+    assert metrics["verdict"]["baseline"] == "before all tests"
 
 
 def test_timing_is_that_of_all_folds(run):
@@ -160,10 +207,10 @@ def test_members_of_an_ensemble_stand_beside_their_mean():
     trained = SimpleNamespace(fold=fold, probabilities=mean, calibration={}, members=members)
     metrics = run_metrics(FLAGS, market, [trained], [{"none": mean}], [{}])
     (found,) = metrics["folds"]
-    labels = fold.labels[fold.test]
-    assert found["test"] == metrics["test"] == evaluate(labels, mean["test"])
+    labels, prior = fold.labels[fold.test], training_prior(fold)
+    assert found["test"] == metrics["test"] == evaluate(labels, mean["test"], prior)
     for member, told in zip(members, found["members"], strict=True):
-        assert told["test"] == evaluate(labels, member.probabilities["test"])
+        assert told["test"] == evaluate(labels, member.probabilities["test"], prior)
         assert told["chosen"]["epoch"] == member.best_epoch and told["seed"] == member.seed
     alarms = [(alarm["member"], alarm["message"]) for alarm in found["collapse"]["alarms"]]
     told = [alarm_of(number)["message"] for number in (0, 1)]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from evaluation.answers import EVEN, answers
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
 
@@ -18,7 +19,9 @@ def found():
     march = times < np.datetime64("2024-04-01")
     said = np.where((symbols == 0) & march, rng.permutation(labels), labels)
     settings = {"block_seconds": 86_400.0}
-    parts = skill_by_part(times, symbols, ("B", "A"), labels, np.eye(3)[said], **settings)
+    parts = skill_by_part(
+        times, symbols, ("B", "A"), labels, answers(np.eye(3)[said], EVEN), **settings
+    )
     return parts, (march, symbols, labels, said)
 
 
@@ -28,14 +31,16 @@ def test_each_part_has_the_figures_of_its_own_windows(found):
     assert [part["name"] for part in parts["by_year"]] == ["2024"]
     assert {part["name"] for part in parts["by_symbol"]} == {"A", "B"}
     first, second = parts["by_month"]
-    assert first["mcc"] == evaluate(labels[march], np.eye(3)[said[march]])["mcc"]
-    assert second["mcc"] == 1 and first["mcc"] < 0.8
+    for skill in ("direction", "movement"):
+        assert first[skill] == evaluate(labels[march], np.eye(3)[said[march]])[skill]
+        assert second[skill] == 1 and first[skill] < 0.8
     by_name = {part["name"]: part for part in parts["by_symbol"]}
-    assert by_name["A"]["mcc"] == 1 and by_name["B"]["mcc"] < 0.8
+    assert by_name["A"]["direction"] == 1 and by_name["B"]["direction"] < 0.8
     assert sum(part["windows"] for part in parts["by_month"]) == 488
     assert [part["num_blocks"] for part in parts["by_month"]] == [31, 30]
-    low, high = first["mcc_interval"]
-    assert -1 < low < first["mcc"] < high < 1
+    for skill in ("direction", "movement"):
+        low, high = first[f"{skill}_interval"]
+        assert -1 < low < first[skill] < high < 1
 
 
 def test_a_part_of_few_blocks_gets_no_interval():
@@ -46,8 +51,8 @@ def test_a_part_of_few_blocks_gets_no_interval():
         np.zeros(31, int),
         ("A",),
         labels,
-        np.eye(3)[labels],
+        answers(np.eye(3)[labels], EVEN),
         block_seconds=20 * 86_400.0,
     )
-    assert parts["by_month"][0]["mcc_interval"] is None
+    assert parts["by_month"][0]["direction_interval"] is None
     assert parts["by_month"][0]["num_blocks"] == 2

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from evaluation.answers import answers as said
 from evaluation.metrics import evaluate
 from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
 
 HOUR = 3600
 NUM_BLOCKS, PER_BLOCK = 24, 20
+PRIOR = (0.25, 0.4, 0.35)
 
 
 def windows(rng, num_blocks=NUM_BLOCKS):
@@ -23,25 +25,29 @@ def answers(rng, labels, skill):
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
+def sums_of(times, labels, probabilities):
+    return block_sums(times, labels, probabilities, said(probabilities, PRIOR), HOUR)
+
+
 def seeds_of(rng, times, labels, skills):
-    return np.stack([block_sums(times, labels, answers(rng, labels, s), HOUR) for s in skills])
+    return np.stack([sums_of(times, labels, answers(rng, labels, s)) for s in skills])
 
 
 def test_the_measures_of_block_sums_are_those_of_the_evaluation():
     rng = np.random.default_rng(0)
     times, labels = windows(rng)
     probabilities = answers(rng, labels, 0.5)
-    sums = block_sums(times, labels, probabilities, HOUR)
+    sums = sums_of(times, labels, probabilities)
     assert len(sums) == NUM_BLOCKS
-    whole = evaluate(labels, probabilities)
+    whole = evaluate(labels, probabilities, PRIOR)
     assert measures(sums.sum(axis=0)) == pytest.approx([whole[name] for name in MEASURES])
     kept = slice(PER_BLOCK, None)
-    without = evaluate(labels[kept], probabilities[kept])
+    without = evaluate(labels[kept], probabilities[kept], PRIOR)
     assert measures(sums[1:].sum(axis=0)) == pytest.approx([without[name] for name in MEASURES])
 
 
 def test_the_interval_covers_no_effect_as_often_as_it_says():
-    rng, misses = np.random.default_rng(1), np.zeros(3)
+    rng, misses = np.random.default_rng(1), np.zeros(len(MEASURES))
     for _ in range(200):
         times, labels = windows(rng)
         arms = [seeds_of(rng, times, labels, rng.normal(0.3, 0.1, 5)) for _ in range(2)]
@@ -58,7 +64,7 @@ def test_an_arm_with_less_skill_is_told_from_the_other():
     worse = seeds_of(rng, times, labels, [0.1] * 3)
     better = seeds_of(rng, times, labels, [0.8] * 3)
     found = paired_effects(worse, better)
-    assert found["nll"].low > 0 and found["mcc"].high < 0
+    assert found["nll"].low > 0 and found["mcc"].high < 0 and found["direction"].high < 0
 
 
 def test_there_is_no_interval_over_one_seed_or_one_block():

@@ -1,12 +1,14 @@
 """What a study says, from run folders with planted answers."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import config
+from evaluation.answers import answers
 from evaluation.metrics import evaluate
 from recipe.study import plan as plans
 from recipe.study import results
@@ -14,6 +16,7 @@ from recipe.study.page import PAGE, RUNS, TABLE, WINNER, write_study
 
 SKILL = {"all-on": 0.6, "all-off": 0.4, "without-8": 0.2, "without-3": 1.0}
 TOGETHER, HELPS, HARMS = 0, 8, 3
+PRIOR = (0.3, 0.4, 0.3)
 
 
 def finish(plan, cell, skill, seconds=2.0, num_windows=600):
@@ -34,8 +37,10 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         times = pd.date_range("2024-01-01", periods=num_windows, freq="3min", tz="UTC")
         table = pd.DataFrame({"timestamp": times, "label": labels})
         table[["p_sell", "p_hold", "p_buy"]] = given
+        said = answers(given, PRIOR)
+        table["call"], table["side"] = said.calls, said.sides
         table.to_parquet(run / name)
-        scores[split] = evaluate(labels, given)
+        scores[split] = evaluate(labels, given, PRIOR)
     metrics = {
         "num_folds": 1,
         "verdict": {"block_seconds": 3600.0},
@@ -83,21 +88,21 @@ def test_the_effects_are_those_of_the_metrics_averaged_over_seeds(studied):
     effects = results.effects_table(studied).set_index(
         ["improvement", "comparison", "split", "measure"]
     )
-    for split in ("validation", "test"):
+    for split, measure in product(("validation", "test"), ("direction", "mcc")):
         differences = []
         for seed in range(3):
             both = [
                 json.loads((studied.run(f"{arm}-seed{seed}") / "metrics.json").read_text())
                 for arm in ("without-8", "all-on")
             ]
-            one, other = (metrics["folds"][0][split]["mcc"] for metrics in both)
+            one, other = (metrics["folds"][0][split][measure] for metrics in both)
             differences.append(one - other)
-        row = effects.loc[8, "off", split, "mcc"]
+        row = effects.loc[8, "off", split, measure]
         assert row["effect"] == pytest.approx(np.mean(differences))
         assert row["low"] < row["effect"] < row["high"] < 0
     epochs = config.Flags().SUPERVISED_EPOCHS
     assert effects.loc[8, "off", "test", "mcc"]["cost_seconds"] == epochs * 1.0
-    assert len(effects) == (1 + 8 * 2) * 2 * 3
+    assert len(effects) == (1 + 8 * 2) * 2 * 4
 
 
 def test_all_eight_together_are_one_question_and_not_corrected_for_eight(studied):
@@ -126,6 +131,19 @@ def test_no_word_rests_on_test_windows(studied, tmp_path):
         )
         table.to_parquet(path)
     assert words(plan) == words(studied)
+
+
+def test_a_run_of_an_earlier_version_is_called_by_its_most_probable_class(tmp_path):
+    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 1, database=False)
+    (cell,) = plan.cells
+    finish(plan, cell, 0.6)
+    path = plan.run(cell) / results.SPLITS["test"]
+    table = pd.read_parquet(path)
+    table.drop(columns=["call", "side"]).to_parquet(path)
+    expected = evaluate(table["label"].to_numpy(), table[["p_sell", "p_hold", "p_buy"]].to_numpy())
+    found = results.runs_table(plan).iloc[0]
+    for measure in ("direction", "mcc", "nll", "ece"):
+        assert found[f"test_{measure}"] == pytest.approx(expected[measure])
 
 
 def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studied):
@@ -172,6 +190,6 @@ def test_seeds_say_how_much_is_luck(tmp_path):
     told = []
     write_study(plan, lambda name, text: told.append(text))
     spread = pd.read_csv(plan.folder / TABLE).set_index("measure")
-    values = pd.read_csv(plan.folder / RUNS)["test_mcc"]
-    assert spread.loc["test_mcc", "std"] == pytest.approx(values.std())
-    assert told[0].startswith("3 of 3 seeds: test MCC")
+    values = pd.read_csv(plan.folder / RUNS)["test_direction"]
+    assert spread.loc["test_direction", "std"] == pytest.approx(values.std())
+    assert told[0].startswith("3 of 3 seeds: test direction")

@@ -82,10 +82,16 @@ def test_predictions_are_proper_probabilities_of_the_windows_of_a_split(finished
     own = table[["p_sell", "p_hold", "p_buy"]].to_numpy()[np.arange(len(table)), table["label"]]
     assert -np.log(own).mean() == pytest.approx(fold[split]["nll"], abs=1e-6)
     assert np.allclose(table[["p_sell", "p_hold", "p_buy"]].sum(axis=1), 1, atol=1e-5)
+    lifts = table[["p_sell", "p_hold", "p_buy"]].to_numpy() / fold["prior"]
+    assert (table["call"] == lifts.argmax(axis=1)).all()
+    called = np.bincount(table["call"], minlength=3) / len(table)
+    assert fold[split]["class_rates"]["predicted"] == pytest.approx(called.tolist())
     assert set(table) == {
         "timestamp",
         "symbol",
         "label",
+        "call",
+        "side",
         "p_sell",
         "p_hold",
         "p_buy",

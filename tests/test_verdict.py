@@ -1,12 +1,15 @@
 import json
+import re
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from data.i18n import speaking
-from evaluation.metrics import mcc
-from evaluation.verdict import confusions, interval, left_out, sentence, time_blocks, verdict
+from data.labels import BUY, HOLD, SELL
+from evaluation.answers import Answers
+from evaluation.metrics import evaluate, mcc
+from evaluation.verdict import interval, left_out, pick, sentence, time_blocks, verdict
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")
@@ -18,118 +21,195 @@ def moments(num_bars, num_symbols=1):
 
 
 def answers(labels, hit_rate, rng, persistence_bars=1):
-    """Returns probabilities whose argmax is right in `hit_rate` of the windows, in long runs."""
+    """Returns calls that are right in `hit_rate` of the windows, in long runs, with their sides."""
     count = -(-len(labels) // persistence_bars)
     right = np.repeat(rng.random(count) < hit_rate, persistence_bars)[: len(labels)]
     named = np.where(right, labels, rng.integers(0, 3, len(labels)))
-    return 0.8 * np.eye(3)[named] + 0.2 / 3
+    sides = np.where(named == HOLD, rng.choice([-1, 1], len(labels)), named - 1)
+    return Answers(named, sides)
+
+
+def constant(labels):
+    """Returns calls of HOLD, and no side."""
+    return Answers(np.full(len(labels), HOLD), np.zeros(len(labels), int))
 
 
 @pytest.fixture
 def market():
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 6000)
-    return moments(1500, 4), labels, np.tile([0.3, 0.4, 0.3], (6000, 1)), rng
+    return moments(1500, 4), rng.integers(0, 3, 6000), rng
 
 
-def test_strong_model_beats_the_best_baseline(market):
-    timestamps, labels, constant, rng = market
-    baselines = {
-        "constant prior": constant,
-        "persistence": answers(labels, 0.2, rng),
-        "logistic regression": answers(labels, 0.1, rng),
-    }
-    found = verdict(
-        timestamps, labels, answers(labels, 0.5, rng), baselines, block_seconds=20 * BAR
+def judged(timestamps, labels, model, other=None, baseline="constant prior", **settings):
+    """Returns the verdict against a constant answer, or what else is given."""
+    settings = {"block_seconds": 20 * BAR} | settings
+    return verdict(
+        timestamps, labels, model, other or constant(labels), baseline=baseline, **settings
     )
+
+
+def test_strong_model_beats_the_baseline(market):
+    timestamps, labels, rng = market
+    model, other = answers(labels, 0.5, rng), answers(labels, 0.2, rng)
+    found = judged(timestamps, labels, model, other, "persistence")
     assert (found["verdict"], found["no_skill"]) == ("beats", False)
     assert found["baseline"] == "persistence"
-    assert found["difference"] == found["mcc"] - found["baseline_mcc"]
-    low, high = found["difference_interval"]
-    assert 0 < low < found["difference"] < high
-    assert "beats persistence" in found["sentence"]
+    for skill in ("direction", "movement"):
+        part = found[skill]
+        assert part["difference"] == part["mcc"] - part["baseline"]
+        low, high = part["difference_interval"]
+        assert 0 < low < part["difference"] < high
+        low, high = part["interval"]
+        assert 0 < low < part["mcc"] < high
+    assert "beats persistence. It sees when prices move, and where to." in found["sentence"]
     assert "no skill" not in found["sentence"]
     assert found["num_blocks"] == 75
 
 
+def test_both_skills_are_those_of_the_whole(market):
+    timestamps, labels, rng = market
+    model = answers(labels, 0.3, rng)
+    probabilities = 0.3 + 0.1 * np.eye(3)[model.calls]
+    probabilities[:, BUY] += 0.01 * model.sides  # the side of windows called HOLD
+    whole = evaluate(labels, probabilities / probabilities.sum(axis=1, keepdims=True))
+    found = judged(timestamps, labels, model)
+    assert found["direction"]["mcc"] == whole["direction"] > 0.1
+    assert found["movement"]["mcc"] == whole["movement"] > 0.1
+    assert found["mcc"] == whole["mcc"]
+
+
 def test_random_answers_show_no_skill(market):
-    timestamps, labels, constant, rng = market
-    found = verdict(
-        timestamps,
-        labels,
-        answers(labels, 0.0, rng),
-        {"constant prior": constant},
-        block_seconds=20 * BAR,
-    )
+    timestamps, labels, rng = market
+    found = judged(timestamps, labels, answers(labels, 0.0, rng))
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
-    assert found["mcc_interval"][0] <= 0 <= found["mcc_interval"][1]
-    assert "no better than constant prior" in found["sentence"]
-    assert "no skill" in found["sentence"]
+    low, high = found["direction"]["interval"]
+    assert low <= 0 <= high
+    assert "no better than constant prior. It shows no skill: neither where" in found["sentence"]
 
 
 def test_constant_answer_shows_no_skill(market):
-    timestamps, labels, constant, rng = market
-    found = verdict(timestamps, labels, constant, {"constant prior": constant}, block_seconds=BAR)
-    assert found["mcc_interval"] == found["difference_interval"] == [0, 0]
+    timestamps, labels, _ = market
+    found = judged(timestamps, labels, constant(labels))
+    for skill in ("direction", "movement"):
+        assert found[skill]["interval"] == found[skill]["difference_interval"] == [0, 0]
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
 
 
 def test_weak_model_is_worse_than_a_strong_baseline(market):
-    timestamps, labels, constant, rng = market
-    found = verdict(
-        timestamps,
-        labels,
-        answers(labels, 0.1, rng),
-        {"persistence": answers(labels, 0.4, rng)},
-        block_seconds=20 * BAR,
-    )
+    timestamps, labels, rng = market
+    model, other = answers(labels, 0.1, rng), answers(labels, 0.4, rng)
+    found = judged(timestamps, labels, model, other, "persistence")
     assert (found["verdict"], found["no_skill"]) == ("worse than", False)
     assert "is worse than persistence" in found["sentence"]
 
 
 def test_answers_turned_round_are_worse_than_chance(market):
-    timestamps, labels, constant, rng = market
-    turned = np.eye(3)[(labels + 1) % 3]
-    found = verdict(timestamps, labels, turned, {"constant prior": constant}, block_seconds=BAR)
+    timestamps, labels, _ = market
+    found = judged(timestamps, labels, Answers(2 - labels, 1 - labels))
     assert (found["verdict"], found["no_skill"]) == ("worse than", False)
+    assert found["movement"]["mcc"] == 1 and found["direction"]["mcc"] == -1
     assert "worse than chance" in found["sentence"]
 
 
-def test_without_skill_nothing_is_beaten(market):
-    timestamps, labels, constant, rng = market
-    turned = {"turned": np.eye(3)[(labels + 1) % 3]}
-    random = answers(labels, 0.0, rng)
-    found = verdict(timestamps, labels, random, turned, block_seconds=20 * BAR)
-    assert found["difference_interval"][0] > 0
+@pytest.mark.parametrize("hit_rate", [0.0, None])
+def test_without_skill_in_direction_nothing_is_beaten(market, hit_rate):
+    timestamps, labels, rng = market
+    turned = Answers(2 - labels, 1 - labels)
+    if hit_rate is None:  # mostly wrong, but less so than what it is compared with
+        wrong = rng.random(len(labels)) < 0.7
+        model = Answers(labels, np.where(wrong, -1, 1) * (labels - 1))
+    else:
+        model = answers(labels, hit_rate, rng)
+    found = judged(timestamps, labels, model, turned, "turned")
+    assert found["direction"]["difference_interval"][0] > 0
+    assert found["verdict"] == "no better than"
+
+
+def clock(num_bars, num_symbols, rng):
+    """Returns labels of a martingale whose volatility follows the time of day, and what it is."""
+    busy = np.tile(np.arange(num_bars) // 16 % 2 == 0, num_symbols)
+    share = np.where(busy, 0.42, 0.12)  # of BUY, and of SELL
+    draw = rng.random(len(busy))
+    return np.where(draw < share, SELL, np.where(draw < 2 * share, BUY, HOLD)), busy
+
+
+def test_a_clock_of_volatility_sees_when_and_not_where_to_and_beats_nothing(market):
+    timestamps, _, rng = market
+    labels, busy = clock(1500, 4, rng)
+    sides = np.repeat(rng.choice([-1, 1], len(labels) // 25), 25)
+    model = Answers(np.where(busy, sides + 1, HOLD), sides)
+    found = judged(timestamps, labels, model)
+    assert found["mcc_interval"][0] > 0.1  # that of three classes takes it for skill
+    assert found["movement"]["interval"][0] > 0.4
+    low, high = found["direction"]["interval"]
+    assert low < 0 < high
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
+    assert "no skill in direction: it sees when prices move, not where to" in found["sentence"]
+
+
+def test_direction_alone_is_enough_to_beat_even_where_hold_is_always_called(market):
+    timestamps, _, rng = market
+    labels, _ = clock(1500, 4, rng)
+    known = rng.random(len(labels)) < 0.2
+    sides = np.where(known & (labels != HOLD), labels - 1, rng.choice([-1, 1], len(labels)))
+    found = judged(timestamps, labels, Answers(np.full(len(labels), HOLD), sides))
+    assert found["movement"]["mcc"] == found["mcc"] == 0
+    assert (found["verdict"], found["no_skill"]) == ("beats", False)
+    assert "It sees where prices move." in found["sentence"]
+
+
+def test_a_clock_is_taken_for_direction_as_seldom_as_chance_says():
+    """A side that is kept for longer than a label is as wide as it is, over many markets."""
+    rng, found = np.random.default_rng(3), []
+    for _ in range(300):
+        labels, busy = clock(600, 2, rng)
+        sides = np.repeat(rng.choice([-1, 1], len(labels) // 10), 10)
+        model = Answers(np.where(busy, sides + 1, HOLD), sides)
+        found.append(judged(moments(600, 2), labels, model)["direction"])
+    misses = np.mean([not part["interval"][0] <= 0 <= part["interval"][1] for part in found])
+    assert 0.01 < misses < 0.09
+    assert abs(np.mean([part["mcc"] for part in found])) < 0.01
+
+
+def test_the_baseline_is_picked_by_direction_and_then_by_its_nll():
+    scores = {
+        "constant prior": {"direction": 0.0, "nll": 1.05, "mcc": 0.0},
+        "persistence": {"direction": 0.0, "nll": 1.04, "mcc": 0.0},
+        "trees": {"direction": -0.02, "nll": 1.0, "mcc": 0.2},
+    }
+    assert pick(scores) == "persistence"
+    assert pick(scores | {"trees": {"direction": 0.01, "nll": 2.0}}) == "trees"
+    with pytest.raises(ValueError, match="at least one baseline"):
+        pick({})
 
 
 def test_several_trials_are_counted_in_the_sentence(market):
-    timestamps, labels, constant, rng = market
-    given = timestamps, labels, constant, {"constant prior": constant}
-    assert "runs tried" not in verdict(*given, block_seconds=BAR)["sentence"]
-    assert "one of 7 runs tried" in verdict(*given, block_seconds=BAR, trials=7)["sentence"]
+    timestamps, labels, _ = market
+    given = timestamps, labels, constant(labels)
+    assert "runs tried" not in judged(*given)["sentence"]
+    assert "one of 7 runs tried" in judged(*given, trials=7)["sentence"]
 
 
 def test_what_is_written_is_english_and_what_is_read_is_of_the_language(market):
-    timestamps, labels, constant, rng = market
-    given = timestamps, labels, answers(labels, 0.5, rng), {"constant prior": constant}
-    expected = verdict(*given, block_seconds=100 * BAR, trials=2)
+    timestamps, labels, rng = market
+    given = timestamps, labels, answers(labels, 0.5, rng)
+    expected = judged(*given, block_seconds=100 * BAR, trials=2)
     with speaking("ru"):
-        found = verdict(*given, block_seconds=100 * BAR, trials=2)
+        found = judged(*given, block_seconds=100 * BAR, trials=2)
         told = sentence(found)
     assert found == expected
-    assert told.startswith("Модель лучше базового прогноза «априорные доли»: MCC +0,")
+    assert told.startswith("Модель лучше базового прогноза «априорные доли». ")
+    assert "Направление: MCC +0," in told
     assert "15 временных блоков" in told and "один из 2 запусков" in told
     assert not set("abcdefghijklmnopqrstuvxyz") & set(told.replace("walk-forward", ""))
 
 
 def test_several_folds_are_counted_in_the_sentence(market):
-    timestamps, labels, constant, rng = market
-    given = timestamps, labels, constant, {"constant prior": constant}
-    assert "fold" not in verdict(*given, block_seconds=BAR)["sentence"]
-    found = verdict(*given, block_seconds=BAR, num_folds=3)
-    assert "constant prior over 3 walk-forward folds: MCC" in found["sentence"]
+    timestamps, labels, _ = market
+    given = timestamps, labels, constant(labels)
+    assert "fold" not in judged(*given)["sentence"]
+    found = judged(*given, num_folds=3)
+    assert "constant prior over 3 walk-forward folds. It" in found["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -143,34 +223,26 @@ def test_several_folds_are_counted_in_the_sentence(market):
 def test_below_20_blocks_the_sentence_says_that_the_test_time_is_too_short(
     market, block_bars, num_folds, expected
 ):
-    timestamps, labels, constant, rng = market
+    timestamps, labels, rng = market
     # Whole blocks only.
     kept = timestamps < START + np.timedelta64(1500 // block_bars * block_bars * BAR, "s")
-    found = verdict(
-        timestamps[kept],
-        labels[kept],
-        constant[kept],
-        {"persistence": answers(labels[kept], 0.1, rng)},
-        block_seconds=block_bars * BAR,
-        num_folds=num_folds,
-    )
+    settings = {"block_seconds": block_bars * BAR, "num_folds": num_folds}
+    given = timestamps[kept], labels[kept]
+    found = judged(*given, constant(labels[kept]), **settings)
     assert found["num_blocks"] == 1500 // block_bars
     assert ("too short" in found["sentence"]) == (expected is not None)
     assert (expected or "20 time blocks") in found["sentence"]
+    shown = judged(*given, answers(labels[kept], 0.5, rng), **settings)
+    assert not shown["no_skill"] and "too short" not in shown["sentence"]
 
 
 def test_rows_of_all_symbols_may_come_in_any_order(market):
-    timestamps, labels, constant, rng = market
+    timestamps, labels, rng = market
     model = answers(labels, 0.2, rng)
     order = rng.permutation(len(labels))
-    settings = {"block_seconds": 20 * BAR}
-    first = verdict(timestamps, labels, model, {"constant prior": constant}, **settings)
-    second = verdict(
-        timestamps[order],
-        labels[order],
-        model[order],
-        {"constant prior": constant[order]},
-        **settings,
+    first = judged(timestamps, labels, model)
+    second = judged(
+        timestamps[order], labels[order], Answers(model.calls[order], model.sides[order])
     )
     assert first == second
     assert json.loads(json.dumps(first, allow_nan=False)) == first
@@ -187,15 +259,11 @@ def test_empty_times_make_no_blocks():
     assert time_blocks(timestamps, 4 * BAR).tolist() == [0, 0, 1, 1]
 
 
-def test_block_matrices_sum_to_the_whole(market):
-    timestamps, labels, _, rng = market
-    model = answers(labels, 0.3, rng)
-    tables = confusions(time_blocks(timestamps, 30 * BAR), labels, model)
-    expected = np.zeros((3, 3))
-    np.add.at(expected, (labels, model.argmax(axis=1)), 1)
-    np.testing.assert_array_equal(tables.sum(axis=0), expected)
-    first = timestamps < START + np.timedelta64(30 * BAR, "s")
-    assert tables[0].sum() == first.sum()
+def test_sell_and_buy_can_change_places(market):
+    timestamps, labels, rng = market
+    model, other = answers(labels, 0.3, rng), answers(labels, 0.25, rng)
+    turned = [Answers(2 - given.calls, -given.sides) for given in (model, other)]
+    assert judged(timestamps, 2 - labels, *turned) == judged(timestamps, labels, model, other)
 
 
 def test_blocks_are_left_out_one_by_one():
@@ -218,27 +286,25 @@ def test_interval_ends_at_the_widest():
 
 
 def test_model_and_baseline_share_their_blocks(market):
-    timestamps, labels, _, rng = market
+    timestamps, labels, rng = market
     model = answers(labels, 0.3, rng, persistence_bars=50)
-    other = np.where(rng.random(len(labels))[:, None] < 0.05, np.eye(3)[labels], model)
-    found = verdict(timestamps, labels, model, {"alike": other}, block_seconds=50 * BAR)
-    assert np.ptp(found["difference_interval"]) < np.ptp(found["mcc_interval"]) / 2
+    better = rng.random(len(labels)) < 0.05
+    other = Answers(
+        np.where(better, labels, model.calls), np.where(better, labels - 1, model.sides)
+    )
+    found = judged(timestamps, labels, model, other, block_seconds=50 * BAR)
+    for skill in ("direction", "movement"):
+        part = found[skill]
+        assert np.ptp(part["difference_interval"]) < np.ptp(part["interval"]) / 1.5
 
 
 def test_blocks_give_wider_intervals_than_single_bars_where_hits_come_in_runs(market):
-    timestamps, labels, constant, rng = market
+    timestamps, labels, rng = market
     model = answers(labels, 0.3, rng, persistence_bars=50)
-    widths = []
-    for block_bars in (1, 100):
-        found = verdict(
-            timestamps,
-            labels,
-            model,
-            {"constant prior": constant},
-            block_seconds=block_bars * BAR,
-        )
-        widths.append(np.ptp(found["mcc_interval"]))
-    assert widths[1] > 2 * widths[0]
+    found = [judged(timestamps, labels, model, block_seconds=n * BAR) for n in (1, 100)]
+    for skill in ("direction", "movement"):
+        narrow, wide = (np.ptp(part[skill]["interval"]) for part in found)
+        assert wide > 1.8 * narrow
 
 
 def test_interval_covers_the_truth_in_about_95_percent_with_few_blocks():
@@ -255,34 +321,21 @@ def test_interval_covers_the_truth_in_about_95_percent_with_few_blocks():
 
 
 def test_a_single_block_says_nothing(market):
-    timestamps, labels, constant, rng = market
-    found = verdict(
-        timestamps,
-        labels,
-        answers(labels, 0.9, rng),
-        {"constant prior": constant},
-        block_seconds=1e9,
-    )
-    assert (found["num_blocks"], found["mcc_interval"]) == (1, [-1, 1])
+    timestamps, labels, rng = market
+    found = judged(timestamps, labels, answers(labels, 0.9, rng), block_seconds=1e9)
+    assert (found["num_blocks"], found["direction"]["interval"]) == (1, [-1, 1])
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"baselines": {}}, "at least one baseline"),
         ({"block_seconds": 0}, "block_seconds must be above 0, got 0"),
-        ({"timestamps": moments(3)}, "need a timestamp for each window, got 3 for 6000"),
+        ({"timestamps": moments(3)}, "each window, got (3, 6000, 6000, 6000)"),
     ],
 )
 def test_input_that_makes_no_sense_is_refused(market, change, message):
-    timestamps, labels, constant, _ = market
-    given = {
-        "timestamps": timestamps,
-        "labels": labels,
-        "probabilities": constant,
-        "baselines": {"constant prior": constant},
-        "block_seconds": BAR,
-    }
-    with pytest.raises(ValueError, match=message):
-        verdict(**{**given, **change})
+    timestamps, labels, _ = market
+    given = {"timestamps": timestamps, "labels": labels, "model": constant(labels)}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        judged(**{**given, **change})

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from data.i18n import N_
-from data.labels import CLASS_NAMES
+from evaluation.answers import Answers
 from evaluation.report.formats import render
 from evaluation.verdict import verdict
 
 TEMPLATE = "compare.html.jinja"
 COLUMNS = {
-    "validation_mcc": N_("validation MCC"),
+    "validation_direction": N_("validation direction"),
     "validation_nll": N_("validation NLL"),
+    "direction": N_("test direction"),
+    "movement": N_("test movement"),
     "mcc": N_("test MCC"),
     "nll": N_("test NLL"),
     "net_return": N_("net return"),
@@ -44,18 +46,18 @@ class Run:
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns the runs by falling MCC on validation, and the flags in which they differ.
+    """Returns the runs by falling direction on validation, and the flags in which they differ.
 
     Args:
         runs: two or more.
 
     Returns:
         `rows`: name, values (see `COLUMNS`; of validation the mean over folds), seconds, bars,
-        difference (test MCC above that of the first row; None where the test windows are not the
+        difference (direction above that of the first row; None where the test windows are not the
         same) and interval (of the difference, paired by blocks of time); and `flags`: for each
         flag that differs, its values in the order of the rows.
     """
-    ordered = sorted(runs, key=lambda run: -_validation(run, "mcc"))
+    ordered = sorted(runs, key=lambda run: -_validation(run, "direction"))
     first = ordered[0]
     names = [name for run in ordered for name in run.flags]
     flags = {name: [run.flags.get(name) for run in ordered] for name in dict.fromkeys(names)}
@@ -75,10 +77,9 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "values": {
-            "validation_mcc": _validation(run, "mcc"),
+            "validation_direction": _validation(run, "direction"),
             "validation_nll": _validation(run, "nll"),
-            "mcc": test["mcc"],
-            "nll": test["nll"],
+            **{name: test[name] for name in ("direction", "movement", "mcc", "nll")},
             "net_return": traded["net_return"],
             "trades": traded["trades"],
         },
@@ -93,7 +94,7 @@ def _validation(run: Run, figure: str) -> float:
 
 
 def _difference(run: Run, first: Run) -> dict[str, Any]:
-    """Returns how far the run's test MCC lies above that of the first one, with its interval."""
+    """Returns how far the direction of its test windows lies above the first one's."""
     own, other = _sorted(run.predictions), _sorted(first.predictions)
     if run is first or not own[_WINDOW].equals(other[_WINDOW]):
         return {"difference": None, "interval": None, "same_windows": run is first}
@@ -101,10 +102,11 @@ def _difference(run: Run, first: Run) -> dict[str, Any]:
     found = verdict(
         own["timestamp"].dt.tz_localize(None).to_numpy(),
         own["label"].to_numpy(),
-        _probabilities(own),
-        {first.name: _probabilities(other)},
+        _said(own),
+        _said(other),
+        baseline=first.name,
         block_seconds=max(setting["block_seconds"] for setting in settings),
-    )
+    )["direction"]
     return {
         "difference": found["difference"],
         "interval": found["difference_interval"],
@@ -118,5 +120,5 @@ def _sorted(predictions: pd.DataFrame) -> pd.DataFrame:
     return texts.sort_values(_WINDOW[:2], ignore_index=True)
 
 
-def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
-    return predictions[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy(np.float64)
+def _said(predictions: pd.DataFrame) -> Answers:
+    return Answers(predictions["call"].to_numpy(), predictions["side"].to_numpy())

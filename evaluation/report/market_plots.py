@@ -83,12 +83,12 @@ def calls_on_price(recent: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     """Returns one symbol's price with its calls, and the probabilities as a band below.
 
     Args:
-        recent: `price` and `p_CLASS` of consecutive bars.
+        recent: `price`, `call` and `p_CLASS` of consecutive bars.
         class_names: SELL, HOLD, BUY.
     """
     columns = [f"p_{name.lower()}" for name in class_names]
     shares = recent[columns].to_numpy(np.float64)
-    called, price = shares.argmax(axis=1), recent["price"].to_numpy()
+    called, price = recent["call"].to_numpy(), recent["price"].to_numpy()
     places = np.arange(len(recent))
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 3.6), layout="constrained")

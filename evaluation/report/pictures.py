@@ -11,6 +11,7 @@ from data.i18n import number as i18n_number
 from data.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
 from evaluation.report.formats import number, picture, signed
+from evaluation.verdict import SKILLS
 
 MOST_FEATURES = 10  # drawn
 Pictures = dict[str, dict[str, str]]
@@ -20,17 +21,12 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     """Returns the figures of all folds together that can be drawn, by name."""
     verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
     drawn: Pictures = {}
-    if "mcc_interval" in verdict:
-        scores = {n: given["test"]["mcc"] for n, given in (metrics.get("baselines") or {}).items()}
+    if "direction" in verdict:
+        given = {n: own["test"] for n, own in (metrics.get("baselines") or {}).items()}
         drawn["skill"] = picture(
-            plots.skill_intervals(verdict, scores),
-            _("MCC of the model and of each baseline"),
-            _(
-                "MCC of the model {mcc}, interval {interval}; {others}",
-                mcc=signed(verdict["mcc"]),
-                interval=signed(verdict["mcc_interval"]),
-                others=listed(f"{_(name)} {signed(score)}" for name, score in scores.items()),
-            ),
+            plots.skill_intervals(verdict, given),
+            _("Direction and movement of the model and of each baseline"),
+            "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
         )
     if "confusion" in test:
         drawn["confusion"] = picture(
@@ -113,21 +109,18 @@ def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
     """Returns the figure of each symbol's last test bars, with its name under `symbol`."""
     drawn = []
     for symbol, own in recent.groupby("symbol", observed=True, sort=False):
-        named = own[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy().argmax(axis=1)
-        counts = np.bincount(named, minlength=len(CLASS_NAMES))
+        counts = np.bincount(own["call"], minlength=len(CLASS_NAMES))
         told = listed(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
         figure = picture(
             market_plots.calls_on_price(own, CLASS_NAMES),
             ngettext(
-                "{symbol}: the last {n} test bars, with the most probable class of each where it "
-                "is SELL or BUY",
-                "{symbol}: the last {n} test bars, with the most probable class of each where it "
-                "is SELL or BUY",
+                "{symbol}: the last {n} test bars, with the call of each where it is SELL or BUY",
+                "{symbol}: the last {n} test bars, with the call of each where it is SELL or BUY",
                 len(own),
                 symbol=symbol,
             ),
             _(
-                "Answers: {told}. The price went from 100 to {last:.1f}",
+                "Calls: {told}. The price went from 100 to {last:.1f}",
                 told=told,
                 last=own["price"].iloc[-1],
             ),
@@ -197,26 +190,38 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
 
 def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
     drawn: Pictures = {}
-    label = _("MCC; bar: 95 % interval")
+    label = _("MCC of direction; bar: 95 % interval")
     for key, what, draw in [
-        ("by_month", _("MCC by calendar month"), market_plots.intervals_over_time),
-        ("by_symbol", _("MCC by symbol"), market_plots.interval_rows),
-        ("by_year", _("MCC by year"), market_plots.intervals_over_time),
+        ("by_month", _("Direction by calendar month"), market_plots.intervals_over_time),
+        ("by_symbol", _("Direction by symbol"), market_plots.interval_rows),
+        ("by_year", _("Direction by year"), market_plots.intervals_over_time),
     ]:
-        rows = [part | {"interval": part["mcc_interval"]} for part in skill.get(key) or []]
+        rows = [part | {"interval": part["direction_interval"]} for part in skill.get(key) or []]
         if len(rows) > 1:
-            above = sum(part["mcc"] > 0 for part in rows)
+            above = sum(part["direction"] > 0 for part in rows)
             drawn[key] = picture(
-                draw(rows, "mcc", label),
+                draw(rows, "direction", label),
                 what,
                 _(
-                    "MCC above 0 in {above} of {all}: {parts}",
+                    "Direction above 0 in {above} of {all}: {parts}",
                     above=above,
                     all=len(rows),
-                    parts=listed(f"{date(p['name'])} {signed(p['mcc'])}" for p in rows),
+                    parts=listed(f"{date(p['name'])} {signed(p['direction'])}" for p in rows),
                 ),
             )
     return drawn
+
+
+def _skill_in_words(
+    skill: str, found: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+) -> str:
+    return _(
+        "{skill} of the model {mcc}, interval {interval}; {others}",
+        skill=_(skill),
+        mcc=signed(found["mcc"]),
+        interval=signed(found["interval"]),
+        others=listed(f"{_(name)} {signed(own[skill])}" for name, own in given.items()),
+    )
 
 
 def _confusion_in_words(confusion: Sequence[Sequence[int]]) -> str:

@@ -17,6 +17,7 @@ from matplotlib.ticker import Formatter, MaxNLocator, PercentFormatter, ScalarFo
 
 from data.i18n import N_, _, decimal_comma, number
 from evaluation.metrics import reliability
+from evaluation.verdict import SKILLS
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
@@ -191,30 +192,36 @@ def reliability_diagram(
     return figure
 
 
-def skill_intervals(verdict: Mapping[str, Any], scores: Mapping[str, float]) -> Figure:
-    """Returns the model's MCC with its interval, and the MCC of each baseline.
+def skill_intervals(
+    verdict: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Returns direction and movement of the model with their intervals, and of each baseline.
 
     Args:
         verdict: from `evaluation.verdict`.
-        scores: MCC of each baseline.
+        baselines: the metrics of each.
     """
-    names = [_("model"), *map(_, scores)]
+    names = [_("model"), *map(_, baselines)]
     places = np.arange(len(names))[::-1]
     with matplotlib.rc_context(STYLE):
-        figure = Figure((WIDTH, 0.7 + 0.34 * len(names)), layout="constrained")
-        panel = figure.subplots()
-        panel.axvline(0, color=INK, linewidth=0.8)
-        low, high = verdict["mcc_interval"]
-        panel.plot([low, high], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
-        panel.plot(verdict["mcc"], places[0], "o", color=COLOURS[2])
-        panel.plot(list(scores.values()), places[1:], "D", color=COLOURS[1], markersize=5)
-        panel.set_yticks(places, names)
-        panel.set_ylim(-0.6, len(names) - 0.4)
-        panel.margins(x=0.1)
-        panel.tick_params(axis="y", length=0)
-        panel.grid(axis="x", color=GRID, linewidth=0.7)
-        panel.set_axisbelow(True)
-        panel.set_xlabel(_("MCC on test windows; bar: 95 % interval"))
+        figure = Figure((WIDTH, 0.95 + 0.34 * len(names)), layout="constrained")
+        panels = figure.subplots(1, len(SKILLS), sharey=True)
+        for panel, skill in zip(panels, SKILLS, strict=True):
+            own = verdict[skill]
+            panel.axvline(0, color=INK, linewidth=0.8)
+            panel.plot(own["interval"], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
+            panel.plot(own["mcc"], places[0], "o", color=COLOURS[2])
+            others = [given[skill] for given in baselines.values()]
+            panel.plot(others, places[1:], "D", color=COLOURS[1], markersize=5)
+            panel.set_yticks(places, names)
+            panel.set_ylim(-0.6, len(names) - 0.4)
+            panel.margins(x=0.1)
+            panel.tick_params(axis="y", length=0)
+            panel.xaxis.set_major_locator(MaxNLocator(3))
+            panel.grid(axis="x", color=GRID, linewidth=0.7)
+            panel.set_axisbelow(True)
+            panel.set_title(_(skill))
+        figure.supxlabel(_("MCC on test windows; bar: 95 % interval"), fontsize=9.5)
     return figure
 
 

@@ -13,6 +13,8 @@ from evaluation.report.formats import render
 
 TEMPLATE = "report.html.jinja"
 COLUMNS = {
+    "direction": N_("direction"),
+    "movement": N_("movement"),
     "mcc": "MCC",
     "balanced_accuracy": N_("balanced accuracy"),
     "macro_f1": N_("macro F1"),

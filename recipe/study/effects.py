@@ -1,4 +1,4 @@
-"""What a change of flags does to MCC, NLL and ECE: paired over seeds, with intervals.
+"""What a change of flags does to NLL, direction, MCC and ECE: paired over seeds, with intervals.
 
 Two things differ from study to study: which stretch of time was seen, and which seeds were drawn.
 The variance of an effect is taken as the sum of both parts: a jackknife over blocks of calendar
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from evaluation.answers import Answers, tables
 from evaluation.metrics import NUM_BINS, checked, losses, mcc
-from evaluation.verdict import confusions, time_blocks
+from evaluation.verdict import time_blocks
 
-MEASURES = ("mcc", "nll", "ece")
+MEASURES = ("direction", "mcc", "nll", "ece")
+_CLASSES, _DIRECTION, _NLL = slice(0, 9), slice(9, 13), 13  # columns of the sums; then the bins
 LEVEL = 0.95
 
 
@@ -38,51 +40,57 @@ class Effect:
 
 
 def block_sums(
-    timestamps: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, block_seconds: float
+    timestamps: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    given: Answers,
+    block_seconds: float,
 ) -> np.ndarray:
-    """Returns for each block of time what all measures are made of, (blocks, 10 + bins).
+    """Returns for each block of time what all measures are made of, (blocks, 14 + bins).
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,).
         labels: class codes, (samples,).
         probabilities: (samples, 3).
+        given: calls and sides of the same windows.
         block_seconds: length of a block; at least the span of a window and its label.
     """
     labels, probabilities = checked(labels, probabilities)
     blocks = time_blocks(timestamps, block_seconds)
-    tables = confusions(blocks, labels, probabilities)
+    counted = tables(blocks, labels, given)
+    num_blocks = len(counted["classes"])
     nll = np.bincount(blocks, weights=losses(labels, probabilities))
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     gaps = np.bincount(
-        blocks * NUM_BINS + bins, weights=hits - confidence, minlength=len(tables) * NUM_BINS
+        blocks * NUM_BINS + bins, weights=hits - confidence, minlength=num_blocks * NUM_BINS
     )
-    return np.concatenate(
-        [tables.reshape(len(tables), -1), nll[:, None], gaps.reshape(-1, NUM_BINS)], axis=1
-    )
+    counts = [counted[name].reshape(num_blocks, -1) for name in ("classes", "direction")]
+    return np.concatenate([*counts, nll[:, None], gaps.reshape(-1, NUM_BINS)], axis=1)
 
 
 def measures(sums: np.ndarray) -> np.ndarray:
-    """Returns MCC, NLL and ECE of sums over blocks, (..., 10 + bins) to (..., 3)."""
-    tables = sums[..., :9].reshape(*sums.shape[:-1], 3, 3)
-    total = sums[..., :9].sum(axis=-1)
-    ece = np.abs(sums[..., 10:]).sum(axis=-1) / total
-    return np.stack([mcc(tables), sums[..., 9] / total, ece], axis=-1)
+    """Returns `MEASURES` of sums over blocks, (..., 14 + bins) to (..., 4)."""
+    classes = sums[..., _CLASSES].reshape(*sums.shape[:-1], 3, 3)
+    direction = sums[..., _DIRECTION].reshape(*sums.shape[:-1], 2, 2)
+    total = sums[..., _CLASSES].sum(axis=-1)
+    ece = np.abs(sums[..., _NLL + 1 :]).sum(axis=-1) / total
+    return np.stack([mcc(direction), mcc(classes), sums[..., _NLL] / total, ece], axis=-1)
 
 
 def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
     """Returns the effect on each measure.
 
     Args:
-        changed: `block_sums` of the changed arm for each seed, (seeds, blocks, 10 + bins).
+        changed: `block_sums` of the changed arm for each seed, (seeds, blocks, 14 + bins).
         other: those of the other arm, for the same seeds and blocks.
     """
 
     def difference(combine) -> np.ndarray:
         return measures(combine(changed)) - measures(combine(other))
 
-    by_seed = difference(lambda sums: sums.sum(axis=1))  # (seeds, 3)
+    by_seed = difference(lambda sums: sums.sum(axis=1))  # (seeds, measures)
     if changed.shape[1] > 1:
         without = difference(lambda sums: sums.sum(axis=1, keepdims=True) - sums).mean(axis=0)
     else:

@@ -15,9 +15,8 @@ from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
 PAGE, TABLE, RUNS, WINNER = "study.html", "study.csv", "runs.csv", "winner.json"
-COLUMNS = [
-    (split, measure) for split in ("validation", "test") for measure in ("nll", "mcc", "ece")
-]
+MEASURES = ("nll", "direction", "mcc", "ece")
+COLUMNS = [(split, measure) for split in ("validation", "test") for measure in MEASURES]
 
 
 def write_study(plan: Plan, say: Callable[[str, str], None]) -> list[Path]:
@@ -59,7 +58,7 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
     ]
     pictures = {}
     if (effects["comparison"] == "off").any():
-        pictures = {m: data_uri(plots.forest(effects, m)) for m in ("nll", "mcc", "ece")}
+        pictures = {m: data_uri(plots.forest(effects, m)) for m in MEASURES}
     comparisons = {
         title: _rows(effects[effects["comparison"] == comparison])
         for comparison, title in results.COMPARISONS.items()
@@ -97,10 +96,10 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     columns = [f"{split}_{measure}" for split, measure in COLUMNS]
     spread = done[columns].agg(["mean", "std", "min", "max"]).T.rename_axis("measure")
     parts = {"pictures": {"seeds": data_uri(plots.seed_dots(done))}, "spread": spread.round(4)}
-    text = "test MCC {mean:+.4f} on average, {min:+.4f} to {max:+.4f}"
+    text = "test direction {mean:+.4f} on average, {min:+.4f} to {max:+.4f}"
     if len(done) > 1:
         text += ", standard deviation {std:.4f}"
-    luck = text.format(**spread.loc["test_mcc"])
+    luck = text.format(**spread.loc["test_direction"])
     return spread.reset_index(), parts, [("luck", f"{len(done)} of {plan.count} seeds: {luck}")]
 
 
@@ -116,7 +115,8 @@ def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     }
     text = (
         f"{best}, the least validation NLL of {tried} trials: {values.min():.4f}. "
-        f"Its test windows: NLL {row['test_nll']:.4f}, MCC {row['test_mcc']:+.4f}, "
+        f"Its test windows: NLL {row['test_nll']:.4f}, direction "
+        f"{row['test_direction']:+.4f}, MCC {row['test_mcc']:+.4f}, "
         f"ECE {row['test_ece']:.4f}"
     )
     return done, parts, [("winner", text)]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from evaluation.report.plots import ACCENT, COLOURS, INK, STYLE, WIDTH
 
 SPLITS = {"validation": (COLOURS[2], "o", 0.17), "test": (COLOURS[1], "D", -0.17)}
-LABELS = {"nll": "NLL (nats)", "mcc": "MCC", "ece": "ECE"}
+LABELS = {"nll": "NLL (nats)", "direction": "MCC of direction", "mcc": "MCC", "ece": "ECE"}
 LESS_IS_BETTER = ("nll", "ece")
 
 
@@ -19,7 +19,7 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
 
     Args:
         effects: from `recipe.study.results.effects_table`.
-        measure: nll, mcc or ece.
+        measure: nll, direction, mcc or ece.
     """
     rows = effects[(effects["comparison"] == "off") & (effects["measure"] == measure)]
     names = rows.drop_duplicates("improvement").sort_values("improvement")
@@ -47,7 +47,7 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
 
 
 def seed_dots(runs: pd.DataFrame) -> Figure:
-    """Returns MCC and NLL of each seed on both splits, with their means.
+    """Returns direction and NLL of each seed on both splits, with their means.
 
     Args:
         runs: the finished rows of `recipe.study.results.runs_table`.
@@ -55,7 +55,7 @@ def seed_dots(runs: pd.DataFrame) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 3.2), layout="constrained")
         panels = figure.subplots(2, 1)
-        for panel, measure in zip(panels, ("mcc", "nll"), strict=True):
+        for panel, measure in zip(panels, ("direction", "nll"), strict=True):
             for height, (split, (colour, marker, _)) in enumerate(SPLITS.items()):
                 values = runs[f"{split}_{measure}"]
                 panel.plot(values, np.full(len(values), height), marker, color=colour, alpha=0.6)

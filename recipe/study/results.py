@@ -10,6 +10,7 @@ import pandas as pd
 from data.errors import InputError
 from data.i18n import _
 from data.labels import CLASS_NAMES
+from evaluation.answers import EVEN, Answers, answers
 from recipe import run_folder as files
 from recipe.study import arms
 from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
@@ -154,10 +155,16 @@ def _paired_sums(
 @cache
 def _read_sums(path, block_seconds: float, _modified: float) -> np.ndarray:
     table = pd.read_parquet(path)
+    probabilities = table[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy()
+    if {"call", "side"} <= set(table):
+        given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
+    else:  # of an earlier version: the most probable class
+        given = answers(probabilities, EVEN)
     return block_sums(
         table["timestamp"].dt.tz_convert(None).to_numpy(),
         table["label"].to_numpy(),
-        table[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy(),
+        probabilities,
+        given,
         block_seconds,
     )
 
