@@ -1,13 +1,13 @@
-"""Answers beside the prior: the class that gained most over it, and one temperature about it.
+"""One temperature about the prior.
 
-Where little can be known every probability stays near its class's frequency pi. The most probable
-class is then nearly always the same one, and says nothing; the class with the largest lift p / pi
-is the one that the window speaks for. And what is to be taken back where validation shows too much
-confidence is the distance to pi, not that to a third each:
+Where little can be known every probability stays near its class's frequency pi, so what is to be
+taken back where validation shows too much confidence is the distance to pi, not that to a third
+each:
 
     log p_T = log pi + (log p - log pi) / T + constant
 
-T = 1 changes nothing, T to infinity answers pi, and the lift's order does not depend on T.
+T = 1 changes nothing, T to infinity answers pi, and the order of the lifts p / pi, which makes the
+call (`core.calls`), does not depend on T.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import log_softmax, logsumexp
-
-from core.calls import calls as calls  # beside what it goes with
 
 LOWEST_TEMPERATURE = 0.05
 _LEAST_DISTANCE = 1e-5  # that the highest temperature leaves, so that float32 still tells the lift

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.priors import calls
+from core.calls import calls
 from data.labels import BUY, CLASS_NAMES, HOLD, SELL
 
 _EQUAL = 2e-7  # relative; float32 probabilities know no more

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import matthews_corrcoef
 
-from core.priors import calls
+from core.calls import calls
 from data.features import WARM_UP_BARS
 from data.i18n import LANGUAGES, _, speaking
 from data.known_optimum import best_calls, best_probabilities

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from core.priors import calls
+from core.calls import calls
 from data.labels import BUY, HOLD, SELL
 from evaluation.answers import EVEN, Answers, answers, directions, tables
 from evaluation.metrics import evaluate, mcc

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from core.priors import calls
+from core.calls import calls
 from data.bars import read_bars
 from data.known_optimum import best_calls, best_probabilities
 from data.labels import past_scale

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import log_loss, matthews_corrcoef
 
 import config
-from core.priors import calls
+from core.calls import calls
 from data.bars import read_bars
 from data.market import build_market
 from evaluation.baselines import constant_prior

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
-from core.priors import calls, fit_temperature, tempered
+from core.calls import calls
+from core.priors import fit_temperature, tempered
 
 PRIOR = np.array([0.25, 0.5, 0.25])
 

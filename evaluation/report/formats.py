@@ -40,6 +40,7 @@ KEYS = (
     N_("training prior"),
     N_("deploy prior"),
     N_("temperature"),
+    N_("temperature prior"),
     N_("reached"),
     N_("largest"),
 )

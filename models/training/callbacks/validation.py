@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from core.priors import calls
+from core.calls import calls
 from models.prediction import compile_prediction, predict_windows, trace_prediction
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
