@@ -233,9 +233,12 @@ class BatchPlan(PooledPlan):
         for label in np.unique(self.labels[group.members]).tolist():
             members = group.members[self.labels[group.members] == label]
             for windows, of_pool in ((pools.get(label, members[:0]), True), (members, False)):
-                for cell in self._cells(windows) if len(windows) else []:
-                    mass = self._base(cell).sum() / self._base(windows).sum()
-                    found.append((cell, label, of_pool, mass * self._totals[label]))
+                if not len(windows):
+                    continue
+                cells = self._cells(windows)
+                masses = np.array([self._base(cell).sum() for cell in cells])
+                masses *= self._totals[label] / masses.sum()
+                found += [(cell, label, of_pool, m) for cell, m in zip(cells, masses, strict=True)]
         windows, labels, of_pool, masses = zip(*found, strict=True)
         return _HardCells(windows, np.array(labels), np.array(of_pool), np.array(masses))
 
