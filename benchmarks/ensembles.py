@@ -68,7 +68,11 @@ def trained_members(market: Market, flags: config.Flags, folder: Path) -> list[d
             note=print,
             on_rows=lambda rows: None,
         )
-        test = evaluate(assembly.fold.labels[assembly.fold.test], trained.probabilities["test"])
+        test = evaluate(
+            assembly.fold.labels[assembly.fold.test],
+            trained.probabilities["test"],
+            assembly.natural_prior,
+        )
         told = "  ".join(f"{figure} {test[figure]:.4f}" for figure in FIGURES)
         print(f"member {number}: epoch {trained.best_epoch}  {told}", file=sys.stderr, flush=True)
         members.append(restored(trained))
@@ -85,7 +89,7 @@ def judged(members: list[dict], market: Market) -> dict[str, dict[str, float]]:
     )
     return {
         split: evaluate(
-            fold.labels[getattr(fold, split)], np.exp(tempered(values, prior, temperature))
+            fold.labels[getattr(fold, split)], np.exp(tempered(values, prior, temperature)), prior
         )
         for split, values in log_p.items()
     }

@@ -85,7 +85,9 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
     seconds[0] -= done.timing["compilation_seconds"]
     figures = {
         split: evaluate(
-            assembly.fold.labels[getattr(assembly.fold, split)], done.probabilities[split]
+            assembly.fold.labels[getattr(assembly.fold, split)],
+            done.probabilities[split],
+            assembly.natural_prior,
         )
         for split in ("validation", "test")
     }
