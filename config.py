@@ -19,33 +19,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from data.errors import InputError
-from data.i18n import _
+from core.errors import InputError
+from core.i18n import _
 
 
 @dataclass(frozen=True)
 class Flags:
     """All flags of a run; the comment behind each gives the unit and the off-value."""
 
-    # --- bars and windows: data/bars.py, data/windows.py, data/store.py
+    # --- bars and windows: data/bars/read.py, data/market/windows.py, data/market/store.py
     SEQUENCE_LENGTH: int = 60  # bars in one window
     FUTURE_WINDOW: int = 12  # bars from a window's last bar to the end of its label
     MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
-    # --- labels: data/labels.py
+    # --- labels: data/market/labels.py
     LABEL_METHOD: str = "volatility"  # volatility | fixed | triple_barrier
     PRICE_CHANGE_THRESHOLD: float = 0.01  # relative price move; used by "fixed" alone
     TARGET_CLASS_RATIOS: tuple[float, ...] = (0.33, 0.40, 0.33)  # SELL, HOLD, BUY; any scale
 
-    # --- split by calendar time: data/split.py
+    # --- split by calendar time: data/market/split.py
     VALIDATION_FRACTION: float = 0.15  # share of the time range
     TEST_FRACTION: float = 0.15  # share of the time range
     EMBARGO_BARS: int = 12  # bars kept free between the splits, beyond the purge; 0: off
     WALK_FORWARD_FOLDS: int = 1  # models trained one after another in time; 1: single split
     WALK_FORWARD_ROLLING: bool = False  # training span of constant length; false: expanding
 
-    # --- [8] batches balanced over classes and symbols: data/sampling.py, data/sequence_plan.py
+    # --- [8] batches balanced over classes and symbols:
+    #     data/batches/sampling.py, data/batches/sequence_plan.py
     CLASS_BALANCED_BATCHING: bool = True  # [8] quotas from TARGET_CLASS_RATIOS; false: off
     SYMBOL_STRATIFIED_BATCHING: bool = True  # [8] symbols spread inside each class; false: off
     LABELS_PER_SEQUENCE: int = 0  # labels of a training sequence; 0: SEQUENCE_LENGTH; 1: windows
@@ -53,7 +54,7 @@ class Flags:
     STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the windows, more if it is short
     USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
 
-    # --- [7] light augmentation of training batches: data/augment.py
+    # --- [7] light augmentation of training batches: data/batches/augment.py
     USE_AUGMENTATIONS: bool = True  # [7] false: off
     AUG_NOISE_STD: float = 0.02  # [7] in standard deviations of each feature; 0: off
     AUG_TIME_SHIFT: int = 2  # [7] bars, only earlier; at most a sixth of FUTURE_WINDOW; 0: off
@@ -101,7 +102,7 @@ class Flags:
     EMA_DECAY: float = 0.99  # [4] per step, ramped from below; 0: off
 
     # --- [5] hard-negative mining on a schedule:
-    #     models/training/callbacks/mining.py, data/sampling.py
+    #     models/training/callbacks/mining.py, data/batches/sampling.py
     USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
     HNM_START_EPOCH: int = 2  # [5] first epoch with hard windows (counted from 0)
     HNM_END_EPOCH: int = 6  # [5] epoch in which the hard share reaches its end
@@ -125,7 +126,7 @@ class Flags:
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
-    # --- the machine and luck: recipe/network.py, recipe/ensemble.py
+    # --- the machine and luck: recipe/run/network.py, recipe/run/ensemble.py
     JIT_COMPILE: bool = True  # XLA for training and prediction; false: off
     SEED: int = 0  # one seed for everything
     ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off

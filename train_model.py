@@ -1,4 +1,4 @@
-"""The command line: its verbs and their options. What a verb does is in recipe/verbs.py."""
+"""The command line: its verbs and their options. What a verb does is in recipe/cli/verbs.py."""
 
 import argparse
 import contextlib
@@ -11,15 +11,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import i18n
-from data.errors import InputError
-from data.i18n import N_, _
-from recipe import verbs
-from recipe.run_folder import default_folder
+from core import i18n
+from core.errors import InputError
+from core.i18n import N_, _
+from recipe.cli import verbs
+from recipe.run.folder import default_folder
 
 if TYPE_CHECKING:
-    from data.augment import augment_sequences_batched
-    from data.generator import balanced_batch_generator
+    from data.batches.augment import augment_sequences_batched
+    from data.batches.generator import balanced_batch_generator
 
 __all__ = ["augment_sequences_batched", "balanced_batch_generator", "main"]
 
@@ -110,8 +110,8 @@ def _screen(quiet: bool) -> Iterator[None]:
 def __getattr__(name: str) -> Any:
     """Imports what notebooks expect here, when it is asked for: it needs NumPy and more."""
     homes = {
-        "augment_sequences_batched": "data.augment",
-        "balanced_batch_generator": "data.generator",
+        "augment_sequences_batched": "data.batches.augment",
+        "balanced_batch_generator": "data.batches.generator",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

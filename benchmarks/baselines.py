@@ -18,10 +18,11 @@ import numpy as np  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 
 from config import Flags  # noqa: E402
-from data.market import build_market  # noqa: E402
-from evaluation import baselines, evaluate  # noqa: E402
+from data.market.market import build_market  # noqa: E402
+from evaluation import baselines  # noqa: E402
+from evaluation import judge as evaluate  # noqa: E402
 from evaluation.metrics import evaluate as metrics_of  # noqa: E402
-from recipe.market import bars_or_sample, market_settings  # noqa: E402
+from recipe.run.market import bars_or_sample, market_settings  # noqa: E402
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 BARS = {

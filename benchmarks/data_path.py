@@ -35,11 +35,11 @@ from data_path_run import (  # noqa: E402
 )
 from data_path_tables import head, limited_table, memory_table, reading_table, speed_table  # noqa: E402
 
-from data.bars import read_bars  # noqa: E402
-from data.labels import METHODS  # noqa: E402
-from data.market import build_market  # noqa: E402
-from data.quotas import quotas  # noqa: E402
-from data.sampling import BatchPlan  # noqa: E402
+from data.bars.read import read_bars  # noqa: E402
+from data.batches.quotas import quotas  # noqa: E402
+from data.batches.sampling import BatchPlan  # noqa: E402
+from data.market.labels import METHODS  # noqa: E402
+from data.market.market import build_market  # noqa: E402
 
 PLANNED_WINDOWS, PLANNED_SYMBOLS, PLANNED_BATCH = 700_000, 10, 64
 COPIED_WINDOWS = 30_000  # for the generator that needs them as one array: 180 MB

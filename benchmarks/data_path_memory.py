@@ -7,10 +7,10 @@ from pathlib import Path
 
 from data_path_run import ALL, BARS, FILE, make_batches, settings
 
-from data.bars import read_bars
-from data.market import build_market
-from data.rows import by_symbol
-from data.synthetic import random_walk
+from data.bars.read import read_bars
+from data.bars.synthetic import random_walk
+from data.market.market import build_market
+from data.market.rows import by_symbol
 
 LIMITED_SYMBOLS, LIMITED_BARS = 20, 1_000_000
 LIMIT = 1_800_000_000  # bytes; the features alone have 2.4 billion
@@ -70,7 +70,7 @@ def measure_limited(store: str) -> dict:
     """
     import resource  # not on Windows
 
-    import data.batches  # noqa: F401
+    import data.batches.datasets  # noqa: F401
 
     begun, taken = time.perf_counter(), _megabytes("VmData")
     limit = int(taken * 1e6) + LIMIT

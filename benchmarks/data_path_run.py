@@ -9,9 +9,9 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from data.market import training_statistics  # noqa: E402
-from data.sampling import BatchPlan  # noqa: E402
-from data.windows import first_window_ends  # noqa: E402
+from data.batches.sampling import BatchPlan  # noqa: E402
+from data.market.market import training_statistics  # noqa: E402
+from data.market.windows import first_window_ends  # noqa: E402
 
 BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 FILE = "crypto_5m_10sym_full.parquet"
@@ -36,7 +36,7 @@ def settings(method: str = "volatility", feature_store: str | None = None) -> di
 
 def make_batches(market, features, augmentations, hard_share=lambda epoch: 0.4):
     """Returns the training batches of the market's fold, with all quotas."""
-    from data.batches import WindowBatches
+    from data.batches.datasets import WindowBatches
 
     fold = market.folds[0]
     labels, symbols = fold.labels[fold.train], market.symbols[fold.train]

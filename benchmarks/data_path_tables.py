@@ -8,7 +8,7 @@ import time
 import numpy as np
 from data_path_memory import LIMIT, LIMITED_BARS, LIMITED_SYMBOLS
 
-from data.labels import METHODS
+from data.market.labels import METHODS
 
 ROUNDS, CALLS = 25, 40
 

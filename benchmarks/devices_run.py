@@ -18,8 +18,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import config  # noqa: E402
-from recipe import processes  # noqa: E402
-from recipe.backend import prepare_process, start_backend  # noqa: E402
+from recipe.cli.backend import prepare_process, start_backend  # noqa: E402
+from recipe.devices import processes  # noqa: E402
 
 REDUCED = 100  # times that the gradients are reduced alone
 MADE = 30  # batches that are made alone
@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> dict:
     keras.mixed_precision.set_dtype_policy(options.dtype)
     found = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend()}
     flags = config.load(options.set)
-    from recipe.market import read_market
+    from recipe.run.market import read_market
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         before = memory()
@@ -51,7 +51,7 @@ def speed_of(flags, market, epochs: int) -> dict:
     import keras
     import numpy as np
 
-    from recipe.fold import assemble
+    from recipe.run.fold import assemble
 
     assembly = assemble(flags, market, 0)
     batches, model = assembly.batches, assembly.classifier
@@ -121,7 +121,7 @@ def memory_of(flags, market, before: dict[str, float]) -> dict:
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
-    from recipe.fold import assemble
+    from recipe.run.fold import assemble
 
     with_market = memory()
     batches = assemble(flags, market, 0).batches

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from recipe.backend import prepare_process, start_backend  # noqa: E402
+from recipe.cli.backend import prepare_process, start_backend  # noqa: E402
 
 prepare_process()  # as train_model.py does
 start_backend()
@@ -28,11 +28,11 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from core.priors import fit_temperature, tempered  # noqa: E402
-from data.market import Market, training_prior  # noqa: E402
-from evaluation.evaluate import blocks_of  # noqa: E402
+from data.market.market import Market, training_prior  # noqa: E402
+from evaluation.judge import blocks_of  # noqa: E402
 from evaluation.metrics import evaluate  # noqa: E402
-from recipe.fold import TrainedMember, assemble, train  # noqa: E402
-from recipe.market import read_market  # noqa: E402
+from recipe.run.fold import TrainedMember, assemble, train  # noqa: E402
+from recipe.run.market import read_market  # noqa: E402
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 BARS = {

@@ -27,10 +27,10 @@ import numpy as np  # noqa: E402
 from scipy.stats import norm  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
-from data.features import WARM_UP_BARS  # noqa: E402
-from data.labels import BUY, SELL  # noqa: E402
-from data.market import build_market  # noqa: E402
-from data.synthetic import persistent_drift, random_walk  # noqa: E402
+from data.bars.synthetic import persistent_drift, random_walk  # noqa: E402
+from data.market.features import WARM_UP_BARS  # noqa: E402
+from data.market.labels import BUY, SELL  # noqa: E402
+from data.market.market import build_market  # noqa: E402
 from evaluation.answers import Answers, tables  # noqa: E402
 from evaluation.metrics import mcc  # noqa: E402
 from evaluation.verdict import interval, left_out  # noqa: E402

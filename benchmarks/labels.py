@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from recipe.backend import prepare_process, start_backend  # noqa: E402
+from recipe.cli.backend import prepare_process, start_backend  # noqa: E402
 
 prepare_process()  # as train_model.py does
 start_backend()
@@ -27,10 +27,10 @@ start_backend()
 import numpy as np  # noqa: E402
 
 import config  # noqa: E402
-from data.market import Market  # noqa: E402
-from recipe.fold import assemble, train  # noqa: E402
-from recipe.market import read_market  # noqa: E402
-from recipe.metrics import training_time  # noqa: E402
+from data.market.market import Market  # noqa: E402
+from recipe.run.fold import assemble, train  # noqa: E402
+from recipe.run.market import read_market  # noqa: E402
+from recipe.run.metrics import training_time  # noqa: E402
 
 BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 FILE = "crypto_15m.csv.gz"

@@ -22,13 +22,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from data.features import FORGOTTEN_AFTER_BARS, feature_names
-from data.labels import CLASS_NAMES
-from data.synthetic import random_walk
+from data.bars.synthetic import random_walk
+from data.market.features import FORGOTTEN_AFTER_BARS, feature_names
+from data.market.labels import CLASS_NAMES
 from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable
 from models.xlstm_rl_model import build_xlstm_classifier
-from recipe.predict import classify_latest
+from recipe.serve.predict import classify_latest
 
 LENGTH = 60
 

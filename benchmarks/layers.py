@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from recipe.backend import prepare_process  # noqa: E402
+from recipe.cli.backend import prepare_process  # noqa: E402
 
 prepare_process()  # as train_model.py does; for each contestant
 
@@ -32,7 +32,7 @@ from layers_peers import (  # noqa: E402
     theirs,
 )
 
-from data.memory import keep_freed_memory  # noqa: E402
+from core.memory import keep_freed_memory  # noqa: E402
 
 BATCHES, BLOCKS, GROWTH = (64, 256), ("m", "s", "ms"), (64, 256, 1024, 4096)
 GROWTH_BATCH = 16

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from recipe.backend import prepare_process, start_backend  # noqa: E402
+from recipe.cli.backend import prepare_process, start_backend  # noqa: E402
 
 prepare_process()  # as train_model.py does
 start_backend()
@@ -66,8 +66,8 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
     """Returns what a training gave, in numbers that JSON can hold."""
     import config
     from evaluation.metrics import evaluate
-    from recipe.fold import assemble, train
-    from recipe.market import read_market
+    from recipe.run.fold import assemble, train
+    from recipe.run.market import read_market
 
     flags = config.load(changes, SEED=seed, **MODES[mode])
     market, _ = read_market(BARS[bars].format(seed=seed), flags)

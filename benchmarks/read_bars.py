@@ -21,7 +21,7 @@ NUM_SYMBOLS = 10
 READ = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from data.bars import read_bars
+from data.bars.read import read_bars
 def memory(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     return int(lines[name].split()[0]) / 1024

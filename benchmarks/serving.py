@@ -28,12 +28,12 @@ import serve_onnx  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from config import Flags  # noqa: E402
-from data.features import feature_names  # noqa: E402
-from data.synthetic import random_walk  # noqa: E402
+from data.bars.synthetic import random_walk  # noqa: E402
+from data.market.features import feature_names  # noqa: E402
 from models.calibration import RestoreProbabilities  # noqa: E402
 from models.deployable import make_deployable, save_model  # noqa: E402
 from models.xlstm_rl_model import build_xlstm_classifier  # noqa: E402
-from recipe.onnx_file import write_onnx  # noqa: E402
+from recipe.serve.onnx_file import write_onnx  # noqa: E402
 
 FLAGS = Flags()
 FEATURES = feature_names(True)
@@ -47,9 +47,9 @@ CONTRACT = {
 }
 IN_KERAS = """
 import sys
-from data.bars import read_bars
+from data.bars.read import read_bars
 from models.deployable import load_classifier
-from recipe.classify import classify_latest
+from recipe.serve.classify import classify_latest
 classify_latest(load_classifier(sys.argv[1]), read_bars(sys.argv[2])).to_csv(sys.stdout)
 """
 

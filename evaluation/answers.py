@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.calls import calls
-from data.labels import BUY, CLASS_NAMES, HOLD, SELL
+from data.market.labels import BUY, CLASS_NAMES, HOLD, SELL
 
 _EQUAL = 2e-7  # relative; float32 probabilities know no more
 EVEN = (1 / 3,) * len(CLASS_NAMES)  # the prior by which the most probable class is the call

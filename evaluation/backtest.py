@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data.labels import BUY, SELL
+from data.market.labels import BUY, SELL
 
 _DAY_SECONDS = 86_400
 _YEAR_SECONDS = 365.25 * _DAY_SECONDS

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.labels import CLASS_NAMES
+from data.market.labels import CLASS_NAMES
 from evaluation.metrics import evaluate, losses
 
 UNKNOWN = -1  # of a label

@@ -7,7 +7,7 @@ large one (Siddiqi 2006, Credit Risk Scorecards).
 
 import numpy as np
 
-from data.windows import subsample
+from data.market.windows import subsample
 
 NUM_BINS = 10
 MOST_ROWS = 100_000  # of a split, evenly spaced

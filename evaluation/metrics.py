@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from data.labels import CLASS_NAMES
+from data.market.labels import CLASS_NAMES
 from evaluation.answers import EVEN, answers, tables
 
 NUM_BINS = 15  # as in Guo et al. 2017

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from data.i18n import LANGUAGES, N_, _, ngettext, speaking
+from core.i18n import LANGUAGES, N_, _, ngettext, speaking
 from evaluation.answers import Answers, tables
 from evaluation.metrics import mcc
 

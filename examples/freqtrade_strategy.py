@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from data.features import OTHERS_FORGET_AFTER_BARS, WARM_UP_BARS
+from data.market.features import OTHERS_FORGET_AFTER_BARS, WARM_UP_BARS
 from models.deployable import contract_of, load_classifier
-from recipe.predict import classify
+from recipe.serve.predict import classify
 
 if TYPE_CHECKING:
     IStrategy = Any
@@ -42,8 +42,8 @@ def answers(model, dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
         pair: such as BTC/USDT.
 
     Returns:
-        call, p_sell, p_hold, p_buy and unfamiliar (see `recipe.predict.classify`) with the index of
-        the frame; NaN where a candle ends no window, as in the warm-up.
+        call, p_sell, p_hold, p_buy and unfamiliar (see `recipe.serve.predict.classify`) with the
+        index of the frame; NaN where a candle ends no window, as in the warm-up.
 
     Raises:
         InputError: where the candles are faulty, have a hole in each window, or their timeframe is

@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 
-from data.bars import read_bars
-from data.errors import InputError
-from data.inference import Note, asked_windows
+from core.errors import InputError
+from data.bars.read import read_bars
+from recipe.serve.inference import Note, asked_windows
 
 _AT_ONCE = 256  # windows
 

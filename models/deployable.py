@@ -11,7 +11,7 @@ from keras import layers
 import models.layers.head  # noqa: F401
 import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
-from models import atomic
+from core import atomic
 from models.calibration import LogOfMean
 from models.marks import N_, Text
 

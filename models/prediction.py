@@ -25,7 +25,7 @@ def predict_windows(
         model: any; XLA is used where its `jit_compile` says so.
         batches: `batches[index]` is a tuple whose first part is x (batch, ...); the first batch is
             the largest; or an array of all windows. Several devices need `num_rows` and `part`, as
-            `data.batches.WindowSequence` has them.
+            `data.batches.datasets.WindowSequence` has them.
 
     Returns:
         the outputs, (windows, ...).

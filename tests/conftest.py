@@ -6,7 +6,7 @@ import pytest
 from tiny_run import settings
 
 import train_model
-from data.synthetic import persistent_drift
+from data.bars.synthetic import persistent_drift
 
 os.environ["LC_ALL"] = "C.UTF-8"  # the tests read English, whatever the locale of who runs them
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.windows import ends_within, segment_bounds
+from data.market.windows import ends_within, segment_bounds
 
 
 def window_ends(symbols, timestamps, sequence_length, future_window, max_gap_bars):

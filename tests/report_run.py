@@ -145,7 +145,7 @@ def training_run():
 
 
 def recent_bars():
-    """Returns the last test bars of two symbols, as `evaluation.evaluate.recent_bars` does."""
+    """Returns the last test bars of two symbols, as `evaluation.judge.recent_bars` does."""
     _, _, predictions = training_run()
     recent = predictions.iloc[:100].assign(
         price=100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, 100)))

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from data.sampling import BatchPlan
+from data.batches.sampling import BatchPlan
 
 PRIORS = (0.33, 0.40, 0.33)
 

@@ -1,4 +1,4 @@
-"""What small markets of tests are made with, by `data.market.build_market`."""
+"""What small markets of tests are made with, by `data.market.market.build_market`."""
 
 SETTINGS = {
     "sequence_length": 10,

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import matthews_corrcoef
 
 from core.calls import calls
-from data.labels import BUY, HOLD, SELL
+from data.market.labels import BUY, HOLD, SELL
 from evaluation.answers import EVEN, Answers, answers, directions, tables
 from evaluation.metrics import evaluate, mcc
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from models.atomic import write
+from core.atomic import write
 
 
 def test_what_was_saved_stands_at_the_path_and_nothing_else(tmp_path):

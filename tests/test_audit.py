@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data import audit
-from data.audit import alter_bars, audit_market, audit_rows, cut_times, features_of
-from data.bars import check_bars
-from data.features import WARM_UP_BARS
-from data.labels import label_scores
-from data.market import build_market
-from data.synthetic import random_walk
+from data.bars.read import check_bars
+from data.bars.synthetic import random_walk
+from data.market import audit
+from data.market.audit import alter_bars, audit_market, audit_rows, cut_times, features_of
+from data.market.features import WARM_UP_BARS
+from data.market.labels import label_scores
+from data.market.market import build_market
 
 SETTINGS = {
     "sequence_length": 10,

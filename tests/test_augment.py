@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from data.augment import augment_sequences_batched, shift_ends
+from data.batches.augment import augment_sequences_batched, shift_ends
 
 ALL = {"noise_std": 0.1, "mask_prob": 1.0, "mask_max_t": 3}
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from recipe import backend
+from recipe.cli import backend
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data.labels import BUY, HOLD, SELL
+from data.market.labels import BUY, HOLD, SELL
 from evaluation.backtest import simulate_trades
 
 START = np.datetime64("2024-01-01", "ns")

@@ -4,8 +4,8 @@ from tiny_run import TINY, settings
 
 import config
 import train_model
-from data.synthetic import persistent_drift
-from recipe.market import read_market
+from data.bars.synthetic import persistent_drift
+from recipe.run.market import read_market
 
 # Bad input: status 2, one line for each fault, nothing written.
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.bars import bar_interval, check_bars, digest, read_bars
-from data.errors import InputError
-from data.sample import load_sample
-from data.synthetic import persistent_drift, random_walk
+from core.errors import InputError
+from data.bars.read import bar_interval, check_bars, digest, read_bars
+from data.bars.sample import load_sample
+from data.bars.synthetic import persistent_drift, random_walk
 
 
 def good(symbol="AAA", rows=6):

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from data.batches import WindowBatches, WindowSequence
-from data.sampling import BatchPlan
-from data.sequence_plan import SequencePlan
-from data.sequences import SequenceBatches
-from data.windows import gather
+from data.batches.datasets import WindowBatches, WindowSequence
+from data.batches.sampling import BatchPlan
+from data.batches.sequence_plan import SequencePlan
+from data.batches.sequences import SequenceBatches
+from data.market.windows import gather
 
 LENGTH = 5
 ALL = {"noise_std": 0.1, "time_shift": 2, "mask_prob": 0.5, "mask_max_t": 2}

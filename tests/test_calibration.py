@@ -7,8 +7,8 @@ from known_posterior import known_posterior
 from scipy.special import log_softmax, softmax
 
 from core.priors import fit_temperature, tempered
-from data.sequence_plan import SequencePlan
-from data.sequences import SequenceBatches
+from data.batches.sequence_plan import SequencePlan
+from data.batches.sequences import SequenceBatches
 from evaluation.metrics import classwise_ece, confidence_ece
 from models.calibration import RestoreProbabilities
 from models.training.collapse_forecast import best_answer

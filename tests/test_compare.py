@@ -8,12 +8,12 @@ import pytest
 from report_run import training_run
 
 import train_model
-from data.i18n import speaking
+from core.i18n import speaking
 from evaluation.answers import Answers
 from evaluation.report.compare import Run, compare_page, compare_runs
 from evaluation.verdict import verdict
-from recipe import console
-from recipe import run_folder as files
+from recipe.cli import console
+from recipe.run import folder as files
 
 SAID = ["call", "side"]
 

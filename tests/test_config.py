@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import config
-from data.errors import InputError
+from core.errors import InputError
 
 ROOT = Path(config.__file__).parent
 NAMES = {field.name for field in dataclasses.fields(config.Flags)}
@@ -179,7 +179,7 @@ def test_every_improvement_is_marked():
 
 def test_every_flag_is_read_and_every_read_is_a_flag():
     read = set()
-    for path in [ROOT / "train_model.py", *(ROOT / "recipe").glob("*.py")]:
+    for path in [ROOT / "train_model.py", *(ROOT / "recipe").rglob("*.py")]:
         tree = ast.parse(path.read_text())
         read |= {
             node.attr

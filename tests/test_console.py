@@ -9,7 +9,7 @@ from report_run import training_run
 from tiny_run import settings
 
 import train_model
-from recipe import console
+from recipe.cli import console
 
 RUN_INFO = {"wall_seconds": 61.2, "peak_memory_bytes": 1.5e9}
 

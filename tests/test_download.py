@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from binance_server import START, STEP, BinanceServer
 
-import recipe.download
-from data.bars import read_bars
-from data.errors import InputError
-from data.exchange import open_exchange
-from recipe.download import bars_file_name, download
+import recipe.live.download
+from core.errors import InputError
+from data.bars.read import read_bars
+from recipe.live.download import bars_file_name, download
+from recipe.live.exchange import open_exchange
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 SINCE = pd.Timestamp(START, unit="ms", tz="UTC").isoformat()
@@ -100,9 +100,9 @@ def test_an_exchange_that_stays_away_keeps_what_has_come(get, server):
 KILLED = """
 import os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
-import recipe.download as d
+import recipe.live.download as d
 from binance_server import BinanceServer
-from data.exchange import open_exchange
+from recipe.live.exchange import open_exchange
 d.PAGES_PER_PART = 1
 url, folder, place, since = sys.argv[1:]
 def opened(name, note):
@@ -146,8 +146,8 @@ def test_a_kill_at_any_moment_harms_nothing(get, server, tmp_path, place):
 
 
 def test_joining_holds_few_rows_at_once(get, monkeypatch):
-    monkeypatch.setattr(recipe.download, "ROWS_AT_ONCE", 100)
-    monkeypatch.setattr(recipe.download, "PAGES_PER_PART", 1)
+    monkeypatch.setattr(recipe.live.download, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(recipe.live.download, "PAGES_PER_PART", 1)
     [file] = get()
     assert opens(file) == expected(2500)
     groups = pq.ParquetFile(file).metadata

@@ -11,16 +11,16 @@ from tiny_run import TINY, settings
 import config
 import train_model
 from core.priors import fit_temperature, tempered
-from data.bars import read_bars
-from data.market import training_prior
-from evaluation.evaluate import blocks_of
+from data.bars.read import read_bars
+from data.market.market import training_prior
+from evaluation.judge import blocks_of
 from evaluation.report.report import report_page
 from models.deployable import contract_of, load_classifier, save_model
-from recipe.deploy import window_sequence
-from recipe.ensemble import train_fold
-from recipe.fold import assemble, train
-from recipe.market import read_market
-from recipe.predict import classify
+from recipe.run.deploy import window_sequence
+from recipe.run.ensemble import train_fold
+from recipe.run.fold import assemble, train
+from recipe.run.market import read_market
+from recipe.serve.predict import classify
 
 # Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
 FLAGS = TINY | {"XLSTM_BLOCKS": "m", "AFL_WARMUP_EPOCHS": 3, "LR_BASE": 1e-2}

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from small_market import SETTINGS
 
-from data.market import build_market, training_prior
-from data.synthetic import random_walk
+from data.bars.synthetic import random_walk
+from data.market.market import build_market, training_prior
 from evaluation.drift import stability_index
-from evaluation.evaluate import drift, predictions_table, recent_bars
+from evaluation.judge import drift, predictions_table, recent_bars
 
 
 @pytest.fixture(scope="module")

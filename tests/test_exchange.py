@@ -4,8 +4,8 @@ import email.utils
 import pytest
 from binance_server import START, STEP, BinanceServer
 
-from data.errors import InputError
-from data.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
+from core.errors import InputError
+from recipe.live.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 

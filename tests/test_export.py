@@ -13,13 +13,13 @@ import pytest
 from tiny_run import ROOT
 
 import train_model
-from data.bars import read_bars
-from data.windows import subsample
+from data.bars.read import read_bars
+from data.market.windows import subsample
 from models.calibration import RestoreProbabilities
 from models.deployable import contract_of, load_classifier, make_deployable
 from models.xlstm_rl_model import build_xlstm_classifier
-from recipe import export
-from recipe.predict import classify
+from recipe.serve import export
+from recipe.serve.predict import classify
 
 P = ["p_sell", "p_hold", "p_buy"]
 needs_extra = pytest.mark.skipif(
@@ -87,7 +87,7 @@ def test_the_example_gives_the_table_of_predict_without_keras(onnx_folder, model
     ("blocks", "length"), [("m", 70), ("s", 9), pytest.param("msmm", 9, marks=pytest.mark.slow)]
 )
 def test_every_block_pattern_gives_the_same_probabilities(blocks, length, tmp_path):
-    from recipe.onnx_file import write_onnx
+    from recipe.serve.onnx_file import write_onnx
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.familiar import training_ranges, unfamiliar_shares, warnings
+from data.market.training_range import training_ranges, unfamiliar_shares, warnings
 from models.deployable import contract_of, load_classifier
-from recipe.predict import classify
+from recipe.serve.predict import classify
 
 PERIOD = ["2020-01-01 00:00:00", "2020-12-31 00:00:00"]
 

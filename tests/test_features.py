@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import talib
 
-from data.features import (
+from data.bars.synthetic import random_walk
+from data.market.features import (
     FEATURE_NAMES,
     INTRADAY_NAMES,
     WARM_UP_BARS,
@@ -13,7 +14,6 @@ from data.features import (
     realised_volatility,
     rolling_sum,
 )
-from data.synthetic import random_walk
 
 NUM_BARS = 420
 

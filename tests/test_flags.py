@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import config
-from data.market import build_market
-from data.synthetic import persistent_drift
+from data.bars.synthetic import persistent_drift
+from data.market.market import build_market
 from models.training.callbacks.validation import validation_metrics
-from recipe.batches import LEAST_BATCHES
-from recipe.fold import assemble, train
+from recipe.run.batches import LEAST_BATCHES
+from recipe.run.fold import assemble, train
 
 # Small enough for many trainings, with every improvement at work in three epochs.
 TINY = {

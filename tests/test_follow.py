@@ -2,10 +2,10 @@ import pandas as pd
 import pytest
 from binance_server import START, STEP, BinanceServer
 
-from data.bars import check_bars
-from data.errors import InputError
-from data.exchange import open_exchange
-from recipe.follow import follow, newest_bars
+from core.errors import InputError
+from data.bars.read import check_bars
+from recipe.live.exchange import open_exchange
+from recipe.live.follow import follow, newest_bars
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 BOTH = ["BTC/USDT", "ETH/USDT"]

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from test_predict import L, make_model
 
-from data.features import WARM_UP_BARS
-from data.synthetic import random_walk
+from data.bars.synthetic import random_walk
+from data.market.features import WARM_UP_BARS
 from examples.freqtrade_strategy import COLUMNS, XlstmStrategy, answers
-from recipe.predict import classify
+from recipe.serve.predict import classify
 
 FIRST = WARM_UP_BARS + L - 1
 PAIR = "BTC/USDT"

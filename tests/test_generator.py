@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.generator import balanced_batch_generator
+from data.batches.generator import balanced_batch_generator
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,6 +54,8 @@ def test_the_generator_yields_sequences_with_many_labels():
 
 
 def test_the_generator_needs_no_keras():
-    code = "import sys, data.generator; assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    code = (
+        "import sys, data.batches.generator; assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

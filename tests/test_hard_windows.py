@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from sampling_plans import balanced, epoch_of, hardest, make_plan, market, plan_of, plans
 
-from data.pools import MOST_MULTIPLIED
-from data.sequence_plan import SequencePlan
+from data.batches.pools import MOST_MULTIPLIED
+from data.batches.sequence_plan import SequencePlan
 
 
 def hard_plan(share, *, by_class=True, by_symbol=True, batch_size=30):

@@ -8,17 +8,17 @@ import pytest
 from tiny_run import ROOT
 
 import train_model
-from data import i18n
-from data.errors import InputError
-from data.i18n import _, date, ngettext, number, of_locale, speaking
-from recipe.words import in_words
+from core import i18n
+from core.errors import InputError
+from core.i18n import _, date, ngettext, number, of_locale, speaking
+from recipe.cli.words import in_words
 
 CATALOGUE = i18n.LOCALE / "ru" / "LC_MESSAGES" / "messages.po"
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 SOURCES = [ROOT / "train_model.py", ROOT / "config.py"]
 SOURCES += [
     path
-    for room in ("data", "models", "evaluation", "recipe")
+    for room in ("core", "data", "models", "evaluation", "recipe")
     for path in (ROOT / room).rglob("*.py")
 ]
 
@@ -172,7 +172,7 @@ def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
     """`models/` writes English; it is said anew from the message and the values in it."""
     from models.training.callbacks.checkpoint_file import load_latest
     from models.training.callbacks.nan_guard import TrainingDiverged, first_nonfinite_layer
-    from recipe.backend import load_model
+    from recipe.cli.backend import load_model
 
     fault = first_nonfinite_layer(None, [[[1.0, float("nan")]]], ["range", "rsi"])
     error = TrainingDiverged(2, 3, fault)

@@ -3,9 +3,9 @@ import pytest
 from scipy.stats import t as student
 from small_market import SETTINGS
 
-from data.market import build_market
-from data.synthetic import random_walk
-from recipe.importance import explain, mean_interval, other_blocks
+from data.bars.synthetic import random_walk
+from data.market.market import build_market
+from recipe.run.importance import explain, mean_interval, other_blocks
 
 LENGTH = SETTINGS["sequence_length"]
 

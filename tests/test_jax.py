@@ -8,9 +8,9 @@ import pytest
 from jax_runs import LEARNING, environment, run
 from tiny_run import ROOT, command, metrics_of, wait_for
 
-from data.bars import read_bars
+from data.bars.read import read_bars
 from models.deployable import load_classifier
-from recipe.predict import classify
+from recipe.serve.predict import classify
 
 if importlib.util.find_spec("jax") is None:
     pytest.skip("needs jax: pip install -e '.[jax]'", allow_module_level=True)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.labels import (
+from data.bars.synthetic import random_walk
+from data.market.labels import (
     BUY,
     CLASS_NAMES,
     HOLD,
@@ -22,7 +23,6 @@ from data.labels import (
     trade_return,
     triple_barrier_labels,
 )
-from data.synthetic import random_walk
 
 RATIOS = (0.33, 0.40, 0.33)
 

@@ -23,9 +23,9 @@ from layout_files import (
     pairs,
 )
 
-from data.bars import read_bars
-from data.errors import InputError
-from data.layouts import seconds
+from core.errors import InputError
+from data.bars.layouts import seconds
+from data.bars.read import read_bars
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from reference_windows import intersecting, window_ends
 
-from data.bars import check_bars, read_bars
-from data.features import WARM_UP_BARS, compute_features
-from data.labels import HOLD, average_uniqueness, hold_share
-from data.market import build_market, training_rows, training_statistics
-from data.synthetic import random_walk
-from data.windows import gather, spans
+from data.bars.read import check_bars, read_bars
+from data.bars.synthetic import random_walk
+from data.market.features import WARM_UP_BARS, compute_features
+from data.market.labels import HOLD, average_uniqueness, hold_share
+from data.market.market import build_market, training_rows, training_statistics
+from data.market.windows import gather, spans
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 RATIOS = (0.33, 0.40, 0.33)
@@ -258,7 +258,7 @@ def test_scaling_looks_at_the_rows_of_the_training_windows(market):
 
 def test_statistics_of_chunks_are_those_of_all_rows(market, monkeypatch):
     whole = training_statistics(market, market.folds[0])
-    monkeypatch.setattr("data.market._CHUNK", 17)
+    monkeypatch.setattr("data.market.market._CHUNK", 17)
     for found, expected in zip(training_statistics(market, market.folds[0]), whole, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 

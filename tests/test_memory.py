@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.labels import METHODS
-from data.memory import release_memory
-from data.synthetic import random_walk
+from core.memory import release_memory
+from data.bars.synthetic import random_walk
+from data.market.labels import METHODS
 
 ROOT = Path(__file__).parent.parent
 NUM_SYMBOLS, NUM_BARS = 10, 60_000
@@ -16,12 +16,12 @@ RUN = """
 import sys
 import numpy as np
 from pathlib import Path
-from data.bars import read_bars
-from data.batches import WindowBatches
-from data.market import build_market, training_statistics
-from data.rows import by_symbol
-from data.sampling import BatchPlan
-from data.windows import first_window_ends
+from data.bars.read import read_bars
+from data.batches.datasets import WindowBatches
+from data.market.market import build_market, training_statistics
+from data.market.rows import by_symbol
+from data.batches.sampling import BatchPlan
+from data.market.windows import first_window_ends
 
 SETTINGS = dict(
     sequence_length=60, future_window=12, label_method=sys.argv[3], price_change_threshold=0.01,
@@ -77,7 +77,7 @@ def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_
 KEPT = """
 import resource
 import numpy as np
-from data.memory import keep_freed_memory, release_memory
+from core.memory import keep_freed_memory, release_memory
 
 def pages_of_ten_blocks():
     np.ones(2**24)  # 128 MiB, as large as what a step asks for

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import config
-from data.market import build_market, training_statistics
-from data.synthetic import persistent_drift
+from data.bars.synthetic import persistent_drift
+from data.market.market import build_market, training_statistics
 from models.training.callbacks import mining
-from recipe.batches import training_batches
-from recipe.fold import assemble, train
-from recipe.market import market_settings
-from recipe.metrics import _with_class_names
+from recipe.run.batches import training_batches
+from recipe.run.fold import assemble, train
+from recipe.run.market import market_settings
+from recipe.run.metrics import _with_class_names
 
 TINY = {
     "JIT_COMPILE": False,  # seconds of compilation

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from data.windows import subsample_by_class
+from data.market.windows import subsample_by_class
 from models.probabilities import cross_entropies
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.mining import (

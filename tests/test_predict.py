@@ -3,16 +3,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import data.rows
-from data.errors import InputError
-from data.features import FORGOTTEN_AFTER_BARS, WARM_UP_BARS, compute_features, feature_names
-from data.market import build_market
-from data.rows import fill_rows
-from data.synthetic import random_walk
-from data.windows import ends_within, gather
+import data.market.rows
+from core.errors import InputError
+from data.bars.synthetic import random_walk
+from data.market.features import FORGOTTEN_AFTER_BARS, WARM_UP_BARS, compute_features, feature_names
+from data.market.market import build_market
+from data.market.rows import fill_rows
+from data.market.windows import ends_within, gather
 from models.deployable import make_deployable
 from models.prediction import AT_ONCE
-from recipe.predict import classify, classify_latest
+from recipe.serve.predict import classify, classify_latest
 
 L, GAP = 10, 2
 PRIOR = [0.2, 0.5, 0.3]
@@ -168,13 +168,13 @@ def test_rows_forget_where_the_series_began(long_bars):
 
 
 def test_the_latest_needs_the_features_of_one_window(model, long_bars, monkeypatch):
-    num_rows, fill = [], data.rows.fill_features
+    num_rows, fill = [], data.market.rows.fill_features
 
     def counted(bars, out, **settings):
         num_rows.append(len(out))
         fill(bars, out, **settings)
 
-    monkeypatch.setattr(data.rows, "fill_features", counted)
+    monkeypatch.setattr(data.market.rows, "fill_features", counted)
     classify_latest(model, long_bars)
     assert num_rows == [L] * 2
 

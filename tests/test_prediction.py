@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from data.batches import WindowSequence
+from data.batches.datasets import WindowSequence
 from models.prediction import predict_windows
 
 LENGTH, FEATURES = 3, 2

@@ -16,8 +16,8 @@ from jax_runs import LEARNING, environment, run
 from tiny_run import ROOT, command, wait_for
 
 import train_model
-from data.errors import InputError
-from recipe import lifeline, processes
+from core.errors import InputError
+from recipe.devices import lifeline, processes
 
 WAIT = 20  # seconds
 needs_jax = pytest.mark.skipif(

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from report_run import recent_bars, training_run
 
-from data.i18n import speaking
+from core.i18n import speaking
 from evaluation.report import plots
 from evaluation.report.report import report_page
-from recipe.metrics import with_trials
+from recipe.run.metrics import with_trials
 
 RUN_INFO = {
     "command": ["train_model.py", "--data", "my bars"],

@@ -9,8 +9,8 @@ import pytest
 from tiny_run import command, metrics_of, settings, wait_for
 
 import train_model
-from data.synthetic import persistent_drift
-from recipe import market
+from data.bars.synthetic import persistent_drift
+from recipe.run import market
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):

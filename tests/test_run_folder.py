@@ -1,6 +1,6 @@
 import sys
 
-from recipe.run_folder import differences, peak_memory_bytes
+from recipe.run.folder import differences, peak_memory_bytes
 
 
 def test_differences_are_named_and_compared_as_json():

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from small_market import SETTINGS
 
-from data.i18n import speaking
-from data.labels import CLASS_NAMES
-from data.market import build_market, training_prior
-from data.synthetic import random_walk
-from evaluation.evaluate import describe_splits
+from core.i18n import speaking
+from data.bars.synthetic import random_walk
+from data.market.labels import CLASS_NAMES
+from data.market.market import build_market, training_prior
+from evaluation.judge import describe_splits
 from evaluation.metrics import evaluate
 from models.training.callbacks.collapse_alarm import LOOK_AT, MESSAGES
 from models.training.collapse_forecast import forecast_collapse
-from recipe.metrics import run_metrics, with_trials
+from recipe.run.metrics import run_metrics, with_trials
 
 FLAGS = SimpleNamespace(
     COST_BPS=5.0,

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling_plans import PRIORS, balanced, epoch_of, hardest, make_plan, market, plan_of, plans
 
-from data.quotas import quotas
-from data.sampling import BatchPlan
+from data.batches.quotas import quotas
+from data.batches.sampling import BatchPlan
 
 # --- quotas
 

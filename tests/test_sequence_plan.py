@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sequences import batches_of, drawn_data, drawn_plans, make_batches, make_plan, market
 
-from data.cuts import Cuts
+from data.batches.runs import Cuts
 
 RATIOS = (0.33, 0.40, 0.33)
 

@@ -16,11 +16,11 @@ from tiny_sequences import (
     market,
 )
 
-from data.batches import WindowBatches
-from data.sampling import BatchPlan
-from data.sequence_plan import SequencePlan
-from data.sequences import SequenceBatches
-from data.windows import gather
+from data.batches.datasets import WindowBatches
+from data.batches.sampling import BatchPlan
+from data.batches.sequence_plan import SequencePlan
+from data.batches.sequences import SequenceBatches
+from data.market.windows import gather
 
 # --- which labels, where
 

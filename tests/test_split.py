@@ -4,8 +4,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference_windows import intersecting
 
-from data.split import SplitTimes, plan_times, split_windows
-from data.windows import ends_within, segment_bounds, spans
+from data.market.split import SplitTimes, plan_times, split_windows
+from data.market.windows import ends_within, segment_bounds, spans
 
 HOUR = 3_600_000_000_000
 

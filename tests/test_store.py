@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from data.errors import InputError
-from data.market import build_market, training_statistics
-from data.store import INDEX_NAME, FolderTable, MemoryTable, open_store, read_index
-from data.synthetic import random_walk
-from data.windows import gather
+from core.errors import InputError
+from data.bars.synthetic import random_walk
+from data.market.market import build_market, training_statistics
+from data.market.store import INDEX_NAME, FolderTable, MemoryTable, open_store, read_index
+from data.market.windows import gather
 
 SETTINGS = {
     "sequence_length": 10,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import config
-from data.errors import InputError
+from core.errors import InputError
 from recipe.study.arms import ALL_OFF, ALL_ON, IMPROVEMENTS, arms, only, without
 from recipe.study.space import SPACE, space_for
 

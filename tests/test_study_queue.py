@@ -16,7 +16,7 @@ from study_workers import (
     wait_for,
 )
 
-from data.errors import InputError
+from core.errors import InputError
 from recipe.study import plan as plans
 from recipe.study.launch import progress
 from recipe.study.queue import JOURNAL, Queue

@@ -8,11 +8,11 @@ from sklearn.metrics import matthews_corrcoef
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.bars import check_bars, read_bars
-from data.errors import InputError
-from data.market import build_market
-from data.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
-from data.windows import gather
+from core.errors import InputError
+from data.bars.read import check_bars, read_bars
+from data.bars.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
+from data.market.market import build_market
+from data.market.windows import gather
 
 SETTINGS = {
     "sequence_length": 24,

@@ -11,19 +11,19 @@ from tiny_run import ROOT, command, metrics_of, settings
 
 import config
 import train_model
+from core.i18n import speaking
 from core.priors import fit_temperature, tempered
-from data.i18n import speaking
-from data.market import training_prior
-from data.synthetic import persistent_drift
-from data.windows import gather, subsample
-from evaluation.evaluate import blocks_of
+from data.bars.synthetic import persistent_drift
+from data.market.market import training_prior
+from data.market.windows import gather, subsample
+from evaluation.judge import blocks_of
 from evaluation.metrics import evaluate
 from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
 from models.deployable import contract_of, load_classifier
 from models.training.callbacks.validation import validation_metrics
-from recipe.market import read_market
-from recipe.native_chatter import without_native_chatter
+from recipe.cli.native_chatter import without_native_chatter
+from recipe.run.market import read_market
 
 FILES = {
     "config.json",
@@ -196,8 +196,8 @@ def test_help_and_flag_errors_import_nothing_that_takes_long(arguments):
 
 
 def test_the_names_that_notebooks_import_are_there():
-    from data.augment import augment_sequences_batched
-    from data.generator import balanced_batch_generator
+    from data.batches.augment import augment_sequences_batched
+    from data.batches.generator import balanced_batch_generator
 
     assert train_model.augment_sequences_batched is augment_sequences_batched
     assert train_model.balanced_batch_generator is balanced_batch_generator
@@ -225,9 +225,9 @@ def test_a_value_error_inside_training_passes_as_it_is(bars_file, tmp_path, monk
 
 def test_an_error_that_passes_keeps_its_traceback_and_gives_1():
     code = (
-        "import sys, train_model, recipe.market\n"
+        "import sys, train_model, recipe.run.market\n"
         "def read_market(*arguments): raise ValueError('from inside')\n"
-        "recipe.market.read_market = read_market\n"
+        "recipe.run.market.read_market = read_market\n"
         "sys.exit(train_model.main([]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

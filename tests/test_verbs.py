@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from binance_server import START, STEP, BinanceServer
 
-import data.exchange
-import recipe.console
-import recipe.download
+import recipe.cli.console
+import recipe.live.download
+import recipe.live.exchange
 import train_model
-from data.features import feature_names
+from data.market.features import feature_names
 from models.deployable import make_deployable, save_model
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
@@ -18,7 +18,7 @@ LENGTH = 10
 
 @pytest.fixture
 def server(monkeypatch):
-    real = data.exchange.open_exchange
+    real = recipe.live.exchange.open_exchange
     with BinanceServer(num_closed=600) as server:
         server.until = None
 
@@ -31,8 +31,8 @@ def server(monkeypatch):
             clock = lambda: server.now / 1000  # noqa: E731
             return server.point(real(name, note=note, sleep=sleep, clock=clock))
 
-        monkeypatch.setattr(data.exchange, "open_exchange", opened)
-        monkeypatch.setitem(recipe.download.download.__kwdefaults__, "open_named", opened)
+        monkeypatch.setattr(recipe.live.exchange, "open_exchange", opened)
+        monkeypatch.setitem(recipe.live.download.download.__kwdefaults__, "open_named", opened)
         yield server
 
 
@@ -105,14 +105,14 @@ def test_follow_answers_every_close_until_ctrl_c(server, model_file, tmp_path, c
 def test_a_table_that_was_moved_away_begins_anew(server, model_file, tmp_path, monkeypatch):
     server.until = START + 602 * STEP
     table, moved = tmp_path / "table.csv", tmp_path / "moved.csv"
-    show = recipe.console.answers
+    show = recipe.cli.console.answers
 
     def answered(rows):
         if table.exists():
             table.rename(moved)
         show(rows)
 
-    monkeypatch.setattr(recipe.console, "answers", answered)
+    monkeypatch.setattr(recipe.cli.console, "answers", answered)
     asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
     assert train_model.main([*asked, "--follow", "--out", str(table)]) == 130
     assert len(pd.read_csv(table)) == len(pd.read_csv(moved)) == 1
@@ -122,7 +122,7 @@ def test_a_table_of_other_columns_gets_no_row(server, model_file, tmp_path, monk
     server.until = START + 602 * STEP
     table = tmp_path / "table.csv"
     older = b"timestamp,symbol,p_sell,p_hold,p_buy,unfamiliar\n"  # before there was `call`
-    monkeypatch.setattr(recipe.console, "answers", lambda rows: table.write_bytes(older))
+    monkeypatch.setattr(recipe.cli.console, "answers", lambda rows: table.write_bytes(older))
     asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
     assert train_model.main([*asked, "--follow", "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

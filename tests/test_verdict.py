@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from data.i18n import speaking
-from data.labels import BUY, HOLD, SELL
+from core.i18n import speaking
+from data.market.labels import BUY, HOLD, SELL
 from evaluation.answers import Answers
 from evaluation.metrics import evaluate, mcc
 from evaluation.verdict import interval, left_out, pick, sentence, time_blocks, verdict

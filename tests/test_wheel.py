@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from tiny_run import ROOT
 
-ROOMS = ("data", "models", "evaluation", "recipe")
+ROOMS = ("core", "data", "models", "evaluation", "recipe")
 
 
 @pytest.fixture(scope="module")

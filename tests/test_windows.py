@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_windows import intersecting, window_ends
 
-from data.windows import (
+from data.market.windows import (
     bar_interval_ns,
     ends_within,
     first_window_ends,

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from data.sequence_plan import SequencePlan
-from data.sequences import SequenceBatches
-from data.windows import ends_within
+from data.batches.sequence_plan import SequencePlan
+from data.batches.sequences import SequenceBatches
+from data.market.windows import ends_within
 
 LENGTH = 8
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.i18n import N_
+from core.i18n import N_
 from evaluation.answers import Answers
 from evaluation.report.formats import render
 from evaluation.verdict import verdict

@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from data import i18n
-from data.i18n import N_, _
+from core import i18n
+from core.i18n import N_, _
 from evaluation.report import plots
 
 _MOST_LISTED = 6  # numbers; longer lists are summarised

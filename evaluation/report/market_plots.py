@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from data.i18n import _, date, language
+from core.i18n import _, date, language
 from evaluation.report.plots import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH, legend_above
 
 # Of the model, the best baseline, and buy and hold: told apart without colour too.

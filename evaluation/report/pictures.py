@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.i18n import N_, _, date, listed, ngettext
-from data.i18n import number as i18n_number
-from data.labels import CLASS_NAMES
+from core.i18n import N_, _, date, listed, ngettext
+from core.i18n import number as i18n_number
+from data.market.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
 from evaluation.report.formats import number, picture, signed
 from evaluation.verdict import SKILLS

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, MaxNLocator, PercentFormatter, ScalarFormatter
 
-from data.i18n import N_, _, decimal_comma, number
+from core.i18n import N_, _, decimal_comma, number
 from evaluation.metrics import reliability
 from evaluation.verdict import SKILLS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from data.i18n import N_, _
-from data.labels import CLASS_NAMES
+from core.i18n import N_, _
+from data.market.labels import CLASS_NAMES
 from evaluation.report import pictures
 from evaluation.report.formats import render
 
@@ -54,7 +54,7 @@ def report_page(
         metrics: the content of metrics.json.
         history: a row for each epoch of each fold, with the number of the `fold`.
         predictions: test windows of all folds with `label` and `p_CLASS` of each class.
-        recent: the last test bars of some symbols, as `evaluation.evaluate.recent_bars` gives them.
+        recent: the last test bars of some symbols, as `evaluation.judge.recent_bars` gives them.
         run_info: the content of run.json.
         flags: the content of config.json.
         defaults: the flags as they are without any change.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import config
-from data.errors import InputError
-from data.i18n import _
+from core.errors import InputError
+from core.i18n import _
 
 
 @dataclass(frozen=True)

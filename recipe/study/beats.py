@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from recipe import run_folder as files
+from recipe.run import folder as files
 
 EVERY = 5.0  # seconds between two touches
 GRACE = 60.0  # seconds without a touch after which a worker counts as dead

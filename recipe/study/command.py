@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 import config
-from data.errors import InputError
-from data.i18n import LANGUAGES, _, speaking
-from recipe import console
+from core.errors import InputError
+from core.i18n import LANGUAGES, _, speaking
+from recipe.cli import console
 from recipe.study import plan as plans
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -103,7 +103,7 @@ def _say(progress: str) -> None:
 
 
 def _default_folder() -> Path:
-    from recipe.run_folder import default_folder
+    from recipe.run.folder import default_folder
 
     return Path("studies") / default_folder().name
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recipe import run_folder as files
+from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
 from recipe.study.queue import Queue

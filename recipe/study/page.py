@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 
 from evaluation.report.formats import data_uri, templates
-from recipe import run_folder as files
+from recipe.run import folder as files
 from recipe.study import plots, results
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan
 from recipe.study.space import space_for

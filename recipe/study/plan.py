@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 import config
-from data.errors import InputError
-from data.i18n import _
-from recipe import run_folder as files
+from core.errors import InputError
+from core.i18n import _
+from recipe.run import folder as files
 from recipe.study import arms
 
 FILE = "study.json"

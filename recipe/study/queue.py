@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import config
-from data.errors import InputError
-from data.i18n import _
-from recipe import run_folder as files
+from core.errors import InputError
+from core.i18n import _
+from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, OPEN, PRUNED, Plan
 from recipe.study.space import space_for, suggest

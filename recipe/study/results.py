@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError
-from data.i18n import _
-from data.labels import CLASS_NAMES
+from core.errors import InputError
+from core.i18n import _
+from data.market.labels import CLASS_NAMES
 from evaluation.answers import EVEN, Answers, answers
-from recipe import run_folder as files
+from recipe.run import folder as files
 from recipe.study import arms
 from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
 from recipe.study.plan import DONE, Plan

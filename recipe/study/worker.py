@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import Flags, as_dict
-from data.errors import InputError
-from recipe import run_folder as files
+from core.errors import InputError
+from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan, load
 from recipe.study.queue import Queue
 
-ROOT = Path(files.__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 INTERRUPTED = 130
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 

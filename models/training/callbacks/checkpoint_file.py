@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from models import atomic
+from core import atomic
 from models.marks import N_, Text
 
 KEPT = 2

@@ -126,7 +126,7 @@ class HardNegativeMining(StatefulCallback):
     Args:
         batches: the training batches. It has `window_labels`, `window_symbols` and `window_rows`,
             each (windows,), `to_score(limit, rng)`, `set_hard_pool({class: positions},
-            epoch=first_epoch)` and `pool_figures(epoch)`, see `data.batches`.
+            epoch=first_epoch)` and `pool_figures(epoch)`, see `data.batches.datasets`.
         ema: callback with the averages; None to score under the raw weights.
         plan: when and how hard windows are found.
         scorer: a model that shares the weights of the trained one and scores in its place; None:

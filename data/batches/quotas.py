@@ -1,0 +1,108 @@
+"""Divides a batch among classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.errors import InputError
+from core.i18n import _
+from data.market.labels import CLASS_NAMES, class_counts
+
+
+def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
+    """Returns whole shares of `total` by largest remainder, int64 (classes,); ties go first.
+
+    Args:
+        ratios: not negative, any scale.
+        total: what the shares add up to.
+    """
+    parts = np.asarray(ratios, np.float64)
+    if not (parts.ndim == 1 and np.all(parts >= 0) and 0 < parts.sum() < np.inf):
+        raise ValueError(f"ratios must not be negative and not all 0, got {parts.tolist()}")
+    exact = parts / parts.sum() * total
+    shares = np.floor(exact + 1e-9).astype(np.int64)
+    # Rounded, so that equal ratios still have equal remainders after the division.
+    order = np.argsort(-np.round(exact - shares, 9), kind="stable")
+    shares[order[: total - shares.sum()]] += 1
+    return shares
+
+
+def check_windows(labels, symbols, batch_size: int, steps_per_epoch: int) -> None:
+    """Raises ValueError where the arguments of a plan make none."""
+    if not len(labels) or len(labels) != len(symbols):
+        raise ValueError(
+            "a plan needs at least one window, and a label and a symbol for each; "
+            f"got {len(labels)} labels and {len(symbols)} symbols"
+        )
+    if np.min(labels) < 0:
+        raise ValueError("every training window must have a label; some have -1, which means none")
+    if batch_size < 1 or steps_per_epoch < 0:
+        raise ValueError(
+            "a batch must have at least 1 window and an epoch at least 0 batches (0: one pass), "
+            f"got {batch_size} and {steps_per_epoch}"
+        )
+
+
+def check_ratios(ratios: Sequence[float] | np.ndarray | None, labels: np.ndarray) -> np.ndarray:
+    """Returns the ratios of all classes, equal ones for None.
+
+    Raises:
+        ValueError: if a class of the labels has none.
+    """
+    found = 1 + int(np.max(labels))
+    checked = np.ones(found) if ratios is None else np.asarray(ratios, np.float64)
+    if len(checked) < found:
+        raise ValueError(f"every class needs a ratio; {len(checked)} for {found} classes")
+    return checked
+
+
+def class_names(num_classes: int) -> Sequence:
+    """Returns what to call the classes: their names, or their codes where there are others."""
+    return CLASS_NAMES if num_classes == len(CLASS_NAMES) else range(num_classes)
+
+
+def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the windows of each class, int64 (classes,), at least one.
+
+    Raises:
+        ValueError: if a class has none.
+    """
+    counts = class_counts(labels, num_classes)
+    for name, count in zip(class_names(num_classes), counts, strict=True):
+        if not count:
+            raise InputError(
+                _("no training window is labelled {name}; its quota cannot be filled", name=name)
+            )
+    return counts
+
+
+def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.ndarray:
+    """Returns the slots of a batch for each class, int64 (classes,), at least one for each.
+
+    Raises:
+        InputError: if a class has no window or would have no slot.
+    """
+    check_classes(labels, len(ratios))
+    shares = quotas(ratios, batch_size)
+    for name, share in zip(class_names(len(ratios)), shares, strict=True):
+        if not share:
+            raise InputError(
+                _(
+                    "a batch of {batch_size} has no place for class {name} at the ratios "
+                    "{ratios}; enlarge the batch or the ratio",
+                    batch_size=batch_size,
+                    name=name,
+                    ratios=ratios.tolist(),
+                )
+            )
+    return shares
+
+
+def mean_draws(draws: np.ndarray, codes: np.ndarray, names) -> dict[str, dict[str, float]]:
+    """Returns by name the windows and the mean draws of one, from those of each window."""
+    windows = np.bincount(codes, minlength=len(names))
+    drawn = np.bincount(codes, draws, minlength=len(names))
+    return {
+        str(name): {"windows": int(windows[i]), "repeats": float(drawn[i] / max(windows[i], 1))}
+        for i, name in enumerate(names)
+    }

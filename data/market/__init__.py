@@ -1,0 +1,1 @@
+"""Bars to features, labels, windows and splits."""

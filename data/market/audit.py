@@ -1,0 +1,271 @@
+"""Audits that nothing looks ahead: recomputes values without the later bars and compares.
+
+Two ways to take the later bars away: cut them off, or alter their prices and volumes and keep
+their times. What belongs to a split (thresholds, scaling) needs the second, because the split
+itself is a share of the whole time range.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.i18n import N_, _
+from data.market import labels as labelling
+from data.market.features import compute_features, is_intraday
+from data.market.market import Fold, Market, build_market, training_statistics
+
+CUT_SHARES = (0.35, 0.55, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A value at or before a cut that changes with the bars after it; str() is one line.
+
+    Attributes:
+        kind: "feature", "label", "threshold" or "scaling".
+        column: the name of what changed.
+        symbol: of the first bar that changed; "" for a figure of a whole fold.
+        bar: the time of that bar; of a figure, the cut.
+        cut: the time of the last bar that was left as it was.
+    """
+
+    kind: str
+    column: str
+    symbol: str
+    bar: np.datetime64
+    cut: np.datetime64
+
+    def __str__(self):
+        what, cut = f"{_(self.kind)} {self.column}", _text(self.cut)
+        if not self.symbol:
+            return _("{what} depends on bars after {cut}", what=what, cut=cut)
+        return _(
+            "{what} from bar {bar} of {symbol} on depends on bars after {cut}",
+            what=what,
+            bar=_text(self.bar),
+            symbol=self.symbol,
+            cut=cut,
+        )
+
+
+def audit_market(
+    bars: pd.DataFrame,
+    *,
+    build: Callable[..., Market] = build_market,
+    scale: Callable[[Market, Fold], tuple[np.ndarray, np.ndarray]] = training_statistics,
+    **settings,
+) -> list[Finding]:
+    """Returns what looks ahead in features, labels, label thresholds and scaling; [] if nothing.
+
+    Features and labels are recomputed on cut bars, then the whole market on altered ones: at
+    the cuts, and at the end of each fold's training labels, after which neither its threshold nor
+    its scaling nor a label that is known by then may change.
+
+    Args:
+        bars: as `data.bars.read.read_bars` returns them.
+        build: makes the market of bars and settings.
+        scale: returns mean and variance (features,) of a market's fold.
+        settings: the keyword arguments of `build`.
+    """
+    settings = {**settings, "feature_store": None, "note": None}
+    market = build(bars, **settings)
+    kept = bars[bars["symbol"].isin(market.symbol_names)]
+    cuts = cut_times(kept)
+    findings = audit_rows(kept, features_of, cuts)
+    for threshold in {fold.threshold for fold in market.folds}:
+        labels = _labels_with(market.label_method, market.future_window, threshold)
+        findings += audit_rows(kept, labels, cuts, kind=N_("label"), horizon=market.future_window)
+    ends = [market.timestamps[fold.train + market.future_window].max() for fold in market.folds]
+    for cut in sorted({*cuts, *ends}):
+        other = build(alter_bars(kept, cut), **settings)
+        findings += _compare_rows(market, other, cut)
+        for number, end in enumerate(ends):
+            if end <= cut:
+                findings += _compare_folds(market, other, number, cut, scale)
+    return _first_of_each(findings)
+
+
+def audit_rows(
+    bars: pd.DataFrame,
+    compute: Callable[[pd.DataFrame], pd.DataFrame],
+    cuts: Sequence[np.datetime64],
+    *,
+    kind: str = N_("feature"),
+    horizon: int = 0,
+) -> list[Finding]:
+    """Returns the columns whose values depend on bars more than `horizon` after their own.
+
+    Args:
+        bars: of one or many symbols, with unique index.
+        compute: bars -> a frame of values with the index of the bars, for all symbols at once,
+            so that one symbol's future in another's value shows.
+        cuts: times; everything after a cut is cut off on all symbols.
+        kind: goes into the findings.
+        horizon: bars after its own that a value may look at; the last ones are not compared.
+
+    Returns:
+        a finding per column with the first bar that changed, of the first cut that shows it.
+    """
+    whole = compute(bars)
+    findings = []
+    for cut in cuts:
+        known = bars[bars["timestamp"].to_numpy("datetime64[ns]") <= cut]
+        left = known.groupby("symbol", observed=True).cumcount(ascending=False).to_numpy()
+        values, at = compute(known), known["timestamp"].to_numpy("datetime64[ns]")
+        names = known["symbol"].astype(str).to_numpy()
+        for column in whole.columns:
+            before = whole.loc[known.index, column].to_numpy()
+            after = values.loc[known.index, column].to_numpy()
+            changed = _differs(before, after) & (left >= horizon)
+            findings += _first(kind, column, changed, at, names, cut)
+    return _first_of_each(findings)
+
+
+def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[np.datetime64]:
+    """Returns bar times at these shares of all bar times."""
+    times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
+    return [times[int(share * (len(times) - 1))] for share in shares]
+
+
+def alter_bars(bars: pd.DataFrame, cut: np.datetime64) -> pd.DataFrame:
+    """Returns the bars with every move after the cut mirrored and resized, and other volumes.
+
+    Each bar's log moves are multiplied by its own factor in -2 .. -1.1, so that neither a mean nor
+    an absolute move nor a move relative to volatility stays; times and the order
+    low <= open, close <= high do.
+    """
+    altered = bars.copy()
+    rng = np.random.default_rng(0)
+    columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
+    later = bars["timestamp"].to_numpy("datetime64[ns]") > cut
+    for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
+        rows = rows[later[rows]]
+        if len(rows):
+            _mirror(columns, rows, rng)
+    for name, values in columns.items():
+        altered[name] = values
+    return altered
+
+
+def features_of(bars: pd.DataFrame) -> pd.DataFrame:
+    """Returns the features of many symbols' bars, each computed by itself."""
+    intraday = is_intraday(bars)
+    parts = bars.groupby("symbol", observed=True, sort=False)
+    return pd.concat([compute_features(part, intraday=intraday) for _, part in parts])
+
+
+def _labels_with(method: str, horizon: int, threshold: float) -> Callable:
+    """Returns bars -> a frame of their labels, with a given threshold."""
+
+    def compute(bars: pd.DataFrame) -> pd.DataFrame:
+        parts = bars.groupby("symbol", observed=True, sort=False)
+        made = [
+            pd.Series(_labels(part, method, horizon, threshold), index=part.index)
+            for _, part in parts
+        ]
+        return pd.concat(made).to_frame(f"label ({method})")
+
+    return compute
+
+
+def _labels(bars: pd.DataFrame, method: str, horizon: int, threshold: float) -> np.ndarray:
+    if method != "triple_barrier":
+        return labelling.label_scores(labelling.label_moves(bars, method, horizon), threshold)
+    close, high, low = (bars[name].to_numpy(float) for name in ("close", "high", "low"))
+    widths = threshold * labelling.past_scale(close, horizon)
+    return labelling.triple_barrier_labels(close, high, low, widths, horizon)
+
+
+def _compare_rows(market: Market, other: Market, cut: np.datetime64) -> list[Finding]:
+    """Returns the features and moves at or before the cut that differ between two markets."""
+    known, settled = _known(market, cut)
+    compared = [
+        ("feature", name, market.features[:, i], other.features[:, i], known)
+        for i, name in enumerate(market.feature_names)
+    ]
+    compared += [
+        ("label", name, getattr(market, name), getattr(other, name), settled)
+        for name in ("forward_return", "trade_return")
+    ]
+    return _compare_columns(compared, market, cut)
+
+
+def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
+    """Returns what differs in a fold whose training labels end at or before the cut."""
+    own, altered = market.folds[number], other.folds[number]
+    fold = f"of fold {number + 1}"
+    if own.threshold != altered.threshold:  # moves the labels too: one line says enough
+        findings = [Finding(N_("threshold"), fold, "", cut, cut)]
+    else:
+        known, settled = _known(market, cut)
+        columns = [
+            ("label", f"{name} {fold}", getattr(own, name), getattr(altered, name), rows)
+            for name, rows in (("labels", settled), ("persistence", known))
+        ]
+        findings = _compare_columns(columns, market, cut)
+    figures = zip(("mean", "variance"), scale(market, own), scale(other, altered), strict=True)
+    for what, before, after in figures:
+        for i in np.flatnonzero(_differs(before, after)):
+            name = f"{what} of {market.feature_names[i]} {fold}"
+            findings.append(Finding(N_("scaling"), name, "", cut, cut))
+    return findings
+
+
+def _known(market: Market, cut: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
+    """Says which rows are at or before the cut, and which with their horizon, bool (rows,)."""
+    known = market.timestamps <= cut
+    settled, horizon = np.zeros_like(known), market.future_window
+    same = market.symbols[horizon:] == market.symbols[:-horizon]
+    settled[:-horizon] = known[horizon:] & same
+    return known, settled
+
+
+def _compare_columns(columns, market: Market, cut: np.datetime64) -> list[Finding]:
+    names = np.array(market.symbol_names)[market.symbols]
+    findings = []
+    for kind, column, before, after, rows in columns:
+        changed = _differs(before, after) & rows
+        findings += _first(kind, column, changed, market.timestamps, names, cut)
+    return findings
+
+
+def _first(kind, column, changed, times, names, cut) -> list[Finding]:
+    """Returns the finding of the earliest changed row, [] if there is none."""
+    rows = np.flatnonzero(changed)
+    if not len(rows):
+        return []
+    row = rows[np.argmin(times[rows])]
+    return [Finding(kind, column, str(names[row]), times[row], cut)]
+
+
+_NUMBERS = ("open", "high", "low", "close", "volume")
+
+
+def _mirror(columns: dict[str, np.ndarray], rows: np.ndarray, rng: np.random.Generator) -> None:
+    """Changes the prices and volumes of one symbol's last rows in place."""
+    log = {name: np.log(columns[name][rows]) for name in _NUMBERS[:4]}
+    before = np.log(columns["close"][rows[0] - 1]) if rows[0] else log["close"][0]
+    factor = -rng.uniform(1.1, 2.0, len(rows))
+    path = before + np.cumsum(factor * np.diff(log["close"], prepend=before))
+    sources = {"open": "open", "high": "low", "low": "high", "close": "close"}
+    for name, source in sources.items():
+        columns[name][rows] = np.exp(path + factor * (log[source] - log["close"]))
+    columns["volume"][rows] *= rng.uniform(1.5, 3.0, len(rows))
+
+
+def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return ~((a == b) | ((a != a) & (b != b)))
+
+
+def _first_of_each(findings: list[Finding]) -> list[Finding]:
+    """Returns the finding of the earliest cut for every kind and column."""
+    first: dict[tuple[str, str], Finding] = {}
+    for finding in sorted(findings, key=lambda one: one.cut):
+        first.setdefault((finding.kind, finding.column), finding)
+    return list(first.values())
+
+
+def _text(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]"))

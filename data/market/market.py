@@ -1,0 +1,302 @@
+"""Builds the market that training sees: feature rows, labels, windows and purged folds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core.errors import InputError
+from core.i18n import N_, _
+from core.memory import release_memory
+from data.market import labels as labelling
+from data.market.rows import PATH, WindowSpec, make_rows, open_rows
+from data.market.split import plan_times, split_windows, time_range
+from data.market.windows import ends_within, symbol_bounds
+
+_LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
+_CHUNK = 1 << 11  # rows of which statistics are taken at a time
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the windows, with labels whose threshold comes from its training rows.
+
+    Attributes:
+        train: end rows (windows,) of the training windows, rising.
+        validation: the same of the validation windows.
+        test: the same of the test windows.
+        labels: int8 (rows,), -1 where there is no label.
+        threshold: what a score must exceed (for the barriers: the multiple of the past scale).
+        persistence: int8 (rows,), the label of the move that ended at the row, -1 if none.
+        dropped: how many windows the split dropped, by reason.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    threshold: float
+    persistence: np.ndarray
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Market:
+    """All rows with complete features, sorted by symbol, then time, and the folds over them.
+
+    Attributes:
+        features: float32 (rows, features), unscaled; a memory map if there is a feature store.
+        feature_names: the names of its columns.
+        timestamps: datetime64[ns] (rows,), UTC, of the bars' opens.
+        symbols: int16 (rows,), positions in `symbol_names`.
+        symbol_names: the symbols that were kept.
+        forward_return: float32 (rows,) log return over the label's horizon, NaN if unlabelled.
+        trade_return: float32 (rows,) log return from the next bar's open to the horizon's close.
+        intraday: whether the bars are shorter than a day.
+        interval_seconds: median spacing of the bars.
+        sequence_length: bars of a window.
+        future_window: bars of a label.
+        label_method: how the labels are made.
+        bounds: int64 (segments + 1,), first rows of the runs without a hole, then the row count.
+        dropped: how many rows and windows were dropped, by reason.
+        folds: one for the single split.
+    """
+
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    timestamps: np.ndarray
+    symbols: np.ndarray
+    symbol_names: tuple[str, ...]
+    forward_return: np.ndarray
+    trade_return: np.ndarray
+    intraday: bool
+    interval_seconds: float
+    sequence_length: int
+    future_window: int
+    label_method: str
+    bounds: np.ndarray
+    dropped: dict[str, int]
+    folds: tuple[Fold, ...]
+
+
+def build_market(
+    bars: pd.DataFrame | Iterable[pd.DataFrame] | None,
+    *,
+    sequence_length: int,
+    future_window: int,
+    label_method: str,
+    price_change_threshold: float,
+    target_class_ratios: Sequence[float],
+    embargo_bars: int,
+    max_gap_bars: int,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    num_folds: int = 1,
+    rolling: bool = False,
+    feature_store: str | Path | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Market:
+    """Returns features, labels, windows and folds of the bars of many symbols.
+
+    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.market.rows`, it frees the
+    bars while the features grow; a frame itself may be held by the caller.
+
+    Args:
+        bars: as `data.bars.read.read_bars` returns them, or an iterable of frames of one symbol
+            each, sorted by symbol, of which one is held at a time; None where `feature_store` was
+            made of them before, by another process.
+        sequence_length: bars of a window.
+        future_window: bars from a window's last bar to the end of its label.
+        label_method: "volatility", "fixed" or "triple_barrier".
+        price_change_threshold: relative move of the "fixed" labels; unused by the others.
+        target_class_ratios: SELL, HOLD, BUY, any scale; HOLD's share sets the threshold.
+        embargo_bars: bars kept free between the splits.
+        max_gap_bars: missed trading bars that a window may cross.
+        validation_fraction: share of the time range.
+        test_fraction: share of the time range; unused with several folds.
+        num_folds: 1 for the single split, more for a walk-forward.
+        rolling: whether walk-forward training spans keep their length.
+        feature_store: folder for memory-mapped rows; None keeps them in memory.
+        note: called with a sentence about every symbol that is skipped.
+
+    Raises:
+        InputError: if no symbol is long enough, a split has no windows, or lacks a class.
+    """
+    labelling.hold_share(target_class_ratios)
+    labelling.check_method(label_method, future_window)
+    if label_method == "fixed" and not price_change_threshold > 0:
+        raise InputError(
+            _(
+                "the price change must be above 0, got {price_change_threshold}",
+                price_change_threshold=price_change_threshold,
+            )
+        )
+    if sequence_length < 1:
+        raise InputError(
+            _(
+                "a window must have at least 1 bar, got {sequence_length}",
+                sequence_length=sequence_length,
+            )
+        )
+    spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
+    if bars is None and feature_store is not None:
+        rows, facts = open_rows(feature_store)
+    else:
+        rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
+    ends = ends_within(facts["bounds"], sequence_length, future_window)
+    facts["dropped"][N_("windows that would cross a hole in time")] = _num_windows(
+        rows["symbols"], spec
+    ) - len(ends)
+    if not len(ends):
+        raise InputError(
+            _(
+                "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
+                "no symbol has them",
+                num_bars=sequence_length + future_window,
+                max_gap_bars=max_gap_bars,
+            )
+        )
+    times = plan_times(
+        *time_range(ends, rows["timestamps"]),
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        num_folds=num_folds,
+        rolling=rolling,
+    )
+    threshold = float(price_change_threshold) if label_method == "fixed" else None
+    splits = [
+        split_windows(
+            ends,
+            rows["symbols"],
+            rows["timestamps"],
+            moments,
+            sequence_length=sequence_length,
+            future_window=future_window,
+            embargo_bars=embargo_bars,
+        )
+        for moments in times
+    ]
+    release_memory()
+    folds = [
+        _fold(split, rows, facts["bounds"], spec, target_class_ratios, threshold)
+        for split in splits
+    ]
+    for name in spec.label_columns:
+        del rows[name]
+    release_memory()
+    return Market(
+        **rows,
+        **facts,
+        sequence_length=sequence_length,
+        future_window=future_window,
+        label_method=label_method,
+        folds=tuple(folds),
+    )
+
+
+def training_prior(fold: Fold) -> np.ndarray:
+    """Returns the class frequencies of the training windows, float64 (classes,)."""
+    return labelling.class_counts(fold.labels[fold.train]) / len(fold.train)
+
+
+def training_rows(market: Market, fold: Fold) -> np.ndarray:
+    """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
+    shown = np.zeros(len(market.symbols), bool)
+    breaks = np.flatnonzero(np.diff(fold.train) != 1) + 1
+    for start, stop in zip([0, *breaks], [*breaks, len(fold.train)], strict=True):
+        first, last = fold.train[start], fold.train[stop - 1]
+        shown[first - market.sequence_length + 1 : last + 1] = True
+    return shown
+
+
+def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and variance of every feature over the rows of the training windows.
+
+    Returns:
+        two float32 arrays (features,), as `keras.layers.Normalization` takes them.
+    """
+    shown = training_rows(market, fold)
+    count, mean, spread = 0, 0.0, 0.0
+    for start in range(0, len(shown), _CHUNK):
+        part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
+        if len(part):
+            # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
+            own, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
+            spread = spread + ((part - own) ** 2).sum(axis=0)
+            spread = spread + (own - mean) ** 2 * count * step
+            mean, count = mean + (own - mean) * step, count + len(part)
+    return np.float32(mean), np.float32(spread / count)
+
+
+def _num_windows(symbols: np.ndarray, spec: WindowSpec) -> int:
+    """Returns how many windows there would be if no symbol had a hole."""
+    rows = np.diff(symbol_bounds(symbols))
+    return int(np.maximum(rows - spec.sequence_length - spec.future_window + 1, 0).sum())
+
+
+def _fold(split, rows, bounds, spec: WindowSpec, target_ratios, threshold: float | None) -> Fold:
+    """Returns the fold of a split; without a threshold one is chosen on its training rows."""
+    horizon = spec.future_window
+    if spec.label_columns == PATH:
+        path = rows["close"], rows["high"], rows["low"]
+        threshold = labelling.choose_barrier_multiple(
+            *path, rows["scale"], horizon, split.train, target_ratios
+        )
+        labels = np.full(len(rows["symbols"]), labelling.UNLABELLED, np.int8)
+        for start in range(0, len(labels), _LABEL_CHUNK):
+            # With the bars after the chunk that its last labels look at.
+            part = slice(start, start + _LABEL_CHUNK + horizon)
+            *path, scale = (rows[name][part] for name in PATH)
+            found = labelling.triple_barrier_labels(*path, threshold * scale, horizon)
+            labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
+        labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
+    else:
+        if threshold is None:
+            threshold = labelling.choose_multiple(rows["scores"][split.train], target_ratios)
+        labels = labelling.label_scores(rows["scores"], threshold)
+    _check_classes(split, labels)
+    return Fold(
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+        labels=labels,
+        threshold=threshold,
+        persistence=_persistence(labels, bounds, horizon),
+        dropped=split.dropped,
+    )
+
+
+def _persistence(labels: np.ndarray, bounds: np.ndarray, horizon: int) -> np.ndarray:
+    """Returns the label of the row `horizon` bars before in the same segment, -1 if none."""
+    ended = np.full_like(labels, labelling.UNLABELLED)
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        ended[start + horizon : stop] = labels[start : max(stop - horizon, start)]
+    return ended
+
+
+def _check_classes(split, labels: np.ndarray) -> None:
+    faults = []
+    for name in ("train", "validation", "test"):
+        counts = labelling.class_counts(labels[getattr(split, name)])
+        missing = [c for c, n in zip(labelling.CLASS_NAMES, counts, strict=True) if not n]
+        if missing:
+            shown = ", ".join(
+                f"{c} {n}" for c, n in zip(labelling.CLASS_NAMES, counts, strict=True)
+            )
+            faults.append(
+                _(
+                    "the {name} split has no {missing} ({shown})",
+                    name=_(name),
+                    missing=_(" and no ").join(missing),
+                    shown=shown,
+                )
+            )
+    if faults:
+        raise InputError(
+            _(
+                "every class must occur in the labels of every split; {faults}",
+                faults="; ".join(faults),
+            )
+        )

@@ -1,0 +1,91 @@
+"""Is the model still at home? Its training ranges and period against the bars that it answers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.i18n import _, date
+from data.market.market import Fold, Market, training_rows
+from data.market.windows import subsample
+
+TAILS = (0.001, 0.999)  # quantiles of each feature that bound its range
+MAX_ROWS = 200_000  # for the quantiles, evenly spaced: 200 of them lie beyond each
+# A window is unfamiliar above this share. More than one feature is outside then: of 26 features one
+# that is outside in every bar gives 0.04.
+HIGH = 0.05
+# Over the training rows 0.2 % of the values lie outside. By Markov's inequality at most
+# 0.002 / 0.05 = 4 % of windows like those of training are above HIGH.
+HIGH_WINDOWS = 0.04
+# Of the training period's length. With the default split the test bars of a new model end 43 % of
+# it after its training.
+OLD = 0.5
+
+
+def training_ranges(market: Market, fold: Fold) -> list[list[float]]:
+    """Returns the 0.1 % and the 99.9 % quantile of each feature over the training rows.
+
+    Returns:
+        two lists of numbers by feature: the low ends and the high ends.
+    """
+    rows = np.flatnonzero(training_rows(market, fold))
+    shown = market.features[rows[subsample(len(rows), MAX_ROWS)]]
+    return np.quantile(shown, TAILS, axis=0).tolist()
+
+
+def unfamiliar_shares(
+    contract: Mapping[str, Any], features: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """Returns which share of each window's values lies outside the training ranges.
+
+    Args:
+        contract: of the model.
+        features: (rows, features).
+        ends: last rows of the windows, (windows,).
+
+    Returns:
+        from 0 to 1, float64 (windows,); NaN where the model was made before there were ranges.
+    """
+    if "training_ranges" not in contract:
+        return np.full(len(ends), np.nan)
+    outside = np.zeros(len(features) + 1, np.int64)
+    for column, low, high in zip(features.T, *contract["training_ranges"], strict=True):
+        outside[1:] += (column < np.float32(low)) | (column > np.float32(high))
+    before, length = np.cumsum(outside), contract["sequence_length"]
+    counts = before[ends + 1] - before[ends + 1 - length]
+    return counts / (length * features.shape[1])
+
+
+def warnings(contract: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
+    """Yields a sentence where many windows are unfamiliar, and one where the model is old.
+
+    Args:
+        contract: of the model.
+        table: of windows, at least one, as `AskedWindows.about` of `recipe.serve.inference`.
+    """
+    high = table["unfamiliar"].to_numpy(np.float64) > HIGH
+    if high.mean() > HIGH_WINDOWS:
+        names = list(dict.fromkeys(table["symbol"].to_numpy()[high]))
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        yield _(
+            "the model is not at home: in {count:,} of {num_windows:,} windows ({shown}) more than "
+            "{share:.0%} of the values lie outside the range of its training",
+            count=high.sum(),
+            num_windows=len(table),
+            shown=shown,
+            share=HIGH,
+        )
+    if "training_period" not in contract:
+        return
+    first, last = (np.datetime64(time) for time in contract["training_period"])
+    newest = table["timestamp"].to_numpy("datetime64[ns]").max()
+    if newest - last > OLD * (last - first):
+        first, last, newest = (date(str(time)[:10]) for time in (first, last, newest))
+        yield _(
+            "the model is old: trained on bars of {first} to {last}, asked about {newest}, later "
+            "by more than half that time; train it anew",
+            first=first,
+            last=last,
+            newest=newest,
+        )

@@ -1,0 +1,279 @@
+"""What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.i18n import N_
+from data.market.labels import CLASS_NAMES
+from data.market.market import Fold, Market, training_prior
+from data.market.windows import gather, spans, subsample
+from evaluation import baselines
+from evaluation.answers import answers
+from evaluation.backtest import simulate_trades
+from evaluation.drift import feature_drift
+from evaluation.metrics import evaluate
+from evaluation.skill import skill_by_part
+from evaluation.verdict import pick, time_blocks, verdict
+
+Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
+Judged = tuple[Fold, Given, dict[str, Given]]  # with those of the model, and of each baseline
+
+_CHUNK = 4096  # windows gathered at a time
+_MOST_FITTED = 40_000  # training windows that a fitted baseline sees, evenly spaced
+SPLITS = (N_("train"), N_("validation"), N_("test"))
+FITTED = {
+    N_("logistic regression"): baselines.logistic_regression,
+    N_("boosted trees"): baselines.boosted_trees,
+}
+
+
+def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
+    """Returns windows, class counts, and first and last time of each split."""
+    described = {}
+    for name in SPLITS:
+        ends = getattr(fold, name)
+        first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+        counts = np.bincount(fold.labels[ends], minlength=len(CLASS_NAMES))
+        described[name] = {
+            "windows": len(ends),
+            "class_counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
+            "first_time": str(first.min())[:19],
+            "last_time": str(last.max())[:19],
+        }
+    return described
+
+
+def baseline_probabilities(
+    market: Market, fold: Fold, *, seed: int, fitted: bool = True
+) -> dict[str, dict[str, Any]]:
+    """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
+
+    Args:
+        market: that the fold is of.
+        fold: whose training windows they know.
+        seed: of the fits.
+        fitted: whether those that take seconds to fit are wanted, too.
+    """
+    train_labels = fold.labels[fold.train]
+    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
+    for name in SPLITS[1:]:
+        ends = getattr(fold, name)
+        found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))
+        found["persistence"][name] = baselines.persistence(
+            fold.persistence[ends], fold.persistence[fold.train], train_labels
+        )
+    if fitted:
+        windows = fitting_windows(market, fold)
+        for baseline, fit in FITTED.items():
+            model = fit(*windows["train"], *windows["validation"], seed=seed)
+            found[baseline] = {name: model.predict_proba(windows[name][0]) for name in SPLITS[1:]}
+    return found
+
+
+def fitting_windows(market: Market, fold: Fold) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns summaries (windows, columns) and labels (windows,) of each split.
+
+    Of many training windows 40,000, evenly spaced; of the other splits all.
+    """
+    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
+    ends = {"train": few, "validation": fold.validation, "test": fold.test}
+    return {name: (_summaries(market, rows), fold.labels[rows]) for name, rows in ends.items()}
+
+
+def longest_span(market: Market, ends: np.ndarray) -> float:
+    """Returns the seconds from a window's first bar to its label's last, of the longest window.
+
+    In calendar time: nights and weekends make a span longer than its bars.
+    """
+    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
+    return float((last - first).max() / np.timedelta64(1, "s"))
+
+
+def blocks_of(market: Market, ends: np.ndarray) -> np.ndarray:
+    """Returns the number of each window's block of time, as long as a window, (windows,)."""
+    return time_blocks(market.timestamps[ends], longest_span(market, ends))
+
+
+def judge(
+    market: Market,
+    folds: list[Judged],
+    *,
+    cost_bps: float,
+) -> dict[str, Any]:
+    """Returns verdict, metrics and trades of the test windows of all folds together.
+
+    The baseline to beat is picked on validation windows, those left out that another fold tests
+    on. Each fold's windows are called by its own training prior.
+
+    Args:
+        market: that the folds are of.
+        folds: each with the probabilities of validation and test windows (windows, 3), those of
+            the model, and those of the baselines by name.
+        cost_bps: trading cost per side in basis points.
+
+    Returns:
+        `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
+        (theirs, as {"test": ...} by name) and `costs`.
+    """
+    test = _pooled(folds, "test")
+    chosen_on = _pooled(folds, "validation", without=test.ends)
+    picked = pick({n: chosen_on.evaluate(given) for n, given in chosen_on.baselines.items()})
+    said = answers(test.model, test.prior)
+    named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
+    times, symbols = market.timestamps[test.ends], market.symbols[test.ends]
+    block_seconds = longest_span(market, test.ends)
+    return {
+        "verdict": verdict(
+            times,
+            test.labels,
+            said,
+            named[picked],
+            baseline=picked,
+            block_seconds=block_seconds,
+            num_folds=len(folds),
+        ),
+        "skill": skill_by_part(
+            times, symbols, market.symbol_names, test.labels, said, block_seconds=block_seconds
+        ),
+        "test": test.evaluate(test.model),
+        "baselines": {n: {"test": test.evaluate(given)} for n, given in test.baselines.items()},
+        "costs": simulate_trades(
+            times,
+            symbols,
+            said.calls,
+            market.trade_return[test.ends],
+            holding_bars=market.future_window,
+            cost_bps=cost_bps,
+            baselines={name: own.calls for name, own in named.items()},
+            forward_return=market.forward_return[test.ends],
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The windows of a split of all folds, by symbol, then time.
+
+    Attributes:
+        ends: end rows, (windows,).
+        labels: class codes, (windows,).
+        prior: class frequencies of each window's fold, (windows, 3).
+        model: its probabilities, (windows, 3).
+        baselines: theirs, by name.
+    """
+
+    ends: np.ndarray
+    labels: np.ndarray
+    prior: np.ndarray
+    model: np.ndarray
+    baselines: dict[str, np.ndarray]
+
+    def evaluate(self, probabilities: np.ndarray) -> dict[str, Any]:
+        return evaluate(self.labels, probabilities, self.prior)
+
+
+def _pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -> _Pool:
+    """Returns the windows of a split, less those that end in the rows `without`."""
+    rows = [getattr(fold, split) for fold, _, _ in folds]
+    kept = [np.flatnonzero(~np.isin(ends, () if without is None else without)) for ends in rows]
+    ends = np.concatenate([ends[own] for ends, own in zip(rows, kept, strict=True)])
+    order = np.argsort(ends, kind="stable")
+
+    def together(parts) -> np.ndarray:
+        return np.concatenate([part[own] for part, own in zip(parts, kept, strict=True)])[order]
+
+    priors = [
+        np.tile(training_prior(fold), (len(ends), 1))
+        for (fold, _, _), ends in zip(folds, rows, strict=True)
+    ]
+    return _Pool(
+        ends[order],
+        together([fold.labels[ends] for (fold, _, _), ends in zip(folds, rows, strict=True)]),
+        together(priors),
+        together([model[split] for _, model, _ in folds]),
+        {name: together([given[name][split] for _, _, given in folds]) for name in folds[0][2]},
+    )
+
+
+def drift(market: Market, fold: Fold) -> dict[str, float]:
+    """Returns how far each feature moved from training to test windows, the largest first."""
+    return feature_drift(market.features, market.feature_names, fold.train, fold.test)
+
+
+def recent_bars(
+    market: Market,
+    fold: Fold,
+    probabilities: np.ndarray,
+    *,
+    num_bars: int = 300,
+    num_symbols: int = 6,
+) -> pd.DataFrame:
+    """Returns the last test windows of the symbols that have most of them, with their price.
+
+    Args:
+        market: that the fold is of.
+        fold: the last one.
+        probabilities: of its test windows, (windows, 3).
+        num_bars: of each symbol at the most.
+        num_symbols: at the most.
+
+    Returns:
+        timestamp, symbol, call, p_sell, p_hold, p_buy and price, put together from the features
+        and 100 at the first of the bars; by symbol, then time.
+    """
+    table = predictions_table(market, [fold], [probabilities])
+    returns = market.features[:, market.feature_names.index("log_return_1")]
+    codes, counts = np.unique(market.symbols[fold.test], return_counts=True)
+    parts = []
+    for code in codes[np.argsort(-counts, kind="stable")][:num_symbols]:
+        own = np.flatnonzero(market.symbols[fold.test] == code)[-num_bars:]
+        rows = fold.test[own]
+        moves = np.cumsum(np.asarray(returns[rows[0] : rows[-1] + 1], np.float64))[rows - rows[0]]
+        parts.append(table.iloc[own].assign(price=100 * np.exp(moves - moves[0])))
+    shares = [f"p_{name.lower()}" for name in CLASS_NAMES]
+    columns = ["timestamp", "symbol", "call", *shares, "price"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def predictions_table(
+    market: Market, folds: list[Fold], probabilities: list[np.ndarray], split: str = "test"
+) -> pd.DataFrame:
+    """Returns the windows of a split, fold after fold.
+
+    Returns:
+        timestamp (of the last bar), symbol, label, call and side (see `evaluation.answers`; by
+        the fold's training prior), p_sell, p_hold, p_buy and forward_return.
+    """
+    parts = []
+    for fold, values in zip(folds, probabilities, strict=True):
+        ends = getattr(fold, split)
+        said = answers(values, training_prior(fold))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "timestamp": pd.to_datetime(market.timestamps[ends], utc=True),
+                    "symbol": pd.Categorical.from_codes(
+                        market.symbols[ends], list(market.symbol_names)
+                    ),
+                    "label": fold.labels[ends].astype("int32"),
+                    "call": said.calls.astype("int32"),
+                    "side": said.sides,
+                    **{f"p_{name.lower()}": values[:, i] for i, name in enumerate(CLASS_NAMES)},
+                    "forward_return": market.forward_return[ends],
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _summaries(market: Market, ends: np.ndarray) -> np.ndarray:
+    chunks = [
+        baselines.window_summary(
+            gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
+        )
+        for start in range(0, len(ends), _CHUNK)
+    ]
+    return np.concatenate(chunks)

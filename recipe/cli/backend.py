@@ -1,0 +1,72 @@
+"""Starts the backend of Keras for the command line; nothing heavy is imported before."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+from core.errors import InputError
+from core.i18n import _
+from core.memory import keep_freed_memory
+from recipe.cli.native_chatter import without_native_chatter
+from recipe.cli.words import in_words
+
+# XLA compiles the training step in half the time, and the step takes as long as before.
+COMPILER = (
+    "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
+)
+# A version that does not know a flag of its own ends the process: only where this was tried.
+OLDER_EMITTERS, TRIED = "--xla_cpu_use_fusion_emitters=false", "2.21."
+BACKENDS = ("tensorflow", "jax")
+
+
+def prepare_process() -> None:
+    """Sets how XLA compiles, where the environment does not say it."""
+    flags = [COMPILER]
+    if os.environ.get("KERAS_BACKEND", BACKENDS[0]) == "tensorflow":
+        flags += [OLDER_EMITTERS] if _tensorflow_version().startswith(TRIED) else []
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
+
+
+def _tensorflow_version() -> str:
+    try:
+        return importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:  # that of a GPU's maker, or none
+        return ""
+
+
+def load_model(path: str | Path):
+    """Returns the deployable model in a file, once the backend has started."""
+    prepare_process()
+    with without_native_chatter():
+        start_backend()
+        from models.deployable import load_classifier
+
+    try:
+        return load_classifier(path)
+    except ValueError as error:  # models/ does not know the class for input
+        raise InputError(in_words(error.args[0])) from error
+
+
+def start_backend() -> None:
+    """Has the backend of Keras start, with all that it has to say about it."""
+    try:
+        import keras
+    except ImportError as error:
+        raise InputError(
+            _(
+                "the backend of Keras cannot be imported ({error}); KERAS_BACKEND must be "
+                "tensorflow, or jax: pip install -e '.[jax]'",
+                error=error,
+            )
+        ) from error
+    if keras.backend.backend() not in BACKENDS:
+        raise InputError(
+            _(
+                "KERAS_BACKEND must be {backends}, got {backend}: the command line is not tested "
+                "on it",
+                backends=_(" or ").join(BACKENDS),
+                backend=keras.backend.backend(),
+            )
+        )
+    keep_freed_memory()  # bars are read before
+    keras.ops.zeros(())

@@ -1,0 +1,301 @@
+"""What each verb of the command line does, from its options to its exit status.
+
+Everything heavy is imported inside the functions, after the flags and the bars were found good:
+TensorFlow takes seconds to import, and a misspelt flag should not have to wait for it.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import config
+from core.errors import InputError
+from core.i18n import N_, _
+from recipe.cli.backend import load_model, prepare_process, start_backend
+from recipe.cli.native_chatter import without_native_chatter
+from recipe.cli.words import in_words
+from recipe.devices import processes
+from recipe.run import folder as files
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
+
+# Two small epochs in which every improvement takes part.
+SMOKE = {
+    "SUPERVISED_EPOCHS": 2,
+    "STEPS_PER_EPOCH": 30,
+    "LR_WARMUP_EPOCHS": 0.5,
+    "AFL_WARMUP_EPOCHS": 1,
+    "LOGIT_CLIP_RELEASE_EPOCH": 1,
+    "HNM_START_EPOCH": 1,
+    "HNM_END_EPOCH": 1,
+    "HNM_UPDATE_PERIOD": 1,
+    "HNM_MAX_SCORED": 1024,
+    "VALIDATION_MAX_WINDOWS": 1024,
+}
+
+
+def train(options: argparse.Namespace) -> int:
+    """Reads the bars, trains and judges, and fills a new run folder."""
+    flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
+    with _processes(options):
+        processes.agree(_("flags"), str(flags))
+        if processes.is_first():
+            files.check_absent(options.folder)
+        from recipe.run.market import read_market
+
+        market, bars_info = read_market(options.data, flags)
+        run_info = {"command": options.command, "data": options.data, **bars_info}
+        run_info |= {"brief": True} if options.brief else {}
+        return _run(flags, market, options.folder, run_info, resume=False)
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Goes on with an interrupted run from its newest checkpoint."""
+    with _processes(options):
+        return _resume(options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    folder = options.folder
+    before = files.read_json(folder / files.RUN)
+    saved_flags = files.read_json(folder / files.CONFIG)
+    flags = config.load(options.set, folder / files.CONFIG)
+    processes.agree(_("flags"), str(flags))
+    from recipe.cli import console
+    from recipe.run.market import read_market
+
+    if (folder / files.METRICS).exists():
+        report = folder / files.REPORT
+        if report.exists():
+            text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
+        else:  # of `train --brief`
+            figures = folder / files.METRICS
+            text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
+        console.log(_("complete"), text)
+        return OK
+    data = options.data or before.get("data")
+    market, bars_info = read_market(data, flags)
+    now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
+    then = {name: before.get(name) for name in now} | {"flags": saved_flags}
+    changes = files.differences(then, now)
+    if changes and not options.force:
+        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
+    for change in changes:
+        console.note(change)
+    resumes = before.get("resumes", 0) + 1
+    run_info = {**before, "data": data, **bars_info, "resumes": resumes}
+    return _run(flags, market, folder, run_info, resume=True)
+
+
+def audit(options: argparse.Namespace) -> int:
+    """Looks for features, labels, thresholds or scaling that depend on later bars."""
+    flags = config.load(options.set, options.config)
+    from data.market.audit import audit_market
+    from recipe.cli import console
+    from recipe.run.market import bars_or_sample, market_settings
+
+    bars = bars_or_sample(options.data)
+    settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
+    console.log(
+        _("audit"), _("features, labels, thresholds and scaling on bars cut at several times")
+    )
+    findings = audit_market(bars, **settings)
+    for finding in findings:
+        console.log(_("leak"), str(finding))
+    if findings:
+        return FAILED
+    console.log(_("audit"), _("clean: no value depends on later bars"))
+    return OK
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Puts finished runs side by side, on the screen and as a page."""
+    files.check_new_file(options.out)
+    from evaluation.report.compare import compare_page, compare_runs
+    from recipe.cli import console
+    from recipe.cli.compare import read_runs
+
+    found = compare_runs(read_runs(options.folders))
+    files.write_text(options.out, compare_page(found))
+    console.comparison(found)
+    console.log(_("page"), str(options.out))
+    return OK
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Writes the probabilities of a trained model as CSV."""
+    if options.out:
+        files.check_new_file(options.out)
+    if bool(options.data) == bool(options.exchange):
+        raise InputError(_("predict needs either --data PATH or --exchange NAME --symbols ..."))
+    if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
+        raise InputError(_("--exchange needs --symbols; --symbols and --follow need --exchange"))
+
+    model = load_model(options.model)
+    from data.bars.read import read_bars
+    from recipe.serve.predict import classify
+
+    told: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in told:  # --follow would say at every close that the model is old
+            print(text, file=sys.stderr)  # standard output may hold the table
+            told.add(text)
+
+    if options.exchange:
+        from recipe.live.newest import answer_newest
+
+        try:
+            answer_newest(
+                model,
+                options.exchange,
+                options.symbols,
+                follow=options.follow,
+                out=options.out,
+                note=note,
+            )
+        except KeyboardInterrupt:
+            print("\n" + _("ended"), file=sys.stderr)
+            return INTERRUPTED
+        return OK
+    table = classify(model, read_bars(options.data, note=note), note=note)
+    if options.out:
+        files.write(options.out, lambda path: table.to_csv(path, index=False))
+    else:
+        table.to_csv(sys.stdout, index=False)
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """Ships a trained model as ONNX or SavedModel."""
+    file = options.model / files.MODEL if options.model.is_dir() else options.model
+    folder = options.out or file.parent / options.format
+    if options.format not in FORMATS:
+        raise InputError(
+            _(
+                "--format must be {formats}, got {format}",
+                formats=_(" or ").join(FORMATS),
+                format=options.format,
+            )
+        )
+    if not file.is_file():
+        raise InputError(
+            _("need a run folder or its model.keras; there is no file {file}", file=file)
+        )
+    files.check_absent(folder, N_("folder of the export"))
+    missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            _(
+                "--format {format} needs {missing}: pip install -e '.[export]'",
+                format=options.format,
+                missing=_(" and ").join(missing),
+            )
+        )
+    from recipe.cli import console
+
+    model = load_model(file)
+    from recipe.run.market import bars_or_sample
+    from recipe.serve.export import ExportFailed, windows_to_compare
+    from recipe.serve.export import export as ship
+
+    windows, what = windows_to_compare(model, file.parent, bars_or_sample)
+    try:
+        difference = ship(model, options.format, folder, windows)
+    except ExportFailed as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    console.log(_("compared"), f"{len(windows)} {what}")
+    console.log(
+        _("export"),
+        _(
+            "{folder}; largest difference from Keras {difference:.1e}",
+            folder=folder,
+            difference=difference,
+        ),
+    )
+    return OK
+
+
+def download(options: argparse.Namespace) -> int:
+    """Fetches closed bars of an exchange into one file for each symbol."""
+    from recipe.cli import console
+    from recipe.live.download import download as fetch
+
+    def progress(symbol: str, num_bars: int, reached) -> None:
+        console.log(
+            _("bars"),
+            _(
+                "{symbol}: {num_bars:,} new, up to {reached:%Y-%m-%d %H:%M} UTC",
+                symbol=symbol,
+                num_bars=num_bars,
+                reached=reached,
+            ),
+        )
+
+    try:
+        paths = fetch(
+            options.exchange,
+            options.symbols,
+            timeframe=options.timeframe,
+            since=options.since,
+            folder=options.to,
+            note=console.note,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        print("\n" + _("interrupted; the same command goes on"), file=sys.stderr)
+        return INTERRUPTED
+    for path in paths:
+        console.log(_("file"), str(path))
+    return OK
+
+
+def study(options: argparse.Namespace) -> int:
+    """Runs many cells of a study, or shows what they say."""
+    from recipe.study.command import study as run_study
+
+    return run_study(options)
+
+
+def _processes(options: argparse.Namespace):
+    """Returns the context of a training over several processes, or of one by itself."""
+    prepare_process()  # before JAX starts: a resumed step must be the same program
+    return processes.together(
+        options.coordinator,
+        options.processes,
+        options.process,
+        lambda: how_to_go_on(options.folder),
+    )
+
+
+def how_to_go_on(folder: Path | None) -> str:
+    """Returns what to do after an interruption."""
+    if folder is not None and (folder / files.RUN).exists():
+        return _("go on with: python train_model.py resume {folder}", folder=folder)
+    return _("nothing was written yet: start again")
+
+
+def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
+    with without_native_chatter():
+        start_backend()
+        from models.training.callbacks.nan_guard import TrainingDiverged
+        from recipe.run.run import run, take_part
+
+    processes.agree(_("bars"), run_info["bars_sha256"])
+    try:
+        if not processes.is_first():
+            brief = run_info.get("brief", False)
+            take_part(flags, market, folder, resume=resume, brief=brief)
+            return OK
+        run(flags, market, folder, run_info=run_info, resume=resume)
+    except TrainingDiverged as error:
+        print(in_words(error.args[0]), how_to_go_on(folder), sep="; ", file=sys.stderr)
+        return FAILED
+    except OSError:  # a full disk, above all
+        print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)
+        raise
+    return OK

@@ -1,0 +1,1 @@
+"""One training over many devices and hosts."""

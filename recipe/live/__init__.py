@@ -1,0 +1,1 @@
+"""Bars of an exchange, and answers to the newest."""

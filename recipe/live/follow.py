@@ -1,0 +1,168 @@
+"""The newest closed bars of an exchange's symbols, once or at every next close."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from core.i18n import _
+from recipe.live.exchange import Exchange, bar_ms, check_symbols, fetch_closed_bars
+
+# An exchange may show a closed bar late, or none where nothing was traded.
+POLL_S = 1
+LATEST_SHARE = 0.5  # of a bar's length
+LATEST_S = 30
+SPANS = (1, 4, 16)  # how far back the newest bars are looked for, in times of their number
+NAMES = ("open", "high", "low", "close", "volume")
+
+
+def newest_bars(
+    exchange: Exchange, symbols: Sequence[str], timeframe: str, num_bars: int
+) -> pd.DataFrame:
+    """Returns the newest `num_bars` closed bars of each symbol.
+
+    Args:
+        exchange: from `open_exchange`.
+        symbols: ccxt's names, such as BTC/USDT.
+        timeframe: such as 5m.
+        num_bars: bars of each symbol; a symbol that has fewer is told by the exchange's `note`.
+
+    Returns:
+        A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
+        `symbol` (category), `open`, `high`, `low`, `close`, `volume` (float64).
+
+    Raises:
+        InputError: if the exchange lacks a symbol or the timeframe, refuses or stays away.
+    """
+    check_symbols(exchange, symbols)
+    step = bar_ms(exchange, timeframe)
+    return _frame({name: _newest(exchange, name, timeframe, step, num_bars) for name in symbols})
+
+
+def follow(
+    exchange: Exchange, symbols: Sequence[str], timeframe: str, num_bars: int
+) -> Iterator[pd.DataFrame]:
+    """Yields the newest closed bars now, then anew after every next close; never ends by itself.
+
+    A frame holds only the symbols with a bar that was not yielded as the newest before. Network
+    faults are waited out for ever. After a pause the missing bars are fetched, so that a frame has
+    no hole; only the newest close is answered, and how many were missed is told.
+
+    Args:
+        exchange: from `open_exchange`; its `sleep` waits for the next close.
+        symbols: ccxt's names, such as BTC/USDT.
+        timeframe: such as 5m.
+        num_bars: bars of each symbol.
+
+    Yields:
+        Frames like that of `newest_bars`.
+    """
+    exchange = dataclasses.replace(exchange, max_tries=None)
+    check_symbols(exchange, symbols)
+    step = bar_ms(exchange, timeframe)
+    close = exchange.now_ms() // step * step
+    kept = {name: _newest(exchange, name, timeframe, step, num_bars) for name in symbols}
+    fresh = {name for name in symbols if kept[name]}
+    while True:
+        if fresh:
+            yield _frame({name: kept[name] for name in symbols if name in fresh})
+        before = {name: _last(rows) for name, rows in kept.items()}
+        close = _add_next_close(exchange, kept, timeframe, step, num_bars, close + step)
+        fresh = {name for name in symbols if _last(kept[name]) > before[name]}
+        for name in sorted(fresh):
+            missed = (_last(kept[name]) - before[name]) // step - 1
+            if missed and before[name]:
+                exchange.note(
+                    _("{name}: {missed} closes went by without an answer", name=name, missed=missed)
+                )
+
+
+def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars: int) -> list:
+    now = exchange.now_ms()
+    rows: list = []
+    for span in SPANS:
+        since = max((now // step - span * num_bars) * step, 0)
+        pages = fetch_closed_bars(exchange, symbol, timeframe, since)
+        rows = [row for page in pages for row in page][-num_bars:]
+        if len(rows) == num_bars:
+            return rows
+    exchange.note(
+        _(
+            "{symbol}: needs {num_bars} closed bars of {timeframe}, has {num_rows}",
+            symbol=symbol,
+            num_bars=num_bars,
+            timeframe=timeframe,
+            num_rows=len(rows),
+        )
+    )
+    return rows
+
+
+def _add_next_close(
+    exchange: Exchange, kept: dict[str, list], timeframe: str, step: int, num_bars: int, close: int
+) -> int:
+    """Waits for the close, adds what is new to `kept`, and returns the newest close by then."""
+    now = _wait(exchange, close)
+    close, waiting = 0, []
+    while True:
+        if now // step * step > close:  # the first close, or one that came during a long fetch
+            close, waiting = now // step * step, list(kept)
+        for name in waiting:
+            kept[name] = _renewed(exchange, name, kept[name], timeframe, step, num_bars)
+        waiting = [name for name in waiting if _last(kept[name]) + step < close]
+        now = exchange.now_ms()
+        if now // step * step > close:
+            continue
+        if not waiting:
+            return close
+        if now > close + min(LATEST_SHARE * step, LATEST_S * 1000):
+            exchange.note(
+                _(
+                    "no bar for the close at {close} UTC: {waiting}",
+                    close=_time(close),
+                    waiting=", ".join(waiting),
+                )
+            )
+            return close
+        exchange.sleep(POLL_S)
+        now = exchange.now_ms()
+
+
+def _wait(exchange: Exchange, close: int) -> int:
+    now = exchange.now_ms()
+    while now < close:
+        exchange.sleep((close - now) / 1000)
+        now = exchange.now_ms()
+    return now
+
+
+def _renewed(
+    exchange: Exchange, symbol: str, rows: list, timeframe: str, step: int, num_bars: int
+) -> list:
+    if rows:
+        for page in fetch_closed_bars(exchange, symbol, timeframe, _last(rows) + step):
+            rows = (rows + page)[-num_bars:]
+        return rows
+    since = (exchange.now_ms() // step - num_bars) * step
+    pages = fetch_closed_bars(exchange, symbol, timeframe, since)
+    return [row for page in pages for row in page][-num_bars:]
+
+
+def _last(rows: list) -> int:
+    return int(rows[-1][0]) if rows else 0
+
+
+def _time(milliseconds: int) -> str:
+    return f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M}"
+
+
+def _frame(kept: dict[str, list]) -> pd.DataFrame:
+    names = sorted(kept)
+    rows = [row for name in names for row in kept[name]]
+    times = pd.to_datetime([int(row[0]) for row in rows], unit="ms", utc=True)
+    codes = [code for code, name in enumerate(names) for _ in kept[name]]
+    frame = pd.DataFrame({"timestamp": times.astype("datetime64[ns, UTC]")})
+    frame["symbol"] = pd.Categorical.from_codes(codes, categories=names)
+    for place, name in enumerate(NAMES, start=1):
+        frame[name] = [float(row[place]) for row in rows]
+    return frame

@@ -1,0 +1,1 @@
+"""One run: from the flags and the bars to a run folder."""

@@ -1,0 +1,191 @@
+"""The files of a run folder: each written whole or not at all; what a run depends on."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.atomic import write
+from core.errors import InputError
+from core.i18n import N_, _
+
+CONFIG = "config.json"
+RUN = "run.json"
+HISTORY = "history.csv"
+MODEL = "model.keras"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.parquet"
+VALIDATION = "validation.parquet"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoint"
+
+_LIBRARIES = ("keras", "tensorflow", "numpy", "pandas", "scikit-learn", "scipy", "ta-lib")
+
+
+def default_folder() -> Path:
+    """Returns `runs/<UTC time>`."""
+    return Path("runs") / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+
+
+def check_absent(folder: Path, what: str = N_("run folder")) -> None:
+    """Raises InputError where the folder is there already, or its place cannot hold one."""
+    if folder.exists() or folder.is_symlink():
+        raise InputError(
+            _("the {what} must not exist yet; {folder} does", what=_(what), folder=folder)
+        )
+    place = folder.absolute().parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            _(
+                "the {what} {folder} cannot be made: {place} cannot be written to",
+                what=_(what),
+                folder=folder,
+                place=place,
+            )
+        )
+
+
+def check_new_file(path: Path) -> None:
+    """Raises InputError where the file is there already, or its folder is not."""
+    if path.exists():
+        raise InputError(_("the file {path} must not exist yet; it does", path=path))
+    if not path.absolute().parent.is_dir():
+        raise InputError(_("the file {path} needs its folder; there is none", path=path))
+
+
+def make(folder: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        InputError: where that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            _(
+                "the folder {folder} cannot be made: {strerror}",
+                folder=folder,
+                strerror=error.strerror,
+            )
+        ) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object that keeps its order and has no NaN."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8."""
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        InputError: where there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            _(
+                "need a run folder with {name}; {path}: {strerror}",
+                name=path.name,
+                path=path,
+                strerror=error.strerror,
+            )
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            _("{path} must hold a JSON object: {error}", path=path, error=error)
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            _("{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__)
+        )
+    return content
+
+
+def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes one line for each epoch; floats in full, so that equal runs give equal files."""
+    import pandas as pd  # here, for the command line to answer at once
+
+    frame = pd.DataFrame(rows)
+    write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
+    before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
+    phrases = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        then, value = before.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(value, dict):
+            phrases += differences(then, value, f"{path}{name}.")
+        elif then != value:
+            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
+    return phrases
+
+
+def git_commit() -> str | None:
+    """Returns the commit of this source tree, with `+` where files differ from it, or None."""
+    here = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit and git("status", "--porcelain", "--untracked-files=no"):
+        return commit + "+"
+    return commit or None
+
+
+def peak_memory_bytes() -> int | None:
+    """Returns the largest resident memory of this process so far; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def other_runs_on(folder: Path, bars_sha256: str) -> int:
+    """Returns how many finished runs beside `folder` used the same bars: trials to count."""
+    count = 0
+    for path in folder.absolute().parent.glob(f"*/{RUN}"):
+        if path.parent.name == folder.name or not (path.parent / METRICS).exists():
+            continue
+        try:
+            count += read_json(path).get("bars_sha256") == bars_sha256
+        except InputError:
+            continue  # not a run of ours; it says nothing about trials
+    return count

@@ -1,0 +1,117 @@
+"""How good the best possible answer is on the test windows of a made-up market."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import matthews_corrcoef
+
+from core.calls import calls
+from core.i18n import LANGUAGES, _, speaking
+from data.bars.synthetic import PREFIX
+from data.market.features import WARM_UP_BARS
+from data.market.labels import BUY, CLASS_NAMES, HOLD
+from data.market.market import Market, training_prior
+from evaluation.known_optimum import best_calls, best_probabilities
+
+FIGURES = ("mcc", "nll", "direction", "movement")
+_LEAST = 1e-15  # probability: bounds the NLL of a window
+_ROUNDING = 1e-9  # where neither side is likelier, the side must not be that of the last digit
+
+
+def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str, Any] | None:
+    """Returns what the best answers to the test windows of all folds reach, and a sentence.
+
+    Args:
+        data: what the run was given as bars.
+        market: made of them.
+        folds: of the market.
+
+    Returns:
+        market (`data`), mcc, direction, movement and nll as `best_figures` has them, sentence; no
+        numbers for labels by three barriers. None where the bars are not made up.
+    """
+    if data is None or not data.startswith(PREFIX):
+        return None
+    told = {"market": data, **dict.fromkeys(FIGURES)}
+    if market.label_method == "triple_barrier":
+        return _with_sentence(told)
+    labels, probabilities, lifted = [], [], []
+    for fold in folds:
+        best = _of_test_windows(data, market, fold)
+        labels.append(fold.labels[fold.test])
+        probabilities.append(best)
+        lifted.append(calls(best, training_prior(fold)))
+    found = best_figures(*map(np.concatenate, (labels, probabilities, lifted)))
+    return _with_sentence(told | found)
+
+
+def best_figures(
+    labels: np.ndarray, probabilities: np.ndarray, called: np.ndarray
+) -> dict[str, float]:
+    """Returns the MCC of all classes, of the side and of movement that true probabilities reach.
+
+    Calls of three classes, and of HOLD or not, are those of the highest expected MCC, for which the
+    labels are not looked at; the side is the likelier one. What they reach on the labels varies by
+    chance.
+
+    Args:
+        labels: class codes, (windows,).
+        probabilities: (windows, 3).
+        called: other calls, (windows,); no less is expected of the best.
+
+    Returns:
+        mcc; direction: MCC of SELL and BUY where the label is one of them; movement: MCC of HOLD
+        against the rest; nll in nats.
+    """
+    sell, hold, buy = probabilities.T
+    sides = buy > sell * (1 + _ROUNDING)
+    held = best_calls(np.column_stack([1 - hold, hold]), [(called == HOLD).astype(int)])[0]
+    moved, own = labels != HOLD, probabilities[np.arange(len(labels)), labels]
+    return {
+        "mcc": _mcc(labels, best_calls(probabilities, [called])[0]),
+        "direction": _mcc(labels[moved] == BUY, sides[moved]),
+        "movement": _mcc(labels == HOLD, held == 1),
+        "nll": float(-np.log(np.maximum(own, _LEAST)).mean()),
+    }
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """Returns in words of the language of now what `known_optimum` found."""
+    if found["mcc"] is None:
+        return _(
+            "The market is made up; the best possible answer to labels by three barriers is not "
+            "known."
+        )
+    return _(
+        "The market is made up: the best possible answers reach direction {direction:+.3f}, "
+        "movement {movement:+.3f}, MCC {mcc:+.3f} and an NLL of {nll:.4f} on these windows.",
+        **{name: found[name] for name in FIGURES},
+    )
+
+
+def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
+    """Returns the best probabilities of a fold's test windows in their order, (windows, 3)."""
+    best = best_probabilities(
+        data,
+        label_method=market.label_method,
+        threshold=fold.threshold,
+        horizon=market.future_window,
+    )
+    starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
+    found = np.empty((len(fold.test), len(CLASS_NAMES)))
+    for code, name in enumerate(market.symbol_names):
+        own = market.symbols[fold.test] == code
+        found[own] = best[name][fold.test[own] - starts[code] + WARM_UP_BARS]
+    return found
+
+
+def _mcc(true: np.ndarray, called: np.ndarray) -> float:
+    """Returns the MCC; 0 without a warning where one class alone occurs or is called."""
+    several = len(np.unique(true)) > 1 and len(np.unique(called)) > 1
+    return float(matthews_corrcoef(true, called)) if several else 0.0
+
+
+def _with_sentence(found: dict[str, Any]) -> dict[str, Any]:
+    with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+        return found | {"sentence": sentence(found)}

@@ -1,0 +1,91 @@
+"""From a path and the flags to the market that a run trains on."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from config import Flags
+from core.i18n import _
+from data.bars.read import digest, read_bars
+from data.bars.sample import load_sample
+from data.market.market import Market, build_market
+from data.market.rows import by_symbol
+from data.market.store import read_index
+from recipe.cli import console
+from recipe.devices import processes
+
+_STORE_MADE = "feature store"
+
+
+def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]:
+    """Returns the market, and what run.json is to say of its bars.
+
+    A feature store is made by process 0, and mapped by the others, which read no bars.
+
+    Args:
+        path: a file or folder of bars; None for the sample.
+        flags: checked.
+
+    Raises:
+        InputError: where the bars are faulty, or too few for the flags.
+    """
+    what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
+    with console.working(_("reading"), what) as done:
+        if flags.FEATURE_STORE and not processes.is_first():
+            bars_info = json.loads(processes.meet(_STORE_MADE))
+            market, num_bars = build_market(None, **market_settings(flags)), 0
+        else:
+            bars = bars_or_sample(path, done)
+            bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+            # Lets go of a symbol's bars when its features are made.
+            parts = _counted(by_symbol(bars), num_bars, done)
+            del bars
+            market = build_market(parts, **market_settings(flags))
+            processes.meet(_STORE_MADE, json.dumps(bars_info))
+    if flags.FEATURE_STORE:
+        made = read_index(flags.FEATURE_STORE)["made"]
+        processes.agree(_("FEATURE_STORE, on a disk that all share"), made)
+    console.announce_market(market, num_bars)
+    return market, bars_info
+
+
+def bars_or_sample(
+    path: str | None, progress: Callable[[float], None] | None = None
+) -> pd.DataFrame:
+    """Returns the checked bars of a path, or those of the sample for None."""
+    if path is None:
+        return load_sample()
+    return read_bars(path, note=console.note, progress=progress)
+
+
+def _counted(
+    parts: Iterable[pd.DataFrame], num_bars: int, done: Callable[[float], None]
+) -> Iterator[pd.DataFrame]:
+    """Passes the bars of each symbol on, and tells the share of all that was passed before."""
+    passed = 0
+    for own in parts:
+        done(passed / num_bars)
+        passed += len(own)
+        yield own
+        del own  # before the next symbol is divided off, which gives its memory up
+
+
+def market_settings(flags: Flags) -> dict[str, Any]:
+    """Returns the arguments of `data.market.market.build_market`."""
+    return {
+        "sequence_length": flags.SEQUENCE_LENGTH,
+        "future_window": flags.FUTURE_WINDOW,
+        "label_method": flags.LABEL_METHOD,
+        "price_change_threshold": flags.PRICE_CHANGE_THRESHOLD,
+        "target_class_ratios": flags.TARGET_CLASS_RATIOS,
+        "embargo_bars": flags.EMBARGO_BARS,
+        "max_gap_bars": flags.MAX_GAP_BARS,
+        "validation_fraction": flags.VALIDATION_FRACTION,
+        "test_fraction": flags.TEST_FRACTION,
+        "num_folds": flags.WALK_FORWARD_FOLDS,
+        "rolling": flags.WALK_FORWARD_ROLLING,
+        "feature_store": flags.FEATURE_STORE or None,
+        "note": console.note,
+    }

@@ -1,0 +1,1 @@
+"""What a trained model answers, and in which forms it is shipped."""

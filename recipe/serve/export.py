@@ -1,0 +1,160 @@
+"""Ships a trained model as ONNX or SavedModel, once a process of its own has given its answers."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from core.errors import InputError
+from core.i18n import _
+from data.bars.checks import digest
+from data.market.windows import subsample
+from models.deployable import contract_of
+from recipe.cli.native_chatter import without_native_chatter
+from recipe.run import folder as files
+from recipe.serve import exported
+from recipe.serve.inference import asked_windows
+from recipe.serve.onnx_file import scalings, signature, write_onnx
+
+TOLERANCE = 1e-5  # the largest difference of a probability
+CONTRACT = "contract.json"
+_ONNX = "model.onnx"
+_COMPARED = 256  # windows at the most
+
+
+class ExportFailed(Exception):
+    """What was written does not answer as the model in Keras does; nothing of it is left."""
+
+
+def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> float:
+    """Writes a model and its contract into a new folder, whole or not at all.
+
+    The folder gets its name last, after a process of its own gave the answers of the model in it.
+
+    Args:
+        model: a deployable model.
+        kind: "onnx": the folder gets `model.onnx`; "saved_model": the folder is the SavedModel.
+            Both get `contract.json`.
+        folder: does not exist yet.
+        windows: to compare, float32 (windows, time, features).
+
+    Returns:
+        the largest difference of a probability from that in Keras.
+
+    Raises:
+        InputError: where the folder cannot be made.
+        ExportFailed: where the model cannot be loaded, or a difference is above `TOLERANCE`.
+    """
+    expected = model.predict(
+        windows,
+        verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+    )
+    new = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    files.make(new)
+    try:
+        with without_native_chatter():
+            path = _write(model, kind, new)
+        files.write_json(new / CONTRACT, contract_of(model))
+        difference = _difference(expected, _answers(kind, path, windows))
+        if not difference <= TOLERANCE:
+            raise ExportFailed(
+                _(
+                    "the {kind} model must give the probabilities of Keras within {tolerance:g}; "
+                    "the largest difference in {num_windows} windows is {difference:.1e}: nothing "
+                    "is kept",
+                    kind=kind,
+                    tolerance=TOLERANCE,
+                    num_windows=len(windows),
+                    difference=difference,
+                )
+            )
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return difference
+
+
+def windows_to_compare(
+    model: keras.Model, run: Path, read_bars: Callable[[str | None], pd.DataFrame]
+) -> tuple[np.ndarray, str]:
+    """Returns windows of a run's test bars, or made-up ones where the bars are gone or changed.
+
+    Args:
+        model: of the run.
+        run: folder of the model; need not be a run folder.
+        read_bars: returns the bars at the path that a run was given.
+
+    Returns:
+        windows, float32 (windows, time, features), and what they are in words.
+    """
+    contract = contract_of(model)
+    try:
+        run_info = files.read_json(run / files.RUN)
+        bars = read_bars(run_info["data"])
+        if digest(bars) != run_info["bars_sha256"]:
+            raise InputError(_("the bars are not those of the run any more"))
+        asked = asked_windows(contract, bars)
+        test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
+    except (OSError, KeyError, InputError) as error:
+        reason = str(error).splitlines()[0]
+        what = _("random windows in the range of the training bars ({reason})", reason=reason)
+        return _random_windows(model), what
+    keys = pd.MultiIndex.from_arrays([asked.about["timestamp"], asked.about["symbol"]])
+    wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
+    places = np.flatnonzero(keys.isin(wanted))
+    return asked.gather(places[subsample(len(places), _COMPARED)]), _(
+        "windows of the run's test bars"
+    )
+
+
+def _random_windows(model: keras.Model) -> np.ndarray:
+    """Returns normal windows with the mean and variance of each feature in training."""
+    rng = np.random.default_rng(0)
+    windows = rng.normal(size=(_COMPARED, *model.input_shape[1:]))
+    scaling = next(scalings(model), None)
+    if scaling is not None:
+        windows = windows * np.sqrt(np.asarray(scaling.variance)) + np.asarray(scaling.mean)
+    return windows.astype(np.float32)
+
+
+def _write(model: keras.Model, kind: str, folder: Path) -> Path:
+    """Returns the file or folder that a runtime loads."""
+    if kind == "onnx":
+        write_onnx(model, contract_of(model), folder / _ONNX)
+        return folder / _ONNX
+    model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature(model))
+    return folder
+
+
+def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
+    """Returns what a process without this project answers, float32 (windows, classes)."""
+    with tempfile.TemporaryDirectory() as place:
+        given, told = Path(place) / "windows.npy", Path(place) / "answers.npy"
+        np.save(given, windows)
+        # -P: the modules beside the script are not to stand in for those of Python.
+        command = [sys.executable, "-P", exported.__file__, kind, path, given, told]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            raise ExportFailed(
+                _(
+                    "the {kind} model cannot be loaded: {reason}: nothing is kept",
+                    kind=kind,
+                    reason=reason,
+                )
+            )
+        return np.load(told)
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Returns the largest difference; infinity where a shape differs or a number is missing."""
+    if expected.shape != found.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(expected - found).max())

@@ -1,0 +1,238 @@
+"""From raw bars to the windows that a trained model classifies: exactly the rows of its training.
+
+Needs no Keras: whatever runs the model, on TensorFlow or without it, is fed from here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.calls import LARGEST_LIFT, calls
+from core.errors import InputError
+from core.i18n import N_, _
+from data.bars.checks import check_bars
+from data.market.features import WARM_UP_BARS, feature_names
+from data.market.labels import CLASS_NAMES
+from data.market.rows import fill_rows
+from data.market.training_range import unfamiliar_shares, warnings
+from data.market.windows import bar_interval_ns, ends_within, gather, symbol_bounds
+
+_INTERVAL_TOLERANCE = 0.01  # relative
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AskedWindows:
+    """The windows to classify.
+
+    Attributes:
+        features: float32 (rows, features), unscaled.
+        ends: end rows of the windows, (windows,), rising.
+        sequence_length: bars of a window.
+        about: a row for each window: timestamp (of its last bar), symbol, unfamiliar (share of its
+            values outside the ranges of the training, NaN where the contract has none).
+        prior: class frequencies over which a call's lift is measured, (classes,).
+    """
+
+    features: np.ndarray
+    ends: np.ndarray
+    sequence_length: int
+    about: pd.DataFrame
+    prior: np.ndarray
+
+    def gather(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Returns the bars of some windows, float32 (windows, time, features)."""
+        return gather(self.features, self.ends[positions], self.sequence_length)
+
+    def table(self, probabilities: np.ndarray) -> pd.DataFrame:
+        """Returns a row for each window, and what is called of it.
+
+        Args:
+            probabilities: of the windows, (windows, classes).
+
+        Returns:
+            timestamp, symbol, call (SELL, HOLD or BUY), p_sell, p_hold, p_buy, unfamiliar.
+        """
+        columns: dict[str, Any] = {
+            "call": np.array(CLASS_NAMES, object)[calls(probabilities, self.prior)]
+        }
+        for code, name in enumerate(CLASS_NAMES):
+            columns[f"p_{name.lower()}"] = probabilities[:, code]
+        return pd.concat(
+            [
+                self.about[["timestamp", "symbol"]],
+                pd.DataFrame(columns, index=self.about.index),
+                self.about[["unfamiliar"]],
+            ],
+            axis=1,
+        )
+
+
+def asked_windows(
+    contract: Mapping[str, Any],
+    bars: pd.DataFrame,
+    *,
+    newest_only: bool = False,
+    note: Note | None = None,
+) -> AskedWindows:
+    """Returns every window of the bars, or the one that the newest bar of each symbol ends.
+
+    Args:
+        contract: what the model was trained on, see `models.deployable.ModelContract`.
+        bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
+        newest_only: whether only the newest windows are wanted; only their features are made.
+        note: called with a sentence for each symbol that has no window, and with one where many
+            windows are unfamiliar, the model is old against its training period, or it was saved
+            before calls had a rule.
+
+    Returns:
+        windows by symbol, then time.
+
+    Raises:
+        InputError: where the bars are faulty or give no window, or their interval, the features
+            or the class order are not those of the contract, or its calls have an unknown rule.
+    """
+    bars = check_bars(bars)
+    _check_contract(contract, bars)
+    prior, remark = prior_of_calls(contract)
+    length, names = contract["sequence_length"], bars["symbol"].cat.categories
+    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
+    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
+    num_rows[num_bars < WARM_UP_BARS + length] = 0
+    features, timestamps, bounds = _rows(contract, bars, num_rows)
+    ends = ends_within(bounds, length, 0)
+    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
+    for code in np.setdiff1d(np.arange(len(names)), symbols):
+        if note is not None:
+            told = (
+                N_(
+                    "symbol {symbol} is skipped: of its {num_bars} bars its newest bar ends no "
+                    "window"
+                )
+                if newest_only
+                else N_("symbol {symbol} is skipped: of its {num_bars} bars they make no window")
+            )
+            note(_(told, symbol=names[code], num_bars=num_bars[code]))
+    if not len(ends):
+        raise InputError(
+            _(
+                "a window needs {num_bars} bars of a symbol without a hole ({warm_up} "
+                "of warm-up); no symbol has them",
+                num_bars=WARM_UP_BARS + length,
+                warm_up=WARM_UP_BARS,
+            )
+        )
+    about = pd.DataFrame(
+        {
+            "timestamp": pd.to_datetime(timestamps[ends], utc=True),
+            "symbol": names.to_numpy()[symbols],
+            "unfamiliar": unfamiliar_shares(contract, features, ends),
+        }
+    )
+    if note is not None:
+        for warning in [*warnings(contract, about), *filter(None, [remark])]:
+            note(warning)
+    return AskedWindows(features, ends, length, about, prior)
+
+
+def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """Returns over which prior a model's calls are made, and a remark where that is not stored.
+
+    Args:
+        contract: of the model.
+
+    Returns:
+        class frequencies, float64 (classes,), and a sentence, empty for a model with the key
+        `call`. Equal frequencies make the most probable class the call.
+
+    Raises:
+        InputError: where the contract names a rule that is not known here.
+    """
+    if "call" in contract:
+        rule = contract["call"]["rule"]
+        if rule != LARGEST_LIFT:
+            raise InputError(
+                _(
+                    "the model's calls must be made by the rule {known!r}, got {rule!r}: it was "
+                    "saved by another version of the project",
+                    known=LARGEST_LIFT,
+                    rule=rule,
+                )
+            )
+        return np.asarray(contract["call"]["prior"], np.float64), ""
+    stored = contract.get("priors", {}).get("training_period")
+    if stored is not None:
+        return np.asarray(stored, np.float64), _(
+            "the model was saved before calls had a rule: its calls are the classes that gain most "
+            "over their frequencies in the training period"
+        )
+    return np.full(len(CLASS_NAMES), 1 / len(CLASS_NAMES)), _(
+        "the model was saved without class frequencies: its calls are the most probable classes"
+    )
+
+
+def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray):
+    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
+
+    Args:
+        contract: of the model.
+        bars: checked, of all symbols.
+        num_rows: how many of the last rows of each symbol to make, (symbols,).
+    """
+    stops = np.cumsum(num_rows)
+    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
+    timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
+        if count:
+            part = slice(stop - count, stop)
+            segments = fill_rows(
+                bars.iloc[first:last],
+                features[part],
+                timestamps[part],
+                intraday=contract["intraday"],
+                max_gap_bars=contract["max_gap_bars"],
+            )
+            bounds.append(segments[1:] + part.start)
+    return features, timestamps, np.concatenate(bounds)
+
+
+def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
+    if list(contract["class_names"]) != list(CLASS_NAMES):
+        raise InputError(
+            _(
+                "the model's classes must be {class_names}, got {given}",
+                class_names=list(CLASS_NAMES),
+                given=contract["class_names"],
+            )
+        )
+    names = feature_names(contract["intraday"])
+    if list(contract["feature_names"]) != list(names):
+        raise InputError(
+            _(
+                "the model's features must be those of this version of the project; it has "
+                "{feature_names}",
+                feature_names=contract["feature_names"],
+            )
+        )
+    expected = contract["interval_seconds"]
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    intervals = [
+        bar_interval_ns(times[first:last]) / 1e9
+        for first, last in zip(places[:-1], places[1:], strict=True)
+        if last - first > 1
+    ]
+    interval = np.median(intervals or [expected])
+    if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
+        raise InputError(
+            _(
+                "the model was trained on bars every {expected:g} seconds, got bars every "
+                "{interval:g} seconds",
+                expected=expected,
+                interval=interval,
+            )
+        )

@@ -1,0 +1,64 @@
+"""From raw bars to calls and probabilities with a trained model: the rows of its training."""
+
+import pandas as pd
+
+from data.batches.datasets import WindowSequence
+from models.deployable import contract_of
+from models.prediction import AT_ONCE, predict_windows
+from recipe.serve.inference import Note, asked_windows
+
+
+def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
+    """Returns the call and the probabilities of every bar that ends a window.
+
+    Args:
+        model: a deployable model, as `load_classifier` returns it.
+        bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
+        note: called with a sentence for each symbol that has no window, and with one where many
+            windows are unfamiliar, the model is old against its training period, or it was saved
+            before calls had a rule.
+
+    Returns:
+        one row for each window, by symbol, then time: timestamp (of the window's last bar),
+        symbol, call (SELL, HOLD or BUY: the class whose probability gained most over its frequency
+        in the training period, which need not be the most probable one), p_sell, p_hold, p_buy,
+        unfamiliar (share of the window's values outside the 0.1 % and 99.9 % quantiles of the
+        training; NaN for a model that was saved without them).
+
+    Raises:
+        InputError: where the bars are faulty, or their interval, the features or the class order
+            are not those of the model's training.
+    """
+    return _classify(model, bars, note, newest_only=False)
+
+
+def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
+    """Returns call and probabilities of the newest bar of every symbol, for live use.
+
+    The same as the last row of each symbol in the table of `classify`, but makes only the features
+    of one window. A symbol whose newest bar ends no window (a hole in time lies in it) has no row.
+
+    Args:
+        model: as `classify` takes it.
+        bars: as `classify` takes them; all that there are: holes in time are told from the
+            trading hours that the symbol's bars show.
+        note: called with a sentence for each symbol that has no row, and as by `classify`.
+
+    Returns:
+        one row for each symbol, with the columns of `classify`.
+
+    Raises:
+        InputError: see `classify`.
+    """
+    return _classify(model, bars, note, newest_only=True)
+
+
+def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
+    asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
+    windows = WindowSequence(
+        asked.features,
+        asked.ends,
+        sequence_length=asked.sequence_length,
+        batch_size=AT_ONCE,
+    )
+    return asked.table(predict_windows(model, windows))
