@@ -11,7 +11,7 @@ import train_model
 from core import i18n
 from core.errors import InputError
 from core.i18n import _, date, ngettext, number, of_locale, speaking
-from recipe.cli.words import in_words
+from recipe.run.words import in_words
 
 CATALOGUE = i18n.LOCALE / "ru" / "LC_MESSAGES" / "messages.po"
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}

@@ -8,8 +8,8 @@ from core.calls import calls
 from data.bars.read import read_bars
 from data.market.market import build_market
 from evaluation.baselines import constant_prior
+from evaluation.made_up import best_figures, known_optimum, sentence
 from evaluation.report.report import report_page
-from recipe.run.made_up import best_figures, known_optimum, sentence
 from recipe.run.market import market_settings
 
 TEXT = "synthetic:{}?bars=3000&symbols=11&seed=3"  # SYN10 stands before SYN2

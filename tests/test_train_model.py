@@ -12,6 +12,7 @@ from tiny_run import ROOT, command, metrics_of, settings
 import config
 import train_model
 from core.i18n import speaking
+from core.native_chatter import without_native_chatter
 from core.priors import fit_temperature, tempered
 from data.bars.synthetic import persistent_drift
 from data.market.market import training_prior
@@ -22,7 +23,6 @@ from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
 from models.deployable import contract_of, load_classifier
 from models.training.callbacks.validation import validation_metrics
-from recipe.cli.native_chatter import without_native_chatter
 from recipe.run.market import read_market
 
 FILES = {

@@ -7,8 +7,8 @@ from pathlib import Path
 from core.errors import InputError
 from core.i18n import _
 from core.memory import keep_freed_memory
-from recipe.cli.native_chatter import without_native_chatter
-from recipe.cli.words import in_words
+from core.native_chatter import without_native_chatter
+from recipe.run.words import in_words
 
 # XLA compiles the training step in half the time, and the step takes as long as before.
 COMPILER = (

@@ -8,8 +8,8 @@ from typing import Any
 
 from core.i18n import N_, _, date, ngettext, number
 from data.market.labels import CLASS_NAMES
-from recipe.cli.words import forecast_in_words, span
 from recipe.run import folder as files
+from recipe.run.words import forecast_in_words, span
 
 OWN = "xLSTM"  # the row of the model
 _FIGURES = {

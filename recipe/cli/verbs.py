@@ -13,11 +13,11 @@ from typing import Any
 import config
 from core.errors import InputError
 from core.i18n import N_, _
+from core.native_chatter import without_native_chatter
 from recipe.cli.backend import load_model, prepare_process, start_backend
-from recipe.cli.native_chatter import without_native_chatter
-from recipe.cli.words import in_words
 from recipe.devices import processes
 from recipe.run import folder as files
+from recipe.run.words import in_words
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
@@ -44,9 +44,10 @@ def train(options: argparse.Namespace) -> int:
         processes.agree(_("flags"), str(flags))
         if processes.is_first():
             files.check_absent(options.folder)
+        from recipe.cli import console
         from recipe.run.market import read_market
 
-        market, bars_info = read_market(options.data, flags)
+        market, bars_info = read_market(options.data, flags, console)
         run_info = {"command": options.command, "data": options.data, **bars_info}
         run_info |= {"brief": True} if options.brief else {}
         return _run(flags, market, options.folder, run_info, resume=False)
@@ -77,7 +78,7 @@ def _resume(options: argparse.Namespace) -> int:
         console.log(_("complete"), text)
         return OK
     data = options.data or before.get("data")
-    market, bars_info = read_market(data, flags)
+    market, bars_info = read_market(data, flags, console)
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
     then = {name: before.get(name) for name in now} | {"flags": saved_flags}
     changes = files.differences(then, now)
@@ -97,8 +98,8 @@ def audit(options: argparse.Namespace) -> int:
     from recipe.cli import console
     from recipe.run.market import bars_or_sample, market_settings
 
-    bars = bars_or_sample(options.data)
-    settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
+    bars = bars_or_sample(options.data, console)
+    settings: dict[str, Any] = market_settings(flags, console) | {"feature_store": None}
     console.log(
         _("audit"), _("features, labels, thresholds and scaling on bars cut at several times")
     )
@@ -146,6 +147,7 @@ def predict(options: argparse.Namespace) -> int:
             told.add(text)
 
     if options.exchange:
+        from recipe.cli import console
         from recipe.live.newest import answer_newest
 
         try:
@@ -156,6 +158,7 @@ def predict(options: argparse.Namespace) -> int:
                 follow=options.follow,
                 out=options.out,
                 note=note,
+                answered=console.answers,
             )
         except KeyboardInterrupt:
             print("\n" + _("ended"), file=sys.stderr)
@@ -202,7 +205,9 @@ def export(options: argparse.Namespace) -> int:
     from recipe.serve.export import ExportFailed, windows_to_compare
     from recipe.serve.export import export as ship
 
-    windows, what = windows_to_compare(model, file.parent, bars_or_sample)
+    windows, what = windows_to_compare(
+        model, file.parent, lambda path: bars_or_sample(path, console)
+    )
     try:
         difference = ship(model, options.format, folder, windows)
     except ExportFailed as error:
@@ -256,7 +261,7 @@ def download(options: argparse.Namespace) -> int:
 
 def study(options: argparse.Namespace) -> int:
     """Runs many cells of a study, or shows what they say."""
-    from recipe.study.command import study as run_study
+    from recipe.cli.study import study as run_study
 
     return run_study(options)
 
@@ -283,6 +288,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
     with without_native_chatter():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
+        from recipe.cli import console
         from recipe.run.run import run, take_part
 
     processes.agree(_("bars"), run_info["bars_sha256"])
@@ -291,7 +297,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
             brief = run_info.get("brief", False)
             take_part(flags, market, folder, resume=resume, brief=brief)
             return OK
-        run(flags, market, folder, run_info=run_info, resume=resume)
+        run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
     except TrainingDiverged as error:
         print(in_words(error.args[0]), how_to_go_on(folder), sep="; ", file=sys.stderr)
         return FAILED

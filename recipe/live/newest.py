@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from core.errors import InputError
 from core.i18n import _
 from data.market.features import FORGOTTEN_AFTER_BARS
 from models.deployable import contract_of
-from recipe.cli import console
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following
 from recipe.run import folder as files
@@ -22,8 +23,9 @@ def answer_newest(
     follow: bool,
     out: Path | None,
     note: Callable[[str], None],
+    answered: Callable[[pd.DataFrame], None],
 ) -> None:
-    """Prints the answers to the newest closed bars, and adds them to a table.
+    """Tells the answers to the newest closed bars, and adds them to a table.
 
     Args:
         model: a deployable model, as `load_classifier` returns it.
@@ -32,6 +34,7 @@ def answer_newest(
         follow: go on at every next close until Ctrl-C, or answer once.
         out: the CSV file to make or to add to; None: no file.
         note: called with a line for each oddity.
+        answered: called with the table of each close.
 
     Raises:
         InputError: where the exchange does not have what is asked for, or refuses, or the file
@@ -45,7 +48,7 @@ def answer_newest(
     once = following.newest_bars
     for bars in following.follow(exchange, *asked) if follow else [once(exchange, *asked)]:
         table = classify_latest(model, bars, note=note)
-        console.answers(table)
+        answered(table)
         if out:
             _append(out, table)
 

@@ -30,12 +30,12 @@ from models.training.callbacks.step_timer import StepTimer
 from models.training.callbacks.validation import take_weights
 from models.training.collapse_forecast import forecast_collapse
 from models.training.schedules import logit_cap_release
-from recipe.cli import console
-from recipe.cli.words import in_words
 from recipe.devices import processes
 from recipe.run.batches import event_bars, hard_share, training_batches
 from recipe.run.deploy import calibrate, deploy, window_sequence
 from recipe.run.network import ce_weight, make_classifiers
+from recipe.run.reporter import SILENT
+from recipe.run.words import in_words
 
 _LEAST_VALIDATED = 2048  # windows, where there are as many
 
@@ -94,7 +94,14 @@ class TrainedMember:
     timing: dict[str, Any]
 
 
-def assemble(flags: Flags, market: Market, number: int, member: int = 0) -> Assembly:
+def assemble(
+    flags: Flags,
+    market: Market,
+    number: int,
+    member: int = 0,
+    *,
+    note: Callable[[str], None] = SILENT.note,
+) -> Assembly:
     """Returns the batches and the compiled model of a member of fold `number`.
 
     No two of a run have the same seed, and in the first fold a member is what a run with its seed
@@ -106,7 +113,7 @@ def assemble(flags: Flags, market: Market, number: int, member: int = 0) -> Asse
     fold, seed = market.folds[number], flags.SEED + number * flags.ENSEMBLE_SIZE + member
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    own = processes.distribute(flags.SUPERVISED_BATCH_SIZE, console.note)
+    own = processes.distribute(flags.SUPERVISED_BATCH_SIZE, note)
     mean, variance = training_statistics(market, fold)
     batches = training_batches(flags, market, fold, seed, mean, variance)
     batches.own = own

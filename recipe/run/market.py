@@ -13,13 +13,15 @@ from data.bars.sample import load_sample
 from data.market.market import Market, build_market
 from data.market.rows import by_symbol
 from data.market.store import read_index
-from recipe.cli import console
 from recipe.devices import processes
+from recipe.run.reporter import SILENT, Reporter
 
 _STORE_MADE = "feature store"
 
 
-def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]:
+def read_market(
+    path: str | None, flags: Flags, reporter: Reporter = SILENT
+) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
 
     A feature store is made by process 0, and mapped by the others, which read no bars.
@@ -27,37 +29,40 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
     Args:
         path: a file or folder of bars; None for the sample.
         flags: checked.
+        reporter: told what was read.
 
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
     """
     what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
-    with console.working(_("reading"), what) as done:
+    with reporter.working(_("reading"), what) as done:
         if flags.FEATURE_STORE and not processes.is_first():
             bars_info = json.loads(processes.meet(_STORE_MADE))
-            market, num_bars = build_market(None, **market_settings(flags)), 0
+            market, num_bars = build_market(None, **market_settings(flags, reporter)), 0
         else:
-            bars = bars_or_sample(path, done)
+            bars = bars_or_sample(path, reporter, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
             # Lets go of a symbol's bars when its features are made.
             parts = _counted(by_symbol(bars), num_bars, done)
             del bars
-            market = build_market(parts, **market_settings(flags))
+            market = build_market(parts, **market_settings(flags, reporter))
             processes.meet(_STORE_MADE, json.dumps(bars_info))
     if flags.FEATURE_STORE:
         made = read_index(flags.FEATURE_STORE)["made"]
         processes.agree(_("FEATURE_STORE, on a disk that all share"), made)
-    console.announce_market(market, num_bars)
+    reporter.announce_market(market, num_bars)
     return market, bars_info
 
 
 def bars_or_sample(
-    path: str | None, progress: Callable[[float], None] | None = None
+    path: str | None,
+    reporter: Reporter = SILENT,
+    progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Returns the checked bars of a path, or those of the sample for None."""
     if path is None:
         return load_sample()
-    return read_bars(path, note=console.note, progress=progress)
+    return read_bars(path, note=reporter.note, progress=progress)
 
 
 def _counted(
@@ -72,7 +77,7 @@ def _counted(
         del own  # before the next symbol is divided off, which gives its memory up
 
 
-def market_settings(flags: Flags) -> dict[str, Any]:
+def market_settings(flags: Flags, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Returns the arguments of `data.market.market.build_market`."""
     return {
         "sequence_length": flags.SEQUENCE_LENGTH,
@@ -87,5 +92,5 @@ def market_settings(flags: Flags) -> dict[str, Any]:
         "num_folds": flags.WALK_FORWARD_FOLDS,
         "rolling": flags.WALK_FORWARD_ROLLING,
         "feature_store": flags.FEATURE_STORE or None,
-        "note": console.note,
+        "note": reporter.note,
     }

@@ -12,10 +12,10 @@ import numpy as np
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
 from evaluation import judge as evaluation
+from evaluation import made_up
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
-from recipe.cli.words import alarm_in_words
-from recipe.run import made_up
+from recipe.run.words import alarm_in_words
 
 Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
 

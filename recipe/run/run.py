@@ -15,16 +15,16 @@ from config import Flags, as_dict
 from core.i18n import _
 from data.market.market import Market
 from evaluation import judge as evaluation
+from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
-from recipe.cli import console
 from recipe.devices import processes
 from recipe.run import folder as files
 from recipe.run.ensemble import train_fold
 from recipe.run.fold import Assembly, assemble
 from recipe.run.importance import explain
-from recipe.run.made_up import known_optimum
 from recipe.run.metrics import run_metrics, with_trials
+from recipe.run.reporter import SILENT, Reporter
 
 
 def run(
@@ -34,6 +34,7 @@ def run(
     *,
     run_info: dict[str, Any],
     resume: bool,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Trains and judges all folds of a market, fills the run folder, and returns the metrics.
 
@@ -44,6 +45,7 @@ def run(
         run_info: what `run.json` is to say about command and bars; `brief` where the figures of
             the model alone are wanted: no baseline is fitted, nothing explained, no report made.
         resume: whether the folder exists and holds checkpoints to go on from.
+        reporter: told what happens.
 
     Raises:
         InputError: where flags and data do not fit together.
@@ -51,7 +53,7 @@ def run(
     """
     begun, brief = time.perf_counter(), run_info.get("brief", False)
     processes.meet("fold 0")
-    first: Assembly | None = assemble(flags, market, 0)
+    first: Assembly | None = assemble(flags, market, 0, note=reporter.note)
     if not resume:
         files.make(folder)
     run_info |= {
@@ -70,13 +72,13 @@ def run(
     for number, fold in enumerate(market.folds):
         if first is None:
             processes.meet(f"fold {number}")
-        assembly = first or assemble(flags, market, number)
+        assembly = first or assemble(flags, market, number, note=reporter.note)
         first = None
         splits = evaluation.describe_splits(market, fold)
         longest = max((b - a for a, b in pairwise(starts)), default=0.0)
         num_folds = len(market.folds)
-        console.announce_number(number, num_folds, left=longest * (num_folds - number))
-        console.announce_fold(assembly, splits)
+        reporter.announce_number(number, num_folds, left=longest * (num_folds - number))
+        reporter.announce_fold(assembly, splits)
 
         def keep(rows: list[dict[str, Any]], number: int = number, earlier=tuple(history)) -> None:
             history[:] = [*earlier, *({"fold": number, **row} for row in rows)]
@@ -87,15 +89,15 @@ def run(
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
             verbose=1 if sys.stdout.isatty() else 2,
-            note=lambda text: console.log(_("alarm"), text),
-            on_member=console.announce_member,
+            note=lambda text: reporter.log(_("alarm"), text),
+            on_member=reporter.announce_member,
             on_rows=keep,
         )
         trained.append(result)
         what = _("constant prior, persistence, logistic regression, boosted trees")
         if not brief:  # before the baselines: other processes take part in it
             explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
-        with contextlib.nullcontext() if brief else console.working(_("baselines"), what):
+        with contextlib.nullcontext() if brief else reporter.working(_("baselines"), what):
             others.append(
                 evaluation.baseline_probabilities(market, fold, seed=flags.SEED, fitted=not brief)
             )
@@ -132,9 +134,9 @@ def run(
     # The metrics come last: they mark the run as complete.
     files.write_json(folder / files.METRICS, metrics)
     if brief:
-        console.log(_("file"), str(folder / files.METRICS))
+        reporter.log(_("file"), str(folder / files.METRICS))
     else:
-        console.conclude(seen, folder, run_info)
+        reporter.conclude(seen, folder, run_info)
     return metrics
 
 
@@ -155,16 +157,12 @@ def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
             verbose=0,
-            note=_say_nothing,
-            on_member=_say_nothing,
-            on_rows=_say_nothing,
+            note=SILENT.note,
+            on_member=SILENT.announce_member,
+            on_rows=SILENT.note,
         )
         if not brief:
             explain(trained.deployable, market, fold, seed=flags.SEED)
-
-
-def _say_nothing(_what: Any) -> None:
-    pass
 
 
 def _write_predictions(market: Market, trained, split: str, path: Path) -> pd.DataFrame:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
+from core.native_chatter import without_native_chatter
 from data.bars.checks import digest
 from data.market.windows import subsample
 from models.deployable import contract_of
-from recipe.cli.native_chatter import without_native_chatter
 from recipe.run import folder as files
 from recipe.serve import exported
 from recipe.serve.inference import asked_windows

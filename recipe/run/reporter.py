@@ -1,0 +1,57 @@
+"""What a run says while it works: nothing, unless it is given somebody who prints it."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Reporter(Protocol):
+    """Is told what a run does; `recipe.cli.console` is one that prints."""
+
+    def log(self, name: str, text: str, /) -> None:
+        """Is told a text under a name."""
+        ...
+
+    def note(self, text: str, /) -> None:
+        """Is told a remark."""
+        ...
+
+    def working(self, name: str, text: str, /) -> AbstractContextManager[Callable[[float], None]]:
+        """Is told what takes a while; gives a function that takes the share that is done."""
+        ...
+
+    def announce_market(self, market: Any, num_bars: int, /) -> None:
+        """Is told which bars were read."""
+        ...
+
+    def announce_number(self, number: int, num_folds: int, /, left: float) -> None:
+        """Is told which fold begins, counted from 0, and the seconds that are left."""
+        ...
+
+    def announce_fold(self, assembly: Any, splits: dict[str, Any], /) -> None:
+        """Is told what the training of a fold is about to see."""
+        ...
+
+    def announce_member(self, assembly: Any, /) -> None:
+        """Is told which member of an ensemble is trained."""
+        ...
+
+    def conclude(self, metrics: dict[str, Any], folder: Path, run_info: dict[str, Any], /) -> None:
+        """Is told the figures of a finished run."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_what, **_more: None
+
+    def working(self, _name: str, _text: str) -> AbstractContextManager[Callable[[float], None]]:
+        """Gives a function that does nothing."""
+        return contextlib.nullcontext(lambda _share: None)
+
+
+SILENT: Any = Silent()
