@@ -133,8 +133,9 @@ def boosted_trees(
     time, each left out once with its neighbourhood: the validation windows alone are too few
     blocks of time to tell. The temperature is that of the validation windows, but no higher than
     that of the parts left out, unless the NLL on the validation windows would be above the
-    prior's. (On the 15-minute bars of benchmarks/baselines.md, 49 blocks of validation would have
-    made a market with a weaker signal the measure of the next one.)
+    prior's. (On the
+    15-minute bars of benchmarks/baselines.md the 49 blocks of validation hold little signal; by
+    them alone the trees were trained too short or cooled too much for the time that followed.)
 
     Each split looks at three in ten columns. scikit-learn's early stopping by itself would hold
     out random windows, whose neighbours, one bar away, would be trained on.
