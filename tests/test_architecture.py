@@ -28,6 +28,7 @@ DATA_ORDER = [
     "market",
     "familiar",
     "inference",
+    "spans_met",
     "audit",
     "augment",
     "quotas",
