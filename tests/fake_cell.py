@@ -1,4 +1,4 @@
-"""Stands for the command line in tests of studies: a training of four steps."""
+"""Stands for the command line in tests of studies: a training of a few steps."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-STEPS = 4
+STEPS = int(os.environ.get("FAKE_STEPS", "4"))
 
 
 def main(verb, *arguments):
@@ -30,7 +30,7 @@ def main(verb, *arguments):
         time.sleep(float(os.environ.get("FAKE_STEP_SECONDS", "0.25")))
         if data == f"broken at seed {flags['SEED']}":
             sys.exit("the bars are broken")
-        rows.append(f"{step},{flags['LR_BASE'] + flags['SEED'] + step}")
+        rows.append(f"{step},{flags['LR_BASE'] + flags['SEED'] - step}")
         temporary = run / "history.tmp"
         temporary.write_text("\n".join(["epoch,val_nll", *rows]) + "\n")
         temporary.replace(history)

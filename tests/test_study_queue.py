@@ -16,11 +16,13 @@ from study_workers import (
     wait_for,
 )
 
+import config
 from core.errors import InputError
 from recipe.study import plan as plans
 from recipe.study.launch import progress
 from recipe.study.queue import JOURNAL, Queue
-from recipe.study.worker import work
+from recipe.study.space import first_fair_epoch
+from recipe.study.worker import _follow, work
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +102,8 @@ def test_a_worker_elsewhere_without_a_sign_is_taken_for_dead(tmp_path):
 
 
 def test_a_sweep_repeats_its_draws_and_prunes(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.1")
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.05")
+    monkeypatch.setenv("FAKE_STEPS", "10")
     drawn = []
     for count in (9, 3):
         plan = made(tmp_path / str(count), kind="sweep", count=count)
@@ -111,6 +114,39 @@ def test_a_sweep_repeats_its_draws_and_prunes(tmp_path, monkeypatch):
         drawn.append([plan.flags_file(cell).read_text() for cell in plan.cells])
     assert len(set(drawn[0])) == 9
     assert drawn[0][:3] == drawn[1]
+
+
+def test_a_sweep_prunes_only_when_the_longest_warm_up_and_the_change_of_the_loss_are_over(tmp_path):
+    plan = made(tmp_path / "study", kind="sweep", count=7)
+    queue = Queue(plan)
+    queue.refill()
+    pruned_after = []
+    for losses in [[1.0] * 10] * 5 + [[9.0] * 5 + [0.1] * 5, [9.0] * 10]:
+        trial, cell = queue.take()
+        hopeless = _follow(trial, plan, cell)
+        plan.run(cell).mkdir()
+        for epoch in range(len(losses)):
+            rows = [f"{number},{loss}" for number, loss in enumerate(losses[: epoch + 1])]
+            (plan.run(cell) / "history.csv").write_text("\n".join(["epoch,val_nll", *rows]))
+            if hopeless():
+                break
+        else:
+            epoch = None
+            figures = {"folds": [{"validation": {"nll": losses[-1]}}]}
+            (plan.run(cell) / "metrics.json").write_text(json.dumps(figures))
+        queue.end(trial, cell)
+        pruned_after.append(epoch)
+    # The warm-up is drawn from up to 4 epochs; the slow starter wins, the last one never would.
+    assert pruned_after == [None] * 6 + [5]
+
+
+@pytest.mark.parametrize(
+    ("flags", "epoch"),
+    [({}, 5), ({"AFL_WARMUP_EPOCHS": 7}, 8), ({"SUPERVISED_EPOCHS": 5}, 4)],
+    ids=["drawn from 0 to 4", "change of the loss", "half of the epochs"],
+)
+def test_the_first_fair_epoch_follows_from_the_flags(flags, epoch):
+    assert first_fair_epoch(config.load(**flags)) == epoch
 
 
 def test_a_storage_that_is_not_the_studys_is_refused(tmp_path):

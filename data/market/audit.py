@@ -3,6 +3,11 @@
 Two ways to take the later bars away: cut them off, or alter their prices and volumes and keep
 their times. What belongs to a split (thresholds, scaling) needs the second, because the split
 itself is a share of the whole time range.
+
+A value that looks one bar ahead shows at a cut only where it is the last one before it. So a leak
+on few bars needs many cuts: fifty at random, which find what leaks on one bar in fifty of each
+symbol by itself, and fifty at one bar after the other, which miss no leak that comes back within
+fifty bars, as one at a time of the day does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,22 +18,29 @@ import pandas as pd
 
 from core.i18n import N_, _
 from data.market import labels as labelling
-from data.market.features import compute_features, is_intraday
+from data.market.features import WARM_UP_BARS, compute_features, is_intraday
 from data.market.market import Fold, Market, build_market, training_statistics
+from data.market.spans_met import meetings
+from data.market.windows import symbol_bounds
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)
+NUM_CUTS = 50  # at random, and as many one after the other
 
 
 @dataclass(frozen=True)
 class Finding:
     """A value at or before a cut that changes with the bars after it; str() is one line.
 
+    Or two splits whose windows share time.
+
     Attributes:
-        kind: "feature", "label", "threshold" or "scaling".
-        column: the name of what changed.
-        symbol: of the first bar that changed; "" for a figure of a whole fold.
-        bar: the time of that bar; of a figure, the cut.
-        cut: the time of the last bar that was left as it was.
+        kind: "feature", "label", "threshold", "scaling" or "split".
+        column: the name of what changed; of a split, which two.
+        symbol: of the first bar that changed; "" for a figure of a whole fold. Of a split, that of
+            the earliest window of the second split that the first one reaches.
+        bar: the time of that bar; of a figure, the cut. Of a split, of that window's first bar.
+        cut: the time of the last bar that was left as it was. Of a split, what its first part
+            reaches with label and embargo.
     """
 
     kind: str
@@ -39,6 +51,15 @@ class Finding:
 
     def __str__(self):
         what, cut = f"{_(self.kind)} {self.column}", _text(self.cut)
+        if self.kind == "split":
+            return _(
+                "{what}: with label and embargo the first reaches {cut}, and a window of the "
+                "second begins at {bar} ({symbol})",
+                what=what,
+                cut=cut,
+                bar=_text(self.bar),
+                symbol=self.symbol,
+            )
         if not self.symbol:
             return _("{what} depends on bars after {cut}", what=what, cut=cut)
         return _(
@@ -55,36 +76,40 @@ def audit_market(
     *,
     build: Callable[..., Market] = build_market,
     scale: Callable[[Market, Fold], tuple[np.ndarray, np.ndarray]] = training_statistics,
+    num_cuts: int = NUM_CUTS,
     **settings,
 ) -> list[Finding]:
-    """Returns what looks ahead in features, labels, label thresholds and scaling; [] if nothing.
+    """Returns what looks ahead in features, labels, label thresholds, scaling, splits; [] if none.
 
     Features and labels are recomputed on cut bars, then the whole market on altered ones: at
     the cuts, and at the end of each fold's training labels, after which neither its threshold nor
-    its scaling nor a label that is known by then may change.
+    its scaling nor a label that is known by then may change. Then the spans of each fold's windows
+    are looked at: those of two splits may not meet.
 
     Args:
         bars: as `data.bars.read.read_bars` returns them.
         build: makes the market of bars and settings.
         scale: returns mean and variance (features,) of a market's fold.
+        num_cuts: drawn at random beside the cuts at shares of the time, and as many in a row.
         settings: the keyword arguments of `build`.
     """
     settings = {**settings, "feature_store": None, "note": None}
     market = build(bars, **settings)
     kept = bars[bars["symbol"].isin(market.symbol_names)]
     cuts = cut_times(kept)
-    findings = audit_rows(kept, features_of, cuts)
+    many = sorted({*cuts, *drawn_cuts(kept, num_cuts)})
+    findings = audit_rows(kept, features_of, many)
     for threshold in {fold.threshold for fold in market.folds}:
         labels = _labels_with(market.label_method, market.future_window, threshold)
         findings += audit_rows(kept, labels, cuts, kind=N_("label"), horizon=market.future_window)
     ends = [market.timestamps[fold.train + market.future_window].max() for fold in market.folds]
-    for cut in sorted({*cuts, *ends}):
+    for cut in sorted({*many, *ends}):
         other = build(alter_bars(kept, cut), **settings)
         findings += _compare_rows(market, other, cut)
         for number, end in enumerate(ends):
-            if end <= cut:
+            if end <= cut and cut in {*cuts, *ends}:
                 findings += _compare_folds(market, other, number, cut, scale)
-    return _first_of_each(findings)
+    return _first_of_each(findings) + _splits_that_meet(market, settings)
 
 
 def audit_rows(
@@ -101,25 +126,28 @@ def audit_rows(
         bars: of one or many symbols, with unique index.
         compute: bars -> a frame of values with the index of the bars, for all symbols at once,
             so that one symbol's future in another's value shows.
-        cuts: times; everything after a cut is cut off on all symbols.
+        cuts: times; everything after a cut is cut off on all symbols, and all values up to it are
+            compared.
         kind: goes into the findings.
         horizon: bars after its own that a value may look at; the last ones are not compared.
 
     Returns:
         a finding per column with the first bar that changed, of the first cut that shows it.
     """
-    whole = compute(bars)
+    whole = compute(bars).loc[bars.index]
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
     findings = []
     for cut in cuts:
-        known = bars[bars["timestamp"].to_numpy("datetime64[ns]") <= cut]
+        early = times <= cut
+        known = bars[early]
         left = known.groupby("symbol", observed=True).cumcount(ascending=False).to_numpy()
-        values, at = compute(known), known["timestamp"].to_numpy("datetime64[ns]")
-        names = known["symbol"].astype(str).to_numpy()
+        values, settled = compute(known).loc[known.index], left >= horizon
         for column in whole.columns:
-            before = whole.loc[known.index, column].to_numpy()
-            after = values.loc[known.index, column].to_numpy()
-            changed = _differs(before, after) & (left >= horizon)
-            findings += _first(kind, column, changed, at, names, cut)
+            before, after = whole[column].to_numpy()[early], values[column].to_numpy()
+            changed = _differs(before, after) & settled
+            if changed.any():
+                names = known["symbol"].astype(str).to_numpy()
+                findings += _first(kind, column, changed, times[early], names, cut)
     return _first_of_each(findings)
 
 
@@ -127,6 +155,21 @@ def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[
     """Returns bar times at these shares of all bar times."""
     times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
     return [times[int(share * (len(times) - 1))] for share in shares]
+
+
+def drawn_cuts(bars: pd.DataFrame, num_cuts: int, seed: int = 0) -> list[np.datetime64]:
+    """Returns bar times after the warm-up: random ones, and as many in a row from a random one.
+
+    Args:
+        bars: of all symbols.
+        num_cuts: of either kind; fewer where there are not so many bars.
+        seed: of the draw.
+    """
+    times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
+    times = times[min(WARM_UP_BARS, len(times) // 2) : -1]  # after the last one nothing comes
+    num_cuts, rng = min(num_cuts, len(times)), np.random.default_rng(seed)
+    start = rng.integers(len(times) - num_cuts + 1)
+    return [*rng.choice(times, num_cuts, replace=False), *times[start : start + num_cuts]]
 
 
 def alter_bars(bars: pd.DataFrame, cut: np.datetime64) -> pd.DataFrame:
@@ -182,14 +225,23 @@ def _compare_rows(market: Market, other: Market, cut: np.datetime64) -> list[Fin
     """Returns the features and moves at or before the cut that differ between two markets."""
     known, settled = _known(market, cut)
     compared = [
-        ("feature", name, market.features[:, i], other.features[:, i], known)
-        for i, name in enumerate(market.feature_names)
+        ("feature", market.feature_names[i], market.features[:, i], other.features[:, i], known)
+        for i in np.flatnonzero(_features_changed(market, other, known))
     ]
     compared += [
         ("label", name, getattr(market, name), getattr(other, name), settled)
         for name in ("forward_return", "trade_return")
     ]
     return _compare_columns(compared, market, cut)
+
+
+def _features_changed(market: Market, other: Market, known: np.ndarray) -> np.ndarray:
+    """Returns which features differ in any row at or before the cut, bool (features,)."""
+    bounds, changed = symbol_bounds(market.symbols), np.zeros(len(market.feature_names), bool)
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        rows = slice(start, start + np.count_nonzero(known[start:stop]))  # they rise in time
+        changed |= _differs(market.features[rows], other.features[rows]).any(axis=0)
+    return changed
 
 
 def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
@@ -223,11 +275,25 @@ def _known(market: Market, cut: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compare_columns(columns, market: Market, cut: np.datetime64) -> list[Finding]:
-    names = np.array(market.symbol_names)[market.symbols]
     findings = []
     for kind, column, before, after, rows in columns:
         changed = _differs(before, after) & rows
-        findings += _first(kind, column, changed, market.timestamps, names, cut)
+        if changed.any():
+            names = np.array(market.symbol_names)[market.symbols]
+            findings += _first(kind, column, changed, market.timestamps, names, cut)
+    return findings
+
+
+def _splits_that_meet(market: Market, settings) -> list[Finding]:
+    """Returns the pairs of splits, of every fold, whose windows share time or the embargo."""
+    sizes = {name: settings[name] for name in ("sequence_length", "future_window", "embargo_bars")}
+    findings = []
+    for number, fold in enumerate(market.folds):
+        for met in meetings(market, fold, **sizes):
+            pair = f"{met.splits[0]}, {met.splits[1]} of fold {number + 1}"
+            symbol = market.symbol_names[market.symbols[met.row]]
+            bar = market.timestamps[met.row]
+            findings.append(Finding(N_("split"), pair, symbol, bar, met.reached))
     return findings
 
 

@@ -92,23 +92,33 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def audit(options: argparse.Namespace) -> int:
-    """Looks for features, labels, thresholds or scaling that depend on later bars."""
+    """Looks for values that depend on later bars, and for splits whose windows share time."""
     flags = config.load(options.set, options.config)
-    from data.market.audit import audit_market
+    from data.market.audit import CUT_SHARES, NUM_CUTS, audit_market
     from recipe.cli import console
     from recipe.run.market import bars_or_sample, market_settings
 
     bars = bars_or_sample(options.data, console)
     settings: dict[str, Any] = market_settings(flags, console) | {"feature_store": None}
     console.log(
-        _("audit"), _("features, labels, thresholds and scaling on bars cut at several times")
+        _("audit"),
+        _(
+            "features with the later bars cut off and altered at {num_cuts} times, labels, "
+            "thresholds and scaling at some of them",
+            num_cuts=len(CUT_SHARES) + 2 * NUM_CUTS,
+        ),
+    )
+    console.log(
+        _("audit"), _("the span of every training, validation and test window, with the embargo")
     )
     findings = audit_market(bars, **settings)
     for finding in findings:
         console.log(_("leak"), str(finding))
     if findings:
         return FAILED
-    console.log(_("audit"), _("clean: no value depends on later bars"))
+    console.log(
+        _("audit"), _("clean: no value depends on later bars, and no two splits share time")
+    )
     return OK
 
 

@@ -13,7 +13,7 @@ from core.i18n import _
 from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, OPEN, PRUNED, Plan
-from recipe.study.space import space_for, suggest
+from recipe.study.space import first_fair_epoch, space_for, suggest
 
 try:
     import optuna
@@ -56,7 +56,9 @@ class Queue:
                 storage=_open(storage, plan),
                 load_if_exists=True,
                 direction="minimize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+                pruner=optuna.pruners.MedianPruner(
+                    n_startup_trials=5, n_warmup_steps=first_fair_epoch(plan.flags)
+                ),
             )
         except (ImportError, ValueError, SQLAlchemyError) as error:
             text = str(error).strip().splitlines()[0]

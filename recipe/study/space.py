@@ -1,5 +1,6 @@
 """The search space of a sweep: the range and the unit of every flag that is tried."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,3 +60,14 @@ def suggest(trial: Any, flags: config.Flags) -> dict[str, float]:
         name: trial.suggest_float(name, r.low, r.high, log=r.log)
         for name, r in space_for(flags).items()
     }
+
+
+def first_fair_epoch(flags: config.Flags) -> int:
+    """Returns the first epoch, from 0, at which the losses of trials can be compared.
+
+    The longest warm-up of the learning rate that may be drawn and the change of the loss are over
+    then, and one more epoch: before that a trial that starts slowly looks worse than it is.
+    """
+    drawn = space_for(flags).get("LR_WARMUP_EPOCHS")
+    warm_up = drawn.high if drawn else flags.LR_WARMUP_EPOCHS
+    return math.ceil(max(warm_up, flags.AFL_WARMUP_EPOCHS)) + 1
