@@ -104,10 +104,10 @@ class Flags:
     # --- [5] hard-negative mining on a schedule:
     #     models/training/callbacks/mining.py, data/batches/sampling.py
     USE_HARD_NEGATIVE_MINING: bool = True  # [5] false: off
-    HNM_START_EPOCH: int = 2  # [5] first epoch with hard windows (counted from 0)
-    HNM_END_EPOCH: int = 6  # [5] epoch in which the hard share reaches its end
-    HNM_HARD_SAMPLE_START: float = 0.10  # [5] hard share of each class at the start
-    HNM_HARD_SAMPLE_END: float = 0.20  # [5] hard share of each class at the end
+    HNM_START_EPOCH: int = 5  # [5] first epoch with hard windows (counted from 0)
+    HNM_END_EPOCH: int = 15  # [5] epoch in which the hard share reaches its end
+    HNM_HARD_SAMPLE_START: float = 0.20  # [5] hard share of each class at the start
+    HNM_HARD_SAMPLE_END: float = 0.50  # [5] hard share of each class at the end
     HNM_UPDATE_PERIOD: int = 2  # [5] epochs between two refreshes of the pool
     HNM_TOP_K_FRACTION: float = 0.30  # [5] share of a class that its pool is thinned from
     HNM_TRIM_FRACTION: float = 0.05  # [5] share of highest losses left out as wrong labels

@@ -1,4 +1,6 @@
-"""Finds windows of two splits whose spans of time meet, on any symbols, without the split's own help.
+"""Finds windows of two splits whose spans of time meet, on any symbols.
+
+Written without the help of the split itself.
 
 A window's span runs from its first bar to the last bar of its label. Two spans keep apart where the
 later one begins after the earlier one and the embargo of its symbol's bars have ended. Whichever of
