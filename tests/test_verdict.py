@@ -84,7 +84,7 @@ def test_random_answers_show_no_skill(market):
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
     low, high = found["direction"]["interval"]
     assert low <= 0 <= high
-    assert "no better than the constant prior. It shows no skill: neither where" in found["sentence"]
+    assert "than the constant prior. It shows no skill: neither where" in found["sentence"]
 
 
 def test_constant_answer_shows_no_skill(market):
