@@ -49,7 +49,7 @@ IN_KERAS = """
 import sys
 from data.bars.read import read_bars
 from models.deployable import load_classifier
-from recipe.serve.classify import classify_latest
+from recipe.serve.predict import classify_latest
 classify_latest(load_classifier(sys.argv[1]), read_bars(sys.argv[2])).to_csv(sys.stdout)
 """
 

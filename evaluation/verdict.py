@@ -25,6 +25,7 @@ from evaluation.metrics import mcc
 LEVEL = 0.95
 FEW_BLOCKS = 20  # at 10 a fifth of the models with a direction of 0.17 were missed
 SKILLS = ("direction", "movement")
+_IN_A_SENTENCE = {"constant prior": N_("the constant prior")}  # the others need no article
 
 
 def verdict(
@@ -163,8 +164,8 @@ def _comparison(direction: Mapping[str, Any]) -> str:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
-    pooled = found["num_folds"] > 1
-    text = _compared(found["verdict"], baseline=_(found["baseline"]))
+    pooled, baseline = found["num_folds"] > 1, found["baseline"]
+    text = _compared(found["verdict"], baseline=_(_IN_A_SENTENCE.get(baseline, baseline)))
     if pooled:
         folds = found["num_folds"]
         text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)

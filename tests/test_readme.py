@@ -36,7 +36,7 @@ def test_the_tree_names_every_folder_and_only_those(name):
 
 
 def tracked(pattern):
-    rooms = "data models evaluation recipe tests benchmarks notebooks examples".split()
+    rooms = "core data models evaluation recipe tests benchmarks notebooks examples".split()
     return [path for room in rooms for path in (ROOT / room).rglob(pattern)]
 
 

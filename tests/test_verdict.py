@@ -84,7 +84,7 @@ def test_random_answers_show_no_skill(market):
     assert (found["verdict"], found["no_skill"]) == ("no better than", True)
     low, high = found["direction"]["interval"]
     assert low <= 0 <= high
-    assert "no better than constant prior. It shows no skill: neither where" in found["sentence"]
+    assert "than the constant prior. It shows no skill: neither where" in found["sentence"]
 
 
 def test_constant_answer_shows_no_skill(market):
@@ -209,7 +209,7 @@ def test_several_folds_are_counted_in_the_sentence(market):
     given = timestamps, labels, constant(labels)
     assert "fold" not in judged(*given)["sentence"]
     found = judged(*given, num_folds=3)
-    assert "constant prior over 3 walk-forward folds. It" in found["sentence"]
+    assert "than the constant prior over 3 walk-forward folds. It" in found["sentence"]
 
 
 @pytest.mark.parametrize(
