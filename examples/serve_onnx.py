@@ -3,8 +3,8 @@
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet > table.csv
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet --newest
 
-It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `data/` and `core/`
-alone, which make features and calls as the project does. The table is that of `train_model.py
+It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `core/`, `data/` and
+recipe/serve/inference.py alone, which make features and calls as the project does. The table is that of `train_model.py
 predict`.
 """
 

@@ -125,8 +125,8 @@ def test_numbers_and_dates_are_written_as_the_language_does():
 
 
 def test_counts_have_the_plural_forms_of_the_language():
-    forms = "{n} epochs", "{n} epochs"
-    assert ngettext(*forms, 1) == "1 epochs"
+    forms = "{n} epoch", "{n} epochs"
+    assert [ngettext(*forms, n) for n in (1, 2)] == ["1 epoch", "2 epochs"]
     with speaking("ru"):
         told = [ngettext(*forms, n) for n in (1, 2, 5, 11, 21, 104)]
     assert told == ["1 эпоха", "2 эпохи", "5 эпох", "11 эпох", "21 эпоха", "104 эпохи"]

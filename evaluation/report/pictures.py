@@ -248,7 +248,7 @@ def _rises_in_words(parts: Sequence[Mapping[str, Any]], key: str) -> str:
 
 
 def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
-    said = [ngettext("{n} epochs", "{n} epochs", len(history))]
+    said = [ngettext("{n} epoch", "{n} epochs", len(history))]
     said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen)]
     for column, name in (("loss", _("loss")), ("val_nll", _("validation NLL")), ("val_mcc", "MCC")):
         values = history[column].dropna() if column in history else ()
