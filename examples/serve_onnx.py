@@ -4,8 +4,8 @@
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet --newest
 
 It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `core/`, `data/` and
-recipe/serve/inference.py alone, which make features and calls as the project does. The table is that of `train_model.py
-predict`.
+recipe/serve/inference.py alone, which make features and calls as the project does. The table is
+that of `train_model.py predict`.
 """
 
 import argparse
