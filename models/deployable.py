@@ -12,8 +12,9 @@ import models.layers.head  # noqa: F401
 import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
 from core import atomic
+from core.errors import InputError
+from core.i18n import N_, _
 from models.calibration import LogOfMean
-from models.marks import N_, Text
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -85,13 +86,14 @@ def contract_of(model: keras.Model) -> dict[str, Any]:
     """Returns what a deployable model was trained on.
 
     Raises:
-        ValueError: if the model carries no contract.
+        InputError: if the model carries no contract.
     """
     for layer in model.layers:
         if isinstance(layer, ModelContract):
             return layer.contract
-    message = N_("the model must be a model.keras of this project, got {name!r}")
-    raise ValueError(Text(message, name=model.name))
+    raise InputError(
+        _("the model must be a model.keras of this project, got {name!r}", name=model.name)
+    )
 
 
 def load_classifier(
@@ -108,16 +110,17 @@ def load_classifier(
         class_names: if given, the class order that the caller expects.
 
     Raises:
-        ValueError: if the file is missing or no such model, or carries other names.
+        InputError: if the file is missing or no such model, or carries other names.
     """
     if not Path(path).is_file():
-        raise ValueError(Text(N_("need a model file at {path}; there is none"), path=path))
+        raise InputError(_("need a model file at {path}; there is none", path=path))
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, TypeError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        message = N_("{path} must be a model.keras of this project: {reason}")
-        raise ValueError(Text(message, path=path, reason=reason)) from error
+        raise InputError(
+            _("{path} must be a model.keras of this project: {reason}", path=path, reason=reason)
+        ) from error
     contract = contract_of(model)
     _compare(N_("features"), feature_names, contract["feature_names"], path)
     _compare(N_("classes"), class_names, contract["class_names"], path)
@@ -131,10 +134,16 @@ def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path
         (i for i, (a, b) in enumerate(zip(given, stored, strict=False)) if a != b),
         min(len(given), len(stored)),
     )
-    here = given[place] if place < len(given) else Text(N_("nothing"))
-    there = stored[place] if place < len(stored) else Text(N_("nothing"))
-    message = N_(
-        "the {what} must be those of {path}, in its order: at place {place} it has {there}, got "
-        "{here}"
+    here = given[place] if place < len(given) else _("nothing")
+    there = stored[place] if place < len(stored) else _("nothing")
+    raise InputError(
+        _(
+            "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
+            "got {here}",
+            what=_(what),
+            path=path,
+            place=place,
+            there=there,
+            here=here,
+        )
     )
-    raise ValueError(Text(message, what=Text(what), path=path, place=place, there=there, here=here))

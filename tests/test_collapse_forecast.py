@@ -5,7 +5,7 @@ import pytest
 
 from models.training.collapse_forecast import best_answer, forecast_collapse
 from models.training.losses import MixedLoss
-from recipe.run.words import forecast_in_words
+from recipe.cli.console import forecast_in_words
 
 NAMES = ("SELL", "HOLD", "BUY")
 

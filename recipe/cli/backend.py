@@ -8,7 +8,6 @@ from core.errors import InputError
 from core.i18n import _
 from core.memory import keep_freed_memory
 from core.native_chatter import without_native_chatter
-from recipe.run.words import in_words
 
 # XLA compiles the training step in half the time, and the step takes as long as before.
 COMPILER = (
@@ -41,10 +40,7 @@ def load_model(path: str | Path):
         start_backend()
         from models.deployable import load_classifier
 
-    try:
-        return load_classifier(path)
-    except ValueError as error:  # models/ does not know the class for input
-        raise InputError(in_words(error.args[0])) from error
+    return load_classifier(path)
 
 
 def start_backend() -> None:

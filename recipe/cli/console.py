@@ -2,14 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.i18n import N_, _, date, ngettext, number
+from core.i18n import N_, _, date, listed, ngettext, number
 from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
-from recipe.run.words import forecast_in_words, span
 
 OWN = "xLSTM"  # the row of the model
 _FIGURES = {
@@ -329,3 +328,26 @@ def _every(seconds: float) -> str:
             count = seconds / size
             return _(one) if count == 1 else _(many, count=count)
     return _("every {count:g} seconds", count=seconds)
+
+
+def forecast_in_words(forecast: Mapping[str, Any]) -> str:
+    """Returns what `Forecast.as_dict` gives in the language of now."""
+    from models.training.collapse_forecast import NO_EDGE
+
+    shares = listed(
+        f"{name} {number(share, '.3f')}" for name, share in forecast["probabilities"].items()
+    )
+    if forecast["margin"] < NO_EDGE:
+        return _("without signal no class is favoured ({shares})", shares=shares)
+    return _(
+        "without signal every window would be {favoured}, ahead by {margin:.3f} ({shares})",
+        favoured=forecast["favoured"],
+        margin=forecast["margin"],
+        shares=shares,
+    )
+
+
+def span(seconds: float) -> str:
+    """Returns a time as hours, minutes and seconds: 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

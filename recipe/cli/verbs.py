@@ -17,7 +17,6 @@ from core.native_chatter import without_native_chatter
 from recipe.cli.backend import load_model, prepare_process, start_backend
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run.words import in_words
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
@@ -309,7 +308,7 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
             return OK
         run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
     except TrainingDiverged as error:
-        print(in_words(error.args[0]), how_to_go_on(folder), sep="; ", file=sys.stderr)
+        print(error, how_to_go_on(folder), sep="; ", file=sys.stderr)
         return FAILED
     except OSError:  # a full disk, above all
         print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)

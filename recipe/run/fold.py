@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from config import Flags
-from core.errors import InputError
 from core.i18n import _, date, listed
 from data.batches.datasets import WindowBatches
 from data.batches.sequences import SequenceBatches
@@ -35,7 +34,6 @@ from recipe.run.batches import event_bars, hard_share, training_batches
 from recipe.run.deploy import calibrate, deploy, window_sequence
 from recipe.run.network import ce_weight, make_classifiers
 from recipe.run.reporter import SILENT
-from recipe.run.words import in_words
 
 _LEAST_VALIDATED = 2048  # windows, where there are as many
 
@@ -153,7 +151,7 @@ def train(
     parts = _callbacks(assembly, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
     checkpointer.saves = processes.is_first()
-    start = _restore(checkpointer, classifier, note) if resume else 0
+    start = checkpointer.restore(classifier, note) if resume else 0
     processes.agree(_("checkpoint, on a disk that all share"), str(start))
     keep_history = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
@@ -202,13 +200,6 @@ def predict_splits(model: keras.Model, market: Market, fold: Fold) -> dict[str, 
     }
 
 
-def _restore(checkpointer, classifier, note: Callable[[str], None]) -> int:
-    try:
-        return checkpointer.restore(classifier, lambda text: note(in_words(text)))
-    except ValueError as error:  # models/ does not know the class for input
-        raise InputError(in_words(error.args[0])) from error
-
-
 def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     flags, market, fold = assembly.flags, assembly.market, assembly.fold
     few = fold.validation[subsample(len(fold.validation), _most_validated(assembly))]
@@ -255,7 +246,7 @@ def _callbacks(assembly: Assembly, folder: Path, note: Callable[[str], None]) ->
         mining=mining,
         feature_names=market.feature_names,
         describe_batch=lambda epoch, index: _describe(assembly, epoch, index),
-        note=lambda text: note(in_words(text)),
+        note=note,
     )
     return parts
 

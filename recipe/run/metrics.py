@@ -15,7 +15,7 @@ from evaluation import judge as evaluation
 from evaluation import made_up
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
-from recipe.run.words import alarm_in_words
+from models.training.callbacks.collapse_alarm import message
 
 Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
 
@@ -77,7 +77,7 @@ def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
 
 def _with_alarms(fold: dict[str, Any]) -> dict[str, Any]:
     collapse = fold["collapse"]
-    alarms = [alarm | {"message": alarm_in_words(alarm)} for alarm in collapse["alarms"]]
+    alarms = [alarm | {"message": message(alarm)} for alarm in collapse["alarms"]]
     return fold | {"collapse": collapse | {"alarms": alarms}}
 
 

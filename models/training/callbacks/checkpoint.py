@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.marks import N_, Text
+from core.errors import InputError
+from core.i18n import _
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
 
@@ -44,21 +45,30 @@ def restore_training_state(
     """Puts a collected state into a compiled model and into callbacks of the same names.
 
     Raises:
-        ValueError: where the state is of another model, optimizer, loss or set of callbacks.
+        InputError: where the state is of another model, optimizer, loss or set of callbacks.
     """
     states = _put_arrays(state["callbacks"], arrays)
     if set(states) != set(callbacks):
-        message = N_("the checkpoint has the callbacks {saved}, this training {now}")
-        raise ValueError(Text(message, saved=sorted(states), now=sorted(callbacks)))
+        raise InputError(
+            _(
+                "the checkpoint has the callbacks {saved}, this training {now}",
+                saved=sorted(states),
+                now=sorted(callbacks),
+            )
+        )
     pairs = []
     for group, variables in _variables(model).items():
         saved = [value for name, value in arrays.items() if name.startswith(f"{group}/")]
         if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
-            message = N_(
-                "the checkpoint has {saved} {group} variables, this training {now}, or their "
-                "shapes differ: it is of another configuration"
+            raise InputError(
+                _(
+                    "the checkpoint has {saved} {group} variables, this training {now}, or their "
+                    "shapes differ: it is of another configuration",
+                    saved=len(saved),
+                    group=group,
+                    now=len(variables),
+                )
             )
-            raise ValueError(Text(message, saved=len(saved), group=group, now=len(variables)))
         pairs += zip(variables, saved, strict=True)
     for variable, value in pairs:
         variable.assign(value)

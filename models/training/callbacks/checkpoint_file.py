@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from core import atomic
-from models.marks import N_, Text
+from core.i18n import _
 
 KEPT = 2
 _STATE = "state.json"
@@ -65,8 +65,8 @@ def load_latest(
             if note is not None:
                 reason = error.args[0] if isinstance(error, ValueError) else str(error)
                 note(
-                    Text(
-                        N_("checkpoint {name} is passed over: {reason}"),
+                    _(
+                        "checkpoint {name} is passed over: {reason}",
                         name=path.name,
                         reason=reason,
                     )
@@ -86,9 +86,9 @@ def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
 
 
 def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    digest, _, body = content.partition(b"\n")
+    digest, _break, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError(Text(N_("its checksum is wrong, it is torn or corrupt")))
+        raise ValueError(_("its checksum is wrong, it is torn or corrupt"))
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return arrays, json.loads(arrays.pop(_STATE).tobytes())

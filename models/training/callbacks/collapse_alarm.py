@@ -1,11 +1,12 @@
 """Watching a training for its collapse to one class."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from models.marks import N_, Text
+from core.i18n import LANGUAGES, N_, _, speaking
 from models.training.callbacks.base import StatefulCallback
 
 LOOK_AT = {
@@ -92,11 +93,12 @@ class CollapseAlarm(StatefulCallback):
             "spread": float(spread),
             "mcc": float(logs["val_mcc"]),
         }
-        alarm["message"] = Text(MESSAGES[kind], **alarm, look_at=LOOK_AT[kind])
+        with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+            alarm["message"] = message(alarm)
         goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
         self.alarms.append(alarm)
         if self.note is not None and not goes_on:
-            self.note(alarm["message"])
+            self.note(message(alarm))
 
     def get_state(self):
         """Returns the alarms."""
@@ -105,6 +107,11 @@ class CollapseAlarm(StatefulCallback):
     def load(self, state):
         """Takes over the alarms."""
         self.alarms = [dict(alarm) for alarm in state["alarms"]]
+
+
+def message(alarm: Mapping[str, Any]) -> str:
+    """Returns an alarm of `CollapseAlarm.alarms` in the language of now."""
+    return _(MESSAGES[alarm["kind"]], **alarm, look_at=LOOK_AT[alarm["kind"]])
 
 
 def _kind(equal_logits: bool, skilled: bool, shifted: bool) -> str | None:

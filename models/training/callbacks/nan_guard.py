@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.marks import N_, Text
+from core.i18n import _
 from models.training.callbacks.base import StatefulCallback, copy_of
 
 
@@ -17,10 +17,10 @@ class TrainingDiverged(RuntimeError):
     def __init__(self, epoch: int, batch: int | None, fault: str):
         values = {"epoch": epoch, "batch": batch, "fault": fault}
         if batch is None:
-            super().__init__(Text(N_("training diverged in epoch {epoch}: {fault}"), **values))
+            super().__init__(_("training diverged in epoch {epoch}: {fault}", **values))
         else:
-            message = N_("training diverged in epoch {epoch}, batch {batch}: {fault}")
-            super().__init__(Text(message, **values))
+            message = _("training diverged in epoch {epoch}, batch {batch}: {fault}", **values)
+            super().__init__(message)
         self.epoch, self.batch, self.fault = epoch, batch, fault
 
 
@@ -74,22 +74,21 @@ class NonFiniteLoss(StatefulCallback):
             return
         # With several steps per execution the loss is that of the last one.
         suspects = range(self._checked + 1, batch + 1)
-        what = Text(
-            N_("the weights are not finite after its step")
-            if finite
-            else N_("the loss is not finite")
-        )
+        if finite:
+            what = _("the weights are not finite after its step")
+        else:
+            what = _("the loss is not finite")
         index, fault = self._find(suspects)
         if self.describe is not None:
             held = self.describe(self._epoch, index)
-            fault = Text("{fault} ({held})", fault=fault, held=held)
-        raise TrainingDiverged(self._epoch, index, Text("{what}; {fault}", what=what, fault=fault))
+            fault = f"{fault} ({held})"
+        raise TrainingDiverged(self._epoch, index, f"{what}; {fault}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Stops where a weight is broken that no loss has shown yet."""
         for variable in self.model.trainable_variables:
             if not np.all(np.isfinite(copy_of(variable))):
-                fault = Text(N_("weight {path} is not finite"), path=variable.path)
+                fault = _("weight {path} is not finite", path=variable.path)
                 raise TrainingDiverged(epoch, None, fault)
 
     def _find(self, suspects: Sequence[int]) -> tuple[int, str]:
@@ -100,11 +99,9 @@ class NonFiniteLoss(StatefulCallback):
             fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if fault is not None:
                 return index, fault
-        return suspects[-1], Text(
-            N_(
-                "with the weights of the epoch's start the outputs of all layers are finite, so "
-                "the steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM"
-            )
+        return suspects[-1], _(
+            "with the weights of the epoch's start the outputs of all layers are finite, so "
+            "the steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM",
         )
 
 
@@ -122,12 +119,10 @@ def first_nonfinite_layer(
     if not np.all(np.isfinite(x)):
         features = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(x.ndim - 1))))
         name = f" ({feature_names[features[0]]})" if feature_names is not None else ""
-        return Text(
-            N_("input feature {number}{name} is not finite"), number=int(features[0]), name=name
-        )
+        return _("input feature {number}{name} is not finite", number=int(features[0]), name=name)
     outputs = [(layer.name, layer.output) for layer in model.layers]
-    values = keras.Model(model.inputs, [output for _, output in outputs])([x], training=False)
-    for (name, _), value in zip(outputs, values, strict=True):
+    values = keras.Model(model.inputs, [output for _name, output in outputs])([x], training=False)
+    for (name, _output), value in zip(outputs, values, strict=True):
         if not np.all(np.isfinite(ops.convert_to_numpy(value))):
-            return Text(N_("layer {name} is the first whose output is not finite"), name=name)
+            return _("layer {name} is the first whose output is not finite", name=name)
     return None
