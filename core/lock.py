@@ -24,7 +24,8 @@ class Lock:
 
     The system lets go of it however a process ends, so that one that was killed holds nothing: no
     file has to be removed by hand. Nobody waits without an end. Two locks of one file exclude each
-    other in one process, too. A disk without locks (some network folders) has none here either.
+    other in one process, too. A disk without locks (some network folders) has none here either:
+    whoever asks gets it, and `sure` is False.
 
     Args:
         path: of the file; its folder exists.
@@ -35,6 +36,7 @@ class Lock:
     def __init__(self, path: Path, what: str, patience: float = 0.0):
         self.path, self._what, self._patience = path, what, patience
         self._closed: weakref.finalize | None = None
+        self.sure = False
 
     def take(self) -> bool:
         """Returns whether this process has the lock now; it does not wait.
@@ -44,12 +46,14 @@ class Lock:
         """
         while True:
             handle = self._open()
-            if not _locked(handle):
+            locked = _locked(handle)
+            if locked is False:
                 os.close(handle)
                 return False
             if _stands_at(handle, self.path):
                 break
             os.close(handle)  # the one before has just removed it
+        self.sure = locked is True
         self._closed = weakref.finalize(self, os.close, handle)
         self._closed.atexit = False  # the system does it
         os.ftruncate(handle, 0)
@@ -105,8 +109,8 @@ class Lock:
             return {"pid": "?", "host": "?"}
 
 
-def _locked(handle: int) -> bool:
-    """Locks an open file unless another one has, and returns whether that was so."""
+def _locked(handle: int) -> bool | None:
+    """Locks an open file; returns False where another one has, None where the disk has no locks."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -119,7 +123,7 @@ def _locked(handle: int) -> bool:
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in _HELD  # any other error: the disk knows no locks
+        return False if error.errno in _HELD else None
     return True
 
 

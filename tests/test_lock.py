@@ -106,8 +106,11 @@ def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with Lock(tmp_path / "lock", "it"), Lock(tmp_path / "lock", "it"):
-        pass
+    with Lock(tmp_path / "lock", "it") as first, Lock(tmp_path / "lock", "it") as second:
+        assert not first.sure and not second.sure
+    monkeypatch.undo()
+    with Lock(tmp_path / "lock", "it") as lock:
+        assert lock.sure
 
 
 def test_who_never_had_it_or_let_go_before_removes_nothing(tmp_path):

@@ -12,7 +12,8 @@ from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.market.market import Market, build_market
 from data.market.rows import by_symbol
-from data.market.store import read_index
+from data.market.store import folder_of
+from data.market.store_folder import read_index
 from recipe.cli import console
 from recipe.devices import processes
 
