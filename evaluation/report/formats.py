@@ -22,6 +22,7 @@ KEYS = (
     N_("backend"),
     N_("devices"),
     N_("versions"),
+    N_("accepted changes"),
     N_("seconds per epoch"),
     N_("training seconds per epoch"),
     N_("labels per second"),
