@@ -87,6 +87,9 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
 
 def _numbers(part: Path) -> tuple[int, int]:
     """Returns fold and member of a folder checkpoint/fold-2/member-1; one alone is member 0."""
-    names = dict(name.rpartition("-")[::2] for name in part.parts[-2:])
-    numbers = [names.get(what, "0") for what in ("fold", "member")]
-    return tuple(int(number) if number.isdigit() else -1 for number in numbers)  # type: ignore
+    found = {"fold": -1, "member": 0}
+    for name in part.parts[-2:]:
+        what, _dash, number = name.rpartition("-")
+        if what in found and number.isdigit():
+            found[what] = int(number)
+    return found["fold"], found["member"]
