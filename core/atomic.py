@@ -1,15 +1,21 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, however many write and read them at once."""
 
 import os
+import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_OURS = re.compile(r"\..*\.[0-9a-f]{16}\.tmp(\.[^.]*)?", re.DOTALL)
+_NAMED = 40  # letters of a name that its temporary file shows
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
     """Has `save` write a temporary file beside `path`, and renames it once it is on the disk.
 
-    A kill or a full disk at any moment leaves what stood at `path` whole.
+    A kill or a full disk at any moment leaves what stood at `path` whole. Several may write one
+    path at a time: each has a temporary file of its own, and the last to end has written it.
 
     Args:
         path: of the file; its folder exists.
@@ -18,7 +24,8 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
     Raises:
         OSError: where the file cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    name = f".{path.stem[:_NAMED]}.{secrets.token_hex(8)}.tmp{path.suffix}"
+    temporary = path.with_name(name)
     try:
         save(temporary)
         with open(temporary, "r+b") as file:  # Windows syncs only what may be written to
@@ -27,6 +34,16 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def clear(folder: Path) -> None:
+    """Removes the temporary files in a folder, and in those below, of writers that were killed.
+
+    Nobody may be writing there.
+    """
+    for path in folder.rglob(".*.tmp*"):
+        if _OURS.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

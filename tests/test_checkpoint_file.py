@@ -87,10 +87,11 @@ def test_where_all_are_damaged_there_is_none_and_every_one_is_named(tmp_path):
 
 def test_a_temporary_file_of_a_killed_save_is_no_checkpoint(tmp_path):
     save(tmp_path, 0)
-    (tmp_path / ".epoch-000001.tmp.checkpoint").write_bytes(b"half of a checkp")
+    left = ".epoch-000001.0123456789abcdef.tmp.checkpoint"
+    (tmp_path / left).write_bytes(b"half of a checkp")
     assert load_latest(tmp_path)[0] == 0
     save(tmp_path, 1)
-    assert names(tmp_path) == ["epoch-000000.checkpoint", "epoch-000001.checkpoint"]
+    assert names(tmp_path) == [left, "epoch-000000.checkpoint", "epoch-000001.checkpoint"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

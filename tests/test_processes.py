@@ -1,3 +1,4 @@
+import contextlib
 import importlib.util
 import json
 import os
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import keras
 import numpy as np
@@ -17,7 +19,7 @@ from tiny_run import ROOT, command, wait_for
 
 import train_model
 from core.errors import InputError
-from recipe.devices import lifeline, processes
+from recipe.devices import greeting, lifeline, processes
 
 WAIT = 20  # seconds
 needs_jax = pytest.mark.skipif(
@@ -68,18 +70,122 @@ def test_several_processes_must_divide_the_batch(batch_size, own, monkeypatch):
         processes.distribute(batch_size, print)
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "9" * 5000, "²", "-1"])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(InputError, match="must be HOST:PORT"):
+        processes.check(f"localhost:{port}", 2, 0)
+
+
+KEY = b"of this training"
+
+
 @pytest.fixture
-def line():
-    """The ends of processes 0 and 1, and what each was told of others that ended."""
-    lost = queue.Queue(), queue.Queue()
-    first = lifeline.First(1, lambda *told: lost[0].put(told))
-    accepted = threading.Thread(target=first.accept)
+def first():
+    """The end of process 0, which waits for one other, and what it was told of its end."""
+    lost = queue.Queue()
+    first = lifeline.First("localhost", 1, KEY, lambda *told: lost.put(told))
+
+    def accept():
+        with contextlib.suppress(TimeoutError):  # where no other one came
+            first.accept(WAIT)
+
+    accepted = threading.Thread(target=accept)
     accepted.start()
-    other = lifeline.Other("localhost", first.port, 1, lambda *told: lost[1].put(told))
-    accepted.join(WAIT)
-    yield first, other, lost
+    yield first, accepted, lost
     first.close()
+    accepted.join(WAIT)
+
+
+@pytest.fixture
+def line(first):
+    """The ends of processes 0 and 1, and what each was told of others that ended."""
+    first, accepted, lost = first
+    others = queue.Queue()
+    other = lifeline.Other("localhost", first.port, 1, KEY, lambda *told: others.put(told))
+    accepted.join(WAIT)
+    yield first, other, (lost, others)
     other.close()
+
+
+def stranger(first, *lines):
+    connection = socket.create_connection(("localhost", first.port))
+    connection.recv(100)
+    for text in lines:
+        connection.sendall(text)
+    return connection
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"1\n", b"99\n", b"1 a b\n", b"1 a\n", b"\n", b"\xff\0\n", b"x" * 10_000, b"end\nlost 1 x\n"],
+)
+def test_a_stranger_at_the_port_is_let_go_and_takes_nobodys_place(said, first):
+    first, accepted, lost = first
+    silent = stranger(first)
+    talker = stranger(first, said)
+    talker.settimeout(WAIT)
+    with contextlib.suppress(ConnectionError):  # or it is told by a reset
+        assert talker.recv(100) == b""
+    other = lifeline.Other("localhost", first.port, 1, KEY, lambda *told: None)
+    accepted.join(WAIT)
+    assert not accepted.is_alive() and lost.empty()
+    for each in (silent, talker, other):
+        each.close()
+
+
+@pytest.mark.parametrize(("number", "key"), [(1, b"another"), (2, KEY), (0, KEY), (-1, KEY)])
+def test_who_has_another_key_or_number_is_let_go(number, key, first):
+    first, accepted, _ = first
+    lost = queue.Queue()
+    with contextlib.suppress(OSError, ValueError):  # told at once, or when it is let go
+        other = lifeline.Other("localhost", first.port, number, key, lambda *told: lost.put(told))
+        assert lost.get(timeout=WAIT) == (0, "")
+        other.close()
+    assert accepted.is_alive() and first._others == {}
+
+
+def test_who_takes_a_place_that_is_taken_is_let_go_and_the_port_is_shut_when_all_are_there(line):
+    first, other, (lost, others) = line
+    with pytest.raises(OSError):
+        lifeline.Other("localhost", first.port, 1, KEY, lambda *told: None)
+    assert lost.empty() and others.empty()
+    assert first.meet("on") == "" and other.meet("on") == ""
+
+
+def test_a_process_does_not_follow_a_stranger_in_the_place_of_the_first():
+    with socket.create_server(("localhost", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.sendall(b"nonce\n")
+            connection.recv(1000)
+            connection.sendall(b"0" * 64 + b"\nend\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ValueError, match="process 0 does not know the key"):
+            lifeline.Other("localhost", server.getsockname()[1], 1, KEY, lambda *told: None)
+
+
+def test_only_the_host_that_was_given_is_listened_at_and_who_does_not_come_is_told(first):
+    first, *_ = first
+    assert first._server.getsockname()[0] == "127.0.0.1"
+    alone = lifeline.First("localhost", 2, KEY, lambda *told: None)
+    with pytest.raises(TimeoutError, match="0 of 2 have connected"):
+        alone.accept(0.05)
+
+
+def test_a_silent_stranger_is_let_go_in_time(first, monkeypatch):
+    monkeypatch.setattr(greeting, "_GREETED_IN", 0.2)
+    with stranger(first[0]) as silent:
+        silent.settimeout(WAIT)
+        assert silent.recv(100) == b""
+    with stranger(first[0]) as slow:  # a byte at a time
+        slow.settimeout(WAIT)
+        with pytest.raises(OSError):
+            for _ in range(200):
+                slow.sendall(b"1")
+                time.sleep(0.05)
 
 
 def test_processes_meet_and_end_together(line):
@@ -123,7 +229,7 @@ def test_the_reason_of_an_end_is_told_to_the_other(line, ended):
 
 @needs_jax
 def test_a_connected_process_ends_by_sigterm():
-    code = "import signal; from recipe import processes; "
+    code = "import signal; from recipe.devices import processes; "
     code += f"processes._connect('{free_port()}', 1, 0, print); signal.raise_signal(signal.SIGTERM)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGTERM, done.stderr
@@ -188,7 +294,7 @@ def test_several_devices_are_used_where_they_divide_the_batch_and_predict_arrays
 import keras
 import numpy as np
 from models.prediction import predict_windows
-from recipe import processes
+from recipe.devices import processes
 told = []
 assert processes.distribute(3, told.append) == slice(None)
 assert keras.distribution.distribution() is None

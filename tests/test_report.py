@@ -146,6 +146,23 @@ def test_every_symbol_can_be_chosen_and_the_first_is_open(source):
     assert "B<b>" in page.text
 
 
+def test_a_picture_that_fails_costs_itself_and_a_line(run, monkeypatch):
+    draw = plots.to_svg
+
+    def some(figure):
+        if len(failed) < 3:
+            failed.append(figure)
+            raise ValueError("\n$\\foo{$\n^\nParseFatalException: <b>")
+        return draw(figure)
+
+    failed = []
+    monkeypatch.setattr(plots, "to_svg", some)
+    page = Page(written(*run, **EXTRAS))
+    assert len(page.images) == 11 + 2 - 3
+    line = "A picture could not be drawn. ValueError: $\\foo{$ ^ ParseFatalException: <b>"
+    assert " ".join(page.text.split()).count(line) == 3
+
+
 def test_each_fold_is_shown_apart_and_beside_the_pool(run, undrawn):
     metrics, history, predictions = run
     (first,) = metrics["folds"]

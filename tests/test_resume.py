@@ -1,5 +1,8 @@
+import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -8,9 +11,14 @@ import pandas as pd
 import pytest
 from tiny_run import command, metrics_of, settings, wait_for
 
+import recipe.run.run
 import train_model
+from core.errors import InputError
 from data.bars.synthetic import persistent_drift
+from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
+from recipe.run import folder as files
 from recipe.run import market
+from recipe.run.origin import check_checkpoints
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
@@ -97,6 +105,140 @@ def test_a_changed_flag_or_file_is_refused_with_its_name(finished, tmp_path, cap
     assert "bars_sha256" in capsys.readouterr().err
 
 
+@pytest.fixture
+def broken_off(finished, tmp_path):
+    """A copy of a run that was killed after its last epoch."""
+    folder = tmp_path / "broken off"
+    shutil.copytree(finished, folder)
+    for name in ("metrics.json", "report.html"):
+        (folder / name).unlink()
+    return folder
+
+
+def edit(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEED", 5), ("LR_BASE", 0.01), ("CE_WEIGHT_END", 0.5), ("COST_BPS", 0.0)]
+)
+def test_an_edited_config_is_refused_with_its_flag(name, value, broken_off, capsys):
+    before = json.loads((broken_off / "config.json").read_text())[name]
+    edit(broken_off / "config.json", **{name: value})
+    assert train_model.main(["resume", str(broken_off)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"flags.{name} was {before} and is {value}; --force accepts it\n"
+    assert not (broken_off / "metrics.json").exists()
+
+
+def test_what_force_accepts_is_told_and_not_asked_again(broken_off, capsys):
+    edit(broken_off / "config.json", COST_BPS=0.0)
+    assert train_model.main(["resume", str(broken_off), "--force"]) == 0
+    run_info = json.loads((broken_off / "run.json").read_text())
+    assert run_info["accepted_changes"] == ["flags.COST_BPS was 5.0 and is 0.0"]
+    assert [origin["flags"]["COST_BPS"] for origin in run_info["origins"]] == [5.0, 0.0]
+    page = (broken_off / "report.html").read_text()
+    assert "flags.COST_BPS was 5.0 and is 0.0" in page[page.index("Machine and bars") :]
+    (broken_off / "metrics.json").unlink()
+    (broken_off / "report.html").unlink()
+    assert check_checkpoints(broken_off, run_info["origins"]) == []
+    with pytest.raises(InputError, match="another run"):
+        check_checkpoints(broken_off, run_info["origins"][1:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda origin: origin | {"fold": 1},
+        lambda origin: origin | {"member": 1},
+        lambda origin: origin | {"bars_sha256": "0" * 64},
+        lambda origin: origin | {"store_sha256": "0" * 64},
+        lambda origin: origin | {"flags": origin["flags"] | {"SEED": 1}},
+    ],
+)
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_checkpoint_of_another_run_is_refused(change, force, broken_off, capsys):
+    part = broken_off / "checkpoint" / "fold-0"
+    epoch, arrays, state = load_latest(part)
+    save_checkpoint(part, epoch, arrays, state | {"origin": change(state["origin"])})
+    assert train_model.main(["resume", str(broken_off), *force]) == 2
+    told = capsys.readouterr().err
+    assert f"the checkpoint in {part} is of another run" in told and told.count("\n") == 1
+
+
+def test_a_checkpoint_without_an_origin_needs_force(broken_off, capsys):
+    part = broken_off / "checkpoint" / "fold-0"
+    epoch, arrays, state = load_latest(part)
+    save_checkpoint(part, epoch, arrays, {n: v for n, v in state.items() if n != "origin"})
+    assert train_model.main(["resume", str(broken_off)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("the checkpoint in checkpoint/fold-0 does not say what it is of; --for")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("command", 7),
+        ("command", ["train_model.py", 7]),
+        ("data", 7),
+        ("bars_sha256", []),
+        ("versions", "new"),
+        ("brief", "yes"),
+        ("resumes", "2"),
+        ("resumes", -1),
+        ("accepted_changes", "all"),
+        ("origins", []),
+        ("origins", [7]),
+    ],
+)
+def test_an_edited_run_json_is_refused_before_training(name, value, broken_off, capsys):
+    edit(broken_off / "run.json", **{name: value})
+    assert train_model.main(["resume", str(broken_off)]) == 2
+    told = capsys.readouterr().err
+    assert f"{broken_off / 'run.json'} was not written by a run: {name} is {value!r}" in told
+
+
+@pytest.mark.parametrize("text", ['{"resumes": NaN}', '{"resumes": 1e999}', "[" * 100_000, "\0"])
+def test_json_that_no_run_writes_is_refused(text, broken_off, capsys):
+    (broken_off / "run.json").write_text(text)
+    assert train_model.main(["resume", str(broken_off)]) == 2
+    assert f"{broken_off / 'run.json'} must hold a JSON object" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_writes_is_refused_with_its_pid(broken_off, capsys, monkeypatch):
+    monkeypatch.setattr(files.lock, "__defaults__", (0,))
+    with files.lock(broken_off):
+        for arguments in (["resume", str(broken_off)], ["train", "--out", str(broken_off)]):
+            assert train_model.main(arguments) == 2
+            who = f"in use by process {os.getpid()} on {socket.gethostname()}"
+            told = capsys.readouterr().err
+            assert f"the run folder {broken_off} is {who}" in told and told.count("\n") == 1
+
+
+def test_a_run_whose_report_failed_has_its_figures_and_resume_makes_the_report(
+    finished, broken_off, monkeypatch
+):
+    def fails(*arguments, **options):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(recipe.run.run, "report_page", fails)
+    with pytest.raises(RuntimeError, match="no ink"):
+        train_model.main(["resume", str(broken_off)])
+    assert metrics_of(broken_off) == metrics_of(finished)
+    assert not (broken_off / "report.html").exists() and not (broken_off / ".lock").exists()
+    monkeypatch.undo()
+    assert train_model.main(["resume", str(broken_off)]) == 0
+    assert (broken_off / "report.html").exists()
+    assert metrics_of(broken_off) == metrics_of(finished)
+
+
+def test_what_a_killed_writer_left_is_removed_by_resume(broken_off, monkeypatch):
+    left = broken_off / "checkpoint" / "fold-0" / ".epoch-000002.0123456789abcdef.tmp.checkpoint"
+    left.write_bytes(b"half")
+    assert train_model.main(["resume", str(broken_off), "--set", "SEED=9"]) == 2
+    assert not left.exists()
+
+
 def test_a_finished_run_is_not_run_again(finished, capsys):
     before = (finished / "metrics.json").read_bytes()
     assert train_model.main(["resume", str(finished)]) == 0
@@ -105,8 +247,9 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 
 
 def test_a_finished_run_without_a_report_names_its_figures(tmp_path, capsys):
-    for name in ("config.json", "run.json", "metrics.json"):
+    for name in ("config.json", "metrics.json"):
         (tmp_path / name).write_text("{}")
+    (tmp_path / "run.json").write_text('{"brief": true}')
     assert train_model.main(["resume", str(tmp_path)]) == 0
     found = capsys.readouterr().out
     assert f"is finished; its figures are in {tmp_path / 'metrics.json'}" in found

@@ -20,7 +20,8 @@ from data.market.features import (
     fill_features,
     is_intraday,
 )
-from data.market.store import FolderTable, MemoryTable, open_store, read_index
+from data.market.store import FolderTable, MemoryTable, open_store
+from data.market.store_folder import broken_is_refused, read_index
 from data.market.windows import bar_interval_ns, segment_bounds, symbol_bounds
 
 SCORES, PATH = ("scores",), ("close", "high", "low", "scale")  # what labels are made of
@@ -121,8 +122,10 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         raise InputError(
             _("the feature store {folder} is not finished: make it again", folder=feature_store)
         )
-    facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
-    return open_store(feature_store), facts | {"bounds": np.array(facts["bounds"])}
+    with broken_is_refused(feature_store):
+        facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
+        facts |= {"bounds": np.array(facts["bounds"])}
+    return open_store(feature_store), facts
 
 
 def fill_rows(

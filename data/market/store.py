@@ -4,18 +4,21 @@ Features that are larger than memory go to a folder: each symbol's rows are appe
 files, which are mapped read-only afterwards, so that only the windows asked for are read.
 """
 
+import hashlib
 import json
+import math
+import os
 import uuid
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.errors import InputError
-from core.i18n import _
+from data.market import store_folder
+from data.market.store_folder import broken_is_refused, read_index
 
-INDEX_NAME = "feature_store.json"
 Kind = tuple[type, tuple[int, ...]]  # dtype and shape of a row
 
 
@@ -55,6 +58,10 @@ class MemoryTable:
 class FolderTable:
     """Columns in the files of a folder that grow symbol by symbol and are mapped at the end.
 
+    Many may write one store at a time: the files of each are in a folder of its own inside the
+    store, which is removed by a later writer once nobody writes or maps them. The index of the
+    store says which of them was finished last.
+
     Args:
         folder: new, empty, or an earlier feature store, which is replaced.
 
@@ -63,11 +70,13 @@ class FolderTable:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        _prepare(self.folder)
+        self.store, self._made = Path(folder), uuid.uuid4().hex
+        self.folder = self.store / self._made
         self._kinds: dict[str, dict] = {}
+        self._hashes: dict[str, Any] = {}
         self._new: dict[str, np.ndarray] = {}
         self._rows = 0
+        self._lock = store_folder.prepare(self.store, self.folder)
 
     def grow(self, num_rows: int, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
         """Returns the columns of so many new rows, to be filled before anything else is called."""
@@ -81,7 +90,8 @@ class FolderTable:
         """Appends the rows that were filled to the files: a full disk is an error, not a crash."""
         for name, values in self._new.items():
             self._kinds[name] = {"dtype": values.dtype.str, "shape": list(values.shape[1:])}
-            with open(self._path(name), "ab") as file:
+            self._hashes.setdefault(name, hashlib.sha256()).update(values.view(np.uint8))
+            with open(self.folder / f"{name}.bin", "ab") as file:
                 values.tofile(file)
         self._rows += len(next(iter(self._new.values()), ()))
         self._new = {}
@@ -93,77 +103,50 @@ class FolderTable:
             facts: what else is known of the rows: names and values that JSON can hold.
         """
         self._write()
-        index = {"rows": self._rows, "columns": self._kinds, "made": uuid.uuid4().hex}
-        index |= {"facts": facts or {}}
-        (self.folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n")
-        return open_store(self.folder)
+        for name in self._kinds:
+            with open(self.folder / f"{name}.bin", "r+b") as file:
+                os.fsync(file.fileno())
+        index = {"rows": self._rows, "columns": self._kinds, "made": self._made}
+        index |= {"sha256": self._digest(), "facts": facts or {}}
+        store_folder.publish(self.store, self.folder, index)
+        columns = open_store(self.folder)
+        for values in columns.values():  # keeps the lock until the last of them is let go
+            weakref.finalize(values._mmap, lambda lock: None, self._lock).atexit = False
+        return columns
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.bin"
+    def _digest(self) -> str:
+        """Returns the SHA-256 of all columns: their names, kinds and values."""
+        found = {n: [kind, self._hashes[n].hexdigest()] for n, kind in self._kinds.items()}
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def folder_of(columns: np.ndarray) -> Path:
+    """Returns the folder with the files of a column of a store: no other writer changes them."""
+    return Path(str(columns.filename)).parent
 
 
 def open_store(folder: str | Path) -> dict[str, np.ndarray]:
     """Returns the columns of a finished feature store, mapped read-only.
 
+    Args:
+        folder: of the store, for those that were finished last; or what `folder_of` returns.
+
     Raises:
         InputError: if the folder is no finished feature store.
     """
     index = read_index(folder)
-    return {
-        name: np.memmap(
-            Path(folder) / f"{name}.bin",
-            dtype=np.dtype(kind["dtype"]),
-            mode="r",
-            shape=(index["rows"], *kind["shape"]),
-        )
-        for name, kind in index["columns"].items()
-    }
+    files = Path(folder) / index.get("made", "")
+    files = files if files.is_dir() else Path(folder)
+    with broken_is_refused(folder):
+        return {
+            name: _mapped(files / f"{name}.bin", index["rows"], kind)
+            for name, kind in index["columns"].items()
+        }
 
 
-def read_index(folder: str | Path) -> dict[str, Any]:
-    """Returns what a feature store says of itself.
-
-    Returns:
-        `rows`, `columns`, and once it is finished `facts` and `made`, a name of its own that no
-        other store has.
-
-    Raises:
-        InputError: if the folder is no feature store.
-    """
-    index_file = Path(folder) / INDEX_NAME
-    if not index_file.is_file():
-        raise InputError(
-            _(
-                "a feature store must hold {index_name}; {folder} does not",
-                index_name=INDEX_NAME,
-                folder=folder,
-            )
-        )
-    return json.loads(index_file.read_text())
-
-
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-        if names and INDEX_NAME not in names:
-            raise InputError(
-                _(
-                    "the feature store must be a new or empty folder or an earlier store; "
-                    "{folder} holds {names}",
-                    folder=folder,
-                    names=sorted(names)[0],
-                )
-            )
-        # Written first and without columns: a broken-off store is still known as one.
-        (folder / INDEX_NAME).write_text(json.dumps({"rows": 0, "columns": {}}) + "\n")
-        for path in folder.glob("*.bin"):
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            _(
-                "the feature store {folder} cannot be written: {strerror}",
-                folder=folder,
-                strerror=error.strerror,
-            )
-        ) from error
+def _mapped(path: Path, num_rows: int, kind: Mapping[str, Any]) -> np.ndarray:
+    dtype, shape = np.dtype(kind["dtype"]), (num_rows, *kind["shape"])
+    size = path.stat().st_size
+    if dtype.hasobject or size != dtype.itemsize * math.prod(shape):
+        raise ValueError(f"{path.name} has {size} bytes")
+    return np.memmap(path, dtype=dtype, mode="r", shape=shape)

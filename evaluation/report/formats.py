@@ -1,7 +1,8 @@
 """How the pages write numbers and texts, and the environment that renders their templates."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ KEYS = (
     N_("backend"),
     N_("devices"),
     N_("versions"),
+    N_("accepted changes"),
     N_("seconds per epoch"),
     N_("training seconds per epoch"),
     N_("labels per second"),
@@ -68,6 +70,19 @@ def templates(folder: Path) -> jinja2.Environment:
 def picture(figure: Figure, caption: str, alternative: str) -> dict[str, str]:
     """Returns a figure as the templates take it, with what it says to whoever cannot see it."""
     return {"source": data_uri(figure), "caption": caption, "alternative": alternative}
+
+
+@contextlib.contextmanager
+def drawing(drawn: dict[str, dict[str, str]], name: str) -> Iterator[None]:
+    """Has a picture that fails cost itself and a line, which `drawn` holds in its place.
+
+    Whatever fails: what is drawn was trained for hours, and the rest of the page is still true.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        drawn[name] = {"failed": _("A picture could not be drawn. {error}", error=text)}
 
 
 def data_uri(figure: Figure) -> str:

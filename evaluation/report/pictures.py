@@ -10,7 +10,7 @@ from core.i18n import N_, _, date, listed, ngettext
 from core.i18n import number as i18n_number
 from data.market.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
-from evaluation.report.formats import number, picture, signed
+from evaluation.report.formats import drawing, number, picture, signed
 from evaluation.verdict import SKILLS
 
 MOST_FEATURES = 10  # drawn
@@ -23,17 +23,19 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     drawn: Pictures = {}
     if "direction" in verdict:
         given = {n: own["test"] for n, own in (metrics.get("baselines") or {}).items()}
-        drawn["skill"] = picture(
-            plots.skill_intervals(verdict, given),
-            _("Direction and movement of the model and of each baseline"),
-            "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
-        )
+        with drawing(drawn, "skill"):
+            drawn["skill"] = picture(
+                plots.skill_intervals(verdict, given),
+                _("Direction and movement of the model and of each baseline"),
+                "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
+            )
     if "confusion" in test:
-        drawn["confusion"] = picture(
-            plots.confusion_matrix(test["confusion"], CLASS_NAMES),
-            _("Confusion matrix of the test windows; shares are of the true class"),
-            _confusion_in_words(test["confusion"]),
-        )
+        with drawing(drawn, "confusion"):
+            drawn["confusion"] = picture(
+                plots.confusion_matrix(test["confusion"], CLASS_NAMES),
+                _("Confusion matrix of the test windows; shares are of the true class"),
+                _confusion_in_words(test["confusion"]),
+            )
     probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
     if len(predictions) and {"label", *probabilities} <= set(predictions):
         labels, given = predictions["label"].to_numpy(), predictions[probabilities].to_numpy(float)
@@ -46,14 +48,15 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
             )
             for code, name in enumerate(CLASS_NAMES)
         )
-        drawn["reliability"] = picture(
-            plots.reliability_diagram(labels, given, CLASS_NAMES),
-            _(
-                "Reliability on test windows; bars: one standard error as if windows were "
-                "independent"
-            ),
-            _("Share that came true against the probability given: {told}", told=told),
-        )
+        with drawing(drawn, "reliability"):
+            drawn["reliability"] = picture(
+                plots.reliability_diagram(labels, given, CLASS_NAMES),
+                _(
+                    "Reliability on test windows; bars: one standard error as if windows were "
+                    "independent"
+                ),
+                _("Share that came true against the probability given: {told}", told=told),
+            )
     return drawn | _skill_parts(metrics.get("skill") or {}) | _trading(metrics)
 
 
@@ -63,22 +66,24 @@ def of_fold(fold: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
     importance = fold.get("importance") or {}
     if importance.get("features"):
         shown = importance["features"][:MOST_FEATURES]
-        drawn["importance"] = picture(
-            market_plots.interval_rows(shown, "rise", _("rise of the NLL without it, nats")),
-            ngettext(
-                "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
-                "interval",
-                "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
-                "interval",
-                len(shown),
-            ),
-            _rises_in_words(shown, "name"),
-        )
-        drawn["lookback"] = picture(
-            market_plots.lookback_curve(importance["lookback"]),
-            _("How far back the network looks: earlier bars are put at their training mean"),
-            _rises_in_words(importance["lookback"], "bars"),
-        )
+        with drawing(drawn, "importance"):
+            drawn["importance"] = picture(
+                market_plots.interval_rows(shown, "rise", _("rise of the NLL without it, nats")),
+                ngettext(
+                    "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
+                    "interval",
+                    "What each feature is worth on validation windows: the {n} largest; bars: 95 % "
+                    "interval",
+                    len(shown),
+                ),
+                _rises_in_words(shown, "name"),
+            )
+        with drawing(drawn, "lookback"):
+            drawn["lookback"] = picture(
+                market_plots.lookback_curve(importance["lookback"]),
+                _("How far back the network looks: earlier bars are put at their training mean"),
+                _rises_in_words(importance["lookback"], "bars"),
+            )
     return drawn | of_training(fold, history)
 
 
@@ -87,46 +92,50 @@ def of_training(trained: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
     drawn: Pictures = {}
     if len(history):
         chosen = (trained.get("chosen") or {}).get("epoch")
-        drawn["curves"] = picture(
-            plots.learning_curves(history, chosen),
-            _("Learning curves, with the schedules under them"),
-            _history_in_words(history, chosen),
-        )
+        with drawing(drawn, "curves"):
+            drawn["curves"] = picture(
+                plots.learning_curves(history, chosen),
+                _("Learning curves, with the schedules under them"),
+                _history_in_words(history, chosen),
+            )
         if any(str(column).startswith("val_rate_") for column in history):
             rates = (trained.get("validation") or {}).get("class_rates", {}).get("true")
-            drawn["shares"] = picture(
-                plots.class_shares(history, CLASS_NAMES, rates),
-                _(
-                    "Class shares of the predictions on validation windows, from the training "
-                    "logits"
-                ),
-                _("In the last epoch {shares}", shares=_shares_in_words(history)),
-            )
+            with drawing(drawn, "shares"):
+                drawn["shares"] = picture(
+                    plots.class_shares(history, CLASS_NAMES, rates),
+                    _(
+                        "Class shares of the predictions on validation windows, from the training "
+                        "logits"
+                    ),
+                    _("In the last epoch {shares}", shares=_shares_in_words(history)),
+                )
     return drawn
 
 
 def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
     """Returns the figure of each symbol's last test bars, with its name under `symbol`."""
-    drawn = []
+    drawn: Pictures = {}
     for symbol, own in recent.groupby("symbol", observed=True, sort=False):
         counts = np.bincount(own["call"], minlength=len(CLASS_NAMES))
         told = listed(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
-        figure = picture(
-            market_plots.calls_on_price(own, CLASS_NAMES),
-            ngettext(
-                "{symbol}: the last {n} test bars, with the call of each where it is SELL or BUY",
-                "{symbol}: the last {n} test bars, with the call of each where it is SELL or BUY",
-                len(own),
-                symbol=symbol,
-            ),
-            _(
-                "Calls: {told}. The price went from 100 to {last:.1f}",
-                told=told,
-                last=own["price"].iloc[-1],
-            ),
-        )
-        drawn.append({"symbol": str(symbol), **figure})
-    return drawn
+        with drawing(drawn, str(symbol)):
+            drawn[str(symbol)] = picture(
+                market_plots.calls_on_price(own, CLASS_NAMES),
+                ngettext(
+                    "{symbol}: the last {n} test bars, with the call of each where it is SELL or "
+                    "BUY",
+                    "{symbol}: the last {n} test bars, with the call of each where it is SELL or "
+                    "BUY",
+                    len(own),
+                    symbol=symbol,
+                ),
+                _(
+                    "Calls: {told}. The price went from 100 to {last:.1f}",
+                    told=told,
+                    last=own["price"].iloc[-1],
+                ),
+            )
+    return [{"symbol": symbol, **figure} for symbol, figure in drawn.items()]
 
 
 def traders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -162,15 +171,17 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
         )
         for name, part in parts.items()
     )
-    return {
-        "equity": picture(
+    drawn: Pictures = {}
+    with drawing(drawn, "equity"):
+        drawn["equity"] = picture(
             market_plots.equity_curves(
                 costs["periods"], {name: part["equity"] for name, part in parts.items()}
             ),
             _("Gains after costs so far, share of the capital, and the fall from the last peak"),
             _("At the end: {ends}", ends=ends),
-        ),
-        "by_cost": picture(
+        )
+    with drawing(drawn, "by_cost"):
+        drawn["by_cost"] = picture(
             market_plots.cost_curves(
                 costs["costs"],
                 {name: part["by_cost"] for name, part in parts.items()},
@@ -184,8 +195,8 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
                 last=costs["costs"][-1],
                 at=at,
             ),
-        ),
-    }
+        )
+    return drawn
 
 
 def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
@@ -199,16 +210,17 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
         rows = [part | {"interval": part["direction_interval"]} for part in skill.get(key) or []]
         if len(rows) > 1:
             above = sum(part["direction"] > 0 for part in rows)
-            drawn[key] = picture(
-                draw(rows, "direction", label),
-                what,
-                _(
-                    "Direction above 0 in {above} of {all}: {parts}",
-                    above=above,
-                    all=len(rows),
-                    parts=listed(f"{date(p['name'])} {signed(p['direction'])}" for p in rows),
-                ),
-            )
+            with drawing(drawn, key):
+                drawn[key] = picture(
+                    draw(rows, "direction", label),
+                    what,
+                    _(
+                        "Direction above 0 in {above} of {all}: {parts}",
+                        above=above,
+                        all=len(rows),
+                        parts=listed(f"{date(p['name'])} {signed(p['direction'])}" for p in rows),
+                    ),
+                )
     return drawn
 
 

@@ -32,7 +32,15 @@ COST_COLUMNS = {
     "trades": N_("trades"),
     "gross_bps_per_trade": N_("bps per trade before costs"),
 }
-MACHINE = ("git_commit", "bars_sha256", "platform", "backend", "devices", "versions")
+MACHINE = (
+    "git_commit",
+    "bars_sha256",
+    "platform",
+    "backend",
+    "devices",
+    "versions",
+    "accepted_changes",
+)
 MOST_DRIFTED = 5  # features
 
 

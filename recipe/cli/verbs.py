@@ -5,18 +5,21 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 """
 
 import argparse
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import config
+from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
 from core.native_chatter import without_native_chatter
 from recipe.cli.backend import load_model, prepare_process, start_backend
 from recipe.devices import processes
 from recipe.run import folder as files
+from recipe.run import run_json
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
@@ -45,9 +48,11 @@ def train(options: argparse.Namespace) -> int:
             files.check_absent(options.folder)
         from recipe.cli import console
         from recipe.run.market import read_market
+        from recipe.run.origin import ORIGINS, origin
 
         market, bars_info = read_market(options.data, flags, console)
         run_info = {"command": options.command, "data": options.data, **bars_info}
+        run_info |= {ORIGINS: [origin(flags, bars_info)]}
         run_info |= {"brief": True} if options.brief else {}
         return _run(flags, market, options.folder, run_info, resume=False)
 
@@ -60,33 +65,58 @@ def resume(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     folder = options.folder
-    before = files.read_json(folder / files.RUN)
+    if _is_finished(folder):
+        return OK
+    with files.lock(folder) if processes.is_first() else contextlib.nullcontext():
+        if _is_finished(folder):  # by whoever had the lock
+            return OK
+        return _go_on(options, folder)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Returns whether nothing of a run is missing, and says so."""
+    before = run_json.read(folder)
+    if not (folder / files.METRICS).exists():
+        return False
+    from recipe.cli import console
+
+    report, figures = folder / files.REPORT, folder / files.METRICS
+    if report.exists():
+        text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
+    elif before.get("brief"):
+        text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
+    else:  # it ended between the two: the checkpoints still know all that the report shows
+        return False
+    console.log(_("complete"), text)
+    return True
+
+
+def _go_on(options: argparse.Namespace, folder: Path) -> int:
+    before = run_json.read(folder)
     saved_flags = files.read_json(folder / files.CONFIG)
     flags = config.load(options.set, folder / files.CONFIG)
     processes.agree(_("flags"), str(flags))
     from recipe.cli import console
     from recipe.run.market import read_market
+    from recipe.run.origin import ACCEPTED, ORIGINS, check_checkpoints, known_origins, origin
 
-    if (folder / files.METRICS).exists():
-        report = folder / files.REPORT
-        if report.exists():
-            text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
-        else:  # of `train --brief`
-            figures = folder / files.METRICS
-            text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
-        console.log(_("complete"), text)
-        return OK
+    known = known_origins(before, saved_flags)
+    changes = check_checkpoints(folder, known)
+    if processes.is_first():
+        atomic.clear(folder)
     data = options.data or before.get("data")
     market, bars_info = read_market(data, flags, console)
-    now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
-    then = {name: before.get(name) for name in now} | {"flags": saved_flags}
-    changes = files.differences(then, now)
+    own, versions = origin(flags, bars_info), {"versions": files.versions()}
+    then = known[-1] | {"versions": before.get("versions")}
+    changes += files.differences(then, own | versions)
     if changes and not options.force:
         raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
     for change in changes:
         console.note(change)
     resumes = before.get("resumes", 0) + 1
     run_info = {**before, "data": data, **bars_info, "resumes": resumes}
+    run_info |= {ORIGINS: known if own == known[-1] else [*known, own]}
+    run_info |= {ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {}
     return _run(flags, market, folder, run_info, resume=True)
 
 

@@ -3,6 +3,8 @@
 Process 0 listens, every other one keeps a connection to it. The system closes the connections of a
 process however it ends, and TCP tells within half a minute of a machine that is gone. The ends of
 JAX's own service are no substitute: it aborts in native code, without a word on how to go on.
+
+Nobody is heard before it has shown the key of the training; see greeting.py.
 """
 
 import contextlib
@@ -10,6 +12,8 @@ import contextvars
 import socket
 import threading
 from collections.abc import Callable
+
+from recipe.devices import greeting
 
 _END = "end"
 _LOST = "lost"
@@ -25,31 +29,64 @@ class First:
     """The end of process 0.
 
     Args:
+        host: the address to listen at; "": all of this machine's.
         others: how many processes there are beside it.
+        key: that all processes of this training know, and nobody else.
         on_lost: told, in another thread, the number of a process that has ended before its time,
             and why, as far as it could say so.
+
+    Raises:
+        OSError: where the host is not this machine.
     """
 
-    def __init__(self, others: int, on_lost: OnLost):
-        self._server = socket.create_server(("", 0), backlog=others)
-        self._num_others, self._on_lost = others, on_lost
+    def __init__(self, host: str, others: int, key: bytes, on_lost: OnLost):
+        self._server = greeting.listening(host, others)
+        self._num_others, self._key, self._on_lost = others, key, on_lost
         self._others: dict[int, socket.socket] = {}
-        self._ended, self._leaves = threading.Semaphore(0), False
+        self._news = threading.Condition()
+        self._ended, self._leaves, self._closed = threading.Semaphore(0), False, False
 
     @property
     def port(self) -> int:
         """Where it listens."""
         return self._server.getsockname()[1]
 
-    def accept(self) -> None:
-        """Waits until all others have connected."""
-        while len(self._others) < self._num_others:
-            connection = _kept_alive(self._server.accept()[0])
-            lines = connection.makefile()
-            number = lines.readline().strip()
-            if number.isdigit():  # else no process of ours
-                self._others[int(number)] = connection
-                _in_thread(self._listen, int(number), lines)
+    def accept(self, patience: float) -> None:
+        """Waits until all others have connected; nobody can afterwards.
+
+        Args:
+            patience: seconds.
+
+        Raises:
+            TimeoutError: where some have not.
+        """
+        _in_thread(self._greet_all)
+        with self._news:
+            self._news.wait_for(lambda: self._closed or self._all_there(), patience)
+        greeting.shut(self._server)
+        if not self._all_there():
+            raise TimeoutError(f"{len(self._others)} of {self._num_others} have connected")
+
+    def _all_there(self) -> bool:
+        return len(self._others) == self._num_others
+
+    def _greet_all(self) -> None:
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                _in_thread(self._greet, self._server.accept()[0])
+
+    def _greet(self, connection: socket.socket) -> None:
+        """Takes in a process that knows the key, and lets anybody else go."""
+        number = 0
+        with contextlib.suppress(OSError, ValueError):
+            number = greeting.ask(connection, self._key)
+        with self._news:
+            if not 0 < number <= self._num_others or number in self._others:
+                greeting.shut(connection)
+                return
+            self._others[number] = _kept_alive(connection)
+            self._news.notify_all()
+        _in_thread(self._listen, number, connection.makefile())
 
     def meet(self, word: str, value: str = "") -> str:
         """Lets go on those that wait for the word, and tells them a value, which is returned."""
@@ -72,17 +109,22 @@ class First:
 
     def close(self) -> None:
         """Lets go of the connections."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
         for connection in (self._server, *self._others.values()):
-            connection.close()
+            greeting.shut(connection)
 
     def _listen(self, number: int, lines) -> None:
-        words = list(_each_word(lines))
-        if words == [_END]:
+        last = ""
+        for line in _each_word(lines):
+            last = line
+        if last == _END:
             self._ended.release()
             return
         if self._leaves:
             return
-        reason = _lost(words[-1])[1] if words else ""
+        reason = _lost(last)[1]
         for other, connection in self._others.items():
             if other != number:
                 _try_to_say(connection, f"{_LOST} {number} {reason}")
@@ -96,13 +138,21 @@ class Other:
         host: where process 0 runs.
         port: where it listens.
         number: of this process.
+        key: as `First` takes it.
         on_lost: as `First` takes it.
+
+    Raises:
+        OSError: where nobody answers there.
+        ValueError: where whoever answers does not know the key, or does not want this process.
     """
 
-    def __init__(self, host: str, port: int, number: int, on_lost: OnLost):
+    def __init__(self, host: str, port: int, number: int, key: bytes, on_lost: OnLost):
         self._connection = _kept_alive(socket.create_connection((host, port), timeout=_PATIENCE))
-        self._connection.settimeout(None)
-        self._connection.sendall(f"{number}\n".encode())
+        try:
+            greeting.answer(self._connection, key, number)
+        except (OSError, ValueError):
+            greeting.shut(self._connection)
+            raise
         self._number, self._on_lost = number, on_lost
         self._heard: dict[str, str] = {}
         self._leaves = False
@@ -130,9 +180,7 @@ class Other:
 
         Not earlier: process 0 has the service that JAX needs up to the end, and waits for this.
         """
-        with contextlib.suppress(OSError):  # the other end was quicker
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+        greeting.shut(self._connection)
 
     def _listen(self, lines) -> None:
         lost = 0, ""
@@ -172,9 +220,9 @@ def _each_word(lines):
 
 
 def _lost(line: str) -> tuple[int, str]:
-    """Returns the number of the process that a line says has ended, and why."""
-    _word, number, reason = f"{line} ".split(" ", 2)
-    return int(number), reason.strip()
+    """Returns the number of the process that a line says has ended, and why; 0 without one."""
+    word, number, reason = f"{line}  ".split(" ", 2)
+    return (int(number), reason.strip()) if word == _LOST and number.isdigit() else (0, "")
 
 
 def _try_to_say(connection: socket.socket, word: str) -> None:

@@ -18,12 +18,12 @@ from typing import Any
 from core.errors import InputError
 from core.i18n import _
 from recipe.devices import lifeline
+from recipe.devices.tie import tie
 
 SLURM = "slurm"
 FAILED = 1
 _CONNECTED_IN = 300  # seconds in which all processes must have started
 _NEWS_COMES_IN = 10  # seconds until it is known here that another process has ended
-_ADDRESS_BYTES = 256
 
 _line: lifeline.First | lifeline.Other | None = None
 
@@ -50,7 +50,7 @@ def check(coordinator: str | None, count: int | None, number: int | None) -> Non
             )
         )
     host, colon, port = coordinator.rpartition(":")
-    if not (host and colon and port.isdigit()):
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
         raise InputError(
             _(
                 "--coordinator must be HOST:PORT of process 0, or slurm; got {coordinator}",
@@ -221,8 +221,6 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
     """Has JAX connect the processes, then makes the lifeline between them."""
     global _line
     import jax
-    import numpy as np
-    from jax.experimental.multihost_utils import broadcast_one_to_all
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_recoverability", True)  # else native code ends us; see lifeline
@@ -249,19 +247,7 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
             )
         ) from error
     host = socket.gethostname() if coordinator == SLURM else coordinator.rpartition(":")[0]
-    others = jax.process_count() - 1
-    first = lifeline.First(others, on_lost) if jax.process_index() == 0 else None
-    address = np.zeros(_ADDRESS_BYTES, np.uint8)
-    if first is not None:
-        text = f"{host}:{first.port}".encode()
-        address[: len(text)] = np.frombuffer(text, np.uint8)
-    address = bytes(broadcast_one_to_all(address)).rstrip(b"\0").decode()
-    if first is not None:
-        first.accept()
-        _line = first
-    else:
-        host, _colon, port = address.rpartition(":")
-        _line = lifeline.Other(host, int(port), jax.process_index(), on_lost)
+    _line = tie(host, jax.process_index(), jax.process_count() - 1, _CONNECTED_IN, on_lost)
 
 
 def _leave(reason: str) -> None:

@@ -1,6 +1,6 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def train_fold(
     note: Callable[[str], None],
     on_member: Callable[[Assembly], None],
     on_rows: Callable[[Rows], None],
+    made_from: Mapping[str, Any] | None = None,
 ) -> TrainedFold:
     """Trains the members of a fold one after another, and makes one model of them.
 
@@ -47,6 +48,7 @@ def train_fold(
         on_member: told before a member is trained.
         on_rows: given the history of all members so far after each epoch, with the number of the
             `member` where there are several.
+        made_from: the origin of the run, for the checkpoints.
     """
     size = first.flags.ENSEMBLE_SIZE
     members, earlier = [], []
@@ -65,6 +67,7 @@ def train_fold(
             on_rows=lambda rows, before=earlier, tag=tag: on_rows(
                 before + [tag | row for row in rows]
             ),
+            made_from=made_from,
         )
         members.append(trained)
         earlier = earlier + [tag | row for row in trained.rows]

@@ -1,7 +1,7 @@
 """The recipe: from one fold of a market to a trained and calibrated model, by the flags."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from recipe.devices import processes
 from recipe.run.batches import event_bars, hard_share, training_batches
 from recipe.run.deploy import calibrate, deploy, window_sequence
 from recipe.run.network import ce_weight, make_classifiers
+from recipe.run.origin import of_part
 from recipe.run.reporter import SILENT
 
 _LEAST_VALIDATED = 2048  # windows, where there are as many
@@ -136,6 +137,7 @@ def train(
     verbose: int,
     note: Callable[[str], None],
     on_rows: Callable[[list[dict[str, float]]], None],
+    made_from: Mapping[str, Any] | None = None,
 ) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
@@ -146,11 +148,13 @@ def train(
         verbose: that of Keras's `fit`.
         note: told about alarms, and checkpoints that are passed over.
         on_rows: given all rows of the history after each epoch.
+        made_from: the origin of the run, for the checkpoints.
     """
     flags, classifier = assembly.flags, assembly.classifier
     parts = _callbacks(assembly, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
     checkpointer.saves = processes.is_first()
+    checkpointer.origin = of_part(dict(made_from or {}), assembly.number, assembly.member)
     start = checkpointer.restore(classifier, note) if resume else 0
     processes.agree(_("checkpoint, on a disk that all share"), str(start))
     keep_history = keras.callbacks.LambdaCallback(

@@ -1,8 +1,10 @@
 """The files of a run folder: each written whole or not at all; what a run depends on."""
 
 import datetime
+import errno
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 from core.atomic import write
 from core.errors import InputError
 from core.i18n import N_, _
+from core.lock import Lock
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -24,6 +27,8 @@ PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
+_LOCK = ".lock"
+_PATIENCE = 5  # seconds: who was killed a moment ago may not have ended yet
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "pandas", "scikit-learn", "scipy", "ta-lib")
 
@@ -36,6 +41,7 @@ def default_folder() -> Path:
 def check_absent(folder: Path, what: str = N_("run folder")) -> None:
     """Raises InputError where the folder is there already, or its place cannot hold one."""
     if folder.exists() or folder.is_symlink():
+        _check_free(folder)
         raise InputError(
             _("the {what} must not exist yet; {folder} does", what=_(what), folder=folder)
         )
@@ -70,6 +76,7 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
+        _check_free(folder)
         raise InputError(
             _(
                 "the folder {folder} cannot be made: {strerror}",
@@ -77,6 +84,18 @@ def make(folder: Path) -> None:
                 strerror=error.strerror,
             )
         ) from error
+
+
+def lock(folder: Path, patience: float = _PATIENCE) -> Lock:
+    """Returns the lock of a run folder, which whoever writes in it must take."""
+    return Lock(folder / _LOCK, _("the run folder {folder}", folder=folder), patience)
+
+
+def _check_free(folder: Path) -> None:
+    """Raises InputError where a run is going on in the folder."""
+    if (folder / _LOCK).is_file():
+        with lock(folder, patience=0):
+            pass
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -96,7 +115,10 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: where there is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except OSError as error:
         raise InputError(
             _(
@@ -106,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
                 strerror=error.strerror,
             )
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             _("{path} must hold a JSON object: {error}", path=path, error=error)
         ) from error
@@ -115,6 +137,14 @@ def read_json(path: Path) -> dict[str, Any]:
             _("{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__)
         )
     return content
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)  # type: ignore
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:

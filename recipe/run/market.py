@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,8 @@ from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.market.market import Market, build_market
 from data.market.rows import by_symbol
-from data.market.store import read_index
+from data.market.store import folder_of
+from data.market.store_folder import read_index
 from recipe.devices import processes
 from recipe.run.reporter import SILENT, Reporter
 
@@ -38,7 +40,9 @@ def read_market(
     with reporter.working(_("reading"), what) as done:
         if flags.FEATURE_STORE and not processes.is_first():
             bars_info = json.loads(processes.meet(_STORE_MADE))
-            market, num_bars = build_market(None, **market_settings(flags, reporter)), 0
+            folder, num_bars = Path(flags.FEATURE_STORE) / bars_info.pop(_STORE_MADE), 0
+            settings = market_settings(flags, reporter) | {"feature_store": folder}
+            market = build_market(None, **settings)
         else:
             bars = bars_or_sample(path, reporter, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
@@ -46,10 +50,13 @@ def read_market(
             parts = _counted(by_symbol(bars), num_bars, done)
             del bars
             market = build_market(parts, **market_settings(flags, reporter))
-            processes.meet(_STORE_MADE, json.dumps(bars_info))
+            # Its own folder: by now another run may have written the store.
+            made = {_STORE_MADE: folder_of(market.features).name} if flags.FEATURE_STORE else {}
+            processes.meet(_STORE_MADE, json.dumps(bars_info | made))
     if flags.FEATURE_STORE:
-        made = read_index(flags.FEATURE_STORE)["made"]
-        processes.agree(_("FEATURE_STORE, on a disk that all share"), made)
+        index = read_index(folder_of(market.features))
+        processes.agree(_("FEATURE_STORE, on a disk that all share"), index["made"])
+        bars_info["store_sha256"] = index["sha256"]
     reporter.announce_market(market, num_bars)
     return market, bars_info
 

@@ -24,6 +24,7 @@ from recipe.run.ensemble import train_fold
 from recipe.run.fold import Assembly, assemble
 from recipe.run.importance import explain
 from recipe.run.metrics import run_metrics, with_trials
+from recipe.run.origin import ORIGINS
 from recipe.run.reporter import SILENT, Reporter
 
 
@@ -42,20 +43,39 @@ def run(
         flags: checked.
         market: from `data.market.market.build_market`.
         folder: is made after the first model was assembled, so that bad input leaves nothing.
-        run_info: what `run.json` is to say about command and bars; `brief` where the figures of
-            the model alone are wanted: no baseline is fitted, nothing explained, no report made.
-        resume: whether the folder exists and holds checkpoints to go on from.
+        run_info: what `run.json` is to say about command, bars and origins; `brief` where the
+            figures of the model alone are wanted: no baseline is fitted, nothing explained, no
+            report made.
+        resume: whether the folder exists, locked by the caller, and holds checkpoints to go on
+            from.
         reporter: told what happens.
 
     Raises:
         InputError: where flags and data do not fit together.
         TrainingDiverged: where the loss became NaN or infinite.
     """
-    begun, brief = time.perf_counter(), run_info.get("brief", False)
+    begun = time.perf_counter()
     processes.meet("fold 0")
-    first: Assembly | None = assemble(flags, market, 0, note=reporter.note)
-    if not resume:
-        files.make(folder)
+    first = assemble(flags, market, 0, note=reporter.note)
+    if resume:  # who resumes has the lock already
+        return _fill(flags, market, folder, run_info, first, begun, reporter, resume=True)
+    files.make(folder)
+    with files.lock(folder):
+        return _fill(flags, market, folder, run_info, first, begun, reporter, resume=False)
+
+
+def _fill(
+    flags: Flags,
+    market: Market,
+    folder: Path,
+    run_info: dict[str, Any],
+    first: Assembly | None,
+    begun: float,
+    reporter: Reporter,
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    brief = run_info.get("brief", False)
     run_info |= {
         "git_commit": files.git_commit(),
         "versions": files.versions(),
@@ -92,6 +112,7 @@ def run(
             note=lambda text: reporter.log(_("alarm"), text),
             on_member=reporter.announce_member,
             on_rows=keep,
+            made_from=run_info[ORIGINS][-1],
         )
         trained.append(result)
         what = _("constant prior, persistence, logistic regression, boosted trees")
@@ -116,7 +137,12 @@ def run(
         "other_runs_on_these_bars": files.other_runs_on(folder, run_info["bars_sha256"]),
     }
     files.write_json(folder / files.RUN, run_info)
-    if not brief:
+    files.write_json(folder / files.METRICS, metrics)
+    # Pictures come last: nothing that fails in them costs a training. `resume` makes a report that
+    # is missing.
+    if brief:
+        reporter.log(_("file"), str(folder / files.METRICS))
+    else:
         seen = with_trials(metrics, 1 + run_info["other_runs_on_these_bars"])
         page = report_page(
             folder.name,
@@ -131,11 +157,6 @@ def run(
             defaults=as_dict(Flags()),
         )
         files.write_text(folder / files.REPORT, page)
-    # The metrics come last: they mark the run as complete.
-    files.write_json(folder / files.METRICS, metrics)
-    if brief:
-        reporter.log(_("file"), str(folder / files.METRICS))
-    else:
         reporter.conclude(seen, folder, run_info)
     return metrics
 

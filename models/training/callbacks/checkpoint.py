@@ -100,6 +100,9 @@ class Checkpointer(keras.callbacks.Callback):
     Args:
         folder: where the checkpoints go; one for each fold.
         callbacks: all callbacks that have a state, by a name that stays the same.
+
+    Attributes:
+        origin: what each checkpoint is to say of itself; whatever JSON can hold.
     """
 
     def __init__(self, folder: str | Path, callbacks: Mapping[str, StatefulCallback]):
@@ -107,6 +110,7 @@ class Checkpointer(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.callbacks = dict(callbacks)
         self.saves = True  # one of several processes that train together must
+        self.origin: Mapping[str, Any] = {}
         self.rows: list[dict[str, float]] = []
         self._continues = False
 
@@ -147,7 +151,7 @@ class Checkpointer(keras.callbacks.Callback):
         if not self.saves:
             return
         arrays, state = collect_training_state(self.model, self.callbacks)
-        state["rows"] = self.rows
+        state |= {"rows": self.rows, "origin": dict(self.origin)}
         save_checkpoint(self.folder, epoch, arrays, state)
 
 

@@ -1,0 +1,157 @@
+"""The folder of a feature store: who writes in it, what was finished last, what may go.
+
+store/feature_store.json       of the columns that were finished last
+      0123...ef/NAME.bin       the columns of one writer, in a folder that has a name of its own
+                feature_store.json, and a lock while they are written or mapped
+"""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from core import atomic
+from core.errors import InputError
+from core.i18n import _
+from core.lock import Lock
+
+INDEX_NAME = "feature_store.json"
+_LOCK_NAME = ".feature_store.lock"
+_OWN = ".feature_store."  # what names of locks and temporary files begin with
+_MADE = re.compile("[0-9a-f]{32}")
+_PATIENCE = 60  # seconds until another one has written an index and removed files
+
+
+def prepare(store: Path, own: Path) -> Lock:
+    """Makes the folder of a writer in a store, and returns its lock, taken.
+
+    Args:
+        store: new, empty, or an earlier feature store.
+        own: to be made.
+
+    Raises:
+        InputError: if the store holds anything else or cannot be written.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with _lock_of(store):
+            names = {path.name for path in store.iterdir() if not path.name.startswith(_OWN)}
+            if names and INDEX_NAME not in names:
+                raise InputError(
+                    _(
+                        "the feature store must be a new or empty folder or an earlier store; "
+                        "{folder} holds {names}",
+                        folder=store,
+                        names=sorted(names)[0],
+                    )
+                )
+            _remove_unused(store)
+            if not _is_there(store):
+                # Before any rows: a store that was broken off is still known as one.
+                _write_index(store, {"rows": 0, "columns": {}})
+            own.mkdir()
+            lock = Lock(own / _LOCK_NAME, str(own))
+            lock.take()
+            return lock
+    except OSError as error:
+        raise InputError(
+            _(
+                "the feature store {folder} cannot be written: {strerror}",
+                folder=store,
+                strerror=error.strerror,
+            )
+        ) from error
+
+
+def publish(store: Path, own: Path, index: Mapping[str, Any]) -> None:
+    """Has a store show the columns of a writer from now on.
+
+    Args:
+        store: its folder.
+        own: the folder of the writer in it.
+        index: what `read_index` is to return.
+    """
+    with _lock_of(store):
+        _write_index(own, index)
+        _write_index(store, index)
+        _remove_unused(store)
+
+
+def read_index(folder: str | Path) -> dict[str, Any]:
+    """Returns what a feature store says of itself.
+
+    Returns:
+        `rows`, `columns`, and once it is finished `facts`, `made`, a name of its own that no other
+        store has, and `sha256` of all its columns.
+
+    Raises:
+        InputError: if the folder is no feature store.
+    """
+    index_file = Path(folder) / INDEX_NAME
+    if not index_file.is_file():
+        raise InputError(
+            _(
+                "a feature store must hold {index_name}; {folder} does not",
+                index_name=INDEX_NAME,
+                folder=folder,
+            )
+        )
+    with broken_is_refused(folder):
+        return _checked(json.loads(index_file.read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def broken_is_refused(folder: str | Path) -> Iterator[None]:
+    """Has what cannot be read in a feature store be told as an InputError with its folder."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(
+            _(
+                "the feature store {folder} is broken ({error}): delete it, and it is made again",
+                folder=folder,
+                error=str(error)[:200],
+            )
+        ) from error
+
+
+def _checked(index: dict[str, Any]) -> dict[str, Any]:
+    made, names = index.get("made", ""), list(index["columns"])
+    if not (made == "" or _MADE.fullmatch(made)) or not all(name.isidentifier() for name in names):
+        raise ValueError(f"{INDEX_NAME} names other files")
+    return index
+
+
+def _is_there(store: Path) -> bool:
+    """Returns whether the columns that a store was last finished with are there yet."""
+    try:
+        return (store / read_index(store)["made"]).is_dir()
+    except (InputError, KeyError):
+        return False
+
+
+def _remove_unused(store: Path) -> None:
+    """Removes the files of writers that have ended; those of a disk without locks are left."""
+    for path in store.glob("*.bin"):  # of an earlier version
+        path.unlink()
+    for path in store.iterdir():
+        if _MADE.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            lock = Lock(path / _LOCK_NAME, str(path))
+            if lock.take() and lock.sure:
+                shutil.rmtree(path, ignore_errors=True)
+            lock.let_go()
+
+
+def _lock_of(store: Path) -> Lock:
+    what = _("the feature store {folder}", folder=store)
+    return Lock(store / _LOCK_NAME, what, _PATIENCE)
+
+
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    text = json.dumps(index, indent=1) + "\n"
+    atomic.write(folder / INDEX_NAME, lambda temporary: temporary.write_text(text))
