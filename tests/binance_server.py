@@ -45,6 +45,7 @@ class BinanceServer:
         self.now = START + num_closed * STEP + 1000
         self.symbols, self.faults, self.asked = symbols, [], []
         self.headers, self.missing = {}, set()
+        self.perpetuals, self.turnover = (), {}
         self.time_faults, self.market_faults, self.always = [], [], None
         self.faults_at = {}
         self.over = threading.Event()
@@ -92,9 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path.endswith("/exchangeInfo"):
             if world.market_faults:
                 return self.fail(world.market_faults.pop(0))
-            spot = world.symbols if url.path.startswith("/public/") else ()
-            names = [{"symbol": n, "baseAsset": n[:3], "quoteAsset": n[3:]} for n in spot]
-            return self.send(200, {"symbols": [{**name, "status": "TRADING"} for name in names]})
+            return self.send(200, {"symbols": self.markets(url.path)})
+        if url.path.endswith("/ticker/24hr"):
+            there = [market["symbol"] for market in self.markets(url.path)]
+            spot = {"bidQty": "1"} if url.path.startswith("/public/") else {}
+            rows = [{"symbol": n, "quoteVolume": world.turnover.get(n), **spot} for n in there]
+            return self.send(200, rows)
         world.asked.append(query)
         since = int(query.get("startTime", ["0"])[0])
         faults = world.faults or world.faults_at.get(since)
@@ -107,6 +111,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self.fail(fault)
         page = [] if fault == "empty" else world.klines(query)
         self.send(200, page, cut=fault == "cut")
+
+    def markets(self, path):
+        names, more = (), {}
+        if path.startswith("/public/"):
+            names = self.world.symbols
+        elif path.startswith("/fapiPublic"):
+            names = self.world.perpetuals
+            more = {"contractType": "PERPETUAL", "marginAsset": "USDT"}
+        pairs = [{"symbol": n, "baseAsset": n[:3], "quoteAsset": n[3:]} for n in names]
+        return [{**pair, "pair": pair["symbol"], "status": "TRADING", **more} for pair in pairs]
 
     def fail(self, fault):
         if fault == "shut":

@@ -7,6 +7,7 @@ TensorFlow takes seconds to import, and a misspelt flag should not have to wait 
 import argparse
 import importlib.util
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from recipe.devices import processes
 from recipe.run import folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+USUAL_TOP, USUAL_DAYS = 50, 730  # of download: symbols of --quote, and how far back
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
@@ -222,6 +224,7 @@ def export(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     """Fetches closed bars of an exchange into one file for each symbol."""
+    symbols = _symbols_to_download(options)
     from recipe.cli import console
     from recipe.live.download import download as fetch
 
@@ -239,9 +242,9 @@ def download(options: argparse.Namespace) -> int:
     try:
         paths = fetch(
             options.exchange,
-            options.symbols,
+            symbols,
             timeframe=options.timeframe,
-            since=options.since,
+            since=options.since or f"{datetime.now(UTC) - timedelta(days=USUAL_DAYS):%Y-%m-%d}",
             folder=options.to,
             note=console.note,
             progress=progress,
@@ -252,6 +255,24 @@ def download(options: argparse.Namespace) -> int:
     for path in paths:
         console.log(_("file"), str(path))
     return OK
+
+
+def _symbols_to_download(options: argparse.Namespace):
+    """Returns the symbols that are named, or which are to be chosen; they do not go together."""
+    from recipe.live.traded import MostTraded
+
+    if bool(options.symbols) == bool(options.quote):
+        raise InputError(
+            _("download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT")
+        )
+    if options.symbols:
+        if options.top is not None or options.perpetuals:
+            raise InputError(_("--top and --perpetuals go with --quote; symbols are named as here"))
+        return options.symbols
+    top = USUAL_TOP if options.top is None else options.top
+    if top < 1:
+        raise InputError(_("--top must be at least 1, got {top}", top=top))
+    return MostTraded(options.quote, top, options.perpetuals)
 
 
 def study(options: argparse.Namespace) -> int:

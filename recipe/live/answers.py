@@ -55,7 +55,7 @@ def within(seconds: float, request: Callable, *args, **kwargs) -> Any:
 
 def fault_of_rows(rows: Any) -> str | None:
     """Returns why an answer is no list of bars, None where it is one."""
-    if not isinstance(rows, list):
+    if not isinstance(rows, list | tuple):
         return _("a list of bars was asked for, {kind} came", kind=type(rows).__name__)
     for row in rows:
         if not isinstance(row, Sequence) or isinstance(row, str) or len(row) < 6:

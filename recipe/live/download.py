@@ -22,13 +22,14 @@ from recipe.live.holes import fetch_whole_bars
 from recipe.live.kept import Kept, join, kept, mend, opens_of, write_part
 from recipe.live.pages import EMPTY_PAGE_BARS, fetch_between
 from recipe.live.timeframes import Timeframe
+from recipe.live.traded import MostTraded, most_traded
 
 PAGES_PER_PART = 10
 
 
 def download(
     exchange_name: str,
-    symbols: Sequence[str],
+    symbols: Sequence[str] | MostTraded,
     *,
     timeframe: str,
     since: str,
@@ -41,8 +42,8 @@ def download(
 
     Args:
         exchange_name: one of ccxt's names, such as binance.
-        symbols: ccxt's names, such as BTC/USDT.
-        timeframe: such as 5m.
+        symbols: ccxt's names, such as BTC/USDT or BTC/USDT:USDT, or which to choose.
+        timeframe: such as 5m; 7d is 1w where the exchange calls it so.
         since: the first open of a new file, UTC, such as 2024-01-01.
         folder: where the files are, or will be; BTC/USDT becomes BTC_USDT-5m.parquet.
         note: called with a line for each wait and each oddity.
@@ -55,6 +56,8 @@ def download(
     """
     exchange = open_named(exchange_name, note=note)
     span, since_ms = timeframe_of(exchange, timeframe), _milliseconds(since)
+    if isinstance(symbols, MostTraded):
+        symbols = most_traded(exchange, symbols)
     check_symbols(exchange, symbols)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -202,7 +202,12 @@ def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
         raise InputError(_("need at least one symbol, such as BTC/USDT; got none"))
     markets = markets_of(exchange)
     faults = [
-        f"{exchange.name} has no symbol {symbol}{_near(symbol, list(markets))}"
+        _(
+            "{exchange} has no symbol {symbol}{near}",
+            exchange=exchange.name,
+            symbol=symbol,
+            near=_near(symbol, list(markets)),
+        )
         for symbol in symbols
         if symbol not in markets
     ]
