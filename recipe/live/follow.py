@@ -136,9 +136,9 @@ def _add_next_close(
 
 def _wait(exchange: Exchange, close: int, longest_ms: int) -> int:
     now = exchange.now_ms()
-    while now < close:
-        # Never longer than a bar: a clock that was wrong once must not be waited for.
-        exchange.sleep(min(close - now, longest_ms) / 1000)
+    # A close further off than a bar comes from a clock that was wrong: it is not waited for.
+    while now < close <= now + longest_ms:
+        exchange.sleep((close - now) / 1000)
         now = exchange.now_ms()
     return now
 
