@@ -245,7 +245,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     text = _("such as BTC/USDT, or BTC/USDT:USDT for the perpetual contract")
     # Not nargs="*": argparse would then refuse symbols that stand behind an option.
     add("symbols", metavar="SYMBOL", nargs="+", default=[], help=text).required = False
-    text = _("instead of symbols: those that are paid in a currency, the most traded first")
+    text = _("instead of symbols: the most traded ones that are quoted in this currency")
     add("--quote", metavar="CURRENCY", help=text)
     add("--top", metavar="N", type=int, help=_("with --quote: how many (50)"))
     text = _("with --quote: perpetual contracts instead of spot")

@@ -138,7 +138,7 @@ def test_a_market_that_was_listed_later_is_told(kind, tmp_path):
     client = make(minutes(1500, listed), listed + 1500 * MINUTE, give)
     [found], notes = get(client, tmp_path)
     assert found == minutes(1500, listed)
-    assert "those of made-up begin at 2024-03-04 11:20 UTC" in "".join(notes)
+    assert "made-up has them only from 2024-03-04 11:20 UTC on" in "".join(notes)
 
 
 @pytest.mark.parametrize("kind", ["from the time on", "after the time", "in a window"])
@@ -147,7 +147,7 @@ def test_minutes_without_a_trade_are_no_fault(kind, tmp_path):
     client = KINDS[kind][0](traded, FIRST + 2000 * MINUTE, KINDS[kind][1])
     [found], notes = get(client, tmp_path)
     assert found == traded[kind == "after the time" :]
-    assert "has no bar in" in notes[-1]
+    assert "has no bars for" in notes[-1]
 
 
 def test_history_that_is_short_is_told_and_a_hole_is_refused_with_its_span(tmp_path):
@@ -155,7 +155,7 @@ def test_history_that_is_short_is_told_and_a_hole_is_refused_with_its_span(tmp_p
     client = Client(always, FIRST + 5000 * MINUTE, newest(720))
     [first], notes = get(client, tmp_path)
     assert first == always[4281:5000]  # the newest of the 720 is still open
-    assert "those of made-up begin at 2024-03-03 23:21 UTC" in notes[-1]
+    assert "made-up has them only from 2024-03-03 23:21 UTC on" in notes[-1]
     client.now += 500 * MINUTE
     [grown], notes = get(client, tmp_path)
     assert grown == always[4281:5500]
@@ -167,7 +167,7 @@ def test_history_that_is_short_is_told_and_a_hole_is_refused_with_its_span(tmp_p
 
 def test_an_exchange_that_answers_with_its_oldest_bars_alone_ends_in_a_line(tmp_path):
     client = Client(minutes(5000), FIRST + 5000 * MINUTE, oldest_always)
-    with pytest.raises(InputError, match="cannot be had"):
+    with pytest.raises(InputError, match="no longer gives"):
         get(client, tmp_path)
     assert opens(tmp_path / "BTC_USD-1m.parquet") == minutes(1000)
 
@@ -188,7 +188,7 @@ def test_an_open_month_is_never_kept(day, tmp_path):
 def test_a_month_that_is_missing_is_a_hole(tmp_path):
     there = [when for when in MONTHS if when != ms("2023-09-01")]
     [found], notes = get(Client(there, ms("2024-01-31"), usual), tmp_path, "2023-06-01", "1M")
-    assert ms("2023-09-01") not in found and "no bar in 1 hole (1 missing)" in notes[-1]
+    assert ms("2023-09-01") not in found and "no bars for 1 gap (1 missing)" in notes[-1]
 
 
 def test_a_week_is_found_by_its_days_and_has_one_name(tmp_path):
@@ -211,4 +211,4 @@ def test_holes_inside_what_came_when_asked_again_are_told_too(tmp_path):
 
     [found], notes = get(Client(all_, FIRST + 300 * MINUTE, give), tmp_path)
     assert found == [when for n, when in enumerate(all_) if n % 10 != 5]
-    assert "no bar in 30 holes (30 missing)" in notes[-1]
+    assert "no bars for 30 gaps (30 missing)" in notes[-1]

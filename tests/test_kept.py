@@ -120,7 +120,7 @@ def test_what_the_exchange_has_no_longer_is_dropped_and_told(server, fetch, tmp_
     pd.testing.assert_frame_equal(
         pd.read_parquet(fetch()), true_bars().drop(30).reset_index(drop=True)
     )
-    assert "1 bar that cannot be true" in server.notes[0] and "0 fetched anew" in server.notes[0]
+    assert "1 impossible" in server.notes[0] and "0 fetched again" in server.notes[0]
 
 
 def test_a_file_of_another_symbol_is_refused(fetch, tmp_path):

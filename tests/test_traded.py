@@ -83,7 +83,7 @@ def test_equal_turnover_is_in_the_order_of_names():
 @pytest.mark.parametrize("value", [None, "much", float("nan"), float("inf"), -5, 0, [], "9" * 400])
 def test_turnover_that_is_no_number_chooses_nothing(value):
     tickers = {name: {"quoteVolume": value} for name in MARKETS}
-    with pytest.raises(InputError, match="does not tell how much is traded"):
+    with pytest.raises(InputError, match="does not say how much is traded"):
         chosen(Client(MARKETS, tickers))
     assert chosen(Client(MARKETS, tickers | {"B/USDT": {"quoteVolume": 1}})) == ["B/USDT"]
 
@@ -95,9 +95,9 @@ def test_tickers_that_are_none_are_asked_for_again(answer):
 
 
 def test_a_currency_that_nothing_is_paid_in_is_told_with_those_that_there_are():
-    with pytest.raises(InputError, match="no spot market in EUR; its currencies are BTC, USD, USD"):
+    with pytest.raises(InputError, match="no spot market quoted in EUR; it has BTC, USD, USD"):
         chosen(Client(MARKETS, TICKERS), quote="EUR")
-    with pytest.raises(InputError, match="no linear perpetual in BTC"):
+    with pytest.raises(InputError, match="no linear perpetual quoted in BTC"):
         chosen(Client(MARKETS, TICKERS), quote="BTC", perpetuals=True)
 
 

@@ -267,7 +267,7 @@ def _symbols_to_download(options: argparse.Namespace):
         )
     if options.symbols:
         if options.top is not None or options.perpetuals:
-            raise InputError(_("--top and --perpetuals go with --quote; symbols are named as here"))
+            raise InputError(_("--top and --perpetuals go with --quote, not with named symbols"))
         return options.symbols
     top = USUAL_TOP if options.top is None else options.top
     if top < 1:

@@ -46,7 +46,7 @@ def within(seconds: float, request: Callable, *args, **kwargs) -> Any:
     try:
         answer, error = ended.get(timeout=seconds)
     except queue.Empty:
-        text = _("no whole answer in {seconds:g} s", seconds=seconds)
+        text = _("no complete answer within {seconds:g} s", seconds=seconds)
         raise Unreadable(text) from None
     if error is not None:
         raise error
@@ -56,7 +56,7 @@ def within(seconds: float, request: Callable, *args, **kwargs) -> Any:
 def fault_of_rows(rows: Any) -> str | None:
     """Returns why an answer is no list of bars, None where it is one."""
     if not isinstance(rows, list | tuple):
-        return _("a list of bars was asked for, {kind} came", kind=type(rows).__name__)
+        return _("the answer must be a list of bars, got {kind}", kind=type(rows).__name__)
     for row in rows:
         if not isinstance(row, Sequence) or isinstance(row, str) or len(row) < 6:
             return _("a bar must have six values, got {row}", row=_short(row))
@@ -76,7 +76,7 @@ def fault_of_markets(markets: Any) -> str | None:
     """Returns why an answer is no table of markets, None where it is one."""
     if isinstance(markets, dict) and markets:
         return None
-    return _("markets were asked for, {kind} came", kind=_short(markets))
+    return _("the answer must be a table of markets, got {kind}", kind=_short(markets))
 
 
 def is_time(value: Any) -> bool:
@@ -98,16 +98,20 @@ def demand_json(client: Any) -> None:
     def fetched(url, *args, **kwargs):
         answer = fetch(url, *args, **kwargs)
         if not isinstance(answer, list | dict) or answer == {}:
-            raise ccxt.BadResponse(_("no JSON came but {answer}", answer=_short(answer)))
+            raise ccxt.BadResponse(
+                _("the answer must be JSON, got {answer}", answer=_short(answer))
+            )
         return answer
 
     def candles(rows, market=None, timeframe="1m", since=None, limit=None, *rest, **kwargs):
         if rows is not None and not isinstance(rows, list):
-            raise ccxt.BadResponse(_("no list of bars came but {answer}", answer=_short(rows)))
+            raise ccxt.BadResponse(
+                _("the answer must be a list of bars, got {kind}", kind=_short(rows))
+            )
         for row in rows or []:
             time = client.parse_ohlcv(row, market)[0]
             if not is_time(time):
-                raise ccxt.BadResponse(_("a bar without a time came: {row}", row=_short(row)))
+                raise ccxt.BadResponse(_("a bar must have a time, got {row}", row=_short(row)))
         return parse(rows, market, timeframe, since, limit, *rest, **kwargs)
 
     client.fetch, client.parse_ohlcvs = fetched, candles
@@ -178,7 +182,7 @@ def first_line(error: BaseException) -> str:
     """Returns what an error says, cut to one short line."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, NOT_UNDERSTOOD):
-        text = _("the answer cannot be read ({error})", error=f"{type(error).__name__}: {text}")
+        text = _("the answer cannot be read ({kind}: {text})", kind=type(error).__name__, text=text)
     return _short(text.splitlines()[0], 160)
 
 

@@ -116,16 +116,16 @@ def _healed(
     mend(file, symbol, newest_ms, rows)
     exchange.note(
         ngettext(
-            "{file}: {n} bar that cannot be true, or was still open, is dropped; "
-            "{num_rows} fetched anew",
-            "{file}: {n} bars that cannot be true, or were still open, are dropped; "
-            "{num_rows} fetched anew",
+            "{file}: {n} impossible or unfinished bar is dropped, {num_rows} fetched again",
+            "{file}: {n} impossible or unfinished bars are dropped, {num_rows} fetched again",
             len(stock.bad),
             file=file.name,
             num_rows=len(rows),
         )
         if stock.bad
-        else _("{file}: its bars were not in order, or twice there; they are now", file=file.name)
+        else _(
+            "{file}: its bars were out of order or repeated; they are sorted now", file=file.name
+        )
     )
     return kept(file, symbol, newest_ms)
 

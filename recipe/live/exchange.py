@@ -133,8 +133,8 @@ class Exchange:
 AHEAD = N_("this machine's clock is {seconds:.0f} s ahead of {name}'s; the exchange's time is used")
 BEHIND = N_("this machine's clock is {seconds:.0f} s behind {name}'s; the exchange's time is used")
 FAR_OFF = N_(
-    "this machine's clock and {name}'s are {days:,.1f} days apart; the earlier is used, "
-    "and newer bars are not asked for: set the clock"
+    "this machine's clock and {name}'s are {days:,.1f} days apart; the earlier one is used, "
+    "and newer bars are skipped: check this machine's clock"
 )
 
 

@@ -111,8 +111,8 @@ class _Holes:
         if first >= since + self.span.step_ms:
             self.exchange.note(
                 _(
-                    "{symbol}: bars since {since} UTC were asked for; those of {exchange} begin "
-                    "at {first} UTC",
+                    "{symbol}: asked for bars since {since} UTC, but {exchange} has them only "
+                    "from {first} UTC on",
                     symbol=self.symbol,
                     since=utc(since),
                     exchange=self.exchange.name,
@@ -156,10 +156,10 @@ class _Holes:
             num_bars, after, before = max(self.empty)
             self.exchange.note(
                 ngettext(
-                    "{symbol}: {exchange} has no bar in {n} hole ({num_bars} missing); the longest "
-                    "lies between {after} and {before} UTC ({longest})",
-                    "{symbol}: {exchange} has no bar in {n} holes ({num_bars} missing); the "
-                    "longest lies between {after} and {before} UTC ({longest})",
+                    "{symbol}: {exchange} has no bars for {n} gap ({num_bars} missing): the "
+                    "longest is between {after} and {before} UTC ({longest})",
+                    "{symbol}: {exchange} has no bars for {n} gaps ({num_bars} missing): the "
+                    "longest is between {after} and {before} UTC ({longest})",
                     len(self.empty),
                     symbol=self.symbol,
                     exchange=self.exchange.name,
@@ -214,9 +214,8 @@ class _Holes:
                 return [bar for bar in found if bar[0] > last]
         raise Unreachable(
             _(
-                "{symbol}: {num_bars} bars between {after} and {before} UTC cannot be had: "
-                "{exchange} no longer shows that of {after}; what came before is kept; move the "
-                "file away to begin after the hole",
+                "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
+                "{before} UTC; what came before is kept: move the file away to start after the gap",
                 symbol=self.symbol,
                 exchange=self.exchange.name,
                 after=utc(last),

@@ -117,8 +117,8 @@ def _in_order(
     if lost:
         exchange.note(
             ngettext(
-                "{symbol}: {n} bar that cannot be true is not taken: that of {time} UTC",
-                "{symbol}: {n} bars that cannot be true are not taken, the first of {time} UTC",
+                "{symbol}: {n} impossible bar is left out, of {time} UTC",
+                "{symbol}: {n} impossible bars are left out, the first of {time} UTC",
                 len(lost),
                 symbol=symbol,
                 time=utc(min(lost)),

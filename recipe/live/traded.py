@@ -36,9 +36,9 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     }
     if not markets:
         quotes = {str(m.get("quote")) for m in markets_of(exchange).values() if m.get("quote")}
-        told = N_("{exchange} has no spot market in {quote}; its currencies are {quotes}")
+        told = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
         if wanted.perpetuals:
-            told = N_("{exchange} has no linear perpetual in {quote}; its currencies are {quotes}")
+            told = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
         raise InputError(
             _(
                 told,
@@ -56,7 +56,7 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     if not traded:
         raise InputError(
             _(
-                "{exchange} does not tell how much is traded; name the symbols instead",
+                "{exchange} does not say how much is traded; name the symbols instead",
                 exchange=exchange.name,
             )
         )
@@ -94,7 +94,7 @@ def _tickers(exchange: Exchange, perpetuals: bool) -> Mapping[str, Any]:
 def _fault_of_tickers(tickers: Any) -> str | None:
     if isinstance(tickers, Mapping) and tickers:
         return None
-    return _("tickers were asked for, {kind} came", kind=type(tickers).__name__)
+    return _("the answer must be a table of tickers, got {kind}", kind=type(tickers).__name__)
 
 
 def _turnover(ticker: Mapping[str, Any]) -> float:
