@@ -212,3 +212,13 @@ def test_holes_inside_what_came_when_asked_again_are_told_too(tmp_path):
     [found], notes = get(Client(all_, FIRST + 300 * MINUTE, give), tmp_path)
     assert found == [when for n, when in enumerate(all_) if n % 10 != 5]
     assert "no bars for 30 gaps (30 missing)" in notes[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hours_without_a_trade_hide_no_bar_after_them(kind, tmp_path):
+    """Some exchanges answer for so many minutes, and then with nothing inside of a long hole."""
+    traded = [when for n, when in enumerate(minutes(900)) if not 300 <= n < 600]
+    client = KINDS[kind][0](traded, FIRST + 900 * MINUTE, KINDS[kind][1])
+    [found], notes = get(client, tmp_path)
+    assert found == traded[kind == "after the time" :]
+    assert "no bars for 1 gap (300 missing)" in notes[-1]

@@ -1,6 +1,6 @@
 """Whether an exchange's pages hold all bars that there are, and what was left out of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import InputError
@@ -18,6 +18,7 @@ from recipe.live.timeframes import Timeframe
 
 # A page that left bars out is asked for again in smaller steps: some count from the wrong end.
 STEPS_BARS = (EMPTY_PAGE_BARS, 50, 10)
+MOST_STEPS = 300  # that are looked for the end of a hole
 LATE_END_BARS = 10  # that a market may be without a trade before its end is told
 
 
@@ -105,6 +106,7 @@ class _Holes:
         if not found and self._from(shortly_before, first):
             for begin in range(since, first, EMPTY_PAGE_BARS * self.span.step_ms):
                 if found := self._from(begin, first):
+                    found = self._later(begin, int(found[0][0]), STEPS_BARS[1:]) or found
                     break
         self.num_fetched += len(found)
         first = int(found[0][0]) if found else first
@@ -207,11 +209,15 @@ class _Holes:
 
     def _after(self, last: int, before: int) -> list[list[float]]:
         """Returns bars between two opens, none where the exchange shows that there are none."""
-        for num_bars in STEPS_BARS:
+        for place, num_bars in enumerate(STEPS_BARS):
             found, times = self._asked_again(last, before, num_bars)
             if last in times:
                 self.shown = (last, max(times))
-                return [bar for bar in found if bar[0] > last]
+                found = [bar for bar in found if bar[0] > last]
+                if found or max(times) > last:
+                    return found
+                begin = last + num_bars * self.span.step_ms
+                return self._later(begin, before, STEPS_BARS[place:])
         raise Unreachable(
             _(
                 "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
@@ -223,6 +229,19 @@ class _Holes:
                 num_bars=self.span.missing(last, before),
             )
         )
+
+    def _later(self, begin: int, before: int, steps: Sequence[int]) -> list[list[float]]:
+        """Returns the first bars of a hole of an exchange that answers for so many bars alone."""
+        num_bars, *finer = steps
+        step = num_bars * self.span.step_ms
+        for since in range(begin, min(before, begin + MOST_STEPS * step), step):
+            found, times = self._asked_again(since, before, num_bars)
+            if found:
+                earlier = self._later(since, int(found[0][0]), finer) if finer else []
+                return earlier or found
+            if max(times, default=0) >= before:
+                break
+        return []
 
     def _asked_again(self, since: int, before: int, num_bars: int) -> tuple[list, set[int]]:
         """Returns the sound bars before a hole's end, and the opens of all that came.
