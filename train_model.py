@@ -242,10 +242,19 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
     )
     add("exchange", metavar="EXCHANGE", help=_("a name of ccxt's, such as binance"))
-    add("symbols", metavar="SYMBOL", nargs="+", help=_("such as BTC/USDT"))
+    text = _("such as BTC/USDT, or BTC/USDT:USDT for the perpetual contract")
+    # Not nargs="*": argparse would then refuse symbols that stand behind an option.
+    add("symbols", metavar="SYMBOL", nargs="+", default=[], help=text).required = False
+    text = _("instead of symbols: the most traded ones that are quoted in this currency")
+    add("--quote", metavar="CURRENCY", help=text)
+    add("--top", metavar="N", type=int, help=_("with --quote: how many (50)"))
+    text = _("with --quote: perpetual contracts instead of spot")
+    add("--perpetuals", action="store_true", help=text)
     add("--timeframe", metavar="SPAN", required=True, help=_("length of a bar, such as 5m"))
-    add("--since", metavar="DATE", required=True, help=_("first day, UTC, such as 2024-01-01"))
-    add("--to", metavar="DIR", type=Path, required=True, help=_("the folder for the files"))
+    text = _("first day, UTC, such as 2024-01-01; default: two years ago")
+    add("--since", metavar="DATE", help=text)
+    text = _("the folder for the files; default: bars")
+    add("--to", metavar="DIR", type=Path, default=Path("bars"), help=text)
 
     add = verb(
         "study",

@@ -2,6 +2,8 @@
 
 import json
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
@@ -14,13 +16,39 @@ def bar(when, offset=0):
     return [when, f"{base}", f"{base + 2}", f"{base - 1}", f"{base + 1}", "7.5", when + STEP - 1]
 
 
+@dataclass
+class Reply:
+    """An answer that is sent as it is, `drip_s` seconds after each byte."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drip_s: float = 0
+
+
+@dataclass
+class Twist:
+    """An answer whose bars are the result of `rows`, called with the right ones and the query."""
+
+    rows: Callable
+
+
 class BinanceServer:
-    """`faults` are spent one a klines request: a status, "cut", "empty", or a callable."""
+    """`faults` are spent one a request: a status, "cut", "empty", "shut", or a callable.
+
+    Also what is sent as it is (a `Reply`) and what is made of the right bars (a `Twist`).
+    `time_faults` and `market_faults` are spent by requests of the time and of the markets;
+    `faults_at` has those of bars from a time on; `always` is that of every further request of them.
+    """
 
     def __init__(self, num_closed=2500, symbols=("BTCUSDT", "ETHUSDT")):
         self.now = START + num_closed * STEP + 1000
         self.symbols, self.faults, self.asked = symbols, [], []
         self.headers, self.missing = {}, set()
+        self.perpetuals, self.turnover = (), {}
+        self.time_faults, self.market_faults, self.always = [], [], None
+        self.faults_at = {}
+        self.over = threading.Event()
         handler = type("Handler", (_Handler,), {"world": self})
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.http.daemon_threads = True
@@ -32,6 +60,7 @@ class BinanceServer:
         return self
 
     def __exit__(self, *_):
+        self.over.set()
         self.http.shutdown()
         self.thread.join()
         self.http.server_close()
@@ -59,19 +88,62 @@ class _Handler(BaseHTTPRequestHandler):
         world, url = self.world, urlparse(self.path)
         query = parse_qs(url.query)
         if url.path.endswith("/time"):
-            return self.send(200, {"serverTime": world.now})
+            fault = world.time_faults.pop(0) if world.time_faults else None
+            return self.fail(fault) if fault else self.send(200, {"serverTime": world.now})
         if url.path.endswith("/exchangeInfo"):
-            spot = world.symbols if url.path.startswith("/public/") else ()
-            names = [{"symbol": n, "baseAsset": n[:3], "quoteAsset": n[3:]} for n in spot]
-            return self.send(200, {"symbols": [{**name, "status": "TRADING"} for name in names]})
+            if world.market_faults:
+                return self.fail(world.market_faults.pop(0))
+            return self.send(200, {"symbols": self.markets(url.path)})
+        if url.path.endswith("/ticker/24hr"):
+            there = [market["symbol"] for market in self.markets(url.path)]
+            spot = {"bidQty": "1"} if url.path.startswith("/public/") else {}
+            rows = [{"symbol": n, "quoteVolume": world.turnover.get(n), **spot} for n in there]
+            return self.send(200, rows)
         world.asked.append(query)
-        fault = world.faults.pop(0) if world.faults else None
+        since = int(query.get("startTime", ["0"])[0])
+        faults = world.faults or world.faults_at.get(since)
+        fault = faults.pop(0) if faults else world.always
         if callable(fault):
             fault = fault()
-        if isinstance(fault, int):
-            return self.send(fault, {"code": -1003, "msg": "not now"}, world.headers)
+        if isinstance(fault, Twist):
+            return self.send(200, fault.rows(world.klines(query), query))
+        if isinstance(fault, Reply | int) or fault == "shut":
+            return self.fail(fault)
         page = [] if fault == "empty" else world.klines(query)
         self.send(200, page, cut=fault == "cut")
+
+    def markets(self, path):
+        names, more = (), {}
+        if path.startswith("/public/"):
+            names = self.world.symbols
+        elif path.startswith("/fapiPublic"):
+            names = self.world.perpetuals
+            more = {"contractType": "PERPETUAL", "marginAsset": "USDT"}
+        pairs = [{"symbol": n, "baseAsset": n[:3], "quoteAsset": n[3:]} for n in names]
+        return [{**pair, "pair": pair["symbol"], "status": "TRADING", **more} for pair in pairs]
+
+    def fail(self, fault):
+        if fault == "shut":
+            self.close_connection = True
+        elif isinstance(fault, int):
+            self.send(fault, {"code": -1003, "msg": "not now"}, self.world.headers)
+        else:
+            self.send_response(fault.status)
+            for name, value in fault.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.close_connection = True
+            self.drip(fault.body, fault.drip_s)
+
+    def drip(self, body, seconds):
+        try:
+            for byte in range(len(body)) if seconds else []:
+                self.wfile.write(body[byte : byte + 1])
+                if self.world.over.wait(seconds):
+                    return
+            self.wfile.write(body if not seconds else b"")
+        except OSError:  # whoever asked has gone
+            pass
 
     def send(self, status, answer, headers=None, cut=False):
         body = json.dumps(answer).encode()

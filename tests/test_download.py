@@ -9,6 +9,7 @@ import pytest
 from binance_server import START, STEP, BinanceServer
 
 import recipe.live.download
+import recipe.live.kept
 from core.errors import InputError
 from data.bars.read import read_bars
 from recipe.live.download import bars_file_name, download
@@ -101,6 +102,7 @@ KILLED = """
 import os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import recipe.live.download as d
+import recipe.live.kept as k
 from binance_server import BinanceServer
 from recipe.live.exchange import open_exchange
 d.PAGES_PER_PART = 1
@@ -109,13 +111,13 @@ def opened(name, note):
     exchange = open_exchange(name, note=note)
     exchange.client.urls["api"] = {{n: f"{{url}}/{{n}}" for n in exchange.client.urls["api"]}}
     return exchange
-replace, unlink, calls = os.replace, d.Path.unlink, []
+replace, calls = os.replace, []
 def replace_or_die(source, target):
     calls.append(target)
     if place == f"before {{len(calls)}}": os._exit(9)
     replace(source, target)
     if place == f"after {{len(calls)}}": os._exit(9)
-d.os.replace = replace_or_die
+k.os.replace = replace_or_die
 d.download("binance", ["BTC/USDT"], timeframe="5m", since=since, folder=folder, open_named=opened)
 """
 
@@ -146,7 +148,7 @@ def test_a_kill_at_any_moment_harms_nothing(get, server, tmp_path, place):
 
 
 def test_joining_holds_few_rows_at_once(get, monkeypatch):
-    monkeypatch.setattr(recipe.live.download, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(recipe.live.kept, "ROWS_AT_ONCE", 100)
     monkeypatch.setattr(recipe.live.download, "PAGES_PER_PART", 1)
     [file] = get()
     assert opens(file) == expected(2500)

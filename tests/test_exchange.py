@@ -5,7 +5,8 @@ import pytest
 from binance_server import START, STEP, BinanceServer
 
 from core.errors import InputError
-from recipe.live.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
+from recipe.live.exchange import check_symbols, open_exchange, timeframe_of
+from recipe.live.pages import fetch_closed_bars
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 
@@ -64,9 +65,9 @@ def test_an_unknown_exchange_is_told_with_the_nearest_names():
 
 
 def test_a_timeframe_that_the_exchange_lacks_is_told(binance):
-    assert bar_ms(binance, "5m") == STEP
+    assert timeframe_of(binance, "5m").step_ms == STEP
     with pytest.raises(InputError, match="1m, 3m, 5m.*got 7m"):
-        bar_ms(binance, "7m")
+        timeframe_of(binance, "7m")
 
 
 def test_a_symbol_that_does_not_exist_is_told_with_the_nearest_names(binance):

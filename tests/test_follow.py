@@ -1,10 +1,12 @@
+import json
+
 import pandas as pd
 import pytest
-from binance_server import START, STEP, BinanceServer
+from binance_server import START, STEP, BinanceServer, Reply
 
 from core.errors import InputError
 from data.bars.read import check_bars
-from recipe.live.exchange import open_exchange
+from recipe.live.exchange import Exchange, open_exchange
 from recipe.live.follow import follow, newest_bars
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
@@ -141,6 +143,51 @@ def test_a_clock_of_this_machine_that_is_off_moves_no_answer(server, binance):
     binance.clock = lambda: server.now / 1000 + 86_400
     answers = follow(binance, ["BTC/USDT"], "5m", 3)
     assert [opens(next(answers))[-1] for _ in range(3)] == [299, 300, 301]
+
+
+def test_a_clock_of_the_exchange_that_was_wrong_once_is_not_waited_for(server, binance):
+    wrong = json.dumps({"serverTime": server.now + 20 * 3_600_000}).encode()
+    server.time_faults = [Reply(wrong)]
+    answers = follow(binance, ["BTC/USDT"], "5m", 3)
+    assert [opens(next(answers))[-1] for _ in range(3)] == [299, 300, 301]
+    assert server.now < START + 302 * STEP + 2000
+
+
+def test_weekly_bars_are_answered_when_their_week_ends():
+    """Binance's weeks begin on Mondays; whole weeks since 1970 begin on Thursdays."""
+    week = 7 * 86_400_000
+    monday = int(pd.Timestamp("2024-01-01", tz="UTC").timestamp() * 1000)
+
+    class Weekly:
+        id, has, timeframes = "made-up", {"fetchOHLCV": True, "fetchTime": True}, {"1w": "W"}
+        now = monday + 20 * week + 3_600_000
+
+        def load_markets(self):
+            return {"BTC/USD": {}}
+
+        def fetch_time(self):
+            return self.now
+
+        def iso8601(self, when):
+            return str(when)
+
+        def fetch_ohlcv(self, symbol, timeframe, since, limit):
+            opens = [monday + n * week for n in range(200)]
+            there = [when for when in opens if since <= when <= self.now][:limit]
+            return [[when, 10.0, 12.0, 9.0, 11.0, 1.0] for when in there]
+
+    client, notes = Weekly(), []
+
+    def sleep(seconds):
+        client.now += round(seconds * 1000)
+
+    exchange = Exchange(client, notes.append, sleep, lambda: client.now / 1000)
+    answers = follow(exchange, ["BTC/USD"], "7d", 4)
+    for number in range(19, 23):
+        newest = next(answers)["timestamp"].iloc[-1]
+        assert newest == pd.Timestamp(monday + number * week, unit="ms", tz="UTC")
+        assert client.now < monday + (number + 1) * week + 3_700_000
+    assert notes == []
 
 
 def test_ctrl_c_while_it_waits_ends_it(binance):

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import importlib.util
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recipe.run import folder as files
 from recipe.run import run_json
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+USUAL_TOP, USUAL_DAYS = 50, 730  # of download: symbols of --quote, and how far back
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
 
 # Two small epochs in which every improvement takes part.
@@ -266,6 +268,7 @@ def export(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     """Fetches closed bars of an exchange into one file for each symbol."""
+    symbols = _symbols_to_download(options)
     from recipe.cli import console
     from recipe.live.download import download as fetch
 
@@ -283,9 +286,9 @@ def download(options: argparse.Namespace) -> int:
     try:
         paths = fetch(
             options.exchange,
-            options.symbols,
+            symbols,
             timeframe=options.timeframe,
-            since=options.since,
+            since=options.since or f"{datetime.now(UTC) - timedelta(days=USUAL_DAYS):%Y-%m-%d}",
             folder=options.to,
             note=console.note,
             progress=progress,
@@ -296,6 +299,24 @@ def download(options: argparse.Namespace) -> int:
     for path in paths:
         console.log(_("file"), str(path))
     return OK
+
+
+def _symbols_to_download(options: argparse.Namespace):
+    """Returns the symbols that are named, or which are to be chosen; they do not go together."""
+    from recipe.live.traded import MostTraded
+
+    if bool(options.symbols) == bool(options.quote):
+        raise InputError(
+            _("download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT")
+        )
+    if options.symbols:
+        if options.top is not None or options.perpetuals:
+            raise InputError(_("--top and --perpetuals go with --quote, not with named symbols"))
+        return options.symbols
+    top = USUAL_TOP if options.top is None else options.top
+    if top < 1:
+        raise InputError(_("--top must be at least 1, got {top}", top=top))
+    return MostTraded(options.quote, top, options.perpetuals)
 
 
 def study(options: argparse.Namespace) -> int:

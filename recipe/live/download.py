@@ -1,33 +1,35 @@
 """Downloads closed bars into one Parquet file for each symbol; goes on where it stopped.
 
-Pages are kept as numbered parts in a hidden folder and joined at the end of a symbol. A part and a
-joined file appear under their names only when they are whole, and bars that a file already has are
-dropped when a part is joined, so that a kill at any moment loses at most the pages in memory.
+Pages are kept as numbered parts in a hidden folder and joined at the end of a symbol: see
+`recipe.live.kept`. What an earlier version stored and cannot be true is dropped and fetched anew.
 """
 
-import os
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-from pyarrow import compute, parquet
-
 from core.errors import InputError
-from core.i18n import _
-from recipe.live.exchange import bar_ms, check_symbols, fetch_closed_bars, open_exchange
+from core.i18n import _, ngettext
+from recipe.live.exchange import (
+    Exchange,
+    StaysAway,
+    check_symbols,
+    open_exchange,
+    timeframe_of,
+)
+from recipe.live.holes import fetch_whole_bars
+from recipe.live.kept import Kept, join, kept, mend, opens_of, write_part
+from recipe.live.pages import EMPTY_PAGE_BARS, fetch_between
+from recipe.live.timeframes import Timeframe
+from recipe.live.traded import MostTraded, most_traded
 
 PAGES_PER_PART = 10
-ROWS_AT_ONCE = 65_536
-SCHEMA = pa.schema(
-    [("timestamp", pa.timestamp("ms", "UTC")), ("symbol", pa.string())]
-    + [(name, pa.float64()) for name in ("open", "high", "low", "close", "volume")]
-)
 
 
 def download(
     exchange_name: str,
-    symbols: Sequence[str],
+    symbols: Sequence[str] | MostTraded,
     *,
     timeframe: str,
     since: str,
@@ -40,8 +42,8 @@ def download(
 
     Args:
         exchange_name: one of ccxt's names, such as binance.
-        symbols: ccxt's names, such as BTC/USDT.
-        timeframe: such as 5m.
+        symbols: ccxt's names, such as BTC/USDT or BTC/USDT:USDT, or which to choose.
+        timeframe: such as 5m; 7d is 1w where the exchange calls it so.
         since: the first open of a new file, UTC, such as 2024-01-01.
         folder: where the files are, or will be; BTC/USDT becomes BTC_USDT-5m.parquet.
         note: called with a line for each wait and each oddity.
@@ -53,27 +55,31 @@ def download(
             refuses or stays away. What has come by then is kept.
     """
     exchange = open_named(exchange_name, note=note)
-    step, since_ms = bar_ms(exchange, timeframe), _milliseconds(since)
+    span, since_ms = timeframe_of(exchange, timeframe), _milliseconds(since)
+    if isinstance(symbols, MostTraded):
+        symbols = most_traded(exchange, symbols)
     check_symbols(exchange, symbols)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / bars_file_name(symbol, timeframe) for symbol in symbols]
-    spans = [_span(file) for file in files]
-    for symbol, file, span in zip(symbols, files, spans, strict=True):
-        if span and span[0] >= since_ms + step:
-            note(
-                _(
-                    "{file} begins at {time}; earlier bars are not fetched",
-                    file=file.name,
-                    time=_time(span[0]),
-                )
-            )
-        start = span[1] + step if span else since_ms
-        pages = fetch_closed_bars(exchange, symbol, timeframe, start)
+    files = [folder / bars_file_name(symbol, span.name) for symbol in symbols]
+    newest_ms = span.newest_open(max(exchange.now_ms(), int(exchange.clock() * 1000)))
+    stocks = [kept(file, symbol, newest_ms) for file, symbol in zip(files, symbols, strict=True)]
+    faults: list[str] = []
+    for symbol, file, stock in zip(symbols, files, stocks, strict=True):
         try:
-            _keep(pages, file, symbol, progress)
-        finally:
-            _join(file)
+            stock = _healed(exchange, symbol, span, file, stock, newest_ms)
+            _tell_begin(exchange, file, stock, since_ms + span.step_ms)
+            start = since_ms if stock.last is None else span.following(stock.last)
+            pages = fetch_whole_bars(exchange, symbol, span.name, start, stock.last)
+            try:
+                _keep(pages, file, symbol, progress)
+            finally:
+                join(file)
+        except StaysAway:
+            raise
+        except InputError as error:  # of this symbol alone
+            faults += error.faults
+            continue
         if not file.exists():
             note(
                 _(
@@ -83,12 +89,72 @@ def download(
                     time=_time(since_ms),
                 )
             )
+    if faults:
+        raise InputError(faults)
     return [file for file in files if file.exists()]
 
 
 def bars_file_name(symbol: str, timeframe: str) -> str:
-    """Returns the name of a symbol's file, as freqtrade builds it."""
-    return f"{symbol.replace('/', '_').replace(':', '_')}-{timeframe}.parquet"
+    """Returns the name of a symbol's file, as freqtrade builds it.
+
+    Months are `Mo`: many disks do not tell `M` from `m`.
+    """
+    span = timeframe.replace("M", "Mo")
+    return f"{symbol.replace('/', '_').replace(':', '_')}-{span}.parquet"
+
+
+def _healed(
+    exchange: Exchange, symbol: str, span: Timeframe, file: Path, stock: Kept, newest_ms: int
+) -> Kept:
+    """Returns what a file holds when its bad bars are dropped, and what they should be fetched."""
+    if not stock.bad and stock.in_order:
+        return stock
+    join(file)
+    rows = []
+    for first, last in _places(stock.bad, opens_of(file, newest_ms), span, newest_ms):
+        rows += fetch_between(exchange, symbol, span.name, first, last)
+    mend(file, symbol, newest_ms, rows)
+    exchange.note(
+        ngettext(
+            "{file}: {n} impossible or unfinished bar is dropped, {num_rows} fetched again",
+            "{file}: {n} impossible or unfinished bars are dropped, {num_rows} fetched again",
+            len(stock.bad),
+            file=file.name,
+            num_rows=len(rows),
+        )
+        if stock.bad
+        else _(
+            "{file}: its bars were out of order or repeated; they are sorted now", file=file.name
+        )
+    )
+    return kept(file, symbol, newest_ms)
+
+
+def _places(bad: Sequence[int], opens, span: Timeframe, newest_ms: int) -> list[tuple[int, int]]:
+    """Returns the spans (first and last open in ms) in which bars must be fetched anew."""
+    if -1 in bad:  # a bar without a time may be that of any hole
+        pairs = itertools.pairwise(opens.tolist())
+        holes = [(a + 1, b - 1) for a, b in pairs if span.missing(a, b)]
+    else:
+        holes = []
+    there = set(opens.tolist())
+    for when in sorted(when for when in bad if 0 <= when <= newest_ms and when not in there):
+        if holes and holes[-1][0] <= when <= holes[-1][1] + EMPTY_PAGE_BARS * span.step_ms:
+            holes[-1] = (holes[-1][0], max(when, holes[-1][1]))
+        else:
+            holes.append((when, when))
+    return holes
+
+
+def _tell_begin(exchange: Exchange, file: Path, stock: Kept, latest_ms: int) -> None:
+    if stock.first is not None and stock.first >= latest_ms:
+        exchange.note(
+            _(
+                "{file} begins at {time}; earlier bars are not fetched",
+                file=file.name,
+                time=_time(stock.first),
+            )
+        )
 
 
 def _keep(pages, file: Path, symbol: str, progress: Callable) -> None:
@@ -98,112 +164,20 @@ def _keep(pages, file: Path, symbol: str, progress: Callable) -> None:
             rows += page
             num_bars += len(page)
             if number % PAGES_PER_PART == 0:
-                _write_part(file, symbol, rows)
+                write_part(file, symbol, rows)
                 rows = []
             progress(symbol, num_bars, _time(page[-1][0]))
     finally:
         if rows:
-            _write_part(file, symbol, rows)
-
-
-def _write_part(file: Path, symbol: str, rows: list) -> None:
-    columns = list(zip(*rows, strict=True))
-    arrays = [
-        pa.array(map(int, columns[0]), pa.int64()).cast(SCHEMA[0].type),
-        pa.array([symbol] * len(rows)),
-        *[pa.array(map(float, column), pa.float64()) for column in columns[1:]],
-    ]
-    part = _parts_folder(file) / f"{int(rows[0][0]):015d}.parquet"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(part, [pa.record_batch(arrays, schema=SCHEMA)])
-
-
-def _join(file: Path) -> None:
-    """Joins a file and its parts, in the memory of `ROWS_AT_ONCE` bars."""
-    parts = _parts(file)
-    if parts:
-        _write_whole(file, _batches([file] * file.exists() + parts))
-    for part in parts:
-        part.unlink()
-    if _parts_folder(file).exists():
-        for broken in _parts_folder(file).iterdir():
-            broken.unlink()
-        _parts_folder(file).rmdir()
-        if not any(_parts_folder(file).parent.iterdir()):
-            _parts_folder(file).parent.rmdir()
-
-
-def _batches(paths: Sequence[Path]):
-    """Yields the bars of the files in turn, without those that an earlier file already had."""
-    last = None
-    for path in paths:
-        with parquet.ParquetFile(path) as source:
-            for batch in source.iter_batches(ROWS_AT_ONCE):
-                batch = batch.cast(SCHEMA)
-                if last is not None:
-                    batch = batch.filter(
-                        compute.call_function("greater", [batch["timestamp"], last])
-                    )
-                if len(batch):
-                    last = batch["timestamp"][-1]
-                    yield batch
-
-
-def _write_whole(path: Path, batches) -> None:
-    """Writes beside the file, and takes its place when all is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as sink:
-        with parquet.ParquetWriter(sink, SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        sink.flush()
-        os.fsync(sink.fileno())
-    os.replace(partial, path)
-
-
-def _parts_folder(file: Path) -> Path:
-    return file.parent / ".parts" / file.stem
-
-
-def _parts(file: Path) -> list[Path]:
-    return sorted(_parts_folder(file).glob("[0-9]*.parquet"))
-
-
-def _span(file: Path) -> tuple[int, int] | None:
-    """Returns the first and the last open in ms of a file and its parts, None without any."""
-    opens = []
-    for path in [file] * file.exists() + _parts(file):
-        try:
-            with parquet.ParquetFile(path) as source:
-                if source.schema_arrow.names != SCHEMA.names:
-                    raise InputError(
-                        _(
-                            "{path} must hold the columns {names} to be continued, has {found}; "
-                            "move it away",
-                            path=path,
-                            names=", ".join(SCHEMA.names),
-                            found=", ".join(source.schema_arrow.names),
-                        )
-                    )
-                groups = [source.metadata.row_group(n) for n in range(source.num_row_groups)]
-                for group in groups:
-                    known = group.column(0).statistics
-                    opens += [known.min, known.max] if group.num_rows else []
-        except pa.ArrowException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                _("{path} cannot be continued: {reason}; move it away", path=path, reason=reason)
-            ) from error
-    times = [round(when.timestamp() * 1000) for when in opens]
-    return (min(times), max(times)) if times else None
+            write_part(file, symbol, rows)
 
 
 def _milliseconds(since: str) -> int:
     try:
         when = datetime.fromisoformat(since)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return round(when.timestamp() * 1000)
-    except ValueError as error:
+        return max(round(when.timestamp() * 1000), 0)
+    except (ValueError, OverflowError) as error:
         raise InputError(
             _("since must be a date such as 2024-01-01, got {since}", since=since)
         ) from error

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from core.i18n import _
-from recipe.live.exchange import Exchange, bar_ms, check_symbols, fetch_closed_bars
+from recipe.live.exchange import Exchange, check_symbols, timeframe_of
+from recipe.live.pages import fetch_closed_bars
+from recipe.live.timeframes import Timeframe
 
 # An exchange may show a closed bar late, or none where nothing was traded.
 POLL_S = 1
 LATEST_SHARE = 0.5  # of a bar's length
 LATEST_S = 30
-SPANS = (1, 4, 16)  # how far back the newest bars are looked for, in times of their number
+TIMES = (1, 4, 16)  # how far back the newest bars are looked for, in times of their number
 NAMES = ("open", "high", "low", "close", "volume")
 
 
@@ -35,8 +37,8 @@ def newest_bars(
         InputError: if the exchange lacks a symbol or the timeframe, refuses or stays away.
     """
     check_symbols(exchange, symbols)
-    step = bar_ms(exchange, timeframe)
-    return _frame({name: _newest(exchange, name, timeframe, step, num_bars) for name in symbols})
+    span = timeframe_of(exchange, timeframe)
+    return _frame({name: _newest(exchange, name, span, num_bars) for name in symbols})
 
 
 def follow(
@@ -59,30 +61,33 @@ def follow(
     """
     exchange = dataclasses.replace(exchange, max_tries=None)
     check_symbols(exchange, symbols)
-    step = bar_ms(exchange, timeframe)
-    close = exchange.now_ms() // step * step
-    kept = {name: _newest(exchange, name, timeframe, step, num_bars) for name in symbols}
+    span = timeframe_of(exchange, timeframe)
+    asked_at = exchange.now_ms()
+    kept = {name: _newest(exchange, name, span, num_bars) for name in symbols}
+    # Weeks begin on Mondays here, on Thursdays there: the closes are those of the bars' own grid.
+    grid = next((_last(rows) for rows in kept.values() if rows), 0)
+    close = span.newest_close(asked_at, grid)
     fresh = {name for name in symbols if kept[name]}
     while True:
         if fresh:
             yield _frame({name: kept[name] for name in symbols if name in fresh})
         before = {name: _last(rows) for name, rows in kept.items()}
-        close = _add_next_close(exchange, kept, timeframe, step, num_bars, close + step)
+        close = _add_next_close(exchange, kept, span, grid, num_bars, span.close(close))
         fresh = {name for name in symbols if _last(kept[name]) > before[name]}
         for name in sorted(fresh):
-            missed = (_last(kept[name]) - before[name]) // step - 1
+            missed = span.missing(before[name], _last(kept[name]))
             if missed and before[name]:
                 exchange.note(
                     _("{name}: {missed} closes went by without an answer", name=name, missed=missed)
                 )
 
 
-def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars: int) -> list:
+def _newest(exchange: Exchange, symbol: str, span: Timeframe, num_bars: int) -> list:
     now = exchange.now_ms()
     rows: list = []
-    for span in SPANS:
-        since = max((now // step - span * num_bars) * step, 0)
-        pages = fetch_closed_bars(exchange, symbol, timeframe, since)
+    for times in TIMES:
+        since = max((now // span.step_ms - times * num_bars) * span.step_ms, 0)
+        pages = fetch_closed_bars(exchange, symbol, span.name, since)
         rows = [row for page in pages for row in page][-num_bars:]
         if len(rows) == num_bars:
             return rows
@@ -91,7 +96,7 @@ def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars
             "{symbol}: needs {num_bars} closed bars of {timeframe}, has {num_rows}",
             symbol=symbol,
             num_bars=num_bars,
-            timeframe=timeframe,
+            timeframe=span.name,
             num_rows=len(rows),
         )
     )
@@ -99,23 +104,24 @@ def _newest(exchange: Exchange, symbol: str, timeframe: str, step: int, num_bars
 
 
 def _add_next_close(
-    exchange: Exchange, kept: dict[str, list], timeframe: str, step: int, num_bars: int, close: int
+    exchange: Exchange, kept: dict[str, list], span: Timeframe, grid: int, num_bars: int, close: int
 ) -> int:
     """Waits for the close, adds what is new to `kept`, and returns the newest close by then."""
-    now = _wait(exchange, close)
+    now = _wait(exchange, close, span.step_ms)
     close, waiting = 0, []
     while True:
-        if now // step * step > close:  # the first close, or one that came during a long fetch
-            close, waiting = now // step * step, list(kept)
+        newest = span.newest_close(now, grid)
+        if newest > close:  # the first close, or one that came during a long fetch
+            close, waiting = newest, list(kept)
         for name in waiting:
-            kept[name] = _renewed(exchange, name, kept[name], timeframe, step, num_bars)
-        waiting = [name for name in waiting if _last(kept[name]) + step < close]
+            kept[name] = _renewed(exchange, name, kept[name], span, num_bars)
+        waiting = [name for name in waiting if span.close(_last(kept[name])) < close]
         now = exchange.now_ms()
-        if now // step * step > close:
+        if span.newest_close(now, grid) > close:
             continue
         if not waiting:
             return close
-        if now > close + min(LATEST_SHARE * step, LATEST_S * 1000):
+        if now > close + min(LATEST_SHARE * span.step_ms, LATEST_S * 1000):
             exchange.note(
                 _(
                     "no bar for the close at {close} UTC: {waiting}",
@@ -128,23 +134,22 @@ def _add_next_close(
         now = exchange.now_ms()
 
 
-def _wait(exchange: Exchange, close: int) -> int:
+def _wait(exchange: Exchange, close: int, longest_ms: int) -> int:
     now = exchange.now_ms()
-    while now < close:
+    # A close further off than a bar comes from a clock that was wrong: it is not waited for.
+    while now < close <= now + longest_ms:
         exchange.sleep((close - now) / 1000)
         now = exchange.now_ms()
     return now
 
 
-def _renewed(
-    exchange: Exchange, symbol: str, rows: list, timeframe: str, step: int, num_bars: int
-) -> list:
+def _renewed(exchange: Exchange, symbol: str, rows: list, span: Timeframe, num_bars: int) -> list:
     if rows:
-        for page in fetch_closed_bars(exchange, symbol, timeframe, _last(rows) + step):
+        for page in fetch_closed_bars(exchange, symbol, span.name, span.following(_last(rows))):
             rows = (rows + page)[-num_bars:]
         return rows
-    since = (exchange.now_ms() // step - num_bars) * step
-    pages = fetch_closed_bars(exchange, symbol, timeframe, since)
+    since = (exchange.now_ms() // span.step_ms - num_bars) * span.step_ms
+    pages = fetch_closed_bars(exchange, symbol, span.name, since)
     return [row for page in pages for row in page][-num_bars:]
 
 

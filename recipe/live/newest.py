@@ -11,6 +11,7 @@ from data.market.features import FORGOTTEN_AFTER_BARS
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following
+from recipe.live.timeframes import name_of
 from recipe.run import folder as files
 from recipe.serve.predict import classify_latest
 
@@ -80,10 +81,10 @@ def _append(path: Path, table) -> None:
 
 
 def _timeframe(seconds: float) -> str:
-    """Returns the length of a bar as exchanges write it: 5m, 4h, 1d."""
-    for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    raise InputError(
-        _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
-    )
+    """Returns the length of a bar as exchanges write it: 5m, 4h, 1d, 1w, 1M."""
+    name = name_of(seconds)
+    if name is None:
+        raise InputError(
+            _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
+        )
+    return name

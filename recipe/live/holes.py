@@ -1,0 +1,257 @@
+"""Whether an exchange's pages hold all bars that there are, and what was left out of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from core.errors import InputError
+from core.i18n import _, ngettext
+from recipe.live.exchange import Exchange, timeframe_of
+from recipe.live.pages import (
+    EMPTY_PAGE_BARS,
+    PAGE_BARS,
+    ask_bars,
+    fetch_closed_bars,
+    only_sound,
+    utc,
+)
+from recipe.live.timeframes import Timeframe
+
+# A page that left bars out is asked for again in smaller steps: some count from the wrong end.
+STEPS_BARS = (EMPTY_PAGE_BARS, 50, 10)
+MOST_STEPS = 300  # that are looked for the end of a hole
+LATE_END_BARS = 10  # that a market may be without a trade before its end is told
+
+
+class Unreachable(InputError):
+    """Bars that an exchange must have and does not give."""
+
+
+def fetch_whole_bars(
+    exchange: Exchange, symbol: str, timeframe: str, since_ms: int, last_ms: int | None = None
+) -> Iterator[list[list[float]]]:
+    """Yields what `fetch_closed_bars` does, without the holes that its pages may have.
+
+    Where a page begins late or leaves bars out, they are asked for again from the last bar before,
+    in smaller steps and with an end where the exchange takes one. An answer that shows the bar
+    before and none in the hole says that nothing was traded there: that is told, and so is a
+    market that begins later or ends earlier than was asked for.
+
+    Args:
+        exchange: from `open_exchange`.
+        symbol: ccxt's name, such as BTC/USDT.
+        timeframe: such as 5m.
+        since_ms: the earliest open, in ms since 1970; that after `last_ms` where there is one.
+        last_ms: the last open that is already kept.
+
+    Raises:
+        Unreachable: if the exchange no longer shows the bar before a hole, so that nobody can
+            say what is missing; the span is named. What was yielded before is whole.
+    """
+    span = timeframe_of(exchange, timeframe)
+    holes = _Holes(exchange, symbol, span)
+    last = last_ms
+    try:
+        for page in fetch_closed_bars(exchange, symbol, timeframe, since_ms):
+            early = holes.before_the_first(since_ms, int(page[0][0])) if last is None else []
+            for whole in holes.closed(last, early + page):
+                yield whole
+                last = int(whole[-1][0])
+        while last is not None and (late := holes.after_the_last(last)):
+            for whole in holes.closed(last, late):
+                yield whole
+                last = int(whole[-1][0])
+    finally:
+        holes.tell()
+
+
+@dataclass
+class _Holes:
+    """What is missing between bars of one symbol, what came of asking again, and the words."""
+
+    exchange: Exchange
+    symbol: str
+    span: Timeframe
+    answer: dict[int, list[float]] = field(default_factory=dict)  # sound bars, of the last request
+    shown: tuple[int, int] = (0, -1)  # the opens between which the last request shows all
+    num_fetched: int = 0
+    empty: list[tuple[int, int, int]] = field(default_factory=list)  # bars missing, after, before
+
+    def closed(self, last: int | None, page: list) -> Iterator[list]:
+        """Yields the page with what its holes hold, and that of the hole before it."""
+        whole: list = []
+        try:
+            for bar in page:
+                when = int(bar[0])
+                if last is not None and self.span.missing(last, when):
+                    for found in self._between(last, when):
+                        whole.append(found)
+                        if len(whole) >= PAGE_BARS:
+                            yield whole
+                            whole = []
+                whole.append(bar)
+                last = when
+        except Unreachable:
+            if whole:
+                yield whole
+            raise
+        if whole:
+            yield whole
+
+    def before_the_first(self, since: int, first: int) -> list[list[float]]:
+        """Returns the first of what was asked for before the first bar that came, or nothing."""
+        if first < since + self.span.step_ms or self.span.missing(since, first) == 0:
+            return []
+        found = self._from(since, first)
+        shortly_before = max(since, first - STEPS_BARS[1] * self.span.step_ms)
+        if not found and self._from(shortly_before, first):
+            for begin in range(since, first, EMPTY_PAGE_BARS * self.span.step_ms):
+                if found := self._from(begin, first):
+                    found = self._later(begin, int(found[0][0]), STEPS_BARS[1:]) or found
+                    break
+        self.num_fetched += len(found)
+        first = int(found[0][0]) if found else first
+        if first >= since + self.span.step_ms:
+            self.exchange.note(
+                _(
+                    "{symbol}: asked for bars since {since} UTC, but {exchange} has them only "
+                    "from {first} UTC on",
+                    symbol=self.symbol,
+                    since=utc(since),
+                    exchange=self.exchange.name,
+                    first=utc(first),
+                )
+            )
+        return found
+
+    def after_the_last(self, last: int) -> list[list[float]]:
+        """Returns what is closed after the last bar that came, where a market seems to end."""
+        now = self.exchange.now_ms()
+        if self.span.missing(last, now) < 2:
+            return []
+        found = self._after(last, now)
+        found = [bar for bar in found if self.span.close(int(bar[0])) <= now]
+        self.num_fetched += len(found)
+        if not found and self.span.missing(last, now) >= LATE_END_BARS:
+            self.exchange.note(
+                _(
+                    "{symbol}: the bars of {exchange} end at {last} UTC",
+                    symbol=self.symbol,
+                    exchange=self.exchange.name,
+                    last=utc(last),
+                )
+            )
+        return found
+
+    def tell(self) -> None:
+        """Says what was fetched by asking again, and where nothing was traded."""
+        if self.num_fetched:
+            self.exchange.note(
+                ngettext(
+                    "{symbol}: {n} bar that {exchange} had left out came when asked for again",
+                    "{symbol}: {n} bars that {exchange} had left out came when asked for again",
+                    self.num_fetched,
+                    symbol=self.symbol,
+                    exchange=self.exchange.name,
+                )
+            )
+        if self.empty:
+            num_bars, after, before = max(self.empty)
+            self.exchange.note(
+                ngettext(
+                    "{symbol}: {exchange} has no bars for {n} gap ({num_bars} missing): the "
+                    "longest is between {after} and {before} UTC ({longest})",
+                    "{symbol}: {exchange} has no bars for {n} gaps ({num_bars} missing): the "
+                    "longest is between {after} and {before} UTC ({longest})",
+                    len(self.empty),
+                    symbol=self.symbol,
+                    exchange=self.exchange.name,
+                    num_bars=sum(hole[0] for hole in self.empty),
+                    after=utc(after),
+                    before=utc(before),
+                    longest=num_bars,
+                )
+            )
+
+    def _between(self, after: int, before: int) -> Iterator[list[float]]:
+        """Yields the bars between two opens; notes that there are none where that is shown."""
+        while self.span.missing(after, before):
+            found = self._known(after, before)
+            if found is None:
+                found = self._after(after, before)
+            self.num_fetched += len(found)
+            for bar in found:
+                self._note_hole(after, int(bar[0]))
+                yield bar
+                after = int(bar[0])
+            if not found:
+                self._note_hole(after, before)
+                return
+
+    def _note_hole(self, after: int, before: int) -> None:
+        if num_bars := self.span.missing(after, before):
+            self.empty.append((num_bars, after, before))
+
+    def _known(self, after: int, before: int) -> list[list[float]] | None:
+        """Returns the bars between two opens where the last request shows them all, else None."""
+        if not self.shown[0] <= after < before <= self.shown[1]:
+            return None
+        return [self.answer[when] for when in sorted(self.answer) if after < when < before]
+
+    def _from(self, since: int, before: int) -> list[list[float]]:
+        """Returns bars that open from `since` on and before a hole's end; none where none came."""
+        best: list[list[float]] = []
+        for num_bars in STEPS_BARS:
+            found = self._asked_again(since, before, num_bars)[0]
+            best = found if found and (not best or found[0][0] < best[0][0]) else best
+            if best and best[0][0] < since + self.span.step_ms:
+                break
+        return best
+
+    def _after(self, last: int, before: int) -> list[list[float]]:
+        """Returns bars between two opens, none where the exchange shows that there are none."""
+        for place, num_bars in enumerate(STEPS_BARS):
+            found, times = self._asked_again(last, before, num_bars)
+            if last in times:
+                self.shown = (last, max(times))
+                found = [bar for bar in found if bar[0] > last]
+                if found or max(times) > last:
+                    return found
+                begin = last + num_bars * self.span.step_ms
+                return self._later(begin, before, STEPS_BARS[place:])
+        raise Unreachable(
+            _(
+                "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
+                "{before} UTC; what came before is kept: move the file away to start after the gap",
+                symbol=self.symbol,
+                exchange=self.exchange.name,
+                after=utc(last),
+                before=utc(before),
+                num_bars=self.span.missing(last, before),
+            )
+        )
+
+    def _later(self, begin: int, before: int, steps: Sequence[int]) -> list[list[float]]:
+        """Returns the first bars of a hole of an exchange that answers for so many bars alone."""
+        num_bars, *finer = steps
+        step = num_bars * self.span.step_ms
+        for since in range(begin, min(before, begin + MOST_STEPS * step), step):
+            found, times = self._asked_again(since, before, num_bars)
+            if found:
+                earlier = self._later(since, int(found[0][0]), finer) if finer else []
+                return earlier or found
+            if max(times, default=0) >= before:
+                break
+        return []
+
+    def _asked_again(self, since: int, before: int, num_bars: int) -> tuple[list, set[int]]:
+        """Returns the sound bars before a hole's end, and the opens of all that came.
+
+        They are asked for from a moment earlier on: some exchanges answer with what opens later
+        than the time that they are asked for.
+        """
+        asked = max(since - 1, 0)
+        until = asked + num_bars * self.span.step_ms
+        rows = ask_bars(self.exchange, self.symbol, self.span, asked, num_bars, until)
+        self.answer = {int(row[0]): row[:6] for row in only_sound(rows) if row[0] >= since}
+        found = [self.answer[when] for when in sorted(self.answer) if when < before]
+        return found, {int(row[0]) for row in rows}
