@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import signal
 
@@ -83,6 +84,16 @@ def test_where_all_are_damaged_there_is_none_and_every_one_is_named(tmp_path):
     notes = []
     assert load_latest(tmp_path, notes.append) is None
     assert len(notes) == 2
+
+
+@pytest.mark.parametrize("body", [b"no archive", b"PK\3\4 no archive either"])
+def test_a_file_with_a_right_checksum_that_is_none_of_ours_is_passed_over(body, tmp_path):
+    save(tmp_path, 0)
+    content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    (tmp_path / "epoch-000001.checkpoint").write_bytes(content)
+    (tmp_path / "epoch-000002.checkpoint").mkdir()
+    notes = []
+    assert load_latest(tmp_path, notes.append)[0] == 0 and len(notes) == 1
 
 
 def test_a_temporary_file_of_a_killed_save_is_no_checkpoint(tmp_path):

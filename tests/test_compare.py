@@ -138,3 +138,56 @@ def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
     assert not page.exists()
+
+
+def edited(content, names, value):
+    """Returns a copy of a JSON object with one value changed."""
+    if not names:
+        return value
+    copy = list(content) if isinstance(content, list) else dict(content)
+    copy[names[0]] = edited(content[names[0]], names[1:], value)
+    return copy
+
+
+@pytest.mark.parametrize(
+    "value", [None, "0.5", True, 10**400], ids=["none", "text", "truth", "400 digits"]
+)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test", "nll"),
+        ("test", "direction"),
+        ("costs",),
+        ("costs", "model", "trades"),
+        ("verdict",),
+        ("verdict", "block_seconds"),
+        ("folds", 0),
+        ("folds", 0, "validation", "nll"),
+    ],
+)
+def test_an_edited_figure_is_refused_with_its_name(names, value, runs, tmp_path, capsys):
+    run = replace(runs[0], metrics=edited(runs[0].metrics, names, value))
+    folders = [written(runs[2], tmp_path / "one"), written(run, tmp_path / "two")]
+    page = tmp_path / "compare.html"
+    assert train_model.main(["compare", *folders, "--out", str(page)]) == 2
+    told = capsys.readouterr().err
+    name = ".".join(map(str, names))
+    assert f"{folders[1]}/metrics.json was not written by a run: {name}" in told
+    assert max(len(line) for line in told.splitlines()) < 300 and not page.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop(columns="call"),
+        lambda table: table.assign(side="up"),
+        lambda table: table.assign(label=7),
+        lambda table: table.assign(timestamp=0),
+    ],
+)
+def test_edited_predictions_are_refused(change, runs, tmp_path, capsys):
+    run = replace(runs[0], predictions=change(runs[0].predictions))
+    folders = [written(runs[2], tmp_path / "one"), written(run, tmp_path / "two")]
+    assert train_model.main(["compare", *folders, "--out", str(tmp_path / "page.html")]) == 2
+    told = capsys.readouterr().err
+    assert f"{folders[1]}/predictions.parquet must be the predictions of a finished run" in told

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 from study_workers import (
@@ -70,6 +71,78 @@ def test_a_lost_storage_is_filled_again_from_the_run_folders(tmp_path):
     assert begun(plan)["as-flagged-seed0"] == ["train"]
     assert begun(plan)["as-flagged-seed1"] == ["train", "resume"]
     assert plan.state("as-flagged-seed1") == plans.DONE
+
+
+def damaged(damage):
+    return lambda content: damage(content.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged(lambda lines: b"".join(lines)[:60] + b"\0" * 50 + b"".join(lines)[110:]),
+        damaged(lambda lines: b"[1]\n" + b"".join(lines)),
+        damaged(lambda lines: b'{"op_code":99}\n' + b"".join(lines)),
+        damaged(lambda lines: b"".join(lines) + b"7\n"),
+        damaged(lambda lines: bytes(range(256))),
+        damaged(lambda lines: b"\n" + b"".join(lines)),
+    ],
+    ids=["zeros", "list", "another action", "number", "noise", "empty line"],
+)
+def test_a_broken_journal_is_told_and_deleting_it_heals(damage, tmp_path):
+    plan = made(tmp_path / "study", count=2)
+    queue = Queue(plan)
+    queue.refill()
+    journal = plan.folder / JOURNAL
+    journal.write_bytes(damage(journal.read_bytes()))
+    with pytest.raises(InputError, match=f"the journal {journal} of the study is broken: delete"):
+        Queue(plan)
+    journal.unlink()
+    healed = Queue(plan)
+    healed.refill()
+    assert healed.take()[1] == "as-flagged-seed0"
+
+
+def test_a_journal_that_breaks_while_it_is_used_is_told(tmp_path):
+    plan = made(tmp_path / "study", count=2)
+    queue = Queue(plan)
+    queue.refill()
+    with open(plan.folder / JOURNAL, "ab") as file:
+        file.write(b"7\n")
+    with pytest.raises(InputError, match="is broken: delete it"):
+        queue.refill()
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path):
+    plan = made(tmp_path / "study", count=2)
+    Queue(plan).refill()
+    journal = plan.folder / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"work')
+    queue = Queue(plan)
+    assert journal.read_bytes().startswith(whole + b'{"op_code":0,')
+    queue.refill()
+    assert [queue.take()[1] for _ in plan.cells] == list(plan.cells)
+
+
+def test_an_error_of_our_own_is_not_told_as_a_broken_journal(tmp_path, monkeypatch):
+    plan = made(tmp_path / "study", count=1)
+    queue = Queue(plan)
+
+    def fails():
+        raise TypeError("our own")
+
+    monkeypatch.setattr(queue, "_trials", fails)
+    with pytest.raises(TypeError, match="our own"):
+        queue.refill()
+
+
+def test_the_lock_of_the_journal_leads_to_it_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets, link = [], os.symlink
+    monkeypatch.setattr(os, "symlink", lambda to, at: (targets.append(to), link(to, at)))
+    Queue(made(Path("study"), count=1)).refill()
+    assert set(targets) == {str(tmp_path / "study" / JOURNAL)}
 
 
 def test_a_cell_that_waits_twice_is_taken_once(tmp_path):

@@ -1,7 +1,8 @@
 """Finished runs, read from their folders to be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,6 +10,13 @@ from core.errors import InputError
 from core.i18n import _
 from evaluation.report.compare import Run
 from recipe.run import folder as files
+from recipe.run import run_json
+
+_COMPARED = (
+    *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
+    *(("costs", "model", name) for name in ("net_return", "trades")),
+)
+_CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -32,9 +40,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _read(folder: Path) -> Run:
-    flags, run_info, metrics = (
-        files.read_json(folder / name) for name in (files.CONFIG, files.RUN, files.METRICS)
-    )
+    flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
+    run_info = run_json.read(folder)
     if not metrics.get("folds"):
         raise InputError(
             _(
@@ -42,7 +49,7 @@ def _read(folder: Path) -> Run:
                 path=folder / files.METRICS,
             )
         )
-    if "direction" not in metrics.get("test", {}):
+    if isinstance(metrics.get("test"), dict) and "direction" not in metrics["test"]:
         raise InputError(
             _(
                 "{path} must have the skill in direction; that of an earlier version has none: "
@@ -50,11 +57,50 @@ def _read(folder: Path) -> Run:
                 path=folder / files.METRICS,
             )
         )
-    path = folder / files.PREDICTIONS
+    _check_metrics(folder / files.METRICS, metrics)
+    predictions = _predictions(folder / files.PREDICTIONS)
+    return Run(str(folder), flags, run_info, metrics, predictions)
+
+
+def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Raises InputError where a figure that is compared is none: somebody may have edited it."""
+    folds = metrics["folds"] if isinstance(metrics["folds"], list) else [metrics["folds"]]
+    figures = {".".join(names): _at(metrics, names) for names in _COMPARED}
+    for number, fold in enumerate(folds):
+        for name in ("direction", "nll"):
+            figures[f"folds.{number}.validation.{name}"] = _at(fold, ("validation", name))
+    faults = [
+        run_json.not_written(path, name, value)
+        for name, value in figures.items()
+        if not run_json.is_number(value)
+    ]
+    seconds = _at(metrics, ("verdict", "block_seconds"))
+    if not run_json.is_number(seconds) or seconds < 1:
+        faults.append(run_json.not_written(path, "verdict.block_seconds", seconds))
+    if faults:
+        raise InputError(faults)
+
+
+def _at(content: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def _predictions(path: Path) -> pd.DataFrame:
+    """Returns the test windows of a run."""
     try:
-        predictions = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        table = pd.read_parquet(path)
+        missing = {"symbol", *_CODES, "timestamp"} - set(table)
+        if missing:
+            raise ValueError(f"there is no {', '.join(sorted(missing))}")
+        if not pd.api.types.is_datetime64_any_dtype(table["timestamp"]):
+            raise ValueError("timestamp holds no times")
+        for name, codes in _CODES.items():
+            if not set(table[name]) <= set(codes):
+                raise ValueError(f"{name} must be one of {codes}")
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             _("{path} must be the predictions of a finished run: {error}", path=path, error=error)
         ) from error
-    return Run(str(folder), flags, run_info, metrics, predictions)
+    return table

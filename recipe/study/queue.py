@@ -4,7 +4,9 @@ Only the run folders hold results. A storage that is lost, or lacks a cell, is f
 them; a cell that is there twice is left to its first trial.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import config
@@ -19,7 +21,7 @@ try:
     import optuna
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
     from optuna.trial import FrozenTrial, Trial, TrialState
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
@@ -27,6 +29,9 @@ except ImportError as error:
     raise InputError(_("a study needs Optuna: pip install -e '.[study]'")) from error
 
 JOURNAL = "journal.log"
+# What reading a storage that somebody has changed ends in.
+_BROKEN = (ImportError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+_BROKEN += (SQLAlchemyError,)
 
 
 class Queue:
@@ -50,6 +55,7 @@ class Queue:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._plan, self._beats = plan, plan.folder / "beats"
         self._watch = beats.Watch(self._beats, grace)
+        self._journal = None if storage else plan.folder.absolute() / JOURNAL
         try:
             self._study = optuna.create_study(
                 study_name=plan.name,
@@ -60,14 +66,25 @@ class Queue:
                     n_startup_trials=5, n_warmup_steps=first_fair_epoch(plan.flags)
                 ),
             )
-        except (ImportError, ValueError, SQLAlchemyError) as error:
+        except _BROKEN as error:
+            self._tell_broken(error)
+            if not isinstance(error, (ImportError, ValueError, SQLAlchemyError)):
+                raise
             text = str(error).strip().splitlines()[0]
             raise InputError(
                 _("the storage of the study cannot be opened: {text}", text=text)
             ) from error
 
     def refill(self) -> None:
-        """Enqueues the cells without a trial that counts, and those of workers that died."""
+        """Enqueues the cells without a trial that counts, and those of workers that died.
+
+        Raises:
+            InputError: where the journal is broken; as `take`, `flags` and `end` do.
+        """
+        with self._journal_is_checked():
+            self._refill()
+
+    def _refill(self) -> None:
         trials = self._trials()
         for trial in trials:
             if trial.state == TrialState.RUNNING and self._watch.dead(trial.number):
@@ -82,6 +99,10 @@ class Queue:
 
     def take(self) -> tuple[Trial, str] | None:
         """Returns the next trial with its cell, or None where nothing waits."""
+        with self._journal_is_checked():
+            return self._take()
+
+    def _take(self) -> tuple[Trial, str] | None:
         while any(trial.state == TrialState.WAITING for trial in self._trials()):
             trial = self._study.ask()
             cell = trial.user_attrs.get("cell")
@@ -103,7 +124,9 @@ class Queue:
         # A seed for each trial: one worker repeats its draws, and several differ in theirs.
         seed = 1000 * flags.SEED + list(self._plan.cells).index(cell)
         trial.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        return config.load(**config.as_dict(flags) | suggest(trial, flags))
+        with self._journal_is_checked():
+            drawn = suggest(trial, flags)
+        return config.load(**config.as_dict(flags) | drawn)
 
     def end(self, trial: Trial, cell: str) -> None:
         """Tells how a cell ended, by what its folder holds."""
@@ -137,9 +160,36 @@ class Queue:
 
     def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         try:
-            self._study.tell(number, values, state=state, skip_if_finished=True)
+            with self._journal_is_checked():
+                self._study.tell(number, values, state=state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             pass  # another worker was faster
+
+    @contextlib.contextmanager
+    def _journal_is_checked(self) -> Iterator[None]:
+        """Has a journal that cannot be read any more be told; other errors pass."""
+        try:
+            yield
+        except InputError:
+            raise
+        except _BROKEN as error:
+            self._tell_broken(error)
+            raise
+
+    def _tell_broken(self, error: Exception) -> None:
+        """Raises InputError where the journal is broken."""
+        if self._journal is None:
+            return
+        try:
+            JournalStorage(JournalFileBackend(str(self._journal)))  # replays all of it
+        except _BROKEN:
+            raise InputError(
+                _(
+                    "the journal {path} of the study is broken: delete it, and it is filled again "
+                    "from the run folders",
+                    path=self._journal,
+                )
+            ) from error
 
 
 def _cell(trial: FrozenTrial) -> str | None:
@@ -150,4 +200,22 @@ def _open(url: str, plan: Plan) -> Any:
     if url:
         # A connection for each question: none is to be kept open through hours of training.
         return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
-    return JournalStorage(JournalFileBackend(str(plan.folder / JOURNAL)))
+    # Absolute: the lock is a link to the journal, and where it leads nowhere a killed process
+    # keeps all others waiting without an end.
+    journal = plan.folder.absolute() / JOURNAL
+    backend = JournalFileBackend(str(journal), lock_obj=JournalFileSymlinkLock(str(journal)))
+    _mend(journal)
+    return JournalStorage(backend)
+
+
+def _mend(journal: Path) -> None:
+    """Cuts off a last line that is torn: what is appended to it would be lost, and all with it."""
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        with open(journal, "r+b") as file:
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()

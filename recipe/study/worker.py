@@ -137,4 +137,7 @@ def _last_line(log: Path) -> str:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
+    try:
+        work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
+    except InputError as error:  # the journal or a file of the study was broken meanwhile
+        sys.exit("\n".join(error.faults))

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def load_latest(
     for epoch, path in reversed(_files(Path(folder))):
         try:
             return epoch, *_decode(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
             if note is not None:
                 reason = error.args[0] if isinstance(error, ValueError) else str(error)
                 note(
@@ -106,4 +107,4 @@ def _files(folder: Path) -> list[tuple[int, Path]]:
     """Returns (epoch, path) of the checkpoints in a folder, oldest first."""
     paths = folder.iterdir() if folder.is_dir() else []
     matches = [(_NAME.fullmatch(path.name), path) for path in paths]
-    return sorted((int(match[1]), path) for match, path in matches if match)
+    return sorted((int(match[1]), path) for match, path in matches if match and path.is_file())
