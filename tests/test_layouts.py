@@ -24,7 +24,7 @@ from layout_files import (
 )
 
 from core.errors import InputError
-from data.bars.layouts import seconds
+from data.bars.names import seconds
 from data.bars.read import read_bars
 
 
