@@ -182,3 +182,12 @@ def test_blanks_around_a_symbol_are_no_part_of_it(tmp_path):
     text = "\n".join(["symbol,date,open,high,low,close,volume", *rows])
     (tmp_path / "x.csv").write_text(text)
     assert list(read_bars(tmp_path / "x.csv")["symbol"]) == ["A"] * 4
+
+
+def test_a_row_that_is_too_short_or_an_epoch_that_is_too_large_is_named(tmp_path):
+    short = "ticker,date,time,open,high,low,close,vol\nA,20240102\n"
+    (tmp_path / "A.csv").write_text(short)
+    refusal_lines = pytest.raises(InputError, read_bars, tmp_path / "A.csv").value.faults
+    assert all("A.csv" in line for line in refusal_lines)
+    (tmp_path / "A.json").write_text("[[1e300,1,1,1,1,1],[1,1,1,1,1,1]]")
+    assert "the timestamp must be" in refusal(tmp_path / "A.json")

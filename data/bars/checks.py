@@ -159,7 +159,7 @@ def _is_no_symbol(text: str) -> bool:
 
 
 def _timestamps(raw: pd.Series, faults: Faults) -> np.ndarray:
-    times = read_times(raw).to_numpy("datetime64[ns]")
+    times = _writable(read_times(raw).to_numpy("datetime64[ns]"))
     bad = np.isnat(times)
     if bad.any():
         faults.add(bad, complaint(raw.iloc[int(bad.argmax())]), raw)
@@ -172,7 +172,7 @@ def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
         numbers = pd.to_numeric(raw, errors="coerce")
     numbers = numbers.to_numpy(np.float64, na_value=np.nan)
     if np.isfinite(numbers).all():
-        return numbers
+        return _writable(numbers)
     absent = raw.isna().to_numpy()
     if not pd.api.types.is_numeric_dtype(raw):
         absent = absent | (raw.astype(str).str.strip() == "").to_numpy()
@@ -185,6 +185,15 @@ def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
     faults.add(text, what, raw)
     faults.add(np.isinf(numbers), _("{name} must be finite", name=name), raw)
     return numbers
+
+
+def _writable(values: np.ndarray) -> np.ndarray:
+    """Returns values that nobody else holds, as what pandas gave out only to be read."""
+    try:
+        values.flags.writeable = True
+    except ValueError:  # the memory of a file
+        return values.copy()
+    return values
 
 
 def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:

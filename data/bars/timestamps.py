@@ -124,8 +124,9 @@ def _none(index: pd.Index) -> pd.Series:
 
 
 def _from_epochs(values: np.ndarray, known: np.ndarray, index: pd.Index) -> pd.Series:
-    factors = _factors(values, known)
-    missing = ~known | (np.abs(values.astype(np.float64)) * factors > 9.2e18)
+    with np.errstate(over="ignore"):  # of what is no time: infinite, and missing
+        factors = _factors(values, known)
+        missing = ~known | (np.abs(values.astype(np.float64)) * factors > 9.2e18)
     values = np.where(missing, 0, values) if missing.any() else values
     whole = np.floor(values).astype(np.int64)
     nanoseconds = whole * factors

@@ -29,16 +29,16 @@ def two_headers(names: list, *, named: bool = False) -> bool:
         names: of the columns.
         named: whether the name of the index follows below, which rows of numbers do not have.
     """
-    return _level([pair for pair in map(_pair, names) if pair is not None], named) is not None
+    pairs = [_pair(name) for name in names]
+    level = _level([pair for pair in pairs if pair is not None], named)
+    return level is not None and _index(pairs, level) is not None
 
 
 def stacked(names: list, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Returns one row for each time and ticker, and remarks."""
     pairs = [_pair(name) for name in names]
     level = _level([pair for pair in pairs if pair is not None], named=True) or 0
-    index = next(i for i, pair in enumerate(pairs) if not _is_field(pair, level))
-    tickers = dict.fromkeys(pair[1 - level] for pair in pairs if _is_field(pair, level))
-    parts = []
+    index, tickers, parts = _index(pairs, level), _tickers(pairs, level), []
     for ticker in tickers:
         part = {"Date": frame.iloc[:, index], "symbol": ticker}
         for i, pair in enumerate(pairs):
@@ -47,7 +47,7 @@ def stacked(names: list, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         fields = [name for name in part if name not in ("Date", "symbol")]
         parts.append(pd.DataFrame(part).dropna(how="all", subset=fields))
     remarks = [_("header of two rows, field and ticker; empty rows of a ticker left out")]
-    others = [pair[level] for i, pair in enumerate(pairs) if i != index and pair is not None]
+    others = [pair[level] for pair in pairs if pair is not None and pair[1 - level] in tickers]
     others = [name for name in dict.fromkeys(others) if name.strip().lower() not in FIELDS]
     if others:
         remarks.append(_("columns ignored: {names}", names=", ".join(map(printable, others))))
@@ -66,6 +66,17 @@ def _pair(name) -> tuple[str, str] | None:
 
 def _is_field(pair, level: int) -> bool:
     return pair is not None and pair[level].strip().lower() in FIELDS
+
+
+def _tickers(pairs: list, level: int) -> list[str]:
+    return list(dict.fromkeys(pair[1 - level] for pair in pairs if _is_field(pair, level)))
+
+
+def _index(pairs: list, level: int) -> int | None:
+    """Returns which column has the times: the first of no ticker."""
+    tickers = set(_tickers(pairs, level))
+    of_none = (i for i, pair in enumerate(pairs) if pair is None or pair[1 - level] not in tickers)
+    return next(of_none, None)
 
 
 def _level(pairs: list[tuple[str, str]], named: bool) -> int | None:

@@ -56,7 +56,8 @@ def text_table(source: Source) -> Table:
     names = None if _has_no_header(rows[0]) else rows[0]
     text.skip += names is not None
     data = rows if names is None else rows[1:]
-    read, first = (text.read, data[0]) if data else (text.empty, [])
+    first = [*data[0], *[""] * text.width][: text.width] if data else []  # a row may be too short
+    read = text.read if data else text.empty
     return Table(names, text.width, read, first, remarks, semicolons=separator == ";")
 
 
