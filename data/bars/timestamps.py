@@ -105,7 +105,8 @@ def _from_numbers(numbers: pd.Series) -> pd.Series:
     known = np.isfinite(values)
     if not known.any():
         return _none(numbers.index)
-    low, high = values[known].min(), values[known].max()
+    finite = values if known.all() else values[known]
+    low, high = finite.min(), finite.max()
     for first, last, form in CALENDARS:
         if first <= low and high <= last:
             texts = pd.Series(np.where(known, values, 0).astype(np.int64)).astype(str)
@@ -114,7 +115,7 @@ def _from_numbers(numbers: pd.Series) -> pd.Series:
                 return times.set_axis(numbers.index)
     largest = max(abs(low), abs(high))
     # A row's number, a spreadsheet's day, a day without its century: no epoch.
-    if largest < 1e6 or (largest < 1e8 and (values[known] % 60 != 0).any()):
+    if largest < 1e6 or (largest < 1e8 and (finite % 60 != 0).any()):
         return _none(numbers.index)
     return _from_epochs(values, known, numbers.index)
 
@@ -139,7 +140,13 @@ def _from_epochs(values: np.ndarray, known: np.ndarray, index: pd.Index) -> pd.S
 
 def _factors(values: np.ndarray, known: np.ndarray) -> np.ndarray | int:
     """Returns what makes nanoseconds of epochs: of all of them, or of each (rows,)."""
-    own = values[known].astype(np.float64)
+    finite = values if known.all() else values[known]
+    ends = np.array([finite.min(), finite.max()], np.float64)
+    units = np.searchsorted(SIZES, ends, side="right")
+    if ends[0] > 0 and units[0] == units[1] and ends[0] * FACTORS[units[0]] / 1e9 >= EARLY:
+        if ends[1] * FACTORS[units[0]] / 1e9 <= LAST:
+            return FACTORS[units[0]]  # as of nearly every file; no more arrays are made of it
+    own = finite.astype(np.float64)
     units = np.searchsorted(SIZES, np.abs(values.astype(np.float64)), side="right")
     each = FACTORS[units]
     if _are_bars(own * each[known] / 1e9):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ SUFFIXES = (*TEXTS, *(text + packing for text in TEXTS for packing in PACKINGS),
 # Bars shrink to a third or a tenth when packed. What grows by more than the ratio, beyond a size
 # that does no harm, was made to fill the memory.
 MOST_RATIO, HARMLESS_BYTES = 30, 1 << 28
-LONGEST_LINE = 1 << 22  # bytes; less than the blocks in which Arrow reads
+LONGEST_LINE = 1 << 20  # bytes; less than the blocks in which Arrow reads
 MOST_LETTERS = 60  # of a value or a name in a message
 _ROOM = Path(__file__).parents[2]
 _FAILURES = (
@@ -110,7 +110,10 @@ class Source:
             share: as in `check_size`.
             lines: whether it is a text whose lines must not be too long either.
         """
-        return io.BufferedReader(_Bounded(self, _unpacked(self), share, lines), 1 << 20)
+        stream, is_packed = _unpacked(self)
+        if not is_packed and not lines:
+            return stream  # ends where the file does
+        return io.BufferedReader(_Bounded(self, stream, share, lines), 1 << 20)
 
 
 def printable(text: str, most: int = MOST_LETTERS) -> str:
@@ -205,7 +208,7 @@ class _Bounded(io.RawIOBase):
             self._line = len(chunk) - end - 1 + (self._line if end < 0 else 0)
             if self._line > LONGEST_LINE:
                 raise InputError(
-                    _("{file} has a line of more than 4 MiB: no bars", file=self._source.name)
+                    _("{file} has a line of more than 1 MiB: no bars", file=self._source.name)
                 )
         return len(chunk)
 
@@ -214,22 +217,23 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _unpacked(source: Source):
+def _unpacked(source: Source) -> tuple[Any, bool]:
+    """Returns a stream of what the file holds, and whether it is packed."""
     source.check_regular()
     path = source.path
     with path.open("rb") as raw:
         magic = raw.read(6)
     if magic[:2] == b"\x1f\x8b":
-        return gzip.open(path, "rb")
+        return gzip.open(path, "rb"), True
     if magic[:3] == b"BZh":
-        return bz2.open(path, "rb")
+        return bz2.open(path, "rb"), True
     if magic == b"\xfd7zXZ\x00":
-        return lzma.open(path, "rb")
+        return lzma.open(path, "rb"), True
     if magic[:4] == b"\x28\xb5\x2f\xfd":
-        return pa.input_stream(str(path), compression="zstd")
+        return pa.input_stream(str(path), compression="zstd"), True
     if magic[:4] == b"PK\x03\x04":
-        return zipfile.ZipFile(path).open(member(source))
-    return path.open("rb")
+        return zipfile.ZipFile(path).open(member(source)), True
+    return path.open("rb"), False
 
 
 def _refusal(name: str, error: BaseException) -> InputError:

@@ -16,7 +16,7 @@ from data.bars.formats.nested import stacked, two_headers
 from data.bars.formats.packed import Source
 from data.bars.formats.table import Table, of_frame
 
-HEAD_BYTES, BLOCK_BYTES = 1 << 20, 1 << 23
+HEAD_BYTES, BLOCK_BYTES = 1 << 20, 1 << 22
 MOST_COLUMNS = 20_000
 FEW_ROWS = 100_000  # of which nothing is worth to be given back
 SEPARATORS = ",\t;"
@@ -126,7 +126,7 @@ class _Text:
         codes: dict[str, dict[str, int]] = {key: {} for key in kinds}
         kinds |= {str(place): kind for place, kind in numbers.items()}
         parts: dict[str, list] = {str(place): [] for place in positions}
-        with self.source.open(lines=True) as stream:
+        with self.source.open() as stream:
             reader = pa.csv.open_csv(
                 stream,
                 pa.csv.ReadOptions(
