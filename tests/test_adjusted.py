@@ -26,7 +26,7 @@ def test_volumes_before_a_split_are_scaled_by_it(ratio, reverse, tmp_path):
     bars = read_bars(path, note=notes.append)
     np.testing.assert_allclose(bars["volume"], 700)
     np.testing.assert_allclose(bars["close"], 100 * dividend)
-    assert "volumes before splits scaled too" in notes[0]
+    assert "volumes before splits scaled as well" in notes[0]
 
 
 def test_two_splits_multiply_and_symbols_have_their_own(tmp_path):

@@ -27,7 +27,7 @@ def test_a_day_that_yahoo_tells_twice_has_the_later_volume(clock, reverse, tmp_p
     bars = read_bars(path, note=notes.append)
     assert len(bars) == 8 and bars["timestamp"].iloc[-1] == pd.Timestamp("2024-01-09", tz="UTC")
     assert bars.iloc[-1][["close", "volume"]].tolist() == [11.01, 130]
-    assert "newest bar of A is in two rows" in notes[0]
+    assert "newest bar of A comes in two rows" in notes[0]
 
 
 @pytest.mark.parametrize("freq, last", [("W-MON", "2024-02-23 20:41"), ("MS", "2024-08-30 20:41")])
@@ -57,7 +57,7 @@ def test_prices_that_miss_each_other_by_rounding_are_put_right_with_a_note(tmp_p
     notes = []
     bars = read_bars(write(tmp_path, times, rows(1, *off)), note=notes.append)
     assert bars["high"].tolist() == [12, 12.000004, 12, 9] and bars["low"].iloc[2] == 10
-    assert "missed another price by rounding in 3 rows, first in row 2" in notes[0]
+    assert "high or low was off by rounding in 3 rows (first: row 2)" in notes[0]
     with pytest.raises(InputError, match="must lie between"):
         read_bars(write(tmp_path, times, rows(3, [10, 12, 9, 12.0001, 1])))
     assert np.isfinite(bars["volume"]).all()

@@ -18,6 +18,7 @@ def symbols(folder, note=None):
 
 
 PARTS = ["A_2020 A_2021", "A-2020 A-2021", "A.2020 A.2021", "A 2020 A 2021", "A_2020-01 A_2021-01"]
+PARTS += ["A_Q1_2020 A_Q1_2021", "A_2020-W01 A_2021-W01"]
 PARTS += ["A_202001 A_202101", "A_20200101 A_20210101", "A_2020Q1 A_2021Q1", "A_2020-2020 A_2021"]
 
 
@@ -71,7 +72,7 @@ def test_a_second_download_is_told(tmp_path):
     notes = []
     symbols(tmp_path, notes.append)
     assert [n for n in notes if "same bars" in n] == [
-        "AAPL, AAPL (1) have the same bars: is one a second download? Then remove it"
+        "AAPL, AAPL (1) have the same bars; if one is a second download, remove it"
     ]
 
 
@@ -90,4 +91,10 @@ def test_what_is_not_read_is_named(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     notes = []
     assert symbols(tmp_path, notes.append) == ["A"]
-    assert any(note.startswith("B.xlsx, C.7z, D: passed over") for note in notes)
+    assert any(note.startswith("B.xlsx, C.7z, D: skipped") for note in notes)
+
+
+def test_a_year_may_stand_before_the_symbol(tmp_path):
+    for year in (2020, 2021):
+        bars(f"{year}-01-02").to_csv(tmp_path / f"{year}_A.csv", index=False)
+    assert symbols(tmp_path) == ["A"]

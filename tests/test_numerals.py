@@ -60,5 +60,5 @@ def test_a_cell_that_is_no_number_stays_as_it_was():
 
 def test_what_was_done_is_told():
     assert read(v=["1,5"])[1] == ["decimal commas"]
-    assert read(v=["1,013.5"])[1] == ["signs of thousands left out"]
-    assert read(v=["1.013,5"])[1] == ["decimal commas", "signs of thousands left out"]
+    assert read(v=["1,013.5"])[1] == ["thousands separators removed"]
+    assert read(v=["1.013,5"])[1] == ["decimal commas", "thousands separators removed"]

@@ -231,7 +231,7 @@ def test_another_version_of_the_features_library_is_told():
     bars = random_walk(1, WARM_UP_BARS + L + 5, seed=1)
     notes = []
     classify(make_model(versions={"ta-lib": "0.6.8"}), bars, note=notes.append)
-    assert any("made with TA-Lib 0.6.8, these are made with" in note for note in notes)
+    assert any("trained on features from TA-Lib 0.6.8; this is TA-Lib" in note for note in notes)
     for same in ({"versions": {"ta-lib": importlib.metadata.version("ta-lib")}}, {"versions": {}}):
         notes.clear()
         classify(make_model(**same), bars, note=notes.append)

@@ -69,8 +69,7 @@ def scale_volumes(bars: dict[str, pd.Series], factor: pd.Series) -> list[str]:
     row, ratio = told[0]
     return [
         _(
-            "volumes before splits scaled too, as the adjusted close tells them: first {ratio:g} "
-            "in row {row}",
+            "volumes before splits scaled as well (first split: {ratio:g} for 1 in row {row})",
             ratio=ratio,
             row=str(row + 1),
         )

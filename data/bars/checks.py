@@ -218,8 +218,8 @@ def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
     bars["high"] = np.where(missed, np.maximum(top, high), high)
     bars["low"] = np.where(missed, np.minimum(bottom, low), low)
     told = ngettext(
-        "high or low missed another price by rounding in {n} row, first in row {row}: put right",
-        "high or low missed another price by rounding in {n} rows, first in row {row}: put right",
+        "high or low was off by rounding in {n} row (first: row {row}) and was corrected",
+        "high or low was off by rounding in {n} rows (first: row {row}) and was corrected",
         int(missed.sum()),
         row=str(int(missed.argmax()) + 1),
     )

@@ -32,7 +32,7 @@ def merge_last_rows(bars: dict[str, Any]) -> list[str]:
         return []
     older, newer, _kind = pairs[0]
     told = _(
-        "the newest bar of {symbol} is in two rows, {older} and {newer}: made one",
+        "the newest bar of {symbol} comes in two rows, {older} and {newer}: merged",
         symbol=bars["symbol"][older],
         older=str(older + 1),
         newer=str(newer + 1),

@@ -22,10 +22,18 @@ FILE_NAMES = [
     rf"(?:DAT_[A-Z]+_)?(?P<symbol>.+?)_(?P<frame>{FRAME})(?:_(?:\d{{4,14}}|{DAY})){{0,2}}",
     r"(?P<symbol>.+?), (?P<frame>\d+[A-Z]?)(?:_\w+)?",
 ]
-# A part of a symbol's bars: AAPL_2020, AAPL-2020-01, AAPL.20200101, AAPL_2010_2020, AAPL 2020Q1.
+# A part of a symbol's bars: AAPL_2020, AAPL-2020-01, AAPL.20200101, AAPL_2010_2020, AAPL 2020Q1,
+# AAPL_Q1_2020, AAPL-2020-W07, 2020_AAPL.
 YEAR = r"(?:19|20)\d\d"
-PART = rf"{YEAR}(?:[-_.]?(?:(?:0[1-9]|1[0-2])(?:[-_.]?[0-3]\d)?|[QHqh][1-4]))?"
-PARTS = re.compile(rf"(?:(?P<symbol>.+?)[-_. ]+)?(?P<first>{PART})(?:[-_. ]+(?P<last>{PART}))?")
+PART = (
+    rf"(?:{YEAR}(?:[-_.]?(?:(?:0[1-9]|1[0-2])(?:[-_.]?[0-3]\d)?|[QHqh][1-4]|[Ww][0-5]\d))?"
+    rf"|[QHqh][1-4][-_.]?{YEAR})"
+)
+SPAN = rf"(?P<first>{PART})(?:[-_. ]+(?P<last>{PART}))?"
+PARTS = (
+    re.compile(rf"(?:(?P<symbol>.+?)[-_. ]+)?{SPAN}"),
+    re.compile(rf"{SPAN}[-_. ]+(?P<symbol>.+)"),
+)
 CONTRACT = re.compile(r"[MH]\d")  # June and March of a year, or a timeframe of MetaTrader's
 COPY = re.compile(r"(?P<symbol>.+?) ?\(\d{1,3}\)")  # a second download
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "mo": 2629746}
@@ -34,7 +42,7 @@ WORDS = {"Daily": "1d", "Weekly": "1w", "Monthly": "1mo", "MN": "1mo", "MN1": "1
 NO_BARS = ("-trades", "-funding_rate", "-mark", "-index", "-premiumIndex")
 # About the files beside it: no bars, though a text. Any other text is read or refused.
 ABOUT = ("readme", "license", "licence", "copying", "changelog", "notes")
-_YEARS = np.timedelta64(2, "D")  # a year ends at another time in every time zone
+_NEW_YEAR = np.timedelta64(2, "D")  # a year ends at another time in every time zone
 _NEAR = 3  # of a named timeframe: bars are missing, months differ
 
 
@@ -78,7 +86,7 @@ def symbol_of(file: Path, times: np.ndarray) -> str:
             return own.symbol
         step = usual_step(times) / np.timedelta64(1, "s")
         return own.symbol if length / _NEAR < step < length * _NEAR else own.whole
-    match = PARTS.fullmatch(own.whole)
+    match = next(filter(None, (pattern.fullmatch(own.whole) for pattern in PARTS)), None)
     if match is None or not _covers(match["first"], match["last"] or match["first"], times):
         return own.whole
     return match["symbol"] or file.absolute().parent.name or own.whole
@@ -92,8 +100,9 @@ def usual_step(times: np.ndarray) -> np.timedelta64:
 
 def _covers(first: str, last: str, times: np.ndarray) -> bool:
     """Says whether bars lie in the years from the first to the last that a name gives."""
-    start = np.datetime64(first[:4], "Y").astype("datetime64[ns]") - _YEARS
-    stop = (np.datetime64(last[:4], "Y") + 1).astype("datetime64[ns]") + _YEARS
+    years = [np.datetime64(re.findall(YEAR, part)[0], "Y") for part in (first, last)]
+    start = years[0].astype("datetime64[ns]") - _NEW_YEAR
+    stop = (years[1] + 1).astype("datetime64[ns]") + _NEW_YEAR
     return bool(len(times) and times.min() >= start and times.max() < stop)
 
 
@@ -144,7 +153,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     if unknown:
         names = first_of([file.name for file in unknown], 3)
         told = _(
-            "{names}: passed over, as no files of this form are read ({suffixes} are)",
+            "{names}: skipped, as files of this kind are not read (only {suffixes})",
             names=names,
             suffixes=forms(),
         )

@@ -233,7 +233,8 @@ def _doubles(bars: pd.DataFrame) -> list[str]:
     """Returns a note for symbols that have the same bars as another, as a second download has."""
     codes, names = bars["symbol"].cat.codes.to_numpy(), list(bars["symbol"].cat.categories)
     bounds = np.searchsorted(codes, np.arange(len(names) + 1))
-    times, close = bars["timestamp"].to_numpy("datetime64[ns]"), bars["close"].to_numpy()
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    close, volume = bars["close"].to_numpy(), bars["volume"].to_numpy()
     seen: dict[tuple, int] = {}
     pairs = []
     for code, name in enumerate(names):
@@ -250,11 +251,12 @@ def _doubles(bars: pd.DataFrame) -> list[str]:
         _both, left, right = np.intersect1d(
             times[one], times[other], assume_unique=True, return_indices=True
         )
-        same = int((close[one][left] == close[other][right]).sum())
+        alike = [own[one][left] == own[other][right] for own in (close, volume)]
+        same = int((alike[0] & alike[1]).sum())
         if same and same >= _ALIKE * min(one.stop - one.start, other.stop - other.start):
             told.setdefault(first, [names[first]]).append(names[second])
     return [
-        _("{names} have the same bars: is one a second download? Then remove it", names=same)
+        _("{names} have the same bars; if one is a second download, remove it", names=same)
         for same in (first_of(own, 3) for own in told.values())
     ]
 

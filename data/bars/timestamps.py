@@ -56,7 +56,7 @@ def complaint(value) -> str:
     if MONTH_FIRST.match(text):
         return _("the timestamp may be month first or day first; write it as YYYY-MM-DD")
     if re.match(r"\s*\d{4,}-\d\d-\d\d", text):
-        return _("the timestamp must be a time that there is, from 1678 to 2261, as YYYY-MM-DD")
+        return _("the timestamp must be a real date between 1678 and 2261, as YYYY-MM-DD")
     return _("the timestamp must be an epoch time or ISO 8601 text")
 
 

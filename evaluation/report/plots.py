@@ -116,9 +116,8 @@ def _other_fonts() -> tuple[str, ...]:
 
 @functools.cache
 def _letters_of(font: str) -> frozenset[str]:
-    return frozenset(
-        map(chr, font_manager.get_font(font_manager.findfont(FontProperties(family=[font]))).get_charmap())
-    )
+    file = font_manager.findfont(FontProperties(family=[font]))
+    return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
 
 
 class _OfTheLanguage(Formatter):

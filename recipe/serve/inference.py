@@ -152,8 +152,8 @@ def _other_library(contract: Mapping[str, Any]) -> str:
     if made in (None, here):
         return ""
     return _(
-        "the features of the model's training were made with TA-Lib {made}, these are made with "
-        "{here}: answers may differ; pip install ta-lib=={made} makes them the same",
+        "the model was trained on features from TA-Lib {made}; this is TA-Lib {here}, so answers "
+        "may differ: pip install ta-lib=={made} to match",
         made=str(made),
         here=str(here),
     )

@@ -104,9 +104,7 @@ def from_json(source: Source) -> pd.DataFrame:
     with source.open(share=SHARE_OF_JSON) as stream:
         content = stream.read()
     if content.count(b"[") + content.count(b"{") > len(content) / SHORTEST_BAR + 1000:
-        raise InputError(
-            _("{source} must hold bars, it holds little but brackets", source=source.name)
-        )
+        raise InputError(_("{source} must hold bars; it is mostly brackets", source=source.name))
     try:
         value = json.loads(content)
     except ValueError:

@@ -63,7 +63,7 @@ def read_numbers(
     if any(column.sign == "," and _holds(column, ",") for column in found.values()):
         remarks.append(_("decimal commas"))
     if any(_holds(column, _THOUSANDS[column.sign]) for column in found.values()):
-        remarks.append(_("signs of thousands left out"))
+        remarks.append(_("thousands separators removed"))
     return {name: _numbers(columns[name], column) for name, column in found.items()}, remarks
 
 
@@ -107,8 +107,8 @@ def _told(
     raise InputError(
         _(
             "{source}, row {row}: {column} {cell!r} may be {one} or {other}, and nothing else in "
-            "the file tells which; write the numbers without signs of thousands, and decimals "
-            "with a point in a file with commas between the columns",
+            "the file says which; write numbers with a decimal point and without thousands "
+            "separators, in a file with commas between the columns",
             source=source,
             row=str(row + 1),
             column=name,

@@ -72,7 +72,7 @@ class Source:
             status = self.path.stat()
         except (OSError, ValueError) as error:
             if self.path.is_symlink():
-                told = _("{file} is a link to a file that is not there", file=self.name)
+                told = _("{file} is a link to a file that does not exist", file=self.name)
                 raise InputError(told) from error
             raise _refusal(self.name, error) from error
         for of_kind, kind in _KINDS:
@@ -96,8 +96,8 @@ class Source:
         if num_bytes > most:
             raise InputError(
                 _(
-                    "{file} must not grow beyond {most:,.0f} MiB when it is unpacked; it would, "
-                    "and few bars pack so well: unpack it, or raise the bound (unpacked_bytes)",
+                    "{file} must not grow beyond {most:,.0f} MiB when unpacked, but it would, and "
+                    "bars do not compress that well: unpack it first, or raise unpacked_bytes",
                     file=self.name,
                     most=most / 2**20,
                 )
@@ -208,7 +208,10 @@ class _Bounded(io.RawIOBase):
             self._line = len(chunk) - end - 1 + (self._line if end < 0 else 0)
             if self._line > LONGEST_LINE:
                 raise InputError(
-                    _("{file} has a line of more than 1 MiB: no bars", file=self._source.name)
+                    _(
+                        "{file} has a line longer than 1 MiB, so it holds no bars",
+                        file=self._source.name,
+                    )
                 )
         return len(chunk)
 
