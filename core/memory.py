@@ -5,7 +5,7 @@ after many columns were made and dropped, that is as much again as the columns t
 Reading bars, making the rows and labelling them must take no more than half of the features beside
 them, so memory is given up at these points and nowhere else:
 
-- `data.bars.files` and `data.bars.read` read a file column by column, each of which Arrow would
+- `data.bars.formats` and `data.bars.read` read a file column by column, each of which Arrow would
   keep;
 - `data.market.rows.by_symbol` divides the bars by symbol and lets go of the undivided ones, then of
   a symbol's bars, and of all that was made on the way to its rows, when the next symbol is asked

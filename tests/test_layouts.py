@@ -24,8 +24,8 @@ from layout_files import (
 )
 
 from core.errors import InputError
-from data.bars.layouts import seconds
-from data.bars.read import read_bars
+from data.bars.names import seconds
+from data.bars.read import check_bars, read_bars
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -237,3 +237,52 @@ def test_bars_that_are_often_missing_are_no_other_timeframe(tmp_path):
 def test_a_file_of_sixteen_bits_a_letter_is_read(tmp_path):
     (tmp_path / "BTC.csv").write_bytes(lines("{s}," + PLAIN, head=f"time,{OHLCV}").encode("utf-16"))
     pd.testing.assert_frame_equal(read_bars(tmp_path / "BTC.csv"), expected())
+
+
+CLOCKS = {
+    "of twelve hours": ("date,time", ["9:30 AM", "10:30 AM", "12:30 PM", "1:30 p.m."]),
+    "of 24 hours": ("date,time", ["09:30", "10:30", "12:30", "13:30"]),
+    "in metastock's words": ("<DTYYYYMMDD>,<TIME>", ["093000", "103000", "123000", "133000"]),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_a_day_and_a_time_of_day_give_the_time(name, tmp_path):
+    head, clocks = CLOCKS[name]
+    day = "20240102" if "DT" in head else "2024-01-02"
+    rows = [f"{day},{clock},10,11,9,10,5" for clock in clocks]
+    (tmp_path / "A.csv").write_text("\n".join([f"{head},open,high,low,close,volume", *rows]))
+    times = read_bars(tmp_path / "A.csv")["timestamp"].dt.strftime("%H:%M").tolist()
+    assert times == ["09:30", "10:30", "12:30", "13:30"]
+
+
+def test_a_time_of_day_that_is_none_is_refused_and_a_whole_time_taken(tmp_path):
+    head = "date,time,open,high,low,close,volume"
+    rows = [f"2024-01-02,{hour} o'clock,10,11,9,10,5" for hour in (9, 10)]
+    (tmp_path / "A.csv").write_text("\n".join([head, *rows]))
+    with pytest.raises(InputError, match="A.csv, row 1: the time of day must be HH:MM, got"):
+        read_bars(tmp_path / "A.csv")
+    rows = [f"2024-01-02,2024-01-02T{hour}:30,10,11,9,10,5" for hour in (10, 11)]
+    (tmp_path / "A.csv").write_text("\n".join([head, *rows]))
+    assert read_bars(tmp_path / "A.csv")["timestamp"].dt.hour.tolist() == [10, 11]
+
+
+@pytest.mark.parametrize("separator", ";\t,")
+def test_signs_of_thousands_are_left_out_whatever_stands_between_the_columns(separator, tmp_path):
+    rows = [["date", "open", "high", "low", "close", "volume", "name"]]
+    rows += [[f"2024-01-0{i + 2}", "1,000.5", "1,003", "998", "1,001", v, "Berkshire, Inc"]
+             for i, v in enumerate(["987", "1,013", "1,204,500"])]  # fmt: skip
+    quoted = [separator.join(f'"{cell}"' for cell in row) for row in rows]
+    (tmp_path / "x.csv").write_text("\n".join(quoted))
+    bars = read_bars(tmp_path / "x.csv")
+    assert bars["volume"].tolist() == [987, 1013, 1204500]
+    assert bars["open"].tolist() == [1000.5] * 3
+    assert list(bars["symbol"].cat.categories) == ["Berkshire, Inc"]
+
+
+def test_a_frame_in_memory_with_a_column_twice_or_lists_is_refused():
+    good = frame().assign(symbol="A")
+    with pytest.raises(InputError, match="bars must have one column for close, it has 2"):
+        check_bars(pd.concat([good, good[["close"]]], axis=1))
+    with pytest.raises(InputError, match="column volume must hold numbers"):
+        check_bars(good.assign(volume=[[1.0]] * ROWS))

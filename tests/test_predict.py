@@ -1,3 +1,5 @@
+import importlib.metadata
+
 import keras
 import numpy as np
 import pandas as pd
@@ -223,3 +225,14 @@ def test_a_hole_in_the_newest_window_leaves_the_symbol_out(model, bars):
 def test_bars_that_the_model_does_not_know_are_refused(bars, ask, changes, message):
     with pytest.raises(InputError, match=message):
         ask(make_model(**changes), bars)
+
+
+def test_another_version_of_the_features_library_is_told():
+    bars = random_walk(1, WARM_UP_BARS + L + 5, seed=1)
+    notes = []
+    classify(make_model(versions={"ta-lib": "0.6.8"}), bars, note=notes.append)
+    assert any("trained on features from TA-Lib 0.6.8; this is TA-Lib" in note for note in notes)
+    for same in ({"versions": {"ta-lib": importlib.metadata.version("ta-lib")}}, {"versions": {}}):
+        notes.clear()
+        classify(make_model(**same), bars, note=notes.append)
+        assert not any("TA-Lib" in note for note in notes)

@@ -119,3 +119,41 @@ def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
         assert edge.containsx(box.x0) and edge.containsx(box.x1), text
         for other_text, other in boxes[place + 1 :]:
             assert not box.overlaps(other), (text, other_text)
+
+
+def rows_of(*names):
+    return [{"name": name, "mcc": 0.1, "interval": (0.0, 0.2)} for name in names]
+
+
+def drawn_texts(raw):
+    return [e.text for e in ElementTree.fromstring(raw).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_a_symbol_is_a_text_and_no_formula():
+    names = [r"$\foo{$", "$a$", "US$ and A$", "x_{y}^2", "<b>&amp;"]
+    figure = market_plots.interval_rows(rows_of(*names), "mcc", "MCC")
+    plots.to_svg(figure)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
+    for draw in (market_plots.equity_curves, market_plots.cost_curves):
+        part = {"net_return": [0.1], "sharpe": [1.0]}
+        second = {names[0]: [0.1] if draw is market_plots.equity_curves else part}
+        first = ["2024-01-01"] if draw is market_plots.equity_curves else [1.0]
+        svg(draw(first, second, *[[], [1.0]][draw is market_plots.cost_curves]))
+
+
+def test_letters_of_another_font_are_drawn_with_it(monkeypatch):
+    monkeypatch.setattr(plots, "_other_fonts", lambda: ("STIXGeneral",))
+    stix, own = (plots._letters_of(name) for name in ("STIXGeneral", "DejaVu Sans"))
+    letter = min(stix - own)
+    raw = plots.to_svg(market_plots.interval_rows(rows_of(letter, "A"), "mcc", "MCC"))
+    assert not drawn_texts(raw) and b"STIX" in raw
+
+
+def test_letters_of_no_font_stay_texts_for_the_reader_s_fonts(monkeypatch):
+    monkeypatch.setattr(plots, "_other_fonts", lambda: ())
+    name = "\u8d35\u5dde\u8305\u53f0"
+    raw = plots.to_svg(market_plots.interval_rows(rows_of(name, "A"), "mcc", "MCC"))
+    assert name in drawn_texts(raw)
+    raw = plots.to_svg(market_plots.interval_rows(rows_of("A"), "mcc", "MCC"))
+    assert not drawn_texts(raw)

@@ -1,9 +1,13 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference_windows import intersecting
 
+from core.errors import InputError
+from data.market.features import WARM_UP_BARS
 from data.market.split import SplitTimes, plan_times, split_windows
 from data.market.windows import ends_within, segment_bounds, spans
 
@@ -205,3 +209,19 @@ def test_a_negative_embargo_is_refused():
     symbols, at = rows_of(np.arange(40))
     with pytest.raises(ValueError, match="embargo must be at least 0 bars, got -1"):
         split_of(symbols, at, planned(symbols, at, 2, 1)[0], 2, 1, -1)
+
+
+@pytest.mark.parametrize("length, horizon, embargo", [(60, 12, 12), (5, 3, 0), (20, 1, 30)])
+def test_the_refusal_of_too_few_bars_says_how_many_are_enough(length, horizon, embargo):
+    def split(bars):
+        symbols, at = rows_of(np.arange(bars - WARM_UP_BARS))
+        (moments,) = planned(symbols, at, length, horizon)
+        return split_of(symbols, at, moments, length, horizon, embargo)
+
+    too_few = WARM_UP_BARS + 2 * (length + horizon)
+    message = str(pytest.raises(InputError, split, too_few).value)
+    least = int(re.search(r"use more bars: about ([\d,]+) per symbol", message)[1].replace(",", ""))
+    enough = split(least)
+    assert all(len(getattr(enough, name)) for name in ("train", "validation", "test"))
+    with pytest.raises(InputError):
+        split(WARM_UP_BARS + round(0.8 * (least - WARM_UP_BARS)) - 10)

@@ -1,22 +1,33 @@
 """The checks of bars, and the one sorted frame that they give."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _, ngettext
+from data.bars.faults import Faults
+from data.bars.formats.packed import printable
+from data.bars.formats.table import plain_column
+from data.bars.last_rows import merge_last_rows, runs
 from data.bars.timestamps import complaint, read_times
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 COLUMNS = ("timestamp", *NUMBERS)
+MOST_LETTERS = 200  # of a symbol
+# Relative: what prices of 32 bits, or ones scaled by a rounded factor, miss each other by.
+_ROUNDING = 1e-6
 
 
 def check_bars(frame: pd.DataFrame, source: str = "bars") -> pd.DataFrame:
     """Returns the checked and sorted bars of a frame in memory; see `data.bars.read.read_bars`."""
-    return sorted_bars(checked(frame.copy(), source))
+    _check_columns(list(frame.columns), source)
+    own = frame[[*COLUMNS, "symbol"]].reset_index(drop=True).copy()
+    columns = {name: plain_column(own[name], name, source) for name in own}
+    return sorted_bars(checked(columns, source))
 
 
 def bar_interval(timestamps: pd.Series) -> np.timedelta64:
@@ -35,98 +46,193 @@ def digest(frame: pd.DataFrame) -> str:
     return sha.hexdigest()
 
 
-def checked(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Returns the bars in canonical types, rows as they came; raises with a line per fault."""
-    missing = [name for name in (*COLUMNS, "symbol") if name not in frame.columns]
-    if missing:
-        raise InputError(
-            [
-                _(
-                    "{source} must have the columns {columns}; it lacks {missing} (it has {found})",
-                    source=source,
-                    columns=", ".join(COLUMNS),
-                    missing=", ".join(missing),
-                    found=", ".join(map(str, frame.columns)),
-                )
-            ]
-        )
-    if frame.empty:
+def checked(
+    columns: dict[str, pd.Series], source: str, remarks: list[str] | None = None
+) -> pd.DataFrame:
+    """Returns the bars in canonical types, rows as they came; raises with a line per fault.
+
+    Args:
+        columns: `COLUMNS` and `symbol` as `plain_column` returns them, (bars,) each; they are taken
+            out, so that a column is in memory once.
+        source: what the faults name.
+        remarks: what was put right is added to them.
+    """
+    _check_columns(list(columns), source)
+    if not len(columns["symbol"]):
         raise InputError([_("{source} must hold bars; it has no rows", source=source)])
-    frame = frame[[*COLUMNS, "symbol"]].reset_index(drop=True)
-    faults: list[str] = []
-    frame["symbol"] = _symbols(frame["symbol"], source, faults)
-    frame["timestamp"] = _timestamps(frame, source, faults)
+    symbols, lines = _symbols(columns.pop("symbol"), source)
+    faults = Faults(source, symbols)
+    faults.lines += lines
+    bars: dict[str, Any] = {"timestamp": _timestamps(columns.pop("timestamp"), faults)}
     for name in NUMBERS:
-        frame[name] = _numbers(frame, name, source, faults)
-    if not faults:
-        _check_values(frame, source, faults)
+        bars[name] = _numbers(columns.pop(name), name, faults)
+    found = [] if faults.lines else _check_prices(bars, faults)
+    if not faults.lines:
+        bars["symbol"] = symbols
+        more = merge_last_rows(bars)
+        _check_order(bars, Faults(source, bars["symbol"]), faults.lines)
+        if remarks is not None:
+            remarks += [*found, *more]
+    if faults.lines:
+        raise InputError(faults.lines)
+    bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
+    return pd.DataFrame(bars, copy=False)
+
+
+def _check_columns(given: list, source: str) -> None:
+    faults = _lacking(given, source)
     if faults:
         raise InputError(faults)
-    return frame
 
 
-def _symbols(symbols: pd.Series, source: str, faults: list[str]) -> pd.Series:
-    if symbols.isna().any():
-        row = int(symbols.isna().to_numpy().argmax()) + 1
-        faults.append(_("{source}, row {row}: the symbol is missing", source=source, row=row))
-    names = symbols.astype("category")
-    names = names.cat.rename_categories([str(name) for name in names.cat.categories])
-    counts = np.bincount(names.cat.codes.to_numpy() + 1, minlength=len(names.cat.categories) + 1)
-    return names.cat.remove_unused_categories() if (counts[1:] == 0).any() else names
+def _lacking(given: list, source: str) -> list[str]:
+    """Returns a fault for each column that there is not once."""
+    needed = (*COLUMNS, "symbol")
+    counts = {name: given.count(name) for name in needed}
+    faults = [
+        _(
+            "{source} must have one column for {role}, it has {count} named {name}; rename or "
+            "remove the others",
+            source=source,
+            role=name,
+            count=count,
+            name=name,
+        )
+        for name, count in counts.items()
+        if count > 1
+    ]
+    missing = [name for name, count in counts.items() if not count]
+    if missing:
+        faults.append(
+            _(
+                "{source} must have the columns {columns}; it lacks {missing} (it has {found})",
+                source=source,
+                columns=", ".join(COLUMNS),
+                missing=", ".join(missing),
+                found=printable(", ".join(map(str, given)), 400),
+            )
+        )
+    return faults
 
 
-def _timestamps(frame: pd.DataFrame, source: str, faults: list[str]) -> pd.Series:
-    raw = frame["timestamp"]
-    times = read_times(raw)
-    bad = times.isna().to_numpy()
+def _symbols(symbols: pd.Series, source: str) -> tuple[pd.Categorical, list[str]]:
+    """Returns the symbols without blanks around them, and a fault where one is none."""
+    given = symbols.astype("category").array
+    texts = [str(name).strip() for name in given.categories]
+    codes = given.codes
+    used = np.bincount(codes.astype(np.int64) + 1, minlength=len(texts) + 1)[1:] > 0
+    faulty = np.array([*map(_is_no_symbol, texts), True])  # the last: missing
+    lines = []
+    if faulty[:-1].any() or (codes < 0).any():
+        bad = faulty[codes]
+        row = int(bad.argmax())
+        text = texts[codes[row]] if codes[row] >= 0 else ""
+        lines = [_no_symbol(source, row, text)] if bad.any() else []
+    elif used.all() and len(set(texts)) == len(texts):
+        return given.rename_categories(texts), []
+    places: dict[str, int] = {}  # printable, as the faults name them
+    for place in np.flatnonzero(used):
+        places.setdefault(printable(texts[place]), len(places))
+    new = np.array([places.get(printable(text), -1) for text in texts] + [-1])
+    return pd.Categorical.from_codes(new[codes], list(places)), lines
+
+
+def _no_symbol(source: str, row: int, text: str) -> str:
+    if not text:
+        return _("{source}, row {row}: the symbol is missing", source=source, row=str(row + 1))
+    return _(
+        "{source}, row {row}: a symbol must have at most {most} letters and no control "
+        "characters, got {value!r}",
+        source=source,
+        row=str(row + 1),
+        most=MOST_LETTERS,
+        value=printable(text),
+    )
+
+
+def _is_no_symbol(text: str) -> bool:
+    return (
+        not text
+        or len(text) > MOST_LETTERS
+        or not text.replace("\N{NO-BREAK SPACE}", " ").isprintable()
+    )
+
+
+def _timestamps(raw: pd.Series, faults: Faults) -> np.ndarray:
+    times = _writable(read_times(raw).to_numpy("datetime64[ns]"))
+    bad = np.isnat(times)
     if bad.any():
-        what = complaint(raw.iloc[int(bad.argmax())])
-        _report(bad, what, frame, "timestamp", source, faults, raw)
+        faults.add(bad, complaint(raw.iloc[int(bad.argmax())]), raw)
     return times
 
 
-def _numbers(frame: pd.DataFrame, name: str, source: str, faults: list[str]) -> pd.Series:
-    raw = frame[name]
+def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
     numbers = raw
     if raw.dtype != np.float64:
-        numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
-    absent = raw.isna()
+        numbers = pd.to_numeric(raw, errors="coerce")
+    numbers = numbers.to_numpy(np.float64, na_value=np.nan)
+    if np.isfinite(numbers).all():
+        return _writable(numbers)
+    absent = raw.isna().to_numpy()
     if not pd.api.types.is_numeric_dtype(raw):
-        absent |= raw.astype(str).str.strip() == ""
-    _report(absent, _("{name} is missing", name=name), frame, name, source, faults)
-    text = numbers.isna() & ~absent
-    dollars = text.any() and "$" in str(raw.iloc[int(text.to_numpy().argmax())])
+        absent = absent | (raw.astype(str).str.strip() == "").to_numpy()
+    faults.add(absent, _("{name} is missing", name=name))
+    text = np.isnan(numbers) & ~absent
+    dollars = text.any() and "$" in str(raw.iloc[int(text.argmax())])
     what = _("{name} must be a number", name=name)
     if dollars:
         what = _("{name} must be a number without the sign of a currency", name=name)
-    _report(text, what, frame, name, source, faults, raw)
-    infinite = np.isinf(numbers)
-    _report(infinite, _("{name} must be finite", name=name), frame, name, source, faults, raw)
+    faults.add(text, what, raw)
+    faults.add(np.isinf(numbers), _("{name} must be finite", name=name), raw)
     return numbers
 
 
-def _check_values(frame: pd.DataFrame, source: str, faults: list[str]) -> None:
+def _writable(values: np.ndarray) -> np.ndarray:
+    """Returns values that nobody else holds, as what pandas gave out only to be read."""
+    try:
+        values.flags.writeable = True
+    except ValueError:  # the memory of a file
+        return values.copy()
+    return values
+
+
+def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
+    """Returns a remark where highs and lows missed other prices by rounding and were put right."""
     for name in PRICES:
-        bad = frame[name] <= 0
-        what = _("{name} must be above 0", name=name)
-        _report(bad, what, frame, name, source, faults, frame[name])
-    bad = frame["volume"] < 0
-    what = _("volume must not be negative")
-    _report(bad, what, frame, "volume", source, faults, frame["volume"])
-    bad = frame["high"] < frame["low"]
-    _report(bad, _("high must not be below low"), frame, "high", source, faults, frame["high"])
-    if faults:
-        return
-    open_, high, low, close = (frame[name].to_numpy() for name in PRICES)
+        faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
+    volume = bars["volume"]
+    faults.add(volume < 0, _("volume must not be negative"), volume)
+    open_, high, low, close = (bars[name] for name in PRICES)
+    faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
+    if faults.lines:
+        return []
+    top, bottom = np.maximum(open_, close), np.minimum(open_, close)
     slack = 1e-9 * high
-    bad = np.maximum(open_, close) > high + slack
-    bad |= np.minimum(open_, close) < low - slack
-    what = _("open and close must lie between low and high")
-    _report(bad, what, frame, "open", source, faults)
-    if _rises(frame):
+    missed = (top > high + slack) | (bottom < low - slack) | (low > high)
+    if not missed.any():
+        return []
+    bad = (top > high * (1 + _ROUNDING)) | (bottom < low * (1 - _ROUNDING))
+    faults.add(bad, _("open and close must lie between low and high"))
+    if faults.lines:
+        return []
+    bars["high"] = np.where(missed, np.maximum(top, high), high)
+    bars["low"] = np.where(missed, np.minimum(bottom, low), low)
+    told = ngettext(
+        "high or low was off by rounding in {n} row (first: row {row}) and was corrected",
+        "high or low was off by rounding in {n} rows (first: row {row}) and was corrected",
+        int(missed.sum()),
+        row=str(int(missed.argmax()) + 1),
+    )
+    return [told]
+
+
+def _check_order(bars: dict[str, Any], faults: Faults, lines: list[str]) -> None:
+    """Adds a line for each symbol whose times do not rise."""
+    codes, times = bars["symbol"].codes, bars["timestamp"]
+    if _rises(codes, times):
         return
-    for symbol, times in frame.groupby("symbol", observed=True)["timestamp"]:
-        steps = np.diff(times.to_numpy("datetime64[ns]")).astype(np.int64)
+    for rows in runs(codes):
+        steps = np.diff(times[rows]).astype(np.int64)
         if len(steps) and (steps < 0).all():
             continue  # newest first: turned round when sorted
         for bad, told in [
@@ -134,35 +240,14 @@ def _check_values(frame: pd.DataFrame, source: str, faults: list[str]) -> None:
             (steps < 0, N_("{place}: timestamps must rise within a symbol; {count} unsorted")),
         ]:
             if bad.any():
-                row = int(times.index[int(bad.argmax()) + 1]) + 1
-                place = _place(source, symbol, row)
-                faults.append(_(told, place=place, count=int(bad.sum())))
+                place = faults.place(int(rows[int(bad.argmax()) + 1]))
+                lines.append(_(told, place=place, count=int(bad.sum())))
 
 
-def _rises(frame: pd.DataFrame) -> bool:
+def _rises(codes: np.ndarray, times: np.ndarray) -> bool:
     """Says whether the bars lie symbol after symbol with rising times, as most do."""
-    codes = frame["symbol"].cat.codes.to_numpy()
-    times = frame["timestamp"].to_numpy("datetime64[ns]")
     later = times[1:] > times[:-1]
     return bool(np.all((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & later)))
-
-
-def _report(bad, what, frame, name, source, faults, shown=None) -> None:
-    bad = np.asarray(bad, bool)
-    if not bad.any():
-        return
-    row = int(bad.argmax())
-    fault = f"{_place(source, frame['symbol'].iloc[row], row + 1)}: {what}"
-    if shown is not None:
-        fault += _(", got {value!r}", value=shown.iloc[row])
-    more = int(bad.sum()) - 1
-    if more:
-        fault += ngettext(" (and {n} more rows)", " (and {n} more rows)", more)
-    faults.append(fault)
-
-
-def _place(source: str, symbol: str, row: int) -> str:
-    return _("{source}, symbol {symbol}, row {row}", source=source, symbol=symbol, row=row)
 
 
 def sorted_bars(frame: pd.DataFrame) -> pd.DataFrame:

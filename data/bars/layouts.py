@@ -6,34 +6,30 @@ wherever it stands. What is not the project's own layout is told in a remark.
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
+from data.bars.adjusted import scale, scale_volumes
 from data.bars.checks import COLUMNS, NUMBERS, PRICES
-from data.bars.files import Table, open_table, stem
-from data.bars.timestamps import day_and_time, is_time_of_day
+from data.bars.formats.columns import open_table
+from data.bars.formats.numerals import read_numbers
+from data.bars.formats.packed import Source, printable, reading
+from data.bars.formats.table import Table, plain_column
+from data.bars.names import named
+from data.bars.timestamps import day_and_time, is_time_of_day, is_whole_time
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
-TIMES = (*TIMES, "tradedate", "gmttime", "utctime", "localtime", "starttime", "begin", "ts")
+TIMES = (*TIMES, "dtyyyymmdd", "tradedate", "gmttime", "utctime", "localtime", "starttime")
+TIMES = (*TIMES, "begin", "ts")
 VOLUMES = ("volume", "vol", "tickvol", "tickvolume")
 SYMBOLS = ("symbol", "ticker", "name", "pair", "code", "tic", "instrument")
 SYMBOLS = (*SYMBOLS, "instrumentname", "tscode")
 OTHERS = ("timestamp", "clock", "symbol")
 NAMELESS = ("", "index", "unnamed0", "indexlevel0")
+MOST_NAMES = 400  # letters of the names of columns in a message
 LETTERS = dict(zip("tohlcv", COLUMNS, strict=True))
-FRAME = r"(?:\d+(?:s|m|min|h|d|D|w|W|M|mo|hour|day)|[MHDW]\d+|Daily|Weekly|Monthly)"
-DAY = r"\d{4}(?:-\d\d(?:-\d\d)?)?"
-FILE_NAMES = [
-    rf"(?P<symbol>.+?)-(?P<frame>{FRAME})(?:-(?:spot|futures))?(?:-{DAY})?",
-    rf"(?:DAT_[A-Z]+_)?(?P<symbol>.+?)_(?P<frame>{FRAME})(?:_(?:\d{{4,14}}|{DAY})){{0,2}}",
-    r"(?P<symbol>.+?), (?P<frame>\d+[A-Z]?)(?:_\w+)?",
-]
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "mo": 2629746}
-UNITS = {"": "m", "min": "m", "hour": "h", "day": "d", "M": "mo"}
-WORDS = {"Daily": "1d", "Weekly": "1w", "Monthly": "1mo"}
 BROKER = N_(
     "times as the file has them, taken as UTC (MetaTrader: the broker's zone, HistData: EST)"
 )
@@ -48,70 +44,99 @@ class Layout:
     ignored: list[str] = field(default_factory=list)
 
 
-def named(file: Path) -> tuple[str, str | None]:
-    """Returns the symbol and the timeframe that a file's name gives; None where it has none."""
-    text = stem(file)
-    for pattern in FILE_NAMES:
-        match = re.fullmatch(pattern, text)
-        if match:
-            return match["symbol"], match["frame"]
-    return text, None
-
-
-def seconds(frame: str) -> int | str:
-    """Returns the length of a timeframe such as 5m, M5, 60 or Daily; the text where unknown.
-
-    A month is a twelfth of a year.
-    """
-    text = WORDS.get(frame, frame)
-    if text[0].isalpha():  # MetaTrader's M5 and H1
-        text = text[1:] + text[0].lower()
-    unit = text.lstrip("0123456789")
-    length = SECONDS.get(UNITS.get(unit, unit.lower()))
-    return frame if length is None else length * int(text.removesuffix(unit))
-
-
 def plain(name) -> str:
     """Returns a column's name without case, blanks, brackets, signs and `_`."""
     text = re.sub(r"^\s*\d+\.\s+", "", str(name).lower())
     return re.sub(r"[^a-z0-9]", "", text)
 
 
-def read_layout(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Returns a file's bars under the canonical names, not checked yet, and the remarks."""
-    table = open_table(file)
-    symbol = named(file)[0]
-    layout = _headless(table, file.name) if table.names is None else _by_names(table, file, symbol)
+def read_layout(source: Source) -> tuple[dict[str, pd.Series], list[str]]:
+    """Returns a file's columns under the canonical names, not checked yet, and the remarks.
+
+    A file without a column of symbols gives none: what its name says is judged with its times.
+    """
+    with reading(source.name):
+        table = open_table(source)
+    symbol = named(source.path).symbol
+    headless = table.names is None
+    layout = _headless(table, source.name) if headless else _by_names(table, source.name, symbol)
+    layout = _with_clock(layout, table, source.name)
     roles = dict(layout.roles)
-    first = table.first
-    if "clock" in roles and first and not is_time_of_day(first[roles["clock"]]):
-        roles.pop("clock")
     texts = [roles[role] for role in ("symbol", "clock") if role in roles]
     if "clock" in roles or "broker" in roles:
         texts.append(roles["timestamp"])
-    roles.pop("broker", None)
+    of_a_broker = roles.pop("broker", None) is not None
     numbers = [place for role, place in roles.items() if role not in OTHERS]
-    columns = table.read(list(dict.fromkeys(roles.values())), texts, numbers)
-    frame = pd.DataFrame({role: columns[position] for role, position in roles.items()}, copy=False)
-    remarks = [*table.remarks, *layout.remarks]
+    with reading(source.name):
+        columns = table.read(list(dict.fromkeys(roles.values())), texts, numbers)
+    bars = {role: _plain(columns, place, table, source) for role, place in roles.items()}
     del columns
-    if "clock" in roles:
-        frame["timestamp"] = day_and_time(frame["timestamp"], frame.pop("clock"))
+    remarks = [*table.remarks, *layout.remarks]
+    remarks += _read_texts(bars, source.name, of_a_broker or not table.semicolons)
+    if "clock" in bars:
+        bars["timestamp"] = day_and_time(bars["timestamp"], bars.pop("clock"))
         remarks.append(_("time of date and time together"))
-    if len(frame) and "tickvol" in frame and not pd.to_numeric(frame["volume"]).any():
-        frame["volume"] = frame["tickvol"]
+    if "tickvol" in bars and not pd.to_numeric(bars["volume"], errors="coerce").any():
+        bars["volume"] = bars["tickvol"]
         remarks.append(_("volume from the ticks, as the real one is 0 throughout"))
-    if {"rtype", "publisherid"} <= set(map(plain, table.names or [])) and _is_fixed_point(frame):
-        frame[list(PRICES)] = frame[list(PRICES)] * 1e-9
+    if {"rtype", "publisherid"} <= set(map(plain, table.names or [])) and _is_fixed_point(bars):
+        bars |= {name: bars[name] * 1e-9 for name in PRICES}
         remarks.append(_("prices in units of 1e-9"))
-    if "adjusted" in frame:
-        frame = _scaled(frame, file.name)
-    if "symbol" not in frame:
-        frame["symbol"] = pd.Categorical.from_codes([0] * len(frame), [symbol])
-        remarks.append(_("symbol from the file's name"))
+    if "adjusted" in bars:
+        remarks += scale(bars, source.name)
+    elif "rawclose" in bars:
+        prices = [pd.to_numeric(bars[name], errors="coerce") for name in ("close", "rawclose")]
+        remarks += scale_volumes(bars, prices[0] / prices[1])
     if layout.ignored:
-        remarks.append(_("columns ignored: {names}", names=", ".join(layout.ignored)))
-    return frame[[*COLUMNS, "symbol"]], remarks
+        remarks.append(_("columns ignored: {names}", names=_listed(layout.ignored)))
+    return {name: bars[name] for name in (*COLUMNS, "symbol") if name in bars}, remarks
+
+
+def _listed(names: list[str]) -> str:
+    return printable(", ".join(map(printable, names)), MOST_NAMES)
+
+
+def _plain(columns: dict[int, pd.Series], place: int, table: Table, source: Source) -> pd.Series:
+    name = table.names[place] if table.names else str(place + 1)
+    return plain_column(columns[place], name, source.name)
+
+
+def _read_texts(bars: dict[str, pd.Series], source: str, points: bool) -> list[str]:
+    """Puts numbers in the place of texts where a column should have them; returns remarks."""
+    texts = {
+        role: column.astype(str) if column.dtype.kind == "M" else column
+        for role, column in bars.items()
+        if role not in OTHERS and not pd.api.types.is_numeric_dtype(column)
+    }
+    if not texts:
+        return []
+    found, remarks = read_numbers(texts, source, points_are_decimal=points)
+    bars.update(found)
+    return remarks
+
+
+def _with_clock(layout: Layout, table: Table, source: str) -> Layout:
+    """Returns the layout without a second column of times that says nothing more."""
+    place = layout.roles.get("clock")
+    if place is None or not table.first or is_time_of_day(table.first[place]):
+        return layout
+    text = table.first[place]
+    roles = {role: at for role, at in layout.roles.items() if role != "clock"}
+    if is_whole_time(text):
+        return Layout({**roles, "timestamp": place}, layout.remarks, layout.ignored)
+    if (
+        text.strip() in ("", "-")
+        or is_whole_time(table.first[roles["timestamp"]])
+        and ":" in (table.first[roles["timestamp"]])
+    ):
+        return Layout(roles, layout.remarks, layout.ignored)
+    raise InputError(
+        _(
+            "{source}, row 1: the time of day must be HH:MM, got {value!r}",
+            source=source,
+            value=printable(text),
+        )
+    )
 
 
 def _headless(table: Table, source: str) -> Layout:
@@ -140,7 +165,7 @@ def _headless(table: Table, source: str) -> Layout:
     return Layout(roles, [_("no header: read as {columns}", columns=", ".join(COLUMNS))])
 
 
-def _by_names(table: Table, file: Path, symbol: str) -> Layout:
+def _by_names(table: Table, source: str, symbol: str) -> Layout:
     places: dict[str, list[int]] = {}
     for position, name in enumerate(table.names):
         places.setdefault(plain(name), []).append(position)
@@ -151,7 +176,7 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
         name = next((name for name in names if name in places), None)
         if name is not None:
             found[role] = name
-    _refuse(found, places, table.names, file.name)
+    _refuse(found, places, table.names, source)
     adjusted, remarks = _adjusted(found, places)
     roles = {role: places[name][0] for role, name in {**found, **adjusted}.items()}
     used = set(roles.values())
@@ -159,7 +184,9 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
     for role, name in found.items():
         written = table.names[places[name][0]]
         if role != "clock" and plain(written) != role:
-            words.append(_("{role} from {name}", role=role, name=written or _("the index")))
+            words.append(
+                _("{role} from {name}", role=role, name=printable(written) or _("the index"))
+            )
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(_(BROKER))
     ignored = [name or "one without a name" for i, name in enumerate(table.names) if i not in used]
@@ -169,8 +196,9 @@ def _by_names(table: Table, file: Path, symbol: str) -> Layout:
 def _candidates(places: dict, table: Table, symbol: str) -> dict[str, tuple[str, ...]]:
     """Returns the names by which each role may go, the first there is wins."""
     roles = {"timestamp": TIMES if set(TIMES) & set(places) else NAMELESS, "symbol": SYMBOLS}
-    if "date" in places and "time" in places and not set(TIMES[:6]) & set(places):
-        roles["clock"] = ("time",)
+    days = {"date", "dtyyyymmdd"} & set(places)
+    if days and "time" in places and not set(TIMES[:6]) & set(places):
+        roles |= {"timestamp": tuple(days), "clock": ("time",)}
     roles |= {price: (price, f"{price}price") for price in PRICES}
     roles["close"] += ("closelast",)
     roles["volume"] = VOLUMES
@@ -192,7 +220,7 @@ def _volume_of(places: dict, symbol: str) -> tuple[str, ...]:
 
 
 def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
-    has = ", ".join(name or _("a column without a name") for name in names)
+    has = _listed([name or _("a column without a name") for name in names])
     faults = [
         _(
             "{source} must have one column for {role}, it has {count} named {name}; rename or "
@@ -200,7 +228,7 @@ def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
             source=source,
             role=role,
             count=len(places[name]),
-            name=name,
+            name=printable(name),
         )
         for role, name in found.items()
         if len(places[name]) > 1
@@ -224,8 +252,7 @@ def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
 def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
     names = {price: f"adj{price}" for price in PRICES}
     if set(names.values()) <= set(places):
-        if "adjvolume" in places:
-            names["volume"] = "adjvolume"
+        names |= {"volume": "adjvolume"} if "adjvolume" in places else {"rawclose": "close"}
         return names, [_("adjusted prices used: {names}", names=", ".join(names.values()))]
     for name in ("adjclose", "adjustedclose"):
         if name in places:
@@ -233,24 +260,8 @@ def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
     return {}, []
 
 
-def _is_fixed_point(frame: pd.DataFrame) -> bool:
+def _is_fixed_point(bars: dict[str, pd.Series]) -> bool:
     """Says whether prices are Databento's whole numbers in units of 1e-9."""
-    prices = frame[list(PRICES)].apply(pd.to_numeric, errors="coerce").to_numpy()
-    return bool((prices >= 1e5).all() and (prices == prices.round()).all())
-
-
-def _scaled(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    close = pd.to_numeric(frame["close"], errors="coerce")
-    adjusted = pd.to_numeric(frame.pop("adjusted"), errors="coerce")
-    bad = (close.notna() & ~(adjusted > 0)).to_numpy()
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(
-            _("{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1)
-        )
-    good = close.notna()
-    for price in PRICES:
-        numbers = pd.to_numeric(frame[price], errors="coerce")
-        if numbers.notna().all():  # else the check names the value as the file has it
-            frame[price] = numbers * (adjusted / close).where(good)
-    return frame
+    prices = [pd.to_numeric(bars[name], errors="coerce") for name in PRICES]
+    whole = all(bool((own >= 1e5).all() and (own == own.round()).all()) for own in prices)
+    return whole and len(prices[0]) > 0

@@ -1,15 +1,14 @@
 """Reads the bars of many symbols from files and folders: one checked, sorted frame."""
 
-import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from core.errors import InputError
-from core.i18n import _, ngettext
+from core.i18n import _
 from core.memory import release_memory
 from data.bars.checks import (
     COLUMNS,
@@ -21,8 +20,9 @@ from data.bars.checks import (
     digest,
     sorted_bars,
 )
-from data.bars.files import SUFFIXES, stem
-from data.bars.layouts import named, read_layout, seconds
+from data.bars.formats.packed import Source
+from data.bars.layouts import read_layout
+from data.bars.names import COPY, files_of, first_of, named, symbol_of
 from data.bars.synthetic import PREFIX, read_synthetic
 
 __all__ = [
@@ -34,10 +34,34 @@ __all__ = [
     "digest",
     "read_bars",
 ]
-NO_BARS = ("-trades", "-funding_rate", "-mark", "-index", "-premiumIndex")
-# About the files beside it: no bars, though a text. Any other text is read or refused.
-ABOUT = ("readme", "license", "licence", "copying", "changelog", "notes")
 LOOSE = 1.5  # months differ in length, timeframes by more than this
+_MANY_ROWS = 100_000  # of which the memory is worth to be given back
+_ALIKE = 0.9  # share of the times that a second download has in common with the first
+
+
+@dataclass
+class _Part:
+    """The bars of one file.
+
+    Args:
+        symbols: of the file.
+        codes: which of them a row is of, (bars,).
+        columns: `timestamp` as datetime64[ns] and the numbers, (bars,) each.
+    """
+
+    symbols: list[str]
+    codes: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def by_symbol(self) -> list[tuple[str, np.ndarray]]:
+        """Returns the times of each symbol, in the order of the file."""
+        times = self.columns["timestamp"]
+        if len(self.symbols) == 1:
+            return [(self.symbols[0], times)]
+        order = np.argsort(self.codes, kind="stable")
+        bounds = np.searchsorted(self.codes[order], np.arange(len(self.symbols) + 1))
+        own = zip(self.symbols, bounds[:-1], bounds[1:], strict=True)
+        return [(symbol, times[order[first:last]]) for symbol, first, last in own]
 
 
 def read_bars(
@@ -45,16 +69,18 @@ def read_bars(
     *,
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
+    unpacked_bytes: int | None = None,
 ) -> pd.DataFrame:
     """Returns the checked bars of a file, of a folder of files, or of a made-up market.
 
     Args:
-        path: a CSV, text, JSON (each also .gz), zip, Parquet or Feather file in any layout that
-            `data.bars.layouts` knows; a folder of them; or a market such as
-            `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for it, a file's symbol
-            is in its name.
+        path: a CSV, text, JSON (each also packed with gzip, bzip2, xz or Zstandard), zip, Parquet,
+            Feather or Arrow file in any layout that `data.bars.layouts` knows; a folder of them;
+            or a market such as `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for
+            it, a file's symbol is in its name.
         note: called with what was recognised, once for each kind of file.
         progress: called after each of several files with the share of their bytes that was read.
+        unpacked_bytes: see `data.bars.formats.packed.Source`.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
@@ -68,136 +94,98 @@ def read_bars(
     note = note or (lambda text: None)
     faults: list[str] = []
     kinds: dict[str, list[str]] = {}
-    parts: dict[str, pd.DataFrame] = {}
-    files = _files(Path(path), note)
-    _one_timeframe(files)
-    sizes = np.cumsum([file.stat().st_size for file in files])
-    for file, reached in zip(files, sizes, strict=True):
-        if progress is not None and file is not files[0]:
-            progress((reached - file.stat().st_size) / max(sizes[-1], 1))
+    parts: dict[str, _Part] = {}
+    sources = [Source(file, unpacked_bytes) for file in files_of(Path(path), note)]
+    sizes = _sizes(sources)
+    reached = np.cumsum(sizes)
+    for source, size, end in zip(sources, sizes, reached, strict=True):
+        if progress is not None and source is not sources[0]:
+            progress((end - size) / max(reached[-1], 1))
         try:
-            frame, remarks = _read(file)
-            parts[file.name] = checked(frame, file.name)
-            del frame
+            parts[source.name], remarks = _read(source)
         except InputError as error:
             faults += error.faults
             continue
-        release_memory()
-        if _falls(parts[file.name]):
-            remarks = [*remarks, _("newest first, turned round")]
         if remarks:
-            kinds.setdefault("; ".join(remarks), []).append(file.name)
+            kinds.setdefault("; ".join(remarks), []).append(source.path.name)
     for text, names in kinds.items():
-        note(f"{_first_of(names)}: {text}")
+        note(f"{first_of(names)}: {text}")
     faults = faults or _overlaps(parts) or _steps_of_files(parts)
     if faults:
         raise InputError(faults)
-    frames = [parts.pop(name) for name in list(parts)]
-    bars = sorted_bars(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames.pop())
+    bars = sorted_bars(_joined(parts))
     _one_interval(bars, Path(path).name)
+    for told in _doubles(bars):
+        note(told)
     release_memory()
     return bars
 
 
-def _files(path: Path, note: Callable[[str], None]) -> list[Path]:
-    if path.is_file():
-        if not path.name.lower().endswith(SUFFIXES):
-            raise InputError(
-                _(
-                    "bars must be a file ending in {suffixes}, got {path}",
-                    suffixes=", ".join(SUFFIXES),
-                    path=path,
-                )
-            )
-        return [path]
-    if not path.is_dir():
-        raise InputError(_("need a file or folder of bars at {path}; there is none", path=path))
-    inner = [f for f in sorted(path.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    if inner:
-        raise InputError(
-            _(
-                "the folder {path} must hold files alone, it holds the folder {name}; give the "
-                "path of one folder of files",
-                path=path,
-                name=inner[0].name,
-            )
-        )
-    files = [f for f in path.iterdir() if f.name.lower().endswith(SUFFIXES)]
-    files = sorted(file for file in files if not file.name.startswith("."))
-    others = [f for f in files if f.name == "pairs.json" or named_no_bars(f)]
-    if others:
-        names = [file.name for file in others]
-        note(_("{names}: no bars, passed over", names=_first_of(names)))
-    files = [file for file in files if file not in others]
-    if not files:
-        raise InputError(
-            _(
-                "the folder {path} must hold files ending in {suffixes}",
-                path=path,
-                suffixes=", ".join(SUFFIXES),
-            )
-        )
-    return files
+def _sizes(sources: list[Source]) -> list[int]:
+    """Returns the sizes of the files in bytes; raises with a line for each that has no end."""
+    sizes, faults = [], []
+    for source in sources:
+        try:
+            sizes.append(source.check_regular())
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+    return sizes
 
 
-def _first_of(names: list[str]) -> str:
-    """Returns the first name, and how many there are beside it."""
-    if len(names) == 1:
-        return names[0]
-    more = len(names) - 1
-    return ngettext("{name} and {n} more", "{name} and {n} more", more, name=names[0])
+def _read(source: Source) -> tuple[_Part, list[str]]:
+    raw, remarks = read_layout(source)
+    unnamed = "symbol" not in raw
+    if unnamed:
+        codes = np.zeros(len(raw["timestamp"]), np.int8)
+        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [named(source.path).symbol]))
+    more: list[str] = []
+    frame = checked(raw, source.name, more)
+    columns = {"timestamp": frame["timestamp"].to_numpy("datetime64[ns]")}
+    columns |= {name: frame[name].to_numpy() for name in NUMBERS}
+    symbols, codes = list(frame["symbol"].cat.categories), frame["symbol"].cat.codes.to_numpy()
+    del frame
+    if unnamed:
+        symbols = [symbol_of(source.path, columns["timestamp"])]
+        remarks.append(_("symbol from the file's name"))
+    part = _Part(symbols, codes, columns)
+    if len(codes) > _MANY_ROWS:
+        release_memory()
+    if _falls(part):
+        more.append(_("newest first, turned round"))
+    return part, [*remarks, *more]
 
 
-def named_no_bars(file: Path) -> bool:
-    """Says whether a file's name tells trades, funding rates, mark prices, or a text to read."""
-    return stem(file).lower() in ABOUT or any(f"{word}." in file.name for word in NO_BARS)
-
-
-def _one_timeframe(files: list[Path]) -> None:
-    frames: dict[int | str, str] = {}
-    for file in files:
-        frame = named(file)[1]
-        if frame is not None:
-            frames.setdefault(seconds(frame), f"{frame} ({file.name})")
-    if len(frames) > 1:
-        told = ", ".join(frames.values())
-        raise InputError(
-            _(
-                "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
-                "into a folder of its own",
-                told=told,
-            )
-        )
-
-
-def _read(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    try:
-        return read_layout(file)
-    except InputError:
-        raise
-    except (OSError, ValueError, pa.ArrowException, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            _("{file} cannot be read: {reason}", file=file.name, reason=reason)
-        ) from error
-
-
-def _falls(bars: pd.DataFrame) -> bool:
-    codes = bars["symbol"].cat.codes.to_numpy()
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
-    first = np.flatnonzero(codes == codes[0])[:2]
+def _falls(part: _Part) -> bool:
+    first = np.flatnonzero(part.codes == part.codes[0])[:2]
+    times = part.columns["timestamp"]
     return len(first) > 1 and times[first[1]] < times[first[0]]
 
 
-def _overlaps(parts: dict[str, pd.DataFrame]) -> list[str]:
+def _joined(parts: dict[str, _Part]) -> pd.DataFrame:
+    """Returns the bars of all files, and lets go of them a column after another."""
+    places: dict[str, int] = {}
+    codes = []
+    for part in parts.values():
+        new = np.array([places.setdefault(symbol, len(places)) for symbol in part.symbols])
+        codes.append(new.astype(np.int32)[part.codes])
+    columns = {}
+    for name in COLUMNS:
+        own = [part.columns.pop(name) for part in parts.values()]
+        columns[name] = own[0] if len(own) == 1 else np.concatenate(own)
+        del own
+    columns["timestamp"] = pd.Series(columns["timestamp"]).dt.tz_localize("UTC")
+    columns["symbol"] = pd.Categorical.from_codes(np.concatenate(codes), list(places))
+    return pd.DataFrame(columns, copy=False)
+
+
+def _overlaps(parts: dict[str, _Part]) -> list[str]:
     """Returns a fault for each symbol whose files are not one after another in time."""
-    if len(parts) < 2:
-        return []
     spans: dict[str, list] = {}
-    for name, part in parts.items():
-        times = part.groupby("symbol", observed=True)["timestamp"].agg(["min", "max"])
-        for symbol, first, last in times.itertuples():
-            spans.setdefault(symbol, []).append((first, last, name))
+    for name, part in parts.items() if len(parts) > 1 else ():
+        for symbol, times in part.by_symbol():
+            spans.setdefault(symbol, []).append((times.min(), times.max(), name))
     faults = []
     for symbol, own in spans.items():
         own.sort()
@@ -209,22 +197,23 @@ def _overlaps(parts: dict[str, pd.DataFrame]) -> list[str]:
                         "{last} and in {after} from {first}: remove one",
                         symbol=symbol,
                         before=before,
-                        last=last,
+                        last=pd.Timestamp(last, tz="UTC"),
                         after=after,
-                        first=first,
+                        first=pd.Timestamp(first, tz="UTC"),
                     )
                 )
                 break
     return faults
 
 
-def _steps_of_files(parts: dict[str, pd.DataFrame]) -> list[str]:
+def _steps_of_files(parts: dict[str, _Part]) -> list[str]:
     """Returns a fault where two files differ in their most frequent step."""
     steps = {}
     for name, part in parts.items() if len(parts) > 1 else ():
-        own = part.groupby("symbol", observed=True)["timestamp"].diff().abs().dropna()
-        if len(own) > 1:
-            steps[name] = own.value_counts().index[0]
+        own = [np.abs(np.diff(times)) for _symbol, times in part.by_symbol()]
+        lengths, counts = np.unique(np.concatenate(own), return_counts=True)
+        if counts.sum() > 1:
+            steps[name] = pd.Timedelta(lengths[counts.argmax()])
     if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return []
     low, high = min(steps, key=steps.get), max(steps, key=steps.get)
@@ -237,6 +226,38 @@ def _steps_of_files(parts: dict[str, pd.DataFrame]) -> list[str]:
             high=high,
             high_step=steps[high],
         )
+    ]
+
+
+def _doubles(bars: pd.DataFrame) -> list[str]:
+    """Returns a note for symbols that have the same bars as another, as a second download has."""
+    codes, names = bars["symbol"].cat.codes.to_numpy(), list(bars["symbol"].cat.categories)
+    bounds = np.searchsorted(codes, np.arange(len(names) + 1))
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    close, volume = bars["close"].to_numpy(), bars["volume"].to_numpy()
+    seen: dict[tuple, int] = {}
+    pairs = []
+    for code, name in enumerate(names):
+        own = slice(bounds[code], bounds[code + 1])
+        key = (own.stop - own.start, times[own.start], close[own].sum())
+        match = COPY.fullmatch(name)
+        if match and match["symbol"] in names:
+            pairs.append((names.index(match["symbol"]), code))
+        elif seen.setdefault(key, code) != code:
+            pairs.append((seen[key], code))
+    told: dict[int, list[str]] = {}
+    for first, second in pairs:
+        one, other = (slice(bounds[code], bounds[code + 1]) for code in (first, second))
+        _both, left, right = np.intersect1d(
+            times[one], times[other], assume_unique=True, return_indices=True
+        )
+        alike = [own[one][left] == own[other][right] for own in (close, volume)]
+        same = int((alike[0] & alike[1]).sum())
+        if same and same >= _ALIKE * min(one.stop - one.start, other.stop - other.start):
+            told.setdefault(first, [names[first]]).append(names[second])
+    return [
+        _("{names} have the same bars; if one is a second download, remove it", names=same)
+        for same in (first_of(own, 3) for own in told.values())
     ]
 
 

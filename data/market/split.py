@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.i18n import N_, _
+from data.market.features import WARM_UP_BARS
 from data.market.windows import bar_interval_ns, symbol_bounds
 
 _CHUNK = 1 << 14  # windows looked at at a time
@@ -205,12 +206,21 @@ def _check_not_empty(split, times, sequence_length, future_window, embargo_bars)
                     "the {name} split must hold windows; none is left of windows of "
                     "{sequence_length} bars, labels of {future_window} and an embargo of "
                     "{embargo_bars} (validation from {validation_start}, test from {test_start}): "
-                    "use more bars",
+                    "use more bars: about {least:,} per symbol",
                     name=_(name),
                     sequence_length=sequence_length,
                     future_window=future_window,
                     embargo_bars=embargo_bars,
                     validation_start=times.validation_start,
                     test_start=times.test_start,
+                    least=_least_bars(times, sequence_length, future_window, embargo_bars),
                 )
             )
+
+
+def _least_bars(times, sequence_length, future_window, embargo_bars) -> int:
+    """Returns how many bars of a symbol leave a window to each split, rounded up to tens."""
+    marks = [times.train_start, times.validation_start, times.test_start, times.test_stop]
+    lengths = np.diff([_as_int(mark) for mark in marks])
+    bars = (sequence_length + future_window + embargo_bars) * lengths.sum() / max(lengths.min(), 1)
+    return int(np.ceil((WARM_UP_BARS + sequence_length + future_window + bars) / 10)) * 10

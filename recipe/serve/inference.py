@@ -3,6 +3,7 @@
 Needs no Keras: whatever runs the model, on TensorFlow or without it, is fed from here.
 """
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import bar_interval_ns, ends_within, gather, symbol_bounds
 
 _INTERVAL_TOLERANCE = 0.01  # relative
+_LIBRARY = "ta-lib"  # makes most features; some of its versions make them wrong
 Note = Callable[[str], None]
 
 
@@ -133,9 +135,28 @@ def asked_windows(
         }
     )
     if note is not None:
-        for warning in [*warnings(contract, about), *filter(None, [remark])]:
+        others = filter(None, [remark, _other_library(contract)])
+        for warning in [*warnings(contract, about), *others]:
             note(warning)
     return AskedWindows(features, ends, length, about, prior)
+
+
+def _other_library(contract: Mapping[str, Any]) -> str:
+    """Returns a warning where another version of TA-Lib made the features of the training."""
+    versions = contract.get("versions")
+    made = versions.get(_LIBRARY) if isinstance(versions, Mapping) else None
+    try:
+        here = importlib.metadata.version(_LIBRARY)
+    except importlib.metadata.PackageNotFoundError:
+        here = made
+    if made in (None, here):
+        return ""
+    return _(
+        "the model was trained on features from TA-Lib {made}; this is TA-Lib {here}, so answers "
+        "may differ: pip install ta-lib=={made} to match",
+        made=str(made),
+        here=str(here),
+    )
 
 
 def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
