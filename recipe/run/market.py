@@ -1,7 +1,7 @@
 """From a path and the flags to the market that a run trains on."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -40,7 +40,7 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
             bars = bars_or_sample(path, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
             # Lets go of a symbol's bars when its features are made.
-            parts = _counted(by_symbol(bars), num_bars, done)
+            parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
             market = build_market(parts, **market_settings(flags))
             processes.meet(_STORE_MADE, json.dumps(bars_info))
@@ -58,18 +58,6 @@ def bars_or_sample(
     if path is None:
         return load_sample()
     return read_bars(path, note=console.note, progress=progress)
-
-
-def _counted(
-    parts: Iterable[pd.DataFrame], num_bars: int, done: Callable[[float], None]
-) -> Iterator[pd.DataFrame]:
-    """Passes the bars of each symbol on, and tells the share of all that was passed before."""
-    passed = 0
-    for own in parts:
-        done(passed / num_bars)
-        passed += len(own)
-        yield own
-        del own  # before the next symbol is divided off, which gives its memory up
 
 
 def market_settings(flags: Flags) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Needs no Keras: whatever runs the model, on TensorFlow or without it, is fed from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,18 @@ import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import _, date
 from data.bars.checks import check_bars
+from data.bars.grid import bar_interval_ns, every, lies_on_grid, no_grid
+from data.bars.peers import Peers, learn_peers
+from data.bars.sessions import missed_bars
 from data.market.features import WARM_UP_BARS, feature_names
 from data.market.labels import CLASS_NAMES
-from data.market.rows import fill_rows
+from data.market.rows import fill_rows, warm_runs
 from data.market.training_range import unfamiliar_shares, warnings
-from data.market.windows import bar_interval_ns, ends_within, gather, symbol_bounds
+from data.market.windows import ends_within, gather, own_bounds, symbol_bounds
 
-_INTERVAL_TOLERANCE = 0.01  # relative
+_INTERVAL_TOLERANCE = 0.1  # relative: months differ in length
 Note = Callable[[str], None]
 
 
@@ -84,9 +87,9 @@ def asked_windows(
         contract: what the model was trained on, see `models.deployable.ModelContract`.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         newest_only: whether only the newest windows are wanted; only their features are made.
-        note: called with a sentence for each symbol that has no window, and with one where many
-            windows are unfamiliar, the model is old against its training period, or it was saved
-            before calls had a rule.
+        note: called with a sentence for each symbol whose newest bar has no answer, with the
+            reason, and with one where many windows are unfamiliar, the model is old against its
+            training period, or it was saved before calls had a rule.
 
     Returns:
         windows by symbol, then time.
@@ -98,24 +101,14 @@ def asked_windows(
     bars = check_bars(bars)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
-    length, names = contract["sequence_length"], bars["symbol"].cat.categories
-    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
-    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
-    num_rows[num_bars < WARM_UP_BARS + length] = 0
-    features, timestamps, bounds = _rows(contract, bars, num_rows)
+    length, names = contract["sequence_length"], bars["symbol"].cat.categories.to_numpy()
+    parts = list(_parts(contract, bars, newest_only=newest_only))
+    features, timestamps, bounds = _rows(contract, parts)
     ends = ends_within(bounds, length, 0)
-    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
-    for code in np.setdiff1d(np.arange(len(names)), symbols):
-        if note is not None:
-            told = (
-                N_(
-                    "symbol {symbol} is skipped: of its {num_bars} bars its newest bar ends no "
-                    "window"
-                )
-                if newest_only
-                else N_("symbol {symbol} is skipped: of its {num_bars} bars they make no window")
-            )
-            note(_(told, symbol=names[code], num_bars=num_bars[code]))
+    symbols = np.searchsorted(np.cumsum([part.num_rows for part in parts]), ends, side="right")
+    for part in parts:
+        if part.fault and note is not None:
+            note(_no_answer(part, skipped=part.code not in symbols))
     if not len(ends):
         raise InputError(
             _(
@@ -128,7 +121,7 @@ def asked_windows(
     about = pd.DataFrame(
         {
             "timestamp": pd.to_datetime(timestamps[ends], utc=True),
-            "symbol": names.to_numpy()[symbols],
+            "symbol": names[symbols],
             "unfamiliar": unfamiliar_shares(contract, features, ends),
         }
     )
@@ -174,29 +167,99 @@ def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     )
 
 
-def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray):
-    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
+@dataclass(frozen=True)
+class _Part:
+    """The bars of one symbol.
 
-    Args:
-        contract: of the model.
-        bars: checked, of all symbols.
-        num_rows: how many of the last rows of each symbol to make, (symbols,).
+    Attributes:
+        bars: sorted by time.
+        code: number of the symbol.
+        runs: first bar and stop of the segments that have rows.
+        num_rows: how many of their last rows are made.
+        fault: why the newest bar has no answer; "" if it has one.
     """
-    stops = np.cumsum(num_rows)
+
+    bars: pd.DataFrame
+    code: int
+    runs: list[tuple[int, int]]
+    num_rows: int
+    fault: str
+
+
+def _parts(
+    contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bool
+) -> Iterator[_Part]:
+    """Yields the bars of each symbol, and which of their rows to make."""
+    peers, needed = learn_peers(bars), WARM_UP_BARS + contract["sequence_length"]
+    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+    for code, (first, last) in enumerate(zip(places[:-1], places[1:], strict=True)):
+        own = bars.iloc[first:last]
+        times = own["timestamp"].to_numpy("datetime64[ns]")
+        others = peers.get(str(own["symbol"].iloc[0]))
+        bounds = own_bounds(times, contract["max_gap_bars"], others)
+        answered = bounds[-1] - bounds[-2] >= needed
+        runs = warm_runs(bounds)
+        num_rows = sum(stop - start - WARM_UP_BARS for start, stop in runs)
+        if newest_only:
+            runs = runs[-1:] if answered else []
+            num_rows = contract["sequence_length"] if answered else 0
+        fault = "" if answered else _fault(times, bounds, needed, others)
+        yield _Part(own, code, runs, num_rows, fault)
+
+
+def _fault(times: np.ndarray, bounds: np.ndarray, needed: int, peers: Peers | None) -> str:
+    """Returns why a symbol's newest bar has no answer."""
+    start = bounds[-2]
+    if not start:
+        return _(
+            "an answer needs {needed} bars, there are {num_bars} bars",
+            needed=needed,
+            num_bars=len(times),
+        )
+    return _(
+        "{missing:,} bars are missing between {before} and {after} UTC, and an answer needs "
+        "{needed} bars after such a hole; there are {num_bars} of {total:,} bars",
+        missing=missed_bars(times, peers)[start - 1],
+        before=_time(times[start - 1]),
+        after=_time(times[start]),
+        needed=needed,
+        num_bars=len(times) - start,
+        total=len(times),
+    )
+
+
+def _no_answer(part: _Part, *, skipped: bool) -> str:
+    """Returns in words that a symbol has no answer, or its newest bar has none."""
+    symbol = part.bars["symbol"].iloc[0]
+    if skipped:
+        return _("symbol {symbol} is skipped: {fault}", symbol=symbol, fault=part.fault)
+    return _(
+        "the newest bar of {symbol}, {time} UTC, has no answer: {fault}",
+        symbol=symbol,
+        time=_time(part.bars["timestamp"].to_numpy("datetime64[ns]")[-1]),
+        fault=part.fault,
+    )
+
+
+def _time(time: Any) -> str:
+    return date(str(time)[:16].replace("T", " "))
+
+
+def _rows(contract: Mapping[str, Any], parts: list[_Part]):
+    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments."""
+    stops = np.cumsum([part.num_rows for part in parts])
     features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
     timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
-    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
-    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
-        if count:
-            part = slice(stop - count, stop)
-            segments = fill_rows(
-                bars.iloc[first:last],
-                features[part],
-                timestamps[part],
-                intraday=contract["intraday"],
-                max_gap_bars=contract["max_gap_bars"],
-            )
-            bounds.append(segments[1:] + part.start)
+    for part, stop in zip(parts, stops, strict=True):
+        rows = slice(stop - part.num_rows, stop)
+        segments = fill_rows(
+            part.bars,
+            part.runs,
+            features[rows],
+            timestamps[rows],
+            intraday=contract["intraday"],
+        )
+        bounds.append(segments[1:] + rows.start)
     return features, timestamps, np.concatenate(bounds)
 
 
@@ -219,20 +282,20 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
             )
         )
     expected = contract["interval_seconds"]
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    intervals = []
     places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
-    intervals = [
-        bar_interval_ns(times[first:last]) / 1e9
-        for first, last in zip(places[:-1], places[1:], strict=True)
-        if last - first > 1
-    ]
+    for first, last in zip(places[:-1], places[1:], strict=True):
+        times = bars["timestamp"].to_numpy("datetime64[ns]")[first:last]
+        if not lies_on_grid(times):
+            symbol = bars["symbol"].iloc[first]
+            raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
+        intervals += [bar_interval_ns(times) / 1e9] * (len(times) > 1)
     interval = np.median(intervals or [expected])
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
             _(
-                "the model was trained on bars every {expected:g} seconds, got bars every "
-                "{interval:g} seconds",
-                expected=expected,
-                interval=interval,
+                "the model was trained on bars {expected}, got bars {given}",
+                expected=every(expected),
+                given=every(float(interval)),
             )
         )
