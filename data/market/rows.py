@@ -23,6 +23,7 @@ from data.market.features import (
     fill_features,
     is_intraday,
 )
+from data.market.moves import Move, advice, find_moves, told
 from data.market.store import FolderTable, MemoryTable, open_store, read_index
 from data.market.windows import own_bounds, symbol_bounds
 
@@ -63,7 +64,8 @@ def make_rows(
         bars: as `data.market.market.build_market` takes them.
         spec: of the windows and labels.
         feature_store: folder for memory-mapped rows; None keeps them in memory.
-        note: called with a sentence about every symbol that is skipped.
+        note: called with a sentence about every symbol that is skipped, and about moves that look
+            impossible.
 
     Returns:
         columns by name: those of `data.market.market.Market`, then for the barriers those of
@@ -78,6 +80,7 @@ def make_rows(
     parts = by_symbol(bars) if isinstance(bars, pd.DataFrame) else bars
     peers: Mapping[str, Peers] = getattr(parts, "peers", {})
     names, skipped, intervals, bounds, num_rows, lost, intraday = [], [], [], [], 0, 0, None
+    moves: list[Move] = []
     for own in parts:
         symbol = str(own["symbol"].iloc[0])
         times = own["timestamp"].to_numpy("datetime64[ns]")
@@ -94,6 +97,7 @@ def make_rows(
             continue
         if not lies_on_grid(times):
             raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
+        moves += find_moves(own)
         intervals.append(bar_interval_ns(times))
         intraday = is_intraday(own) if intraday is None else intraday
         runs = warm_runs(own_bounds(times, spec.max_gap_bars, peers.get(symbol)))
@@ -104,6 +108,8 @@ def make_rows(
         num_rows += own_rows
         names.append(symbol)
         del own, new  # before the next symbol is divided off, which gives their memory up
+    for text in told(moves, advice()):
+        note(text)
     if not names:
         what = ", ".join(skipped) or _("there are no bars")
         raise InputError(f"{_needs(spec)}; {what}")

@@ -46,7 +46,7 @@ def train(options: argparse.Namespace) -> int:
             files.check_absent(options.folder)
         from recipe.run.market import read_market
 
-        market, bars_info = read_market(options.data, flags)
+        market, bars_info = read_market(options.data, flags, adjust=options.adjust_splits)
         run_info = {"command": options.command, "data": options.data, **bars_info}
         run_info |= {"brief": True} if options.brief else {}
         return _run(flags, market, options.folder, run_info, resume=False)
@@ -77,7 +77,7 @@ def _resume(options: argparse.Namespace) -> int:
         console.log(_("complete"), text)
         return OK
     data = options.data or before.get("data")
-    market, bars_info = read_market(data, flags)
+    market, bars_info = read_market(data, flags, adjust=before.get("adjust_splits", False))
     now = {"flags": config.as_dict(flags), "versions": files.versions(), **bars_info}
     then = {name: before.get(name) for name in now} | {"flags": saved_flags}
     changes = files.differences(then, now)
@@ -95,9 +95,11 @@ def audit(options: argparse.Namespace) -> int:
     flags = config.load(options.set, options.config)
     from data.market.audit import audit_market
     from recipe.cli import console
-    from recipe.run.market import bars_or_sample, market_settings
+    from recipe.run.market import bars_or_sample, market_settings, without_splits
 
     bars = bars_or_sample(options.data)
+    if options.adjust_splits:
+        bars = without_splits(bars, console.note)
     settings: dict[str, Any] = market_settings(flags) | {"feature_store": None}
     console.log(
         _("audit"), _("features, labels, thresholds and scaling on bars cut at several times")
@@ -161,7 +163,12 @@ def predict(options: argparse.Namespace) -> int:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
         return OK
-    table = classify(model, read_bars(options.data, note=note), note=note)
+    bars = read_bars(options.data, note=note)
+    if options.adjust_splits:
+        from recipe.run.market import without_splits
+
+        bars = without_splits(bars, note)
+    table = classify(model, bars, note=note)
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:

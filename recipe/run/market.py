@@ -11,6 +11,7 @@ from core.i18n import _
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.market.market import Market, build_market
+from data.market.moves import adjust_splits, told
 from data.market.rows import by_symbol
 from data.market.store import read_index
 from recipe.cli import console
@@ -19,7 +20,9 @@ from recipe.devices import processes
 _STORE_MADE = "feature store"
 
 
-def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]:
+def read_market(
+    path: str | None, flags: Flags, *, adjust: bool = False
+) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
 
     A feature store is made by process 0, and mapped by the others, which read no bars.
@@ -27,6 +30,7 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
     Args:
         path: a file or folder of bars; None for the sample.
         flags: checked.
+        adjust: scales the past of splits away.
 
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
@@ -39,6 +43,9 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
         else:
             bars = bars_or_sample(path, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+            if adjust:
+                bars_info |= {"adjust_splits": True}
+                bars = without_splits(bars, console.note)
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
@@ -54,10 +61,18 @@ def read_market(path: str | None, flags: Flags) -> tuple[Market, dict[str, Any]]
 def bars_or_sample(
     path: str | None, progress: Callable[[float], None] | None = None
 ) -> pd.DataFrame:
-    """Returns the checked bars of a path, or those of the sample for None."""
+    """Returns the checked bars of a path, or those of the sample for None, as they are there."""
     if path is None:
         return load_sample()
     return read_bars(path, note=console.note, progress=progress)
+
+
+def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
+    """Returns bars whose past is scaled where they look split, and tells where."""
+    bars, splits = adjust_splits(bars)
+    for text in told(splits, _("the bars before it are scaled, as are those of all splits")):
+        note(text)
+    return bars
 
 
 def market_settings(flags: Flags) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
 from core.errors import InputError
-from core.i18n import _, date
+from core.i18n import _
 from data.bars.checks import check_bars
 from data.bars.grid import bar_interval_ns, every, lies_on_grid, no_grid
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
 from data.market.features import WARM_UP_BARS, feature_names
 from data.market.labels import CLASS_NAMES
+from data.market.moves import advice, find_moves, moment, told
 from data.market.rows import fill_rows, warm_runs
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, own_bounds, symbol_bounds
@@ -88,8 +89,9 @@ def asked_windows(
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         newest_only: whether only the newest windows are wanted; only their features are made.
         note: called with a sentence for each symbol whose newest bar has no answer, with the
-            reason, and with one where many windows are unfamiliar, the model is old against its
-            training period, or it was saved before calls had a rule.
+            reason, for moves that look like splits or bad bars, and with one where many windows are
+            unfamiliar, the model is old against its training period, or it was saved before calls
+            had a rule.
 
     Returns:
         windows by symbol, then time.
@@ -106,9 +108,9 @@ def asked_windows(
     features, timestamps, bounds = _rows(contract, parts)
     ends = ends_within(bounds, length, 0)
     symbols = np.searchsorted(np.cumsum([part.num_rows for part in parts]), ends, side="right")
-    for part in parts:
-        if part.fault and note is not None:
-            note(_no_answer(part, skipped=part.code not in symbols))
+    if note is not None:
+        for text in _remarks(parts, symbols, newest_only=newest_only):
+            note(text)
     if not len(ends):
         raise InputError(
             _(
@@ -220,12 +222,29 @@ def _fault(times: np.ndarray, bounds: np.ndarray, needed: int, peers: Peers | No
         "{missing:,} bars are missing between {before} and {after} UTC, and an answer needs "
         "{needed} bars after such a hole; there are {num_bars} of {total:,} bars",
         missing=missed_bars(times, peers)[start - 1],
-        before=_time(times[start - 1]),
-        after=_time(times[start]),
+        before=moment(times[start - 1]),
+        after=moment(times[start]),
         needed=needed,
         num_bars=len(times) - start,
         total=len(times),
     )
+
+
+def _remarks(parts: list[_Part], answered: np.ndarray, *, newest_only: bool) -> Iterator[str]:
+    """Yields what is odd: bars whose newest one has no answer, and impossible moves.
+
+    Args:
+        parts: of all symbols.
+        answered: codes of the symbols that have an answer.
+        newest_only: whether the newest windows alone are answered.
+    """
+    for part in parts:
+        if part.fault:
+            yield _no_answer(part, skipped=part.code not in answered)
+    shown = [part.bars.iloc[-part.num_rows - WARM_UP_BARS :] for part in parts if part.num_rows]
+    whole = [part.bars for part in parts]
+    moves = [move for own in (shown if newest_only else whole) for move in find_moves(own)]
+    yield from told(moves, advice())
 
 
 def _no_answer(part: _Part, *, skipped: bool) -> str:
@@ -236,13 +255,9 @@ def _no_answer(part: _Part, *, skipped: bool) -> str:
     return _(
         "the newest bar of {symbol}, {time} UTC, has no answer: {fault}",
         symbol=symbol,
-        time=_time(part.bars["timestamp"].to_numpy("datetime64[ns]")[-1]),
+        time=moment(part.bars["timestamp"].to_numpy("datetime64[ns]")[-1]),
         fault=part.fault,
     )
-
-
-def _time(time: Any) -> str:
-    return date(str(time)[:16].replace("T", " "))
 
 
 def _rows(contract: Mapping[str, Any], parts: list[_Part]):
