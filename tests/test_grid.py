@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from core import i18n
-from data.bars.grid import bar_interval_ns, every, lies_on_grid, no_grid
+from data.bars.grid import bar_interval_ns, every, grid_ns, no_grid
 from data.market.features import is_intraday
 
 HOUR = 3_600 * 10**9
@@ -40,8 +40,7 @@ def test_half_days_with_one_bar_of_two_do_not_either():
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.45, 0.6, 0.8, 0.99])
 def test_minutes_without_a_trade_do_not_lengthen_a_bar(share):
     at = seconds(np.full(20000, 60))[np.random.default_rng(0).random(20000) < share]
-    assert bar_interval_ns(at) == 60 * 10**9
-    assert lies_on_grid(at)
+    assert bar_interval_ns(at) == grid_ns(at) == 60 * 10**9
 
 
 @pytest.mark.parametrize("freq", ["D", "B", "W", "3D", "11min"])
@@ -53,8 +52,7 @@ def test_regular_bars_have_their_step(freq):
 @pytest.mark.parametrize("freq", ["MS", "ME", "QS", "YS"])
 def test_months_are_a_grid_though_their_lengths_differ(freq):
     at = pd.date_range("1990-01-01", periods=30, freq=freq).to_numpy("datetime64[ns]")
-    assert lies_on_grid(at)
-    assert bar_interval_ns(at) == np.median(np.diff(at)).astype(int)
+    assert grid_ns(at) == bar_interval_ns(at) == np.median(np.diff(at)).astype(int)
 
 
 def test_late_bars_do_not_change_their_length():
@@ -75,14 +73,15 @@ def test_bars_of_equal_value_lie_on_no_grid(draw, mean):
         "lognormal": rng.lognormal(-0.5, 1, 5000),
     }
     at = seconds((shapes[draw] * mean + 1).round())
-    assert not lies_on_grid(at)
+    assert grid_ns(at) == 0
     assert "they come" in no_grid(at)
 
 
 def test_of_few_bars_the_median_step_is_taken():
     assert bar_interval_ns(seconds([1, 7, 8, 20, 21])) == 14 * 10**9
     assert bar_interval_ns(seconds([5])) == 1
-    assert lies_on_grid(seconds([1, 7, 8, 20, 21]))
+    assert grid_ns(seconds([1, 7, 8, 20, 21])) == 14 * 10**9
+    assert grid_ns(seconds([5])) == 1
 
 
 def test_a_length_is_told_in_units_of_people():

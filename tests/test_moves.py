@@ -115,8 +115,8 @@ def test_what_looks_impossible_is_told_of_a_market_and_no_more_once_adjusted():
     assert len(notes) == 2
     assert notes[0].startswith("SYN0: the bar of 2024-10-27 is 10")
     assert notes[1] == (
-        "SYN0: the price is 20.3 times higher from 2025-11-30 to 2025-12-01, as after a 1:20 split; "
-        "--adjust-splits scales the bars before it"
+        "SYN0: the price is 20.3 times higher from 2025-11-30 to 2025-12-01, as after a "
+        "1:20 split; --adjust-splits scales the bars before it"
     )
     notes.clear()
     build_market(adjust_splits(bars)[0], **SETTINGS, note=notes.append)

@@ -223,6 +223,25 @@ def test_a_table_that_ends_before_the_newest_bar_says_why(model, bars):
     assert note.startswith("the newest bar of SYN0, 2024-01-08 05:30 UTC, has no answer: 40 bars")
 
 
+def test_a_hole_in_one_symbol_is_told_from_a_closed_day_by_the_others(model):
+    """A model of hourly bars answers after a day on which nobody traded, not after a lost one."""
+    whole = random_walk(3, 24 * 120, interval="1h")
+    times = whole["timestamp"].dt
+    traded = whole[(times.day_of_week < 5) & times.hour.between(14, 20)]
+    last = traded["timestamp"].dt.normalize().max()
+    day = traded["timestamp"].dt.normalize() == last - pd.Timedelta("7D")
+    hourly = make_model(interval_seconds=3600.0, max_gap_bars=5)
+    notes = []
+    closed = traded[~day].reset_index(drop=True)
+    found = classify_latest(hourly, closed, note=notes.append)
+    assert (found["symbol"].nunique(), notes) == (3, [])
+    lost = traded[~day | (traded["symbol"] != "SYN1")].reset_index(drop=True)
+    found = classify_latest(hourly, lost, note=notes.append)
+    assert found["symbol"].tolist() == ["SYN0", "SYN2"]
+    assert "SYN1 is skipped: 7 bars are missing between" in notes[0]
+    assert len(classify_latest(hourly, of(lost, "SYN1"))) == 1  # alone it may be a holiday
+
+
 @pytest.mark.parametrize("ask", [classify, classify_latest])
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -230,6 +249,7 @@ def test_a_table_that_ends_before_the_newest_bar_says_why(model, bars):
         ({"class_names": ["BUY", "HOLD", "SELL"]}, "the model's classes must be"),
         ({"feature_names": ["range"] * 30}, "the model's features must be those of this version"),
         ({"call": {"rule": "largest", "prior": PRIOR}}, "must be made by the rule 'largest lift'"),
+        ({"gaps": "by hand"}, "must be told by the rule 'sessions', got 'by hand'"),
         ({"interval_seconds": 3600.0}, "trained on bars every hour, got bars every 15 minutes"),
     ],
 )

@@ -38,10 +38,10 @@ def bar_interval_ns(timestamps: np.ndarray) -> int:
     return interval_of_steps(steps) or max(int(np.median(steps)), 1)
 
 
-def lies_on_grid(timestamps: np.ndarray) -> bool:
-    """Says whether one symbol's bars have a length in time; bars of equal value or ticks do not."""
+def grid_ns(timestamps: np.ndarray) -> int:
+    """Returns the same, and 0 where the times lie on no grid, as those of bars of equal value."""
     steps = _steps(timestamps)
-    return not len(steps) or interval_of_steps(steps) > 0
+    return interval_of_steps(steps) if len(steps) else 1
 
 
 def interval_of_steps(steps: np.ndarray) -> int:

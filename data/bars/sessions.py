@@ -14,6 +14,7 @@ import numpy as np
 from data.bars.grid import DAY, bar_interval_ns
 from data.bars.peers import Peers
 
+GAP_RULE = "sessions"  # what a model's contract calls the rule of this file
 _WEEK = 7 * DAY
 _MONDAY = 4 * DAY  # 1970-01-05, the first Monday of the epoch
 USUAL_SHARE = 0.75  # a slot of the week trades usually if it does in this share of the weeks

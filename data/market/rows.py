@@ -14,7 +14,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_, _
 from core.memory import release_memory
-from data.bars.grid import bar_interval_ns, lies_on_grid, no_grid
+from data.bars.grid import grid_ns, no_grid
 from data.bars.peers import Peers, learn_peers
 from data.market import labels as labelling
 from data.market.features import (
@@ -95,10 +95,11 @@ def make_rows(
                 )
             )
             continue
-        if not lies_on_grid(times):
+        interval = grid_ns(times)
+        if not interval:
             raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
         moves += find_moves(own)
-        intervals.append(bar_interval_ns(times))
+        intervals.append(interval)
         intraday = is_intraday(own) if intraday is None else intraday
         runs = warm_runs(own_bounds(times, spec.max_gap_bars, peers.get(symbol)))
         own_rows = sum(stop - start - WARM_UP_BARS for start, stop in runs)
@@ -182,7 +183,7 @@ def fill_rows(
     bounds = [len(features)]
     for start, stop in reversed([*runs]):
         part = slice(max(bounds[0] - (stop - start - WARM_UP_BARS), 0), bounds[0])
-        fill_features(bars.iloc[start:stop], features[part], intraday=intraday)
+        fill_features(_run(bars, start, stop), features[part], intraday=intraday)
         timestamps[part] = times[start:stop][part.start - part.stop :]
         bounds.insert(0, part.start)
     return np.array(bounds, np.int64)
@@ -293,8 +294,13 @@ def _fill_symbol(new, bars, runs, code: int, intraday: bool, spec: WindowSpec) -
     bounds = fill_rows(bars, runs, new["features"], new["timestamps"], intraday=intraday)
     new["symbols"][:] = code
     for (start, stop), first, last in zip(runs, bounds[:-1], bounds[1:], strict=True):
-        _fill_moves({name: new[name][first:last] for name in new}, bars.iloc[start:stop], spec)
+        _fill_moves({name: new[name][first:last] for name in new}, _run(bars, start, stop), spec)
     return bounds
+
+
+def _run(bars: pd.DataFrame, start: int, stop: int) -> pd.DataFrame:
+    """Returns some of the bars; all without a view of each column, which takes longer."""
+    return bars if stop - start == len(bars) else bars.iloc[start:stop]
 
 
 def _fill_moves(new, bars, spec: WindowSpec) -> None:

@@ -14,9 +14,9 @@ from core.calls import LARGEST_LIFT, calls
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import check_bars
-from data.bars.grid import bar_interval_ns, every, lies_on_grid, no_grid
+from data.bars.grid import every, grid_ns, no_grid
 from data.bars.peers import Peers, learn_peers
-from data.bars.sessions import missed_bars
+from data.bars.sessions import GAP_RULE, missed_bars
 from data.market.features import WARM_UP_BARS, feature_names
 from data.market.labels import CLASS_NAMES
 from data.market.moves import advice, find_moves, moment, told
@@ -296,15 +296,26 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
                 feature_names=contract["feature_names"],
             )
         )
+    rule = contract.get("gaps", GAP_RULE)  # models that were saved before have no name for it
+    if rule != GAP_RULE:
+        raise InputError(
+            _(
+                "the model's holes in time must be told by the rule {known!r}, got {rule!r}: it "
+                "was saved by another version of the project",
+                known=GAP_RULE,
+                rule=rule,
+            )
+        )
     expected = contract["interval_seconds"]
     intervals = []
     places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
     for first, last in zip(places[:-1], places[1:], strict=True):
         times = bars["timestamp"].to_numpy("datetime64[ns]")[first:last]
-        if not lies_on_grid(times):
+        interval = grid_ns(times)
+        if not interval:
             symbol = bars["symbol"].iloc[first]
             raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
-        intervals += [bar_interval_ns(times) / 1e9] * (len(times) > 1)
+        intervals += [interval / 1e9] * (len(times) > 1)
     interval = np.median(intervals or [expected])
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
