@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 from small_market import SETTINGS
 
+import config
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
 from data.market.moves import BAD, SPLIT, TAKEN, adjust_splits, find_moves, told
+from recipe.run.market import read_market
 
 PRICES = ["open", "high", "low", "close"]
 NUMBERS = [*PRICES, "volume"]
@@ -121,6 +123,21 @@ def test_what_looks_impossible_is_told_of_a_market_and_no_more_once_adjusted():
     notes.clear()
     build_market(adjust_splits(bars)[0], **SETTINGS, note=notes.append)
     assert len(notes) == 1
+
+
+def test_a_run_on_adjusted_bars_sees_those_of_a_source_that_adjusts(tmp_path, capsys):
+    clean, flags = walk(900, num_symbols=2), config.load(SEQUENCE_LENGTH=10, FUTURE_WINDOW=4)
+    raw = split(clean, 700, 4.0)
+    clean.to_parquet(tmp_path / "clean.parquet")
+    raw.to_parquet(tmp_path / "raw.parquet")
+    wanted, about = read_market(str(tmp_path / "clean.parquet"), flags, adjust=True)
+    assert about["adjust_splits"] and "split" not in capsys.readouterr().out
+    found, about = read_market(str(tmp_path / "raw.parquet"), flags, adjust=True)
+    assert "as after a 1:4 split; the bars before it are scaled" in capsys.readouterr().out
+    np.testing.assert_allclose(found.features, wanted.features, atol=1e-5)
+    _, about = read_market(str(tmp_path / "raw.parquet"), flags)
+    assert "adjust_splits" not in about
+    assert "--adjust-splits scales the bars before it" in capsys.readouterr().out
 
 
 def test_of_many_the_first_are_told_and_the_others_counted():
