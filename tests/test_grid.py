@@ -60,6 +60,10 @@ def test_late_bars_do_not_change_their_length():
     assert bar_interval_ns(seconds(np.full(3000, 900)) + late.astype("timedelta64[s]")) == HOUR // 4
 
 
+def test_a_clock_that_is_slow_by_a_second_does_not_either():
+    assert bar_interval_ns(seconds(np.tile([899, 901, 901], 100))) == HOUR // 4
+
+
 @pytest.mark.parametrize(
     ("draw", "mean"),
     [("exponential", 20), ("lognormal", 20)]

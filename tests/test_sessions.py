@@ -126,6 +126,19 @@ def test_an_exchange_that_opens_when_this_one_is_closed_is_no_peer():
         assert missed_bars(china, peers_of(china, us, us)).max() == 0
 
 
+def test_daily_bars_of_two_exchanges_have_the_holidays_of_each():
+    days = pd.bdate_range("2023-01-02", "2024-12-31").to_numpy("datetime64[ns]")
+    golden = pd.bdate_range("2023-10-02", "2023-10-09").append(
+        pd.bdate_range("2024-02-09", periods=8)
+    )
+    china = without(days, *golden.strftime("%Y-%m-%d"))
+    us = without(days, "2023-07-04", "2023-11-23", "2024-01-15", "2024-07-04", "2024-11-28")
+    assert missed_bars(china, peers_of(china, us, us, china)).max() == 0
+    assert missed_bars(us, peers_of(us, china, china)).max() == 0
+    lost = np.delete(china, slice(100, 107))
+    assert missed_bars(lost, peers_of(lost, us, china)).max() == 7
+
+
 def test_what_all_symbols_lack_within_a_session_is_a_hole():
     at = exchange(30)
     day = np.flatnonzero(at.astype("datetime64[D]") == np.datetime64("2024-02-06"))
