@@ -85,6 +85,15 @@ def test_bars_that_go_there_and_back_are_bad(factor, num_bars):
     assert kinds(only_close) == [(BAD, 300)]
 
 
+@pytest.mark.parametrize(("name", "factor", "text"), [("high", 100, "high"), ("low", 0.1, "low")])
+def test_a_high_or_low_alone_may_be_bad(name, factor, text):
+    bars = walk()
+    bars.loc[300, name] *= factor
+    (move,) = find_moves(bars)
+    assert (move.kind, move.row) == (BAD, 300)
+    assert f"times too {text}, perhaps a bad bar" in str(move)
+
+
 def test_a_jump_after_a_hole_may_be_another_company():
     bars = split(walk(), 400, 15)
     bars = bars.drop(index=range(350, 400)).reset_index(drop=True)

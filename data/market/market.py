@@ -109,7 +109,8 @@ def build_market(
     Args:
         bars: as `data.bars.read.read_bars` returns them, or an iterable of frames of one symbol
             each, sorted by symbol, of which one is held at a time; None where `feature_store` was
-            made of them before, by another process.
+            made of them before, by another process. Closed days are told from lost ones by the
+            other symbols' bars where a frame is given or `by_symbol` made the iterable.
         sequence_length: bars of a window.
         future_window: bars from a window's last bar to the end of its label.
         label_method: "volatility", "fixed" or "triple_barrier".

@@ -15,6 +15,7 @@ from data.market.windows import symbol_bounds
 
 SPLIT, BAD, TAKEN = "split", "bad bar", "taken over"
 _LEAST = np.log(1.4)  # below the 1.5 of a 3:2 split
+_LEAST_SPIKE = np.log(4.0)  # of a high or low alone; crashes of minutes have reached a third
 _LEAST_BACK = np.log(2.0)  # a coin may rise by half for an hour
 _LEAST_SCALES = 12.0  # and so many standard deviations of one bar's move, from their median size
 _BACK_WITHIN_BARS = 5
@@ -107,27 +108,23 @@ def find_moves(bars: pd.DataFrame) -> list[Move]:
     scale = 1.5 * float(np.median(np.abs(moves)))
     least = max(_LEAST, _LEAST_SCALES * scale)
     jumps = np.flatnonzero((np.abs(moves) >= least) | (np.abs(gaps) >= least)) + 1
-    if not len(jumps):
-        return []
-    symbol, times = str(bars["symbol"].iloc[0]), bars["timestamp"].to_numpy("datetime64[ns]")
-    volume, found, done = bars["volume"].to_numpy(np.float64), [], 0
+    found, done = _spikes(bars, open_, close, scale), 0
     for row in jumps.tolist():
         if row < done:
             continue
         gap, move = float(gaps[row - 1]), float(moves[row - 1])
         back = _row_back(close, row, gap, move, least, scale)
         kind, size = "", gap
-        if times[row] - times[row - 1] > _TAKEN_AFTER:
+        if _time_of(bars, row) - _time_of(bars, row - 1) > _TAKEN_AFTER:
             kind = TAKEN
         elif back:
             size, done = max(gap, move, key=abs), back + 1
             kind = BAD if abs(size) >= _LEAST_BACK else ""
         elif abs(gap) >= least and abs(move - gap) <= abs(gap) / 2:
-            kind = SPLIT if _like_split(gap, volume, row) else ""
+            kind = SPLIT if _like_split(gap, bars["volume"], row) else ""
         if kind and abs(size) >= least:
-            where = times[row - 1], times[row]
-            found.append(Move(kind, symbol, row, *where, float(np.exp(size))))
-    return found
+            found.append(_move(bars, kind, row, size))
+    return sorted(found, key=lambda move: move.row)
 
 
 def told(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
@@ -176,6 +173,24 @@ def adjust_splits(bars: pd.DataFrame) -> tuple[pd.DataFrame, list[Move]]:
     return bars, splits
 
 
+def _spikes(bars: pd.DataFrame, open_: np.ndarray, close: np.ndarray, scale: float) -> list[Move]:
+    """Returns the bars whose high or low alone is far from where they open and close."""
+    above = np.log(bars["high"].to_numpy(np.float64) / np.maximum(open_, close))
+    below = np.log(bars["low"].to_numpy(np.float64) / np.minimum(open_, close))
+    far = np.flatnonzero(np.maximum(above, -below) >= max(_LEAST_SPIKE, _LEAST_SCALES * scale))
+    sizes = [max(float(above[row]), float(below[row]), key=abs) for row in far]
+    return [_move(bars, BAD, row, size) for row, size in zip(far.tolist(), sizes, strict=True)]
+
+
+def _move(bars: pd.DataFrame, kind: str, row: int, size: float) -> Move:
+    where = _time_of(bars, max(row - 1, 0)), _time_of(bars, row)
+    return Move(kind, str(bars["symbol"].iloc[0]), row, *where, float(np.exp(size)))
+
+
+def _time_of(bars: pd.DataFrame, row: int) -> np.datetime64:
+    return bars["timestamp"].iloc[row : row + 1].to_numpy("datetime64[ns]")[0]
+
+
 def _row_back(close, row: int, gap: float, move: float, least: float, scale: float) -> int:
     """Returns the row in which a jump comes back soon, 0 if it stays."""
     if abs(gap) >= least and abs(move) <= abs(gap) / 5:  # within the bar
@@ -188,7 +203,7 @@ def _row_back(close, row: int, gap: float, move: float, least: float, scale: flo
     return 0
 
 
-def _like_split(gap: float, volume: np.ndarray, row: int) -> bool:
+def _like_split(gap: float, volume: pd.Series, row: int) -> bool:
     """Says whether a jump between two bars is near a whole ratio, and volume does not gainsay it.
 
     After news the price jumps and volume with it; after a reverse split there is less of it.
@@ -198,7 +213,7 @@ def _like_split(gap: float, volume: np.ndarray, row: int) -> bool:
         return True
     if not any(abs(size / whole - 1) <= _NEAR for whole in (1.5, max(round(size), 2))):
         return False
-    before = float(np.median(volume[max(row - _VOLUME_BARS, 0) : row]))
-    after = float(np.median(volume[row : row + _VOLUME_BARS]))
+    before = float(volume.iloc[max(row - _VOLUME_BARS, 0) : row].median())
+    after = float(volume.iloc[row : row + _VOLUME_BARS].median())
     news = gap > 0 and before > 0 and after > before * np.exp(gap / 2)
     return not news
