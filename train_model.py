@@ -169,6 +169,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "--data bars.parquet --set EMA_DECAY=0.995",
     )
     _add_data(add)
+    _add_adjust(add)
     _add_flags(add)
     add(
         "--out",
@@ -199,6 +200,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "audit --data bars.parquet",
     )
     _add_data(add)
+    _add_adjust(add)
     _add_flags(add)
 
     add = verb(
@@ -220,6 +222,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     )
     add("model", metavar="MODEL", help=_("the model.keras of a run folder"))
     _add_data(add, default=N_("none; needed without --exchange"))
+    _add_adjust(add)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
     add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=_("its symbols: BTC/USDT ..."))
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
@@ -288,6 +291,11 @@ def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
         "bars: CSV, Parquet or Feather file, or folder; default: {default}", default=_(default)
     )
     add("--data", metavar="PATH", help=text)
+
+
+def _add_adjust(add: Callable) -> None:
+    text = _("scale the bars before a jump that looks like a split to the prices after it")
+    add("--adjust-splits", action="store_true", help=text)
 
 
 def _add_processes(add: Callable) -> None:

@@ -31,6 +31,7 @@ def simulate_trades(
     cost_bps: float,
     baselines: Mapping[str, np.ndarray] | None = None,
     forward_return: np.ndarray | None = None,
+    close: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns what trading on the calls would have brought, beside buy-and-hold.
 
@@ -46,8 +47,11 @@ def simulate_trades(
         holding_bars: bars from the decision to the exit.
         cost_bps: cost of each side in basis points of the traded value.
         baselines: their calls, (rows,) each.
-        forward_return: log return close to close over the same bars, (rows,): makes buy-and-hold
-            exact. Without it the gaps between one close and the next open are missed.
+        forward_return: log return close to close over the same bars, (rows,), for buy-and-hold.
+            Without it the gaps between one close and the next open are missed.
+        close: prices at the ends of the deciding bars, (rows,): with them buy-and-hold is over the
+            whole time, from the first one to the end of the last row's label. Without them it
+            misses what happens in holes, and up to `holding_bars` at the end.
 
     Returns:
         `model`, `buy_and_hold` and `baselines` (by name), each with net_return (share of the
@@ -74,9 +78,10 @@ def simulate_trades(
         return calendar.account(exits, gross, np.full(len(rows), 2.0), cost_bps)
 
     chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
+    held = _held(chained, close, bounds, holding_bars)
     return {
         "model": traded(calls),
-        "buy_and_hold": _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps),
+        "buy_and_hold": _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps),
         "baselines": {name: traded(given) for name, given in (baselines or {}).items()},
         "cost_bps": float(cost_bps),
         "holding_bars": int(holding_bars),
@@ -130,13 +135,31 @@ def _exits(rows: np.ndarray, bounds: np.ndarray, holding_bars: int) -> np.ndarra
     return np.minimum(rows + holding_bars, last)
 
 
-def _buy_and_hold(calendar, chained, bounds, holding_bars, cost_bps) -> dict[str, Any]:
-    """Returns the results of holding every symbol throughout: bought once, sold once."""
-    rows, gains, sides = [], [], []
+def _held(
+    chained: np.ndarray, close: np.ndarray | None, bounds: np.ndarray, holding_bars: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns rows of each symbol, and what a stake of 1 is worth at them and at the end.
+
+    Returns:
+        for each symbol the rows (links,), a holding time apart, and the values (links + 1,).
+    """
+    held = []
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
         links = np.arange(start, stop, holding_bars)
-        links = links[np.isfinite(chained[links])]
-        value = np.exp(np.concatenate([[0.0], np.cumsum(chained[links])]))
+        if close is None:
+            links = links[np.isfinite(chained[links])]
+            values = np.exp(np.concatenate([[0.0], np.cumsum(chained[links])]))
+        else:
+            last = np.exp(np.nan_to_num(chained[stop - 1])) * close[stop - 1]
+            values = np.append(np.asarray(close, np.float64)[links], last) / close[start]
+        held.append((links, values))
+    return held
+
+
+def _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps) -> dict[str, Any]:
+    """Returns the results of holding every symbol throughout: bought once, sold once."""
+    rows, gains, sides = [], [], []
+    for links, value in held:
         traded = np.zeros(len(links))
         traded[:1] += 1.0
         traded[-1:] += value[-1]

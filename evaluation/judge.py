@@ -156,6 +156,7 @@ def judge(
             cost_bps=cost_bps,
             baselines={name: own.calls for name, own in named.items()},
             forward_return=market.forward_return[test.ends],
+            close=market.close[test.ends],
         ),
     }
 
@@ -228,18 +229,16 @@ def recent_bars(
         num_symbols: at the most.
 
     Returns:
-        timestamp, symbol, call, p_sell, p_hold, p_buy and price, put together from the features
-        and 100 at the first of the bars; by symbol, then time.
+        timestamp, symbol, call, p_sell, p_hold, p_buy and price, 100 at the first of the bars; by
+        symbol, then time.
     """
     table = predictions_table(market, [fold], [probabilities])
-    returns = market.features[:, market.feature_names.index("log_return_1")]
     codes, counts = np.unique(market.symbols[fold.test], return_counts=True)
     parts = []
     for code in codes[np.argsort(-counts, kind="stable")][:num_symbols]:
         own = np.flatnonzero(market.symbols[fold.test] == code)[-num_bars:]
-        rows = fold.test[own]
-        moves = np.cumsum(np.asarray(returns[rows[0] : rows[-1] + 1], np.float64))[rows - rows[0]]
-        parts.append(table.iloc[own].assign(price=100 * np.exp(moves - moves[0])))
+        close = np.asarray(market.close[fold.test[own]], np.float64)
+        parts.append(table.iloc[own].assign(price=100 * close / close[0]))
     shares = [f"p_{name.lower()}" for name in CLASS_NAMES]
     columns = ["timestamp", "symbol", "call", *shares, "price"]
     return pd.concat(parts, ignore_index=True)[columns]

@@ -23,7 +23,8 @@ class ModelContract(layers.Layer):
 
     Args:
         contract: a dictionary that JSON can hold: `class_names`, `feature_names`,
-            `sequence_length`, `label`, `interval_seconds`, `priors`, `call` (`rule`, "largest
+            `sequence_length`, `max_gap_bars`, `gaps` (the rule that tells holes in time), `label`,
+            `interval_seconds`, `priors`, `call` (`rule`, "largest
             lift", and `prior`: the class of an answer is the one with the largest p / prior),
             `temperature`, `training_ranges`, `training_period`, `versions`.
         **kwargs: those of `keras.layers.Layer`.

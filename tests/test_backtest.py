@@ -95,6 +95,35 @@ def test_buy_and_hold_is_the_change_of_the_close():
     assert held["trades"] == 1
 
 
+def test_buy_and_hold_is_over_the_whole_time_with_its_holes():
+    close = np.exp(np.cumsum(np.random.default_rng(1).normal(0.02, 0.05, 90)))
+    rows = np.r_[0:30, 60:85]  # a hole in which the price doubles and more
+    forward = np.log(close[rows + 5] / close[rows])
+    found = simulate(
+        [HOLD] * 55,
+        np.zeros(55),
+        timestamps=times(90)[rows],
+        holding_bars=5,
+        forward_return=forward,
+        close=close[rows],
+        cost_bps=10.0,
+    )["buy_and_hold"]
+    growth = close[89] / close[0]
+    assert close[60] / close[30] > 1.5
+    assert found["gross_return"] == pytest.approx(growth - 1)
+    assert found["net_return"] == pytest.approx(growth - 1 - 0.001 * (1 + growth))
+
+
+def test_the_end_of_buy_and_hold_is_that_of_the_last_label():
+    close = np.linspace(1.0, 2.0, 43)
+    forward = np.log(close[3:] / close[:-3])  # 40 rows, no multiple of 3
+    held = simulate(
+        [HOLD] * 40, np.zeros(40), holding_bars=3, forward_return=forward, close=close[:40]
+    )["buy_and_hold"]
+    assert held["gross_return"] == pytest.approx(1.0)
+    assert held["equity"][-1] == pytest.approx(1.0)
+
+
 def test_sharpe_is_that_of_the_booked_days():
     rng = np.random.default_rng(1)
     days, bars = 30, 4

@@ -13,14 +13,14 @@ from evaluation.judge import drift, fitting_windows, predictions_table, recent_b
 
 @pytest.fixture(scope="module")
 def bars():
-    frame = random_walk(3, 900)
-    hole = frame.groupby("symbol", observed=True).cumcount().between(820, 829)
+    frame = random_walk(3, 1300)
+    hole = frame.groupby("symbol", observed=True).cumcount().between(950, 959)
     return frame[~(hole & (frame["symbol"] == frame["symbol"].iloc[0]))]
 
 
 @pytest.fixture(scope="module")
 def market(bars):
-    return build_market(bars, **SETTINGS)
+    return build_market(bars, **SETTINGS, test_fraction=0.4)
 
 
 def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, market):

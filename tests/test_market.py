@@ -154,13 +154,67 @@ def test_a_hole_ends_windows_labels_and_persistence_and_is_counted(bars):
     assert (fold.labels[first - H : first] == -1).all()
     assert np.isnan(market.trade_return[first - H : first]).all()
     assert (fold.persistence[first : first + H] == -1).all()
-    assert market.dropped["windows that would cross a hole in time"] == L + H - 1
+    # The bars after the hole warm up anew.
+    assert (
+        market.timestamps[first] == bars["timestamp"].to_numpy("datetime64[ns]")[510 + WARM_UP_BARS]
+    )
+    lost = market.dropped["windows that would cross a hole in time"]
+    assert lost == L + H - 1 + WARM_UP_BARS
 
 
-def test_a_hole_in_the_warm_up_still_ends_no_window_after_it(bars):
+@pytest.mark.parametrize("method", ["volatility", "triple_barrier"])
+def test_nothing_reaches_across_a_hole(bars, method):
+    hole = (bars["symbol"] == "SYN1").to_numpy() & bars.index.isin(range(1400, 1410))
+    kept = bars[~hole].reset_index(drop=True)
+    other = kept.copy()
+    prices = ["open", "high", "low", "close"]
+    other.loc[900:1399, prices] = kept.loc[900:1399, prices] * 15  # a ticker taken over
+    other.loc[900:1399, "volume"] /= 7
+    one, two = (market_of(frame, label_method=method) for frame in (kept, other))
+    after = (one.symbols == 1) & (
+        one.timestamps > bars["timestamp"].to_numpy("datetime64[ns]")[510]
+    )
+    assert after.sum() == 900 - 510 - WARM_UP_BARS
+    for name in ("features", "forward_return", "trade_return"):
+        np.testing.assert_array_equal(getattr(one, name)[after], getattr(two, name)[after])
+    np.testing.assert_array_equal(one.folds[0].labels[after], two.folds[0].labels[after])
+
+
+def test_bars_before_a_hole_in_the_warm_up_do_not_warm_up_for_those_after_it(bars):
     gone = bars.index.isin(bars.index[100:110])
     market = market_of(bars[~gone].reset_index(drop=True))
-    assert market.dropped["windows that would cross a hole in time"] == 0
+    assert market.timestamps[0] == bars["timestamp"].to_numpy("datetime64[ns]")[110 + WARM_UP_BARS]
+    # 890 bars without a hole would give 100 windows more.
+    assert market.dropped["windows that would cross a hole in time"] == 100
+
+
+def test_a_split_without_windows_of_a_symbol_is_told():
+    whole = random_walk(3, 1600)
+    number = whole.groupby("symbol", observed=True).cumcount()
+    late = (whole["symbol"] == "SYN2") & (number < 1220)
+    early = (whole["symbol"] == "SYN0") & (number > 900)
+    notes = []
+    market_of(whole[~late & ~early].reset_index(drop=True), note=notes.append)
+    assert notes == [
+        "the train split has no window of 1 of the 3 symbols: SYN2",
+        "the validation split has no window of 2 of the 3 symbols: SYN0, SYN2",
+        "the test split has no window of 1 of the 3 symbols: SYN0",
+    ]
+
+
+def test_where_every_split_has_all_symbols_nothing_is_told(bars):
+    notes = []
+    market_of(bars, note=notes.append)
+    assert notes == []
+
+
+def test_bars_of_equal_value_are_refused_in_one_line():
+    rng = np.random.default_rng(0)
+    bars = random_walk(1, 900)
+    steps = np.cumsum(rng.exponential(300, size=900) + 1).round().astype("timedelta64[s]")
+    bars["timestamp"] = pd.to_datetime(np.datetime64("2024-01-01", "ns") + steps, utc=True)
+    with pytest.raises(ValueError, match="SYN0: its bars must be of one length .* s to .* min"):
+        market_of(bars)
 
 
 @pytest.mark.parametrize("rolling", [False, True])
@@ -242,7 +296,7 @@ def test_only_holes_give_a_clear_error():
     rng = np.random.default_rng(0)
     starts = np.cumsum(rng.integers(20, 60, 70))
     rows = (starts[:, None] + np.arange(5)).ravel()
-    with pytest.raises(ValueError, match="need 14 bars without a hole of more than 2"):
+    with pytest.raises(ValueError, match="need 164 bars without a hole of more than 2"):
         market_of(bars.iloc[rows[rows < 3000]].reset_index(drop=True))
 
 

@@ -163,7 +163,7 @@ def test_the_latest_of_a_long_past_is_that_of_classify(model, long_bars):
 def test_rows_forget_where_the_series_began(long_bars):
     for _, own in long_bars.groupby("symbol", observed=True):
         features, times = np.empty((L, 30), np.float32), np.empty(L, "datetime64[ns]")
-        bounds = fill_rows(own, features, times, intraday=True, max_gap_bars=GAP)
+        bounds = fill_rows(own, [(0, len(own))], features, times, intraday=True)
         assert bounds.tolist() == [0, L]
         expected = compute_features(own, intraday=True).to_numpy()[-L:]
         np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
@@ -189,7 +189,8 @@ def test_no_bar_that_is_forgotten_is_read(long_bars):
     others.loc[own.index[:old], ["open", "high", "low", "close", "volume"]] = np.nan
     rows = [np.empty((L, 30), np.float32) for _ in range(2)]
     for bars, features in zip([own, others], rows, strict=True):
-        fill_rows(bars, features, np.empty(L, "datetime64[ns]"), intraday=True, max_gap_bars=GAP)
+        times = np.empty(L, "datetime64[ns]")
+        fill_rows(bars, [(0, len(bars))], features, times, intraday=True)
     np.testing.assert_array_equal(*rows)
 
 
@@ -207,9 +208,40 @@ def test_a_hole_in_the_newest_window_leaves_the_symbol_out(model, bars):
     both = pd.concat([late, of(bars, "SYN2")])
     notes = []
     assert classify_latest(model, both, note=notes.append)["symbol"].tolist() == ["SYN2"]
-    assert "SYN0 is skipped: of its 655 bars its newest bar ends no window" in notes[0]
+    assert notes[0] == (
+        "symbol SYN0 is skipped: 40 bars are missing between 2024-01-07 18:15 and 2024-01-08 04:30 "
+        "UTC, and an answer needs 160 bars after such a hole; there are 5 of 655 bars"
+    )
     with pytest.raises(InputError, match="a window needs 160 bars of a symbol without a hole"):
         classify_latest(model, late)
+
+
+def test_a_table_that_ends_before_the_newest_bar_says_why(model, bars):
+    late = of(bars, "SYN0").iloc[[*range(650), *range(690, 695)]]
+    notes = []
+    table = classify(model, late, note=notes.append)
+    assert table["timestamp"].max() == late["timestamp"].iloc[649]
+    (note,) = notes
+    assert note.startswith("the newest bar of SYN0, 2024-01-08 05:30 UTC, has no answer: 40 bars")
+
+
+def test_a_hole_in_one_symbol_is_told_from_a_closed_day_by_the_others(model):
+    """A model of hourly bars answers after a day on which nobody traded, not after a lost one."""
+    whole = random_walk(3, 24 * 120, interval="1h")
+    times = whole["timestamp"].dt
+    traded = whole[(times.day_of_week < 5) & times.hour.between(14, 20)]
+    last = traded["timestamp"].dt.normalize().max()
+    day = traded["timestamp"].dt.normalize() == last - pd.Timedelta("7D")
+    hourly = make_model(interval_seconds=3600.0, max_gap_bars=5)
+    notes = []
+    closed = traded[~day].reset_index(drop=True)
+    found = classify_latest(hourly, closed, note=notes.append)
+    assert (found["symbol"].nunique(), notes) == (3, [])
+    lost = traded[~day | (traded["symbol"] != "SYN1")].reset_index(drop=True)
+    found = classify_latest(hourly, lost, note=notes.append)
+    assert found["symbol"].tolist() == ["SYN0", "SYN2"]
+    assert "SYN1 is skipped: 7 bars are missing between" in notes[0]
+    assert len(classify_latest(hourly, of(lost, "SYN1"))) == 1  # alone it may be a holiday
 
 
 @pytest.mark.parametrize("ask", [classify, classify_latest])
@@ -219,7 +251,8 @@ def test_a_hole_in_the_newest_window_leaves_the_symbol_out(model, bars):
         ({"class_names": ["BUY", "HOLD", "SELL"]}, "the model's classes must be"),
         ({"feature_names": ["range"] * 30}, "the model's features must be those of this version"),
         ({"call": {"rule": "largest", "prior": PRIOR}}, "must be made by the rule 'largest lift'"),
-        ({"interval_seconds": 3600.0}, "trained on bars every 3600 seconds, got bars every 900"),
+        ({"gaps": "by hand"}, "must be told by the rule 'sessions', got 'by hand'"),
+        ({"interval_seconds": 3600.0}, "trained on bars every hour, got bars every 15 minutes"),
     ],
 )
 def test_bars_that_the_model_does_not_know_are_refused(bars, ask, changes, message):

@@ -107,11 +107,11 @@ def test_a_folder_without_a_store_does_not_open(tmp_path):
 
 
 def test_a_market_with_a_store_equals_the_one_in_memory(tmp_path):
-    bars = random_walk(3, 700)
+    bars = random_walk(3, 700).drop(index=range(1000, 1010)).reset_index(drop=True)
     here = build_market(bars, **SETTINGS)
     there = build_market(bars, **SETTINGS, feature_store=tmp_path / "store")
     assert isinstance(there.features, np.memmap)
-    for name in ("features", "timestamps", "symbols", "forward_return", "bounds"):
+    for name in ("features", "timestamps", "symbols", "forward_return", "close", "bounds"):
         np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
     for name in ("train", "validation", "test", "labels", "persistence", "threshold"):
         expected = getattr(here.folds[0], name)

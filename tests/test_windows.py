@@ -1,16 +1,14 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_windows import intersecting, window_ends
 
+from data.bars.grid import bar_interval_ns
 from data.market.windows import (
-    bar_interval_ns,
     ends_within,
     first_window_ends,
     gather,
-    missed_bars,
     segment_bounds,
     spans,
     subsample,
@@ -24,17 +22,6 @@ MINUTE = np.timedelta64(60, "s").astype("timedelta64[ns]")
 def times(steps, start="2024-01-03T00:00"):
     """Returns times at these multiples of 15 minutes."""
     return np.datetime64(start, "ns") + 15 * MINUTE * np.asarray(steps, np.int64)
-
-
-def exchange(weeks, freq="15min", zone="America/New_York"):
-    """Returns UTC times of bars from 9:30 to 16:00 local time on working days."""
-    days = pd.date_range("2024-01-01", periods=7 * weeks, freq="D", tz=zone)
-    open_days = days[days.day_of_week < 5]
-    bars = [
-        pd.date_range(d + pd.Timedelta("9h30min"), d + pd.Timedelta("15h45min"), freq=freq)
-        for d in open_days
-    ]
-    return bars[0].append(bars[1:]).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
 
 
 def test_windows_of_two_symbols_by_hand():
@@ -85,81 +72,6 @@ def test_windows_are_exactly_those_that_cross_neither_symbol_nor_hole(steps, len
 
     if all(own in (1, 15 * 60 * 10**9) for own in interval.values()):
         assert found == [end for end in range(len(at)) if whole(end)]
-
-
-@pytest.mark.parametrize("weeks", [1, 2, 8])
-def test_nights_and_weekends_of_an_exchange_are_regular(weeks):
-    assert missed_bars(exchange(weeks)).max() == 0
-
-
-def test_the_change_to_summer_time_is_no_hole():
-    at = exchange(20)  # summer time begins in week 10
-    assert missed_bars(at).max() <= 4
-    assert (missed_bars(at) > 0).sum() <= 5
-
-
-def test_missing_bars_within_a_trading_day_are_counted():
-    at = exchange(8)
-    day = np.flatnonzero(at.astype("datetime64[D]") == np.datetime64("2024-02-06"))
-    gone = np.delete(at, day[5:12])
-    missed = missed_bars(gone)
-    assert missed[day[5] - 1] == 7
-    assert np.delete(missed, day[5] - 1).max() == 0
-
-
-def test_a_lost_day_of_an_exchange_counts_its_trading_bars_only():
-    at = exchange(8)
-    day = np.flatnonzero(at.astype("datetime64[D]") == np.datetime64("2024-02-06"))
-    missed = missed_bars(np.delete(at, day))
-    assert missed.max() == 26
-
-
-def test_working_days_are_regular_and_a_holiday_misses_one_bar():
-    days = pd.bdate_range("2024-01-01", periods=300).to_numpy("datetime64[ns]")
-    assert missed_bars(days).max() == 0
-    assert missed_bars(np.delete(days, [100, 200])).tolist().count(1) == 2
-
-
-def test_around_the_clock_every_missing_bar_counts():
-    at = times(np.delete(np.arange(96 * 30), np.arange(1000, 1096)))
-    missed = missed_bars(at)
-    assert missed[999] == 96
-    assert missed.sum() == 96
-
-
-def test_a_long_outage_is_a_hole_and_no_habit():
-    hours = np.arange(24 * 7 * 30)
-    at = np.datetime64("2024-01-01", "ns") + 60 * MINUTE * np.delete(hours, slice(1500, 3900))
-    assert missed_bars(at).max() == 2400
-    stock = exchange(30)
-    gone = (stock > np.datetime64("2024-03-20")) & (stock < np.datetime64("2024-06-20"))
-    missed = missed_bars(stock[~gone])
-    assert missed.max() > 1000
-    assert (missed > 4).sum() == 1
-
-
-def test_bars_without_any_calendar_count_every_slot():
-    starts = np.cumsum(np.random.default_rng(0).integers(20, 60, 70))
-    steps = (starts[:, None] + np.arange(5)).ravel()
-    assert missed_bars(times(steps)).tolist() == (np.diff(steps) - 1).tolist()
-
-
-def test_an_interval_that_does_not_divide_a_week_counts_plain_steps():
-    at = np.datetime64("2024-01-01", "ns") + 11 * MINUTE * np.array([0, 1, 2, 3, 6, 7])
-    assert missed_bars(at).tolist() == [0, 0, 0, 2, 0]
-    fortnights = np.datetime64("2024-01-01") + np.timedelta64(14, "D") * np.array([0, 1, 2, 5])
-    assert missed_bars(fortnights.astype("datetime64[ns]")).tolist() == [0, 0, 2]
-
-
-def test_small_delays_are_no_gaps():
-    rng = np.random.default_rng(0)
-    delays = (rng.integers(0, 20, 96 * 25) * 10**9).astype("timedelta64[ns]")
-    assert missed_bars(times(np.arange(96 * 25)) + delays).max() == 0
-
-
-def test_a_single_bar_has_no_gap():
-    assert missed_bars(times([0])).tolist() == []
-    assert bar_interval_ns(times([0])) == 1
 
 
 def test_wrong_lengths_and_gaps_are_refused():

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import talib
 
+from data.bars.grid import interval_of_steps
+
 FEATURE_NAMES = (
     "log_return_1",
     "log_return_3",
@@ -53,12 +55,13 @@ def feature_names(intraday: bool) -> tuple[str, ...]:
 
 
 def is_intraday(bars: pd.DataFrame) -> bool:
-    """Says whether the median spacing of the bars within a symbol is below one day."""
+    """Says whether the bars are shorter than a day."""
     steps = np.diff(bars["timestamp"].to_numpy("datetime64[ns]").astype(np.int64))
     if "symbol" in bars:
         codes = bars["symbol"].astype("category").cat.codes.to_numpy()
         steps = steps[codes[1:] == codes[:-1]]
-    return bool(len(steps) and np.median(steps) < _DAY)
+    steps = steps[steps > 0]
+    return bool(len(steps) and (interval_of_steps(steps) or np.median(steps)) < _DAY)
 
 
 def compute_features(bars: pd.DataFrame, *, intraday: bool) -> pd.DataFrame:
@@ -66,7 +69,7 @@ def compute_features(bars: pd.DataFrame, *, intraday: bool) -> pd.DataFrame:
 
     All values are ratios, so prices and volumes may come in any unit. Where a denominator is 0
     (flat prices, no volume) the value is the neutral one: no move, middle of the range, usual
-    volume. Bars after a hole in time still see the bars before it.
+    volume. Where a symbol has a hole in time, the bars after it are to be given by themselves.
 
     Args:
         bars: `timestamp`, `open`, `high`, `low`, `close`, `volume`, sorted by time.

@@ -1,6 +1,6 @@
 """Builds the market that training sees: feature rows, labels, windows and purged folds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import _, ngettext
 from core.memory import release_memory
 from data.market import labels as labelling
-from data.market.rows import PATH, WindowSpec, make_rows, open_rows
+from data.market.rows import KEPT, PATH, WindowSpec, make_rows, only_holes, open_rows
 from data.market.split import plan_times, split_windows, time_range
-from data.market.windows import ends_within, symbol_bounds
+from data.market.windows import ends_within
 
 _LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
+_MOST_NAMED = 12  # symbols in a note
 _CHUNK = 1 << 11  # rows of which statistics are taken at a time
 
 
@@ -54,8 +55,9 @@ class Market:
         symbol_names: the symbols that were kept.
         forward_return: float32 (rows,) log return over the label's horizon, NaN if unlabelled.
         trade_return: float32 (rows,) log return from the next bar's open to the horizon's close.
+        close: float32 (rows,) price at the bar's end.
         intraday: whether the bars are shorter than a day.
-        interval_seconds: median spacing of the bars.
+        interval_seconds: length of a bar.
         sequence_length: bars of a window.
         future_window: bars of a label.
         label_method: how the labels are made.
@@ -71,6 +73,7 @@ class Market:
     symbol_names: tuple[str, ...]
     forward_return: np.ndarray
     trade_return: np.ndarray
+    close: np.ndarray
     intraday: bool
     interval_seconds: float
     sequence_length: int
@@ -106,20 +109,23 @@ def build_market(
     Args:
         bars: as `data.bars.read.read_bars` returns them, or an iterable of frames of one symbol
             each, sorted by symbol, of which one is held at a time; None where `feature_store` was
-            made of them before, by another process.
+            made of them before, by another process. Closed days are told from lost ones by the
+            other symbols' bars where a frame is given or `by_symbol` made the iterable.
         sequence_length: bars of a window.
         future_window: bars from a window's last bar to the end of its label.
         label_method: "volatility", "fixed" or "triple_barrier".
         price_change_threshold: relative move of the "fixed" labels; unused by the others.
         target_class_ratios: SELL, HOLD, BUY, any scale; HOLD's share sets the threshold.
         embargo_bars: bars kept free between the splits.
-        max_gap_bars: missed trading bars that a window may cross.
+        max_gap_bars: missed trading bars that a window may cross; see
+            `data.bars.sessions.missed_bars`. After a larger hole a symbol begins anew.
         validation_fraction: share of the time range.
         test_fraction: share of the time range; unused with several folds.
         num_folds: 1 for the single split, more for a walk-forward.
         rolling: whether walk-forward training spans keep their length.
         feature_store: folder for memory-mapped rows; None keeps them in memory.
-        note: called with a sentence about every symbol that is skipped.
+        note: called with a sentence about every symbol that is skipped, about moves that look like
+            splits or bad bars, and about symbols without a window in a split.
 
     Raises:
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
@@ -146,18 +152,8 @@ def build_market(
     else:
         rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
     ends = ends_within(facts["bounds"], sequence_length, future_window)
-    facts["dropped"][N_("windows that would cross a hole in time")] = _num_windows(
-        rows["symbols"], spec
-    ) - len(ends)
     if not len(ends):
-        raise InputError(
-            _(
-                "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
-                "no symbol has them",
-                num_bars=sequence_length + future_window,
-                max_gap_bars=max_gap_bars,
-            )
-        )
+        raise InputError(only_holes(spec))
     times = plan_times(
         *time_range(ends, rows["timestamps"]),
         validation_fraction=validation_fraction,
@@ -183,9 +179,12 @@ def build_market(
         _fold(split, rows, facts["bounds"], spec, target_class_ratios, threshold)
         for split in splits
     ]
-    for name in spec.label_columns:
+    for name in set(spec.label_columns) - set(KEPT):
         del rows[name]
     release_memory()
+    for text in _without_windows(folds, rows["symbols"], facts["symbol_names"]):
+        if note is not None:
+            note(text)
     return Market(
         **rows,
         **facts,
@@ -230,10 +229,25 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
     return np.float32(mean), np.float32(spread / count)
 
 
-def _num_windows(symbols: np.ndarray, spec: WindowSpec) -> int:
-    """Returns how many windows there would be if no symbol had a hole."""
-    rows = np.diff(symbol_bounds(symbols))
-    return int(np.maximum(rows - spec.sequence_length - spec.future_window + 1, 0).sum())
+def _without_windows(
+    folds: Sequence[Fold], symbols: np.ndarray, names: Sequence[str]
+) -> Iterator[str]:
+    """Yields a sentence for each split that has no window of some symbols."""
+    bounds = np.searchsorted(symbols, np.arange(len(names) + 1))
+    for number, fold in enumerate(folds, 1):
+        for split in ("train", "validation", "test"):
+            counts = np.diff(np.searchsorted(getattr(fold, split), bounds))
+            absent = [name for name, count in zip(names, counts, strict=True) if not count]
+            if absent:
+                place = _("fold {n}: ", n=number) if len(folds) > 1 else ""
+                yield place + ngettext(
+                    "the {split} split has no window of {n} of the {total} symbols: {absent}",
+                    "the {split} split has no window of {n} of the {total} symbols: {absent}",
+                    len(absent),
+                    split=_(split),
+                    total=len(names),
+                    absent=", ".join(absent[:_MOST_NAMED]) + ", ..." * (len(absent) > _MOST_NAMED),
+                )
 
 
 def _fold(split, rows, bounds, spec: WindowSpec, target_ratios, threshold: float | None) -> Fold:

@@ -1,9 +1,10 @@
 """Makes the rows of a market from bars: features and moves, one symbol after the other.
 
+After a hole in time a symbol begins anew: its features and labels see nothing before the hole.
 Memory is that of the rows: the bars of a symbol go when its rows are there.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
-from core.memory import release_memory
+from data.bars.grid import grid_ns, no_grid
+from data.bars.peers import Peers
 from data.market import labels as labelling
 from data.market.features import (
     WARM_UP_BARS,
@@ -20,12 +22,14 @@ from data.market.features import (
     fill_features,
     is_intraday,
 )
+from data.market.moves import Move, advice, find_moves, told
+from data.market.parts import by_symbol
 from data.market.store import FolderTable, MemoryTable, open_store
 from data.market.store_folder import broken_is_refused, read_index
-from data.market.windows import bar_interval_ns, segment_bounds, symbol_bounds
+from data.market.windows import own_bounds
 
 SCORES, PATH = ("scores",), ("close", "high", "low", "scale")  # what labels are made of
-_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+KEPT = ("close",)  # and what else needs
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def make_rows(
         bars: as `data.market.market.build_market` takes them.
         spec: of the windows and labels.
         feature_store: folder for memory-mapped rows; None keeps them in memory.
-        note: called with a sentence about every symbol that is skipped.
+        note: called with a sentence about every symbol that is skipped, and about moves that look
+            impossible.
 
     Returns:
         columns by name: those of `data.market.market.Market`, then for the barriers those of
@@ -72,9 +77,13 @@ def make_rows(
     """
     room = _num_rows(bars, spec) if isinstance(bars, pd.DataFrame) else 0
     table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
-    names, skipped, intervals, bounds, num_rows, intraday = [], [], [], [], 0, None
-    for own in by_symbol(bars):
+    parts = by_symbol(bars) if isinstance(bars, pd.DataFrame) else bars
+    peers: Mapping[str, Peers] = getattr(parts, "peers", {})
+    names, skipped, intervals, bounds, num_rows, lost, intraday = [], [], [], [], 0, 0, None
+    moves: list[Move] = []
+    for own in parts:
         symbol = str(own["symbol"].iloc[0])
+        times = own["timestamp"].to_numpy("datetime64[ns]")
         if len(own) < spec.num_bars_needed:
             skipped.append(_("{symbol} has {num_bars}", symbol=symbol, num_bars=len(own)))
             note(
@@ -86,25 +95,37 @@ def make_rows(
                 )
             )
             continue
+        interval = grid_ns(times)
+        if not interval:
+            raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
+        moves += find_moves(own)
+        intervals.append(interval)
         intraday = is_intraday(own) if intraday is None else intraday
-        new = table.grow(len(own) - WARM_UP_BARS, _kinds(intraday, spec))
-        bounds.append(_fill_symbol(new, own, len(names), intraday, spec)[:-1] + num_rows)
-        intervals.append(bar_interval_ns(new["timestamps"]))
-        num_rows += len(new["symbols"])
+        runs = warm_runs(own_bounds(times, spec.max_gap_bars, peers.get(symbol)))
+        own_rows = sum(stop - start - WARM_UP_BARS for start, stop in runs)
+        new = table.grow(own_rows, _kinds(intraday, spec))
+        bounds.append(num_rows + _fill_symbol(new, own, runs, len(names), intraday, spec)[:-1])
+        lost += _num_windows([(0, len(own))], spec) - _num_windows(runs, spec)
+        num_rows += own_rows
         names.append(symbol)
         del own, new  # before the next symbol is divided off, which gives their memory up
+    for text in told(moves, advice()):
+        note(text)
     if not names:
         what = ", ".join(skipped) or _("there are no bars")
         raise InputError(f"{_needs(spec)}; {what}")
+    if not num_rows:
+        raise InputError(only_holes(spec))
     facts = {
         "feature_names": feature_names(intraday),
         "symbol_names": tuple(names),
         "intraday": intraday,
         "interval_seconds": float(np.median(intervals)) / 1e9,
-        "bounds": np.concatenate([*bounds, [num_rows]]),
+        "bounds": np.concatenate([*bounds, [num_rows]]).astype(np.int64),
         "dropped": {
             N_("symbols too short"): len(skipped),
             N_("warm-up rows"): WARM_UP_BARS * len(names),
+            N_("windows that would cross a hole in time"): lost,
         },
     }
     written = facts | {"bounds": facts["bounds"].tolist()}
@@ -128,79 +149,67 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     return open_store(feature_store), facts
 
 
+def warm_runs(bounds: np.ndarray) -> list[tuple[int, int]]:
+    """Returns first bar and stop of ONE symbol's segments that have rows after their warm-up.
+
+    Args:
+        bounds: of the segments, (segments + 1,).
+    """
+    runs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    return [(start, stop) for start, stop in runs if stop - start > WARM_UP_BARS]
+
+
 def fill_rows(
     bars: pd.DataFrame,
+    runs: Iterable[tuple[int, int]],
     features: np.ndarray,
     timestamps: np.ndarray,
     *,
     intraday: bool,
-    max_gap_bars: int,
 ) -> np.ndarray:
     """Writes the last rows of ONE symbol, as training and predicting both see them.
 
-    Holes are looked for among all bars: what is a hole depends on when the symbol trades.
-
     Args:
         bars: of the symbol, sorted by time.
-        features: float32 (rows, features) to be filled, at least 1 row and at most
-            bars - WARM_UP_BARS.
+        runs: first bar and stop of its segments that have rows, as `warm_runs` returns them.
+        features: float32 (rows, features) to be filled; of the first run the last rows, of the
+            others all.
         timestamps: datetime64[ns] (rows,) to be filled.
         intraday: as `data.market.features.compute_features` takes it.
-        max_gap_bars: missed trading bars that a window may cross.
 
     Returns:
         first rows of the segments, runs without a hole, then the number of rows,
         int64 (segments + 1,).
     """
-    num_rows = len(features)
-    fill_features(bars, features, intraday=intraday)
     times = bars["timestamp"].to_numpy("datetime64[ns]")
-    timestamps[:] = times[-num_rows:]
-    bounds = segment_bounds(np.zeros(len(times), np.int8), times, max_gap_bars)
-    return np.unique(np.maximum(bounds - (len(times) - num_rows), 0))
-
-
-def by_symbol(bars: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Yields the bars of one symbol at a time and lets go of those already used.
-
-    Args:
-        bars: as `data.bars.read.read_bars` returns them; an iterable of frames of one symbol each
-            is passed on.
-    """
-    if not isinstance(bars, pd.DataFrame):
-        yield from bars
-        return
-    parts = _divided(bars)
-    del bars
-    release_memory()  # the undivided columns, where the caller has let go of them
-    while parts:
-        yield _frame(*parts.pop(0))  # which nothing here holds on to
-        release_memory()  # what was made on the way to the symbol's rows
-
-
-def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Returns name and columns of every symbol, copied column by column."""
-    codes = bars["symbol"].cat.codes.to_numpy()
-    names = bars["symbol"].cat.categories
-    bounds = symbol_bounds(codes)
-    parts = [(names[codes[start]], {}) for start in bounds[:-1]]
-    for name in _COLUMNS:
-        values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
-        for (_name, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
-            columns[name] = values[start:stop].copy()
-    return parts
-
-
-def _frame(symbol: str, columns: dict[str, np.ndarray]) -> pd.DataFrame:
-    codes = np.zeros(len(columns["timestamp"]), np.int8)
-    symbols = pd.Categorical.from_codes(codes, [symbol])
-    return pd.DataFrame({**columns, "symbol": symbols}, copy=False)
+    bounds = [len(features)]
+    for start, stop in reversed([*runs]):
+        part = slice(max(bounds[0] - (stop - start - WARM_UP_BARS), 0), bounds[0])
+        fill_features(_run(bars, start, stop), features[part], intraday=intraday)
+        timestamps[part] = times[start:stop][part.start - part.stop :]
+        bounds.insert(0, part.start)
+    return np.array(bounds, np.int64)
 
 
 def _num_rows(bars: pd.DataFrame, spec: WindowSpec) -> int:
     """Returns how many rows the bars give."""
     counts = np.bincount(bars["symbol"].cat.codes.to_numpy())
     return int((counts[counts >= spec.num_bars_needed] - WARM_UP_BARS).sum())
+
+
+def _num_windows(runs: Iterable[tuple[int, int]], spec: WindowSpec) -> int:
+    """Returns how many windows with a label a symbol's runs of bars have."""
+    return sum(max(stop - start - spec.num_bars_needed + 1, 0) for start, stop in runs)
+
+
+def only_holes(spec: WindowSpec) -> str:
+    """Returns in words that no symbol has bars enough between two holes."""
+    return _(
+        "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
+        "no symbol has them",
+        num_bars=spec.num_bars_needed,
+        max_gap_bars=spec.max_gap_bars,
+    )
 
 
 def _needs(spec: WindowSpec) -> str:
@@ -217,7 +226,7 @@ def _needs(spec: WindowSpec) -> str:
 def _kinds(intraday: bool, spec: WindowSpec) -> dict:
     """Returns dtype and shape of a row for every column of the table."""
     # Single precision for prices too: of 717,690 barrier labels of real bars it changes 6.
-    numbers = ("forward_return", "trade_return", *spec.label_columns)
+    numbers = {"forward_return", "trade_return", *KEPT, *spec.label_columns}
     return {
         "features": (np.float32, (len(feature_names(intraday)),)),
         "timestamps": ("datetime64[ns]", ()),
@@ -225,27 +234,30 @@ def _kinds(intraday: bool, spec: WindowSpec) -> dict:
     } | {name: (np.float32, ()) for name in numbers}
 
 
-def _fill_symbol(new, bars, code: int, intraday: bool, spec: WindowSpec) -> np.ndarray:
+def _fill_symbol(new, bars, runs, code: int, intraday: bool, spec: WindowSpec) -> np.ndarray:
     """Writes the rows of one symbol into the columns, and returns the bounds of its segments."""
-    horizon, method = spec.future_window, spec.label_method
-    bounds = fill_rows(
-        bars,
-        new["features"],
-        new["timestamps"],
-        intraday=intraday,
-        max_gap_bars=spec.max_gap_bars,
-    )
+    bounds = fill_rows(bars, runs, new["features"], new["timestamps"], intraday=intraday)
     new["symbols"][:] = code
+    for (start, stop), first, last in zip(runs, bounds[:-1], bounds[1:], strict=True):
+        _fill_moves({name: new[name][first:last] for name in new}, _run(bars, start, stop), spec)
+    return bounds
+
+
+def _run(bars: pd.DataFrame, start: int, stop: int) -> pd.DataFrame:
+    """Returns some of the bars; all without a view of each column, which takes longer."""
+    return bars if stop - start == len(bars) else bars.iloc[start:stop]
+
+
+def _fill_moves(new, bars, spec: WindowSpec) -> None:
+    """Writes what the labels are made of, for the rows of one segment, from its bars alone."""
+    horizon, method = spec.future_window, spec.label_method
     close, open_ = bars["close"].to_numpy(np.float64), bars["open"].to_numpy(np.float64)
+    new["close"][:] = close[WARM_UP_BARS:]
     new["forward_return"][:] = labelling.forward_return(close, horizon)[WARM_UP_BARS:]
     new["trade_return"][:] = labelling.trade_return(open_, close, horizon)[WARM_UP_BARS:]
     if spec.label_columns == SCORES:
         new["scores"][:] = labelling.label_moves(bars, method, horizon)[WARM_UP_BARS:]
     else:
         new["scale"][:] = labelling.past_scale(close, horizon)[WARM_UP_BARS:]
-        for name in ("close", "high", "low"):
+        for name in ("high", "low"):
             new[name][:] = bars[name].to_numpy(np.float64)[WARM_UP_BARS:]
-    for name in {"forward_return", "trade_return", "scores"} & set(new):
-        for stop in bounds[1:]:
-            new[name][max(stop - horizon, 0) : stop] = np.nan  # would look across a hole
-    return bounds

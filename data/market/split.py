@@ -13,7 +13,7 @@ import numpy as np
 from core.errors import InputError
 from core.i18n import N_, _
 from data.market.features import WARM_UP_BARS
-from data.market.windows import bar_interval_ns, symbol_bounds
+from data.market.windows import symbol_bounds
 
 _CHUNK = 1 << 14  # windows looked at at a time
 
@@ -157,15 +157,15 @@ def split_windows(
 class _Embargo:
     """Finds the bar that comes some bars of a symbol's own after a row.
 
-    Beyond a symbol's last bar the count goes on at its usual interval.
+    Beyond a symbol's last bar the count goes on at its usual step, nights and all.
     """
 
     def __init__(self, symbols: np.ndarray, timestamps: np.ndarray, embargo_bars: int):
         self.timestamps, self.embargo_bars = timestamps, embargo_bars
         self.bounds = symbol_bounds(symbols)
         runs = zip(self.bounds[:-1], self.bounds[1:], strict=True)
-        self.intervals = np.array(
-            [bar_interval_ns(timestamps[start:stop]) for start, stop in runs], np.int64
+        self.steps = np.array(
+            [_usual_step(timestamps[start:stop]) for start, stop in runs], np.int64
         )
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -173,7 +173,13 @@ class _Embargo:
         symbol = np.searchsorted(self.bounds, rows, side="right") - 1
         beyond = np.maximum(rows + self.embargo_bars - (self.bounds[1:][symbol] - 1), 0)
         times = self.timestamps[rows + self.embargo_bars - beyond]
-        return times + (beyond * self.intervals[symbol]).astype("timedelta64[ns]")
+        return times + (beyond * self.steps[symbol]).astype("timedelta64[ns]")
+
+
+def _usual_step(timestamps: np.ndarray) -> int:
+    """Returns the median step of one symbol's bars in nanoseconds, 1 for a single bar."""
+    steps = np.diff(timestamps.astype("datetime64[ns]").astype(np.int64))
+    return max(int(np.median(steps)), 1) if len(steps) else 1
 
 
 def _between(timestamps: np.ndarray, start, stop) -> Callable[[np.ndarray], np.ndarray]:

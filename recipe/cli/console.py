@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.i18n import N_, _, date, listed, ngettext, number
+from data.bars.grid import every
 from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
 
@@ -113,7 +114,7 @@ def announce_market(market, num_bars: int) -> None:
             num_symbols=len(market.symbol_names),
             first=date(str(first)[:16]),
             last=date(str(last)[:16]),
-            span=_every(market.interval_seconds),
+            span=every(market.interval_seconds),
         ),
     )
     log(
@@ -316,18 +317,6 @@ def _above(row: dict[str, Any]) -> str:
         low=low,
         high=high,
     )
-
-
-def _every(seconds: float) -> str:
-    for size, one, many in [
-        (86400, N_("every day"), N_("every {count:g} days")),
-        (3600, N_("every hour"), N_("every {count:g} hours")),
-        (60, N_("every minute"), N_("every {count:g} minutes")),
-    ]:
-        if seconds >= size:
-            count = seconds / size
-            return _(one) if count == 1 else _(many, count=count)
-    return _("every {count:g} seconds", count=seconds)
 
 
 def forecast_in_words(forecast: Mapping[str, Any]) -> str:

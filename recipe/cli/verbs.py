@@ -52,7 +52,7 @@ def train(options: argparse.Namespace) -> int:
         from recipe.run.market import read_market
         from recipe.run.origin import ORIGINS, origin
 
-        market, bars_info = read_market(options.data, flags, console)
+        market, bars_info = read_market(options.data, flags, console, adjust=options.adjust_splits)
         run_info = {"command": options.command, "data": options.data, **bars_info}
         run_info |= {ORIGINS: [origin(flags, bars_info)]}
         run_info |= {"brief": True} if options.brief else {}
@@ -107,7 +107,8 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     if processes.is_first():
         atomic.clear(folder)
     data = options.data or before.get("data")
-    market, bars_info = read_market(data, flags, console)
+    adjust = before.get("adjust_splits", False)
+    market, bars_info = read_market(data, flags, console, adjust=adjust)
     own, versions = origin(flags, bars_info), {"versions": files.versions()}
     then = known[-1] | {"versions": before.get("versions")}
     changes += files.differences(then, own | versions)
@@ -127,9 +128,11 @@ def audit(options: argparse.Namespace) -> int:
     flags = config.load(options.set, options.config)
     from data.market.audit import CUT_SHARES, NUM_CUTS, audit_market
     from recipe.cli import console
-    from recipe.run.market import bars_or_sample, market_settings
+    from recipe.run.market import bars_or_sample, market_settings, without_splits
 
     bars = bars_or_sample(options.data, console)
+    if options.adjust_splits:
+        bars = without_splits(bars, console.note)
     settings: dict[str, Any] = market_settings(flags, console) | {"feature_store": None}
     console.log(
         _("audit"),
@@ -205,7 +208,12 @@ def predict(options: argparse.Namespace) -> int:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
         return OK
-    table = classify(model, read_bars(options.data, note=note), note=note)
+    bars = read_bars(options.data, note=note)
+    if options.adjust_splits:
+        from recipe.run.market import without_splits
+
+        bars = without_splits(bars, note)
+    table = classify(model, bars, note=note)
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:

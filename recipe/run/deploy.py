@@ -8,6 +8,7 @@ import numpy as np
 
 from core.calls import LARGEST_LIFT
 from core.priors import fit_temperature, tempered
+from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
 from data.market.features import WARM_UP_BARS
 from data.market.labels import CLASS_NAMES
@@ -129,6 +130,7 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
         "warm_up_bars": WARM_UP_BARS,
         "sequence_length": flags.SEQUENCE_LENGTH,
         "max_gap_bars": flags.MAX_GAP_BARS,
+        "gaps": GAP_RULE,
         "intraday": bool(market.intraday),
         "interval_seconds": market.interval_seconds,
         "label": {

@@ -1,7 +1,7 @@
 """From a path and the flags to the market that a run trains on."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from core.i18n import _
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.market.market import Market, build_market
+from data.market.moves import adjust_splits, told
 from data.market.rows import by_symbol
 from data.market.store import folder_of
 from data.market.store_folder import read_index
@@ -22,7 +23,7 @@ _STORE_MADE = "feature store"
 
 
 def read_market(
-    path: str | None, flags: Flags, reporter: Reporter = SILENT
+    path: str | None, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
 ) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
 
@@ -32,6 +33,7 @@ def read_market(
         path: a file or folder of bars; None for the sample.
         flags: checked.
         reporter: told what was read.
+        adjust: scales the past of splits away.
 
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
@@ -46,8 +48,11 @@ def read_market(
         else:
             bars = bars_or_sample(path, reporter, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
+            if adjust:
+                bars_info |= {"adjust_splits": True}
+                bars = without_splits(bars, reporter.note)
             # Lets go of a symbol's bars when its features are made.
-            parts = _counted(by_symbol(bars), num_bars, done)
+            parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
             market = build_market(parts, **market_settings(flags, reporter))
             # Its own folder: by now another run may have written the store.
@@ -66,22 +71,18 @@ def bars_or_sample(
     reporter: Reporter = SILENT,
     progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
-    """Returns the checked bars of a path, or those of the sample for None."""
+    """Returns the checked bars of a path, or those of the sample for None, as they are there."""
     if path is None:
         return load_sample()
     return read_bars(path, note=reporter.note, progress=progress)
 
 
-def _counted(
-    parts: Iterable[pd.DataFrame], num_bars: int, done: Callable[[float], None]
-) -> Iterator[pd.DataFrame]:
-    """Passes the bars of each symbol on, and tells the share of all that was passed before."""
-    passed = 0
-    for own in parts:
-        done(passed / num_bars)
-        passed += len(own)
-        yield own
-        del own  # before the next symbol is divided off, which gives its memory up
+def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
+    """Returns bars whose past is scaled where they look split, and tells where."""
+    bars, splits = adjust_splits(bars)
+    for text in told(splits, _("the bars before it are scaled, as are those of all splits")):
+        note(text)
+    return bars
 
 
 def market_settings(flags: Flags, reporter: Reporter = SILENT) -> dict[str, Any]:

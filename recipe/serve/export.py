@@ -15,6 +15,7 @@ from core.errors import InputError
 from core.i18n import _
 from core.native_chatter import without_native_chatter
 from data.bars.checks import digest
+from data.market.moves import adjust_splits
 from data.market.windows import subsample
 from models.deployable import contract_of
 from recipe.run import folder as files
@@ -100,6 +101,8 @@ def windows_to_compare(
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
             raise InputError(_("the bars are not those of the run any more"))
+        if run_info.get("adjust_splits"):
+            bars = adjust_splits(bars)[0]
         asked = asked_windows(contract, bars)
         test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
     except (OSError, KeyError, InputError) as error:

@@ -13,15 +13,17 @@ import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import _
 from data.bars.checks import check_bars
+from data.bars.grid import every, grid_ns, no_grid
+from data.bars.sessions import GAP_RULE
 from data.market.features import WARM_UP_BARS, feature_names
 from data.market.labels import CLASS_NAMES
-from data.market.rows import fill_rows
 from data.market.training_range import unfamiliar_shares, warnings
-from data.market.windows import bar_interval_ns, ends_within, gather, symbol_bounds
+from data.market.windows import ends_within, gather, symbol_bounds
+from recipe.serve.parts import parts_of, remarks, rows_of
 
-_INTERVAL_TOLERANCE = 0.01  # relative
+_INTERVAL_TOLERANCE = 0.1  # relative: months differ in length
 _LIBRARY = "ta-lib"  # makes most features; some of its versions make them wrong
 Note = Callable[[str], None]
 
@@ -86,9 +88,10 @@ def asked_windows(
         contract: what the model was trained on, see `models.deployable.ModelContract`.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         newest_only: whether only the newest windows are wanted; only their features are made.
-        note: called with a sentence for each symbol that has no window, and with one where many
-            windows are unfamiliar, the model is old against its training period, or it was saved
-            before calls had a rule.
+        note: called with a sentence for each symbol whose newest bar has no answer, with the
+            reason, for moves that look like splits or bad bars, and with one where many windows are
+            unfamiliar, the model is old against its training period, or it was saved before calls
+            had a rule.
 
     Returns:
         windows by symbol, then time.
@@ -100,24 +103,14 @@ def asked_windows(
     bars = check_bars(bars)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
-    length, names = contract["sequence_length"], bars["symbol"].cat.categories
-    num_bars = np.bincount(bars["symbol"].cat.codes, minlength=len(names))
-    num_rows = np.full(len(names), length) if newest_only else num_bars - WARM_UP_BARS
-    num_rows[num_bars < WARM_UP_BARS + length] = 0
-    features, timestamps, bounds = _rows(contract, bars, num_rows)
+    length, names = contract["sequence_length"], bars["symbol"].cat.categories.to_numpy()
+    parts = list(parts_of(contract, bars, newest_only=newest_only))
+    features, timestamps, bounds = rows_of(contract, parts)
     ends = ends_within(bounds, length, 0)
-    symbols = np.searchsorted(np.cumsum(num_rows), ends, side="right")
-    for code in np.setdiff1d(np.arange(len(names)), symbols):
-        if note is not None:
-            told = (
-                N_(
-                    "symbol {symbol} is skipped: of its {num_bars} bars its newest bar ends no "
-                    "window"
-                )
-                if newest_only
-                else N_("symbol {symbol} is skipped: of its {num_bars} bars they make no window")
-            )
-            note(_(told, symbol=names[code], num_bars=num_bars[code]))
+    symbols = np.searchsorted(np.cumsum([part.num_rows for part in parts]), ends, side="right")
+    if note is not None:
+        for text in remarks(parts, symbols, newest_only=newest_only):
+            note(text)
     if not len(ends):
         raise InputError(
             _(
@@ -130,7 +123,7 @@ def asked_windows(
     about = pd.DataFrame(
         {
             "timestamp": pd.to_datetime(timestamps[ends], utc=True),
-            "symbol": names.to_numpy()[symbols],
+            "symbol": names[symbols],
             "unfamiliar": unfamiliar_shares(contract, features, ends),
         }
     )
@@ -195,32 +188,6 @@ def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     )
 
 
-def _rows(contract: Mapping[str, Any], bars: pd.DataFrame, num_rows: np.ndarray):
-    """Returns features (rows, features), timestamps (rows,) and the bounds of the segments.
-
-    Args:
-        contract: of the model.
-        bars: checked, of all symbols.
-        num_rows: how many of the last rows of each symbol to make, (symbols,).
-    """
-    stops = np.cumsum(num_rows)
-    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
-    timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
-    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
-    for first, last, count, stop in zip(places[:-1], places[1:], num_rows, stops, strict=True):
-        if count:
-            part = slice(stop - count, stop)
-            segments = fill_rows(
-                bars.iloc[first:last],
-                features[part],
-                timestamps[part],
-                intraday=contract["intraday"],
-                max_gap_bars=contract["max_gap_bars"],
-            )
-            bounds.append(segments[1:] + part.start)
-    return features, timestamps, np.concatenate(bounds)
-
-
 def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
@@ -239,21 +206,32 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
                 feature_names=contract["feature_names"],
             )
         )
+    rule = contract.get("gaps", GAP_RULE)  # models that were saved before have no name for it
+    if rule != GAP_RULE:
+        raise InputError(
+            _(
+                "the model's holes in time must be told by the rule {known!r}, got {rule!r}: it "
+                "was saved by another version of the project",
+                known=GAP_RULE,
+                rule=rule,
+            )
+        )
     expected = contract["interval_seconds"]
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    intervals = []
     places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
-    intervals = [
-        bar_interval_ns(times[first:last]) / 1e9
-        for first, last in zip(places[:-1], places[1:], strict=True)
-        if last - first > 1
-    ]
+    for first, last in zip(places[:-1], places[1:], strict=True):
+        times = bars["timestamp"].to_numpy("datetime64[ns]")[first:last]
+        interval = grid_ns(times)
+        if not interval:
+            symbol = bars["symbol"].iloc[first]
+            raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
+        intervals += [interval / 1e9] * (len(times) > 1)
     interval = np.median(intervals or [expected])
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
             _(
-                "the model was trained on bars every {expected:g} seconds, got bars every "
-                "{interval:g} seconds",
-                expected=expected,
-                interval=interval,
+                "the model was trained on bars {expected}, got bars {given}",
+                expected=every(expected),
+                given=every(float(interval)),
             )
         )
