@@ -6,6 +6,7 @@ import talib
 from data.bars.synthetic import random_walk
 from data.market.features import (
     FEATURE_NAMES,
+    FORGOTTEN_AFTER_BARS,
     INTRADAY_NAMES,
     WARM_UP_BARS,
     compute_features,
@@ -205,3 +206,20 @@ def test_rolling_sums_are_those_of_a_loop_and_exactly_zero_after_large_values():
 def test_realised_volatility_of_equal_moves_is_their_size():
     close = np.exp(0.01 * np.cumsum(np.tile([1, -1], 20)))
     np.testing.assert_allclose(realised_volatility(close, 10)[10:], 0.01)
+
+
+def test_a_token_that_lost_nearly_all_has_bands_and_the_same_features_from_any_start():
+    """Before its version 0.8 TA-Lib took deviations far below the first price for none."""
+    random = np.random.default_rng(0)
+    moves = np.concatenate(
+        [random.normal(0, 0.003, 300), np.full(1000, np.log(1e-5) / 1000)]
+        + [random.normal(0, 0.003, 2 * FORGOTTEN_AFTER_BARS)]
+    )
+    close = 80 * np.exp(np.cumsum(moves))
+    times = pd.date_range("2022-04-28", periods=len(close), freq="5min", tz="UTC")
+    prices = {"open": close, "high": close * 1.001, "low": close * 0.999, "close": close}
+    bars = pd.DataFrame({"timestamp": times, **prices, "volume": 5.0})
+    whole = compute_features(bars, intraday=True)
+    assert (whole["bollinger_width"].dropna() > 0).all()
+    late = compute_features(bars.iloc[1300:].reset_index(drop=True), intraday=True)
+    np.testing.assert_allclose(late.tail(100), whole.tail(100), rtol=0, atol=1e-3)

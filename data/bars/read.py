@@ -141,11 +141,9 @@ def _read(source: Source) -> tuple[_Part, list[str]]:
         codes = np.zeros(len(raw["timestamp"]), np.int8)
         raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [named(source.path).symbol]))
     more: list[str] = []
-    frame = checked(raw, source.name, more)
-    columns = {"timestamp": frame["timestamp"].to_numpy("datetime64[ns]")}
-    columns |= {name: frame[name].to_numpy() for name in NUMBERS}
-    symbols, codes = list(frame["symbol"].cat.categories), frame["symbol"].cat.codes.to_numpy()
-    del frame
+    columns = checked(raw, source.name, more)
+    own = columns.pop("symbol")
+    symbols, codes = list(own.categories), own.codes
     if unnamed:
         symbols = [symbol_of(source.path, columns["timestamp"])]
         remarks.append(_("symbol from the file's name"))
