@@ -9,7 +9,7 @@ COMMANDS = [
     "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/python train_model.py",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
 ]
-ELSEWHERE = ("XLSTM_DATA_DIR", "XLSTM_GOLDEN_DIR", "KERAS_BACKEND")
+ELSEWHERE = ("XLSTM_DATA_DIR", "XLSTM_GOLDEN_DIR", "XLSTM_SECRET", "KERAS_BACKEND")
 READMES = pytest.mark.parametrize("name", ["README.md", "README.ru.md"])
 
 
