@@ -16,6 +16,7 @@ OFF, ALONE = ("together", "off"), ("alone",)
 COLUMNS = {
     "validation NLL": (OFF, "validation", "nll"),
     "test NLL": (OFF, "test", "nll"),
+    "test direction": (OFF, "test", "direction"),
     "test MCC": (OFF, "test", "mcc"),
     "alone, validation NLL": (ALONE, "validation", "nll"),
 }

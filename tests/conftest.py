@@ -3,12 +3,15 @@
 import os
 
 import pytest
-from tiny_run import settings
-
-import train_model
-from data.bars.synthetic import persistent_drift
 
 os.environ["LC_ALL"] = "C.UTF-8"  # the tests read English, whatever the locale of who runs them
+# A worker of pytest for each core: threads of the trees that wait for each other take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tiny_run import settings  # noqa: E402
+
+import train_model  # noqa: E402
+from data.bars.synthetic import persistent_drift  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from tiny_run import TINY, settings
 import config
 import train_model
 from data.bars.synthetic import persistent_drift
+from recipe.cli import console
 from recipe.run.market import read_market
 
 # Bad input: status 2, one line for each fault, nothing written.
@@ -83,7 +84,7 @@ def test_a_single_symbol_and_a_short_one_train_on(tmp_path, capsys):
     path = tmp_path / "bars.parquet"
     pd.concat([one, one.head(30).assign(symbol="SHORT")]).to_parquet(path)
     flags = config.load(**TINY)
-    found, _ = read_market(str(path), flags)
+    found, _ = read_market(str(path), flags, console)
     assert len(found.symbol_names) == 1
     assert "is skipped" in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ import pytest
 
 import config
 from data.bars.synthetic import persistent_drift
-from data.market.market import build_market
+from data.market.market import build_market, training_prior
 from models.training.callbacks.validation import validation_metrics
 from recipe.run.batches import LEAST_BATCHES
 from recipe.run.fold import assemble, train
@@ -198,7 +198,8 @@ def test_what_sequences_chose_is_what_is_shipped(whole_of_sequences):
     assembly, result = whole_of_sequences
     labels = assembly.fold.labels[assembly.fold.validation]
     shown = np.log(result.probabilities["validation"].astype(np.float64))
-    now = validation_metrics(labels, shown, ("sell", "hold", "buy"))
+    prior = training_prior(assembly.fold)
+    now = validation_metrics(labels, shown, ("sell", "hold", "buy"), prior)
     then = result.rows[result.best_epoch]
     assert all(now[name] == pytest.approx(then[name], abs=1e-6) for name in now)
 

@@ -7,6 +7,7 @@ import config
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
 from data.market.moves import BAD, SPLIT, TAKEN, adjust_splits, find_moves, told
+from recipe.cli import console
 from recipe.run.market import read_market
 
 PRICES = ["open", "high", "low", "close"]
@@ -139,12 +140,12 @@ def test_a_run_on_adjusted_bars_sees_those_of_a_source_that_adjusts(tmp_path, ca
     raw = split(clean, 700, 4.0)
     clean.to_parquet(tmp_path / "clean.parquet")
     raw.to_parquet(tmp_path / "raw.parquet")
-    wanted, about = read_market(str(tmp_path / "clean.parquet"), flags, adjust=True)
+    wanted, about = read_market(str(tmp_path / "clean.parquet"), flags, console, adjust=True)
     assert about["adjust_splits"] and "split" not in capsys.readouterr().out
-    found, about = read_market(str(tmp_path / "raw.parquet"), flags, adjust=True)
+    found, about = read_market(str(tmp_path / "raw.parquet"), flags, console, adjust=True)
     assert "as after a 1:4 split; the bars before it are scaled" in capsys.readouterr().out
     np.testing.assert_allclose(found.features, wanted.features, atol=1e-5)
-    _, about = read_market(str(tmp_path / "raw.parquet"), flags)
+    _, about = read_market(str(tmp_path / "raw.parquet"), flags, console)
     assert "adjust_splits" not in about
     assert "--adjust-splits scales the bars before it" in capsys.readouterr().out
 

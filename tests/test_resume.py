@@ -22,7 +22,7 @@ from recipe.run.origin import check_checkpoints
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(market, "read_market", interrupted)
@@ -52,7 +52,7 @@ def killed_run(folder, bars_file, epoch, delay, kill):
 
 def test_a_killed_run_that_goes_on_ends_as_if_never_killed(finished, bars_file, tmp_path):
     folder = tmp_path / "one"
-    delay = np.random.default_rng().uniform(0, 0.5)
+    delay = np.random.default_rng(0).uniform(0, 0.5)
     status, _ = killed_run(folder, bars_file, 0, delay, signal.SIGKILL)
     assert status == -signal.SIGKILL and not (folder / "metrics.json").exists()
     assert train_model.main(["resume", str(folder)]) == 0
@@ -73,10 +73,10 @@ def uninterrupted(bars_file, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epoch", [0, 1, 1, 2])
-def test_a_run_killed_at_a_random_point_goes_on(epoch, uninterrupted, bars_file, tmp_path):
+@pytest.mark.parametrize("number, epoch", list(enumerate([0, 1, 1, 2])))
+def test_a_run_killed_at_a_random_point_goes_on(number, epoch, uninterrupted, bars_file, tmp_path):
     folder = tmp_path / "one"
-    delay = np.random.default_rng().uniform(0, 3)
+    delay = np.random.default_rng(number).uniform(0, 3)
     killed_run(folder, bars_file, epoch, delay, signal.SIGKILL)
     done = subprocess.run(command("resume", folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -149,7 +149,7 @@ def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
     path = tmp_path / "hourly.parquet"
     persistent_drift(num_symbols=1, num_bars=300, interval="1h").to_parquet(path)
     assert train_model.main(["predict", str(finished / "model.keras"), "--data", str(path)]) == 2
-    assert "trained on bars every 900 seconds, got bars every 3600" in capsys.readouterr().err
+    assert "trained on bars every 15 minutes, got bars every hour" in capsys.readouterr().err
 
 
 # --- verbs
@@ -226,7 +226,7 @@ def test_a_value_error_inside_training_passes_as_it_is(bars_file, tmp_path, monk
 def test_an_error_that_passes_keeps_its_traceback_and_gives_1():
     code = (
         "import sys, train_model, recipe.run.market\n"
-        "def read_market(*arguments): raise ValueError('from inside')\n"
+        "def read_market(*arguments, **more): raise ValueError('from inside')\n"
         "recipe.run.market.read_market = read_market\n"
         "sys.exit(train_model.main([]))\n"
     )
