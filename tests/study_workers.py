@@ -44,7 +44,7 @@ def cell_of(plan, worker):
     for path in (plan.folder / "beats").glob("*.json"):
         try:
             beat = json.loads(path.read_text())
-        except OSError:
+        except (OSError, ValueError):  # gone, or on its way to its name
             continue
         if beat["pid"] == worker.pid and (plan.run(beat["cell"]) / "history.csv").exists():
             return beat["cell"]
