@@ -30,11 +30,11 @@ def main(verb, *arguments):
         time.sleep(float(os.environ.get("FAKE_STEP_SECONDS", "0.25")))
         if data == f"broken at seed {flags['SEED']}":
             sys.exit("the bars are broken")
-        rows.append(f"{step},{flags['LR_BASE'] + flags['SEED'] - step}")
+        rows.append(f"0,{step},{flags['LR_BASE'] + flags['SEED'] - step}")
         temporary = run / "history.tmp"
-        temporary.write_text("\n".join(["epoch,val_nll", *rows]) + "\n")
+        temporary.write_text("\n".join(["fold,epoch,val_nll", *rows]) + "\n")
         temporary.replace(history)
-    value = float(rows[-1].split(",")[1])
+    value = float(rows[-1].split(",")[2])
     (run / "metrics.json").write_text(json.dumps({"folds": [{"validation": {"nll": value}}]}))
 
 

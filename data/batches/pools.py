@@ -1,7 +1,7 @@
 """Keeps the pools of hard windows: which hold from which epoch on, and the share they get.
 
 The hard share s of a class is a mixture: s of its mass goes to its pool, 1 - s to all its windows.
-So no window is ever left out, and the mass of a class does not change.
+So below a share of 1 no window is left out, and the mass of a class does not change.
 """
 
 from collections.abc import Callable, Mapping

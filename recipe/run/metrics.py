@@ -45,7 +45,8 @@ def run_metrics(
     )
     if not explained:
         pooled["verdict"] |= {
-            "sentence": "No verdict: a brief run has no baselines that were fitted."
+            "verdict": None,
+            "sentence": "No verdict: a brief run has no baselines that were fitted.",
         }
     return {
         "num_folds": len(folds),
@@ -131,6 +132,7 @@ def _member(flags, fold: Fold, member) -> dict[str, Any]:
         "seed": member.seed,
         "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": member.best_epoch},
         "calibration": member.calibration,
+        "mining": [_with_class_names(refresh) for refresh in member.mining],
         **_judged(fold, member.probabilities),
     }
 

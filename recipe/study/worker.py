@@ -114,7 +114,10 @@ def _follow(trial, plan: Plan, cell: str) -> Callable[[], bool]:
         path = plan.run(cell) / files.HISTORY
         if not path.exists():
             return False
-        values = pd.read_csv(path)["val_nll"]
+        rows = pd.read_csv(path)
+        # Of the first training alone: other folds have other bars, and members begin anew.
+        first = (rows["fold"] == 0) & (rows["member"] == 0 if "member" in rows else True)
+        values = rows.loc[first, "val_nll"].to_numpy()
         for step in range(told, len(values)):
             trial.report(float(values[step]), step)
             told = step + 1

@@ -38,7 +38,8 @@ class BestWeights(StatefulCallback):
     A figure of a few thousand windows wanders from epoch to epoch, so the best of ten epochs is
     mostly the luckiest. Where the NLL chooses (`losses` and `blocks` are given), an earlier epoch
     is taken instead of the last only if it is better beyond a standard error over blocks of time.
-    An MCC of 0 or less chooses nothing: the last epoch is taken.
+    An MCC of 0 or less chooses nothing: the last epoch is taken. Where the patience ended the
+    training, the best epoch is taken: the last is worse by so many epochs.
 
     Epochs whose logs lack the metric, or where it is not a number, are no candidates. Listed after
     `ValidationMetrics`, and before `Checkpointer`. After `fit` the model has the weights of the
@@ -121,7 +122,7 @@ class BestWeights(StatefulCallback):
             return last
         if self.monitor in _NO_SKILL and best["value"] <= _NO_SKILL[self.monitor]:
             return last
-        if best["losses"] is None or self._blocks is None:
+        if self.exhausted or best["losses"] is None or self._blocks is None:
             return best
         return best if beyond_luck(best["losses"], last["losses"], self._blocks) else last
 

@@ -39,7 +39,7 @@ def hard_band(
     trim_fraction: float,
     spacing: int = 1,
 ) -> dict[int, np.ndarray]:
-    """Returns for each class the windows of its band, hardest first.
+    """Returns for each class with a band its windows, hardest first.
 
     Args:
         losses: of each window, (windows,); `nan` ranks highest.
@@ -56,7 +56,8 @@ def hard_band(
         first = int(np.ceil(trim_fraction * len(members)))
         stop = first + int(np.ceil(top_k_fraction * len(members)))
         order = members[np.argsort(ranks[members])][first:stop]
-        band[int(label)] = order[_events(symbols[order], rows[order], spacing)]
+        if len(order):  # of a single window nothing is left by the trim
+            band[int(label)] = order[_events(symbols[order], rows[order], spacing)]
     return band
 
 
