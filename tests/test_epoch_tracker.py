@@ -160,6 +160,19 @@ def test_an_earlier_epoch_is_taken_only_beyond_a_standard_error_over_blocks_of_t
     assert chosen_of([last - 0.02, last], blocks=np.zeros(600, int)) == 1
 
 
+def test_where_the_patience_is_used_up_the_best_epoch_is_taken():
+    losses = [np.ones(600), np.full(600, 1.1), np.full(600, 1.2)]
+    epochs = iter(losses)
+    best = BestWeights(
+        "val_nll", patience=2, losses=lambda: next(epochs), blocks=np.zeros(600, int)
+    )
+    log = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_nll=losses[epoch].mean())
+    )
+    fit(make_model(), log, best, epochs=3)
+    assert best.exhausted and best.chosen["epoch"] == 0
+
+
 def test_the_standard_error_is_that_of_the_mean_over_equal_blocks():
     # Of equal blocks the jackknife's error is the standard error of their means.
     means = np.array([0.3, -0.1, 0.2, 0.4, -0.2, 0.1])

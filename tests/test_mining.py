@@ -52,6 +52,10 @@ def test_band_ranks_each_class_by_itself():
     assert {label: found.tolist() for label, found in band.items()} == {0: [16, 14], 2: [17, 15]}
 
 
+def test_a_class_of_a_single_window_has_no_band():
+    assert set(band_of([1.0, 2.0, 3.0], labels=[0, 0, 2], trim_fraction=0.05)) == {0}
+
+
 def test_a_loss_that_is_no_number_ranks_highest_and_is_trimmed():
     assert 3 not in band_of([1, 2, 3, np.nan, 4, 5, 6, 7, 8, 9])[0]
 

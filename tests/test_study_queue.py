@@ -199,8 +199,8 @@ def test_a_sweep_prunes_only_when_the_longest_warm_up_and_the_change_of_the_loss
         hopeless = _follow(trial, plan, cell)
         plan.run(cell).mkdir()
         for epoch in range(len(losses)):
-            rows = [f"{number},{loss}" for number, loss in enumerate(losses[: epoch + 1])]
-            (plan.run(cell) / "history.csv").write_text("\n".join(["epoch,val_nll", *rows]))
+            rows = [f"0,{number},{loss}" for number, loss in enumerate(losses[: epoch + 1])]
+            (plan.run(cell) / "history.csv").write_text("\n".join(["fold,epoch,val_nll", *rows]))
             if hopeless():
                 break
         else:
@@ -228,3 +228,22 @@ def test_a_storage_that_is_not_the_studys_is_refused(tmp_path):
         Queue(plan, "sqlite://")
     with pytest.raises(InputError, match="--storage URL"):
         Queue(made(tmp_path / "other", database=True))
+
+
+def test_a_sweep_is_judged_by_the_first_fold_and_member_alone(tmp_path):
+    plan = made(tmp_path / "study", kind="sweep", count=1)
+    told = []
+
+    class Trial:
+        def report(self, value, step):
+            told.append((step, value))
+
+        def should_prune(self):
+            return False
+
+    (cell,) = plan.cells
+    plan.run(cell).mkdir(parents=True)
+    rows = ["fold,member,epoch,val_nll", "0,0,0,1.1", "0,0,1,1.0", "0,1,0,9", "1,0,0,9", "1,1,1,9"]
+    (plan.run(cell) / "history.csv").write_text("\n".join(rows))
+    assert not _follow(Trial(), plan, cell)()
+    assert told == [(0, 1.1), (1, 1.0)]
