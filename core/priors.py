@@ -7,7 +7,7 @@ each:
     log p_T = log pi + (log p - log pi) / T + constant
 
 T = 1 changes nothing, T to infinity answers pi, and the order of the lifts p / pi, which makes the
-call (`core.calls`), does not depend on T.
+call (`core.calls`), does not depend on T, but for float32's rounding near the highest.
 """
 
 from collections.abc import Callable, Sequence
