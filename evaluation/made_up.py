@@ -9,7 +9,6 @@ from sklearn.metrics import matthews_corrcoef
 from core.calls import calls
 from core.i18n import LANGUAGES, _, speaking
 from data.bars.synthetic import PREFIX
-from data.market.features import WARM_UP_BARS
 from data.market.labels import BUY, CLASS_NAMES, HOLD
 from data.market.market import Market, training_prior
 from evaluation.known_optimum import best_calls, best_probabilities
@@ -102,7 +101,7 @@ def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
     found = np.empty((len(fold.test), len(CLASS_NAMES)))
     for code, name in enumerate(market.symbol_names):
         own = market.symbols[fold.test] == code
-        found[own] = best[name][fold.test[own] - starts[code] + WARM_UP_BARS]
+        found[own] = best[name][fold.test[own] - starts[code] + market.settings.warm_up_bars]
     return found
 
 

@@ -16,7 +16,7 @@ TEXT = "synthetic:{}?bars=3000&symbols=11&seed=3"  # SYN10 stands before SYN2
 
 
 def market_of(name, **flags):
-    return build_market(read_bars(TEXT.format(name)), **market_settings(config.load(**flags)))
+    return build_market(read_bars(TEXT.format(name)), market_settings(config.load(**flags)))
 
 
 def optimum(name, **flags):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ OF_A_FOLD = {
 
 
 def market_of(num_folds):
-    return build_market(random_walk(2, 1200), **SETTINGS, num_folds=num_folds)
+    return build_market(random_walk(2, 1200), replace(SETTINGS, num_folds=num_folds))
 
 
 def answers(fold, rng):

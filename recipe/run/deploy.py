@@ -10,9 +10,8 @@ from core.calls import LARGEST_LIFT
 from core.priors import fit_temperature, tempered
 from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
-from data.market.features import WARM_UP_BARS
 from data.market.labels import CLASS_NAMES
-from data.market.market import Market
+from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
 from evaluation.judge import blocks_of
@@ -127,7 +126,8 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
-        "warm_up_bars": WARM_UP_BARS,
+        "features": market.settings.features.as_dict(),
+        "warm_up_bars": market.settings.warm_up_bars,
         "sequence_length": flags.SEQUENCE_LENGTH,
         "max_gap_bars": flags.MAX_GAP_BARS,
         "gaps": GAP_RULE,
@@ -135,6 +135,7 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
         "interval_seconds": market.interval_seconds,
         "label": {
             "method": flags.LABEL_METHOD,
+            "reference": flags.LABEL_REFERENCE,
             "future_window_bars": flags.FUTURE_WINDOW,
             "threshold": fold.threshold,
         },
@@ -148,5 +149,6 @@ def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
         "training_ranges": training_ranges(market, fold),
         "training_period": [str(first.min())[:19], str(last.max())[:19]],
         "symbols": list(market.symbol_names),
+        "universe": living_symbols(market),
         "versions": versions(),
     }
