@@ -11,7 +11,7 @@ import pandas as pd
 
 from data.bars.grid import grid_ns
 from data.features.indicators import rolling_sum
-from data.features.settings import FeatureSettings
+from data.features.settings import LEAST_SYMBOLS, FeatureSettings
 from data.features.universe import Universe, trimmed
 from data.market.labels import VOLATILITY_BARS, in_units
 
@@ -109,6 +109,24 @@ def relative_scores(
     moves[:count] = logs[horizon:] - logs[:count] - market.between(closes[:count], closes[horizon:])
     if method == "fixed":
         return np.expm1(moves).astype(np.float32)
+    return in_units(moves, relative_scale(logs, closes, market, horizon))
+
+
+def relative_scale(
+    logs: np.ndarray, closes: np.ndarray, market: MarketMoves, horizon: int
+) -> np.ndarray:
+    """Returns the usual size of one symbol's log move less the market's over the horizon.
+
+    Args:
+        logs: of the closes, without a hole, (bars,).
+        closes: when the bars close, nanoseconds since 1970, (bars,).
+        market: its moves.
+        horizon: bars.
+
+    Returns:
+        float64 (bars,), of the last `VOLATILITY_BARS` one-bar moves up to each row; NaN where half
+        of them have no market.
+    """
     steps = np.zeros(len(logs))
     steps[1:] = np.diff(logs) - market.between(closes[:-1], closes[1:])
     known = ~np.isnan(steps)
@@ -116,7 +134,7 @@ def relative_scores(
     squares = rolling_sum(np.where(known, steps, 0.0) ** 2, VOLATILITY_BARS)
     usual = np.sqrt(np.divide(squares, number, out=np.full(len(logs), np.nan), where=number > 0))
     usual[number < VOLATILITY_BARS / 2] = np.nan
-    return in_units(moves, usual * np.sqrt(horizon))
+    return usual * np.sqrt(horizon)
 
 
 def market_scores(
@@ -133,11 +151,28 @@ def market_scores(
     Returns:
         float32 (bars,) for each symbol.
     """
+    market, parts = _all_moves(symbols, features.market_min_symbols)
+    return [relative_scores(*own, market, method, horizon) for own in parts]
+
+
+def market_scales(
+    symbols: Sequence[pd.DataFrame], horizon: int, least: int = LEAST_SYMBOLS
+) -> list[np.ndarray]:
+    """Returns `relative_scale` of the bars of many symbols, each without a hole.
+
+    Args:
+        symbols: the bars of each: `timestamp` and `close`.
+        horizon: bars.
+        least: symbols without which there is no market.
+    """
+    market, parts = _all_moves(symbols, least)
+    return [relative_scale(*own, market, horizon) for own in parts]
+
+
+def _all_moves(symbols: Sequence[pd.DataFrame], least: int):
+    """Returns the market's moves, and logarithms and times of the closes of each symbol."""
     times = [own["timestamp"].to_numpy("datetime64[ns]") for own in symbols]
     lengths = [grid_ns(own) for own in times]
     closes = [own.astype(np.int64) + length for own, length in zip(times, lengths, strict=True)]
     logs = [np.log(own["close"].to_numpy(np.float64)) for own in symbols]
-    market = MarketMoves(closes, logs, lengths, features.market_min_symbols)
-    return [
-        relative_scores(*own, market, method, horizon) for own in zip(logs, closes, strict=True)
-    ]
+    return MarketMoves(closes, logs, lengths, least), [*zip(logs, closes, strict=True)]
