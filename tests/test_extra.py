@@ -108,6 +108,16 @@ def test_the_newest_rows_alone_and_a_shorter_past_give_the_same(gap, seed):
         np.testing.assert_array_equal(made(past, gap=gap), whole[row : row + 1])
 
 
+def test_no_value_older_than_the_past_that_is_kept_reaches_a_row():
+    values = walk()
+    row = WARM_UP_BARS + 50
+    oldest, first = row - EXTRA_PAST_BARS - 1, row - WINDOW + 1
+    values[:first] = np.nan
+    values[oldest] = 3.0
+    past = values[oldest + 1 : row + 1]
+    np.testing.assert_array_equal(made(past, gap=1000)[0], made(values, gap=1000)[50])
+
+
 @pytest.mark.parametrize("num_bars", [WARM_UP_BARS, WARM_UP_BARS + 1])
 def test_no_rows_and_one_row_are_made_of_the_shortest_bars(num_bars):
     assert np.isfinite(made(walk(num_bars))).all()
