@@ -88,7 +88,7 @@ def checked(
     bars: dict[str, Any] = {"timestamp": _timestamps(columns.pop("timestamp"), faults)}
     for name in NUMBERS:
         bars[name] = _numbers(columns.pop(name), name, faults)
-    for name in extra:
+    for name in dict.fromkeys(extra):
         bars[name] = _numbers(columns.pop(name), printable(name), faults, may_be_missing=True)
     found = [] if faults.lines else _check_prices(bars, faults)
     if not faults.lines:
