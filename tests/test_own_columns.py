@@ -279,7 +279,7 @@ def test_the_newest_day_in_two_rows_has_the_newer_value_that_is_there(newer, kep
 
 
 def test_many_rows_in_blocks_keep_their_values(tmp_path):
-    rows = 120_000  # more than one block of a text
+    rows = 150_000  # more than one block of a text
     table = pd.DataFrame({"time": 1_600_000_000 + 60 * np.arange(rows)})
     table = table.assign(open=10, high=11, low=9, close=10, volume=1, rate=np.arange(rows) / 8)
     with gzip.open(tmp_path / "A.csv.gz", "wt") as file:
