@@ -34,7 +34,7 @@ def run_metrics(
         market: that was trained on.
         trained: a `recipe.run.ensemble.TrainedFold` for each fold.
         given: for each fold what `evaluation.judge.baseline_probabilities` returned.
-        explained: for each fold what `recipe.run.importance.explain` returned; none for a brief
+        explained: for each fold what `evaluation.importance.explain` returned; none for a brief
             run, whose baselines are too few for a verdict.
     """
     folds = list(zip(trained, given, strict=True))

@@ -15,6 +15,7 @@ from config import Flags, as_dict
 from core.i18n import _
 from data.market.market import Market
 from evaluation import judge as evaluation
+from evaluation.importance import explain
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
@@ -22,7 +23,6 @@ from recipe.devices import processes
 from recipe.run import folder as files
 from recipe.run.ensemble import train_fold
 from recipe.run.fold import Assembly, assemble
-from recipe.run.importance import explain
 from recipe.run.metrics import run_metrics, with_trials
 from recipe.run.origin import ORIGINS
 from recipe.run.reporter import SILENT, Reporter
