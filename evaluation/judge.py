@@ -1,7 +1,7 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from evaluation.skill import skill_by_part
 from evaluation.verdict import pick, time_blocks, verdict
 
 Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
-Judged = tuple[Fold, Given, dict[str, Given]]  # with those of the model, and of each baseline
 
 _CHUNK = 4096  # windows gathered at a time
 # Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
@@ -30,6 +29,20 @@ FITTED = {
     N_("logistic regression"): baselines.logistic_regression,
     N_("boosted trees"): baselines.boosted_trees,
 }
+
+
+class Judged(NamedTuple):
+    """A fold, and what is said of its validation and test windows.
+
+    Attributes:
+        fold: whose windows they are.
+        model: probabilities of the model, (windows, 3) by split.
+        baselines: those of each baseline, by its name.
+    """
+
+    fold: Fold
+    model: Given
+    baselines: dict[str, Given]
 
 
 def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:

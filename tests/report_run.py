@@ -8,7 +8,7 @@ from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import verdict
+from evaluation.verdict import sentence, verdict
 from models.training.collapse_forecast import forecast_collapse
 
 NAMES = ("SELL", "HOLD", "BUY")
@@ -93,11 +93,12 @@ def training_run():
             "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
         },
     }
+    found = verdict(
+        timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
+    )
     metrics = {
         "num_folds": 1,
-        "verdict": verdict(
-            timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
-        ),
+        "verdict": found | {"sentence": sentence(found)},
         "skill": skill_by_part(
             timestamps + np.timedelta64(28, "D"),  # from one month into the next
             np.arange(600) % 2,

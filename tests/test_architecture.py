@@ -26,7 +26,7 @@ ROOMS = {
     "data.batches": {"core", "data.market"},
     "models": {"core"},
     "evaluation": {"core", "data.bars", "data.market"},
-    "recipe.devices": {"core", "models"},
+    "recipe.devices": {"core"},
     "recipe.run": {*LIBRARY, "recipe.devices", "config"},
     "recipe.serve": {*LIBRARY, "recipe.run"},
     "recipe.live": {*LIBRARY, "recipe.run", "recipe.serve"},

@@ -296,15 +296,16 @@ import numpy as np
 from models.prediction import predict_windows
 from recipe.devices import processes
 told = []
-assert processes.distribute(3, told.append) == slice(None)
+assert processes.distribute(3, told.append) == processes.Devices(slice(None))
 assert keras.distribution.distribution() is None
 assert "1 of 2 devices are used: SUPERVISED_BATCH_SIZE = 3 must be divided evenly" in told[0]
-assert processes.distribute(4, told.append) == slice(0, 4) and len(told) == 1
+both = processes.distribute(4, told.append)
+assert both.rows == slice(0, 4) and len(told) == 1
 inputs = keras.Input((3, 2))
 model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
 x = np.random.default_rng(0).normal(size=(301, 3, 2)).astype("float32")
 kernel, bias = model.get_weights()
-answers = predict_windows(model, x)
+answers = predict_windows(model, x, by=both.predict)
 np.testing.assert_allclose(answers, x.reshape(301, 6) @ kernel + bias, rtol=1e-5, atol=1e-6)
 assert keras.distribution.distribution().device_mesh.devices.size == 2
 """

@@ -10,7 +10,7 @@ from report_run import recent_bars, training_run
 from core.i18n import speaking
 from evaluation.report import plots
 from evaluation.report.report import report_page
-from recipe.run.metrics import with_trials
+from recipe.run.metrics import in_words
 
 RUN_INFO = {
     "command": ["train_model.py", "--data", "my bars"],
@@ -271,7 +271,7 @@ LATIN = """
 def test_in_russian_every_text_is_russian_and_every_number_has_a_comma(run, undrawn):
     metrics, *others = run
     with speaking("ru"):
-        source = written(with_trials(metrics, 1), *others, **EXTRAS)
+        source = written(in_words(metrics), *others, **EXTRAS)
     page = Page(source)
     text = page.text + " ".join(page.said)
     text = text.replace("B<b>", "")  # a symbol
