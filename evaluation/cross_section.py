@@ -84,7 +84,7 @@ def cross_section(
     known = np.isfinite(forward_return) & np.isfinite(trade_return)
     most = most_symbols(windows.times[known])
     if most < LEAST_SYMBOLS:
-        return _with_sentence("left_out", {"most_symbols": most})
+        return _with_sentence({"most_symbols": most})
     rows = _rows(windows, known, before, block_seconds)
     panel = rows.panel
     came, traded = panel.matrix(forward_return), panel.matrix(trade_return)
@@ -131,7 +131,7 @@ def cross_section(
             for name, (theirs, figures) in others.items()
         },
     }
-    return _with_sentence("sentence", found)
+    return _with_sentence(found)
 
 
 def correlations(
@@ -175,6 +175,11 @@ def sentence(found: Mapping[str, Any]) -> str:
         tilt=tilt,
         blocks=found["num_blocks"],
     )
+
+
+def in_language(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `cross_section` found with its sentence in the language of now."""
+    return found | {"sentence" if "model" in found else "left_out": sentence(found)}
 
 
 @dataclass(frozen=True)
@@ -238,9 +243,9 @@ def _aged(rows: _Rows, came: np.ndarray, now: np.ndarray) -> dict[int, np.ndarra
     return {age: rank_correlations(matrix(rows.aged(said, age)), came) for age in AGES[1:]}
 
 
-def _with_sentence(key: str, found: dict[str, Any]) -> dict[str, Any]:
+def _with_sentence(found: dict[str, Any]) -> dict[str, Any]:
     with speaking(LANGUAGES[0]):  # what is written is the same everywhere
-        return {key: sentence(found), **found}
+        return in_language({"sentence" if "model" in found else "left_out": "", **found})
 
 
 def _in_words(part: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
+from evaluation import cross_section, made_up
 from evaluation import judge as evaluation
-from evaluation import made_up
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
 from models.training.callbacks.collapse_alarm import message
@@ -73,6 +73,8 @@ def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
     if "known_optimum" in seen:
         optimum = seen["known_optimum"]
         seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
+    if "cross_section" in seen:
+        seen["cross_section"] = cross_section.in_language(seen["cross_section"])
     return seen
 
 
