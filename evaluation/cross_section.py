@@ -147,8 +147,11 @@ def correlations(
 
     Returns:
         by the names of `PARTS` (bars,), NaN where too few symbols have it, and int (bars,), the
-        numbers that `evaluation.verdict.time_blocks` gives to the times of the windows.
+        numbers that `evaluation.verdict.time_blocks` gives to the times of the windows; without
+        bars where none has 10 symbols.
     """
+    if most_symbols(windows.times[np.isfinite(forward_return)]) < LEAST_SYMBOLS:
+        return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
     rows = _rows(windows, np.isfinite(forward_return), before, block_seconds)
     came = rows.panel.matrix(forward_return)
     past = None if before is None else before.probabilities

@@ -1,6 +1,6 @@
 """What the report shows of the answers as a cross-section: two tables, the fifths, the book."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -45,7 +45,7 @@ def ranked_part(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fifth_bars(parts: Mapping[str, list[Mapping[str, Any]]]) -> Figure:
+def fifth_bars(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Returns what each fifth brought: bars with intervals of the first part, marks of the others.
 
     Args:
