@@ -20,6 +20,7 @@ NAMES = {
     "tilt": N_("lasting tilt"),
 }
 MODEL = "xLSTM"
+_DAYS_ARE_ENOUGH = np.timedelta64(4, "D")  # to name the times of a curve
 
 
 def ranked_part(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,11 +112,13 @@ def _pictures(
             ),
             _("From the least favoured fifth to the most, in basis points: {said}", said=said),
         )
-    curves = _curves(found)
+    curves, times = _curves(found), found["curve_times"]
+    if np.datetime64(times[-1]) - np.datetime64(times[0]) > _DAYS_ARE_ENOUGH:
+        times = [time[:10] for time in times]
     ends = listed(f"{_(n)} {i18n_number(own[-1], '+.1%')}" for n, own in curves.items())
     with drawing(drawn, "book"):
         drawn["book"] = picture(
-            market_plots.equity_curves(found["curve_times"], curves),
+            market_plots.equity_curves(times, curves),
             _(
                 "Best fifth long, worst fifth short: gains so far, share of the capital, and the "
                 "fall from the last peak"
