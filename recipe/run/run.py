@@ -15,6 +15,7 @@ from config import Flags, as_dict
 from core.i18n import _
 from data.market.market import Market
 from evaluation import judge as evaluation
+from evaluation.common_moves import common_moves
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
@@ -86,6 +87,10 @@ def _fill(
     }
     files.write_json(folder / files.CONFIG, as_dict(flags))
     files.write_json(folder / files.RUN, run_info)
+
+    common = common_moves(market, market.folds[0])
+    if common is not None:
+        reporter.note(common)
 
     trained, others, explained, history = [], [], [], []
     starts = [begun]
