@@ -1,11 +1,12 @@
-"""The book that holds the fifth of the symbols that is favoured most against the least.
+"""The book that holds the most favoured fifth of the symbols against the least favoured.
 
-At a bar's close the symbols are ranked by the answers. A unit of capital goes long in the best
-fifth and a unit short in the worst, in equal parts, from the next bar's open to the horizon's
-close. The book is re-formed every horizon; since the bar on which that begins would be luck, there
-is a book for each of them, and each gets its share of the capital (Jegadeesh and Titman 1993, The
-Journal of Finance 48:65). Costs are paid on what changes from one forming to the next; weights do
-not drift in between, gains are not reinvested, and each is booked on the bar of its forming.
+At a bar's close the symbols are ranked by the answers. One unit of capital goes long in the best
+fifth and one unit short in the worst, at equal weights, from the next bar's open to the horizon's
+close. The book is rebalanced every horizon. On which bar that begins would be luck, so a book
+starts on each of them, and they share the capital (Jegadeesh and Titman 1993, The Journal of
+Finance 48:65). Costs are paid on what changes at a rebalance. Weights do not drift in between,
+gains are not reinvested, each is booked on the bar of its rebalance, and what a symbol that stays
+in the book does between the horizon's close and the next open is left out.
 """
 
 from typing import Any
@@ -71,7 +72,7 @@ def book_weights(members: np.ndarray) -> np.ndarray:
 
 
 def traded_value(weights: np.ndarray, holding_bars: int) -> np.ndarray:
-    """Returns what is bought and sold at each forming, in units of the capital, (bars,).
+    """Returns what is bought and sold at each rebalance, in units of the capital, (bars,).
 
     The books of all starts are opened in the first `holding_bars` bars and closed after the last.
     """
@@ -100,12 +101,12 @@ def best_against_worst(
         traded: log return from the next bar's open to the close `holding_bars` later, (bars,
             symbols).
         blocks: of each bar, (bars,).
-        holding_bars: bars from one forming to the next.
+        holding_bars: bars from one rebalance to the next.
         cost_bps: cost of each side in basis points of the traded value.
 
     Returns:
-        gross and net (`value` and `interval`, basis points of the capital from one forming to the
-        next), turnover (value traded at a forming, in units of the capital; the two sides hold 2),
+        gross and net (`value` and `interval`, basis points of the capital per rebalance),
+        turnover (value traded at a rebalance, in units of the capital; the two sides hold 2),
         gross_return and net_return (shares of the capital over the whole time), sharpe (net, a
         year, of a single book; None where there is too little), drawdown (of the net curve, share
         of the capital), and the curves gross_curve and net_curve at `curve_rows`.

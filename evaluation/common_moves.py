@@ -60,8 +60,8 @@ def common_moves(market: Market, fold: Fold, label_reference: str = "none") -> s
     if share is None or share < MUCH:
         return None
     return _(
-        "{share:.0%} of the variance of the moves over {horizon} bars is common to all symbols; "
-        "LABEL_REFERENCE=market asks which of them rise more than the others",
+        "{share:.0%} of the variance of {horizon}-bar moves is common to all symbols; "
+        "LABEL_REFERENCE=market asks instead which symbols do better than the market",
         share=share,
         horizon=market.future_window,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core.i18n import LANGUAGES, _, speaking
+from core.i18n import LANGUAGES, _, ngettext, speaking
 from evaluation.book import best_against_worst, curve_rows, fifths, returns_of_fifths
 from evaluation.panel import (
     LEAST_SYMBOLS,
@@ -162,21 +162,21 @@ def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `cross_section` found."""
     if "model" not in found:
         return _(
-            "Not judged as a cross-section: that takes {least} symbols at a bar, and the fullest "
-            "bar has {most}.",
+            "Not judged as a cross-section: that needs at least {least} symbols in a bar, and no "
+            "bar has more than {most}.",
             least=LEAST_SYMBOLS,
             most=found["most_symbols"],
         )
     rank, timing, tilt = (_in_words(found["model"][name]) for name in PARTS)
     return _(
-        "Within a bar, BUY less SELL ranks the returns of the next {horizon} bars with a "
-        "correlation of {rank}. Timing: {timing}. Lasting tilt: {tilt}. In brackets: 95 % "
-        "intervals over {blocks} time blocks.",
+        "Within each bar, BUY less SELL has a rank correlation of {rank} with the return of the "
+        "next {horizon} bars. Timing: {timing}. Lasting tilt: {tilt}. In brackets: 95 % intervals "
+        "over {blocks}.",
         horizon=found["horizon_bars"],
         rank=rank,
         timing=timing,
         tilt=tilt,
-        blocks=found["num_blocks"],
+        blocks=ngettext("{n} time blocks", "{n} time blocks", found["num_blocks"]),
     )
 
 

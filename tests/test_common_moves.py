@@ -68,8 +68,8 @@ def together():
 def test_a_line_is_said_where_much_is_common_and_labels_are_absolute(together):
     (fold,) = together.folds
     assert common_moves(together, fold) == (
-        "100% of the variance of the moves over 4 bars is common to all symbols; "
-        "LABEL_REFERENCE=market asks which of them rise more than the others"
+        "100% of the variance of 4-bar moves is common to all symbols; "
+        "LABEL_REFERENCE=market asks instead which symbols do better than the market"
     )
     assert common_moves(together, fold, "market") is None
     assert common_moves(together, replace(fold, train=fold.test)) is None

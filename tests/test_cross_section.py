@@ -128,7 +128,8 @@ def test_fewer_than_ten_symbols_are_left_out_with_a_word(rng):
     found = judged(scores, came)
     assert set(found) == {"left_out", "most_symbols"}
     assert found["left_out"] == (
-        "Not judged as a cross-section: that takes 10 symbols at a bar, and the fullest bar has 9."
+        "Not judged as a cross-section: that needs at least 10 symbols in a bar, and no bar has "
+        "more than 9."
     )
     assert judged(scores[:, :1], came[:, :1])["most_symbols"] == 1
     came[:] = np.nan
@@ -167,8 +168,8 @@ def test_the_sentence_says_all_three_with_their_intervals(rng):
         found = judged(scores, scores + noise)
     own = found["model"]["rank_correlation"]
     low, high = own["interval"]
-    said_so = f"a correlation of {own['value']:+.3f} ({low:+.3f} to {high:+.3f})"
-    assert said_so in found["sentence"] and "next 4 bars" in found["sentence"]
+    said_so = f"a rank correlation of {own['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+    assert said_so in found["sentence"] and "the next 4 bars" in found["sentence"]
     assert "intervals over 25 time blocks" in found["sentence"]
     assert sentence(found) == found["sentence"]
     short = judged(scores[:20], noise[:20])

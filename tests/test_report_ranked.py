@@ -47,7 +47,7 @@ def test_the_book_is_told_before_and_after_costs(found, text):
     low, high = book["net"]["interval"]
     figures = f"{book['net']['value']:+.1f} {low:+.1f} to {high:+.1f} {book['net_return']:.1%}"
     assert f"xLSTM {book['gross']['value']:+.1f}" in text and figures in text
-    assert "5 basis points a side on what changes" in text and "every 4 bars" in text
+    assert "5 basis points of the value traded" in text and "every 4 bars" in text
 
 
 def test_few_symbols_are_one_sentence(found):

@@ -147,7 +147,7 @@ def test_symbols_that_move_together_are_told_and_judged_against_each_other(tmp_p
     asked = ["--data", str(tmp_path / "bars.parquet"), "--brief", "--out", str(tmp_path / "run")]
     assert train_model.main([*asked, *settings(SUPERVISED_EPOCHS=2)]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "of the variance of the moves over 3 bars is common to all symbols" in told
+    assert "of the variance of 3-bar moves is common to all symbols" in told
     found = metrics_of(tmp_path / "run")["cross_section"]
     assert found["symbols"] == 10 and found["baselines"] == {}
     assert -1 < found["model"]["timing"]["value"] < 1  # validation windows are the past
