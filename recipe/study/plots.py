@@ -13,8 +13,8 @@ LABELS = {
     "direction": "MCC of direction",
     "mcc": "MCC",
     "ece": "ECE",
-    "rank_correlation": "rank correlation within a bar",
-    "timing": "its timing",
+    "rank_correlation": "rank correlation",
+    "timing": "timing",
 }
 LESS_IS_BETTER = ("nll", "ece")
 
