@@ -33,8 +33,16 @@ class Flags:
     MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
-    # --- labels: data/market/labels.py
+    # --- features beside the indicators of a symbol's own bars:
+    #     data/features/timeframes.py, data/features/beside.py
+    TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
+    MARKET_FEATURES: tuple[str, ...] = ()  # set beside the market; "standard": nine; (): off
+    MARKET_FORMS: tuple[str, ...] = ("mean", "difference", "spread")  # of each of them
+    MARKET_MIN_SYMBOLS: int = 4  # with fewer at a bar there is no market
+
+    # --- labels: data/market/labels.py, data/market/relative.py
     LABEL_METHOD: str = "volatility"  # volatility | fixed | triple_barrier
+    LABEL_REFERENCE: str = "none"  # none | market: the move less the market's over the same bars
     PRICE_CHANGE_THRESHOLD: float = 0.01  # relative price move; used by "fixed" alone
     TARGET_CLASS_RATIOS: tuple[float, ...] = (0.33, 0.40, 0.33)  # SELL, HOLD, BUY; any scale
 
@@ -137,7 +145,12 @@ RULES = (
     "SEQUENCE_LENGTH >= 2",
     "FUTURE_WINDOW >= 1",
     "MAX_GAP_BARS >= 0",
+    "min((2, *TIMEFRAMES)) >= 2",
+    "MARKET_FORMS and set(MARKET_FORMS) <= {'mean', 'difference', 'spread'}",
+    "MARKET_MIN_SYMBOLS >= 4",
     "LABEL_METHOD in ('volatility', 'fixed', 'triple_barrier')",
+    "LABEL_REFERENCE in ('none', 'market')",
+    "LABEL_REFERENCE == 'none' or LABEL_METHOD != 'triple_barrier'",
     "PRICE_CHANGE_THRESHOLD > 0",
     "len(TARGET_CLASS_RATIOS) == 3 and min(TARGET_CLASS_RATIOS) > 0",
     "VALIDATION_FRACTION > 0",
@@ -309,7 +322,9 @@ def _coerce_bool(value: Any) -> bool:
 
 
 def _type_name(kind: Any) -> str:
-    return _("a list of float") if get_origin(kind) is tuple else kind.__name__
+    if get_origin(kind) is tuple:
+        return _("a list of {kind}", kind=get_args(kind)[0].__name__)
+    return kind.__name__
 
 
 def _holds(rule: str, values: Mapping[str, Any]) -> bool:

@@ -54,7 +54,7 @@ def main() -> None:
     print("| bars | training windows | baseline | MCC | NLL | chosen | temperature | CPU, s |")
     print("|---|---:|---|---:|---:|---|---:|---:|")
     for source in BARS:
-        market = build_market(read(source), **market_settings(Flags()))
+        market = build_market(read(source), market_settings(Flags()))
         (fold,) = market.folds
         windows = evaluate.fitting_windows(market, fold)
         test, num_windows = windows["test"], len(windows["train"].labels)

@@ -219,7 +219,7 @@ def measure_reading():
             begun = time.perf_counter()
             bars = read_bars(BARS / FILE)
             read = time.perf_counter()
-            market = build_market(bars, **settings(method))
+            market = build_market(bars, settings(method))
             seconds.setdefault("read and check the bars", []).append(read - begun)
             name = f"features, {method} labels, windows, split"
             seconds.setdefault(name, []).append(time.perf_counter() - read)

@@ -44,7 +44,7 @@ def _draw_batches(file: Path, method: str, count: int, stages: dict[str, float])
         note("read and check the bars")
         return bars
 
-    market = build_market(by_symbol(read()), **settings(method))
+    market = build_market(by_symbol(read()), settings(method))
     note("features, labels, windows, split")
     batches = make_batches(market, market.features, ALL)
     for index in range(count):
@@ -76,7 +76,7 @@ def measure_limited(store: str) -> dict:
     limit = int(taken * 1e6) + LIMIT
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
-        market = build_market(_generated(), **settings(feature_store=store or None))
+        market = build_market(_generated(), settings(), feature_store=store or None)
         made = time.perf_counter() - begun
         batches = make_batches(market, market.features, ALL)
         begun = time.perf_counter()

@@ -11,6 +11,7 @@ import numpy as np  # noqa: E402
 
 from data.batches.sampling import BatchPlan  # noqa: E402
 from data.market.market import training_statistics  # noqa: E402
+from data.market.settings import MarketSettings  # noqa: E402
 from data.market.windows import first_window_ends  # noqa: E402
 
 BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -20,18 +21,17 @@ LENGTH, NUM_FEATURES, BATCH = 60, 25, 256
 ALL = {"noise_std": 0.02, "time_shift": 2, "mask_prob": 0.1, "mask_max_t": 4}
 
 
-def settings(method: str = "volatility", feature_store: str | None = None) -> dict:
-    """Returns how `build_market` is to be called: the default flags of the project."""
-    return {
-        "sequence_length": LENGTH,
-        "future_window": 12,
-        "label_method": method,
-        "price_change_threshold": 0.01,
-        "target_class_ratios": RATIOS,
-        "embargo_bars": 12,
-        "max_gap_bars": 5,
-        "feature_store": feature_store,
-    }
+def settings(method: str = "volatility") -> MarketSettings:
+    """Returns what the default flags of the project make a market by."""
+    return MarketSettings(
+        sequence_length=LENGTH,
+        future_window=12,
+        label_method=method,
+        price_change_threshold=0.01,
+        target_class_ratios=RATIOS,
+        embargo_bars=12,
+        max_gap_bars=5,
+    )
 
 
 def make_batches(market, features, augmentations, hard_share=lambda epoch: 0.4):

@@ -28,9 +28,10 @@ from scipy.stats import norm  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
 from data.bars.synthetic import persistent_drift, random_walk  # noqa: E402
-from data.market.features import WARM_UP_BARS  # noqa: E402
+from data.features.indicators import WARM_UP_BARS  # noqa: E402
 from data.market.labels import BUY, SELL  # noqa: E402
 from data.market.market import build_market  # noqa: E402
+from data.market.settings import MarketSettings  # noqa: E402
 from evaluation.answers import Answers, tables  # noqa: E402
 from evaluation.metrics import mcc  # noqa: E402
 from evaluation.verdict import interval, left_out  # noqa: E402
@@ -60,10 +61,7 @@ def simulate(seed: int, drift: float = 0.0) -> dict[str, Windows]:
     """
     num_ends = TRAIN_BARS + VALIDATION_BARS + TEST_BARS
     num_bars = num_ends + WARM_UP_BARS + SPAN
-    market = build_market(
-        persistent_drift(SYMBOLS, num_bars, seed, strength=drift)
-        if drift
-        else random_walk(SYMBOLS, num_bars, seed),
+    settings = MarketSettings(
         sequence_length=LENGTH,
         future_window=HORIZON,
         label_method="volatility",
@@ -74,6 +72,12 @@ def simulate(seed: int, drift: float = 0.0) -> dict[str, Windows]:
         validation_fraction=VALIDATION_BARS / num_ends,
         test_fraction=(TEST_BARS + 0.5) / num_ends,
     )
+    walk = (
+        persistent_drift(SYMBOLS, num_bars, seed, strength=drift)
+        if drift
+        else random_walk(SYMBOLS, num_bars, seed)
+    )
+    market = build_market(walk, settings)
     fold, totals = market.folds[0], np.cumsum(market.features, axis=0, dtype=float)
     parts = {name: getattr(fold, name) for name in ("train", "validation", "test")}
     x = {name: _summaries(market.features, totals, ends) for name, ends in parts.items()}

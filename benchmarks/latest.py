@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from data.bars.synthetic import random_walk
-from data.market.features import FORGOTTEN_AFTER_BARS, feature_names
+from data.features.features import feature_names
+from data.features.indicators import FORGOTTEN_AFTER_BARS
 from data.market.labels import CLASS_NAMES
 from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable

@@ -29,7 +29,7 @@ import tensorflow as tf  # noqa: E402
 
 from config import Flags  # noqa: E402
 from data.bars.synthetic import random_walk  # noqa: E402
-from data.market.features import feature_names  # noqa: E402
+from data.features.features import feature_names  # noqa: E402
 from models.calibration import RestoreProbabilities  # noqa: E402
 from models.deployable import make_deployable, save_model  # noqa: E402
 from models.xlstm_rl_model import build_xlstm_classifier  # noqa: E402

@@ -4,32 +4,40 @@ They are those of an observer who sees the bars up to now, knows that rule and t
 volatility, but not the drift: its chances follow from the moves so far by Bayes' rule (the forward
 filter of a hidden Markov chain). What the drift does until the end of the label is simulated; the
 volatility is taken to stay, which by its slow steps changes next to nothing, but for the clock,
-which the observer knows.
+which the observer knows. Where symbols move with a market, the observer tells what a symbol does by
+itself from what all do.
 
 Probabilities are one thing, calls another: which calls reach the highest MCC is in `best_calls`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from data.bars.synthetic import (
+    COMMON_RATIOS,
     DRIFT_STRENGTH,
     MEAN_DURATION,
+    hidden_parts,
     hidden_volatility,
     parsed,
     read_synthetic,
 )
 from data.market.labels import past_scale
+from data.market.relative import MARKET, market_scales
 
 SIGNS = np.array([-1.0, 0.0, 1.0])  # of the drift, equally often
 SIMULATED = 4000  # futures of the drift
-GRID = np.linspace(-30, 30, 1201)  # moves in units of a bar's volatility
+POINTS = 1201  # of the grid of moves
 _EQUAL = 1e-9  # differences of probabilities that are rounding
 
 
-def best_probabilities(text: str, *, label_method: str, threshold: float, horizon: int):
+def best_probabilities(
+    text: str, *, label_method: str, threshold: float, horizon: int, reference: str = "none"
+) -> dict[str, np.ndarray]:
     """Returns the best P(SELL, HOLD, BUY) at each bar of the market that the text names.
 
     Args:
@@ -37,31 +45,106 @@ def best_probabilities(text: str, *, label_method: str, threshold: float, horizo
         label_method: "volatility" or "fixed"; the paths of "triple_barrier" are not followed.
         threshold: of the labels, as in `data.market.labels.label_scores`.
         horizon: bars of a label.
+        reference: "none", or "market" for labels of moves less the market's, on markets whose
+            symbols have something in common.
 
     Returns:
         (bars, 3) by symbol name.
     """
     name, values = parsed(text)
-    strength = DRIFT_STRENGTH if name == "persistent_drift" else 0.0
-    below = _chances_below(strength, horizon)
+    if name in COMMON_RATIOS:
+        seen = _seen_beside(name, values, horizon, relative=reference == MARKET)
+    else:
+        seen = _seen_alone(name, values, horizon)
+    parts = {str(s): own for s, own in read_synthetic(text).groupby("symbol", observed=True)}
+    if reference == MARKET:
+        scales = market_scales([*parts.values()], horizon)
+    else:
+        scales = [past_scale(own["close"].to_numpy(), horizon) for own in parts.values()]
     found = {}
-    for symbol, bars in read_synthetic(text).groupby("symbol", observed=True):
-        close = bars["close"].to_numpy()
-        number = int(str(symbol).removeprefix("SYN"))
-        volatility, coming = hidden_volatility(
-            name, number, values["num_bars"], values["seed"], horizon
-        )
-        moves = np.log(close / bars["open"].to_numpy()) / volatility
-        chances = _filtered(moves, strength)
+    for symbol, scale in zip(parts, scales, strict=True):
+        outlook = seen(int(symbol.removeprefix("SYN")), parts[symbol])
         if label_method == "fixed":
             low, high = np.log1p(-threshold), np.log1p(threshold)
         else:
-            high = threshold * past_scale(close, horizon)
+            high = threshold * scale
             low = -high
-        sell = _mixed(chances, below, low / coming)
-        buy = 1 - _mixed(chances, below, high / coming)
-        found[str(symbol)] = np.column_stack([sell, 1 - sell - buy, buy])
+        sell, buy = outlook.below(low), 1 - outlook.below(high)
+        found[symbol] = np.column_stack([sell, 1 - sell - buy, buy])
     return found
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What is known at each bar of the log move over the horizon.
+
+    Attributes:
+        chances: of each sign of the drift now, (bars, signs).
+        unit: volatility of a bar, (bars,).
+        grid: moves in units of it.
+        chances_below: P(the move is below a point of the grid | the sign now), (signs, grid).
+        shift: what the move is less than that, in units of it, (bars,).
+    """
+
+    chances: np.ndarray
+    unit: np.ndarray
+    grid: np.ndarray
+    chances_below: np.ndarray
+    shift: np.ndarray | float = 0.0
+
+    def below(self, moves: np.ndarray | float) -> np.ndarray:
+        """Returns P(the move is below these), (bars,)."""
+        points = moves / self.unit + self.shift
+        by_sign = [np.interp(points, self.grid, own) for own in self.chances_below]
+        return (self.chances * np.column_stack(by_sign)).sum(axis=1)
+
+
+def _seen_alone(name: str, values: dict, horizon: int) -> Callable[..., _Outlook]:
+    """Returns what is known of symbols that have nothing in common."""
+    strength = DRIFT_STRENGTH if name == "persistent_drift" else 0.0
+    below = _chances_below(strength, horizon, np.sqrt(horizon))
+
+    def seen(number: int, bars: pd.DataFrame) -> _Outlook:
+        volatility, coming = hidden_volatility(
+            name, number, values["num_bars"], values["seed"], horizon
+        )
+        moves = np.log(bars["close"].to_numpy() / bars["open"].to_numpy()) / volatility
+        return _Outlook(_filtered(moves, strength), coming, *below)
+
+    return seen
+
+
+def _seen_beside(name: str, values: dict, horizon: int, *, relative: bool):
+    """Returns what is known of symbols that move with a market, to who tells the two apart.
+
+    The market's trimmed mean is taken for the mean, of which a symbol is a part itself.
+    """
+    volatility, common, own = hidden_parts(
+        name, values["num_symbols"], values["num_bars"], values["seed"]
+    )
+    ratio, count = COMMON_RATIOS[name], len(own)
+    rest = 1 - 1 / count if relative else 1.0
+    noise = np.sqrt(horizon * (rest if relative else 1 + ratio**2))
+    if name == "market_drift":
+        strength = 0.0 if relative else DRIFT_STRENGTH
+        below = _chances_below(strength * ratio, horizon, noise)
+        chances = _filtered(common.sum(axis=1) / (ratio * volatility), strength)
+        return lambda number, bars: _Outlook(chances, volatility, *below)
+    below = _chances_below(DRIFT_STRENGTH * rest, horizon, noise)
+    chances = [_filtered(steps.sum(axis=1) / volatility, DRIFT_STRENGTH) for steps in own]
+    ahead = np.array([signs @ _expected(DRIFT_STRENGTH, horizon) for signs in chances])
+
+    def seen(number: int, bars: pd.DataFrame) -> _Outlook:
+        others = (ahead.sum(axis=0) - ahead[number]) / count
+        return _Outlook(chances[number], volatility, *below, others if relative else 0.0)
+
+    return seen
+
+
+def _expected(strength: float, horizon: int) -> np.ndarray:
+    """Returns the drift expected over the horizon in units of a bar's volatility, (signs,)."""
+    stays = (1 - 1 / MEAN_DURATION) ** np.arange(1, horizon + 1)
+    return SIGNS * strength * stays.sum()
 
 
 def best_calls(
@@ -121,9 +204,19 @@ def _filtered(moves: np.ndarray, strength: float) -> np.ndarray:
     return chances
 
 
-def _chances_below(strength: float, horizon: int) -> np.ndarray:
-    """Returns P(the move over the horizon < a point of the grid | the sign now), (signs, grid)."""
+def _chances_below(strength: float, horizon: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns moves (grid,), and P(the move over the horizon is below | the sign now).
+
+    Args:
+        strength: of the drift, in units of a bar's volatility.
+        horizon: bars.
+        noise: deviation of all else over the horizon, in the same units.
+
+    Returns:
+        the grid and (signs, grid).
+    """
     rng = np.random.default_rng(0)
+    grid = np.linspace(-1, 1, POINTS) * (strength * horizon + 8 * noise)
     sign = np.repeat(SIGNS[:, None], SIMULATED, axis=1)
     drift = np.zeros_like(sign)
     for _ in range(horizon):
@@ -131,14 +224,8 @@ def _chances_below(strength: float, horizon: int) -> np.ndarray:
         sign = np.where(changed, rng.choice(SIGNS, size=sign.shape), sign)
         drift += strength * sign
     points, counts = zip(*(np.unique(own, return_counts=True) for own in drift), strict=True)
-    return np.array(
-        [
-            count @ ndtr((GRID - point[:, None]) / np.sqrt(horizon)) / SIMULATED
-            for point, count in zip(points, counts, strict=True)
-        ]
-    )
-
-
-def _mixed(chances: np.ndarray, below: np.ndarray, moves: np.ndarray | float) -> np.ndarray:
-    by_sign = np.column_stack([np.interp(moves, GRID, own) for own in below])
-    return (chances * by_sign).sum(axis=1)
+    below = [
+        count @ ndtr((grid - point[:, None]) / noise) / SIMULATED
+        for point, count in zip(points, counts, strict=True)
+    ]
+    return grid, np.array(below)

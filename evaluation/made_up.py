@@ -8,8 +8,7 @@ from sklearn.metrics import matthews_corrcoef
 
 from core.calls import calls
 from core.i18n import _
-from data.bars.synthetic import PREFIX
-from data.market.features import WARM_UP_BARS
+from data.bars.synthetic import COMMON_RATIOS, PREFIX, parsed
 from data.market.labels import BUY, CLASS_NAMES, HOLD
 from data.market.market import Market, training_prior
 from evaluation.known_optimum import best_calls, best_probabilities
@@ -34,7 +33,8 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
     if data is None or not data.startswith(PREFIX):
         return None
     told = {"market": data, **dict.fromkeys(FIGURES)}
-    if market.label_method == "triple_barrier":
+    unknown = market.settings.relative and parsed(data)[0] not in COMMON_RATIOS
+    if market.label_method == "triple_barrier" or unknown:
         return told
     labels, probabilities, lifted = [], [], []
     for fold in folds:
@@ -80,7 +80,7 @@ def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `known_optimum` found."""
     if found["mcc"] is None:
         return _(
-            "The market is made up; the best possible answer to labels by three barriers is not "
+            "The market is made up; the best possible answer to labels of this kind on it is not "
             "known."
         )
     return _(
@@ -97,12 +97,13 @@ def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
         label_method=market.label_method,
         threshold=fold.threshold,
         horizon=market.future_window,
+        reference=market.settings.label_reference,
     )
     starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
     found = np.empty((len(fold.test), len(CLASS_NAMES)))
     for code, name in enumerate(market.symbol_names):
         own = market.symbols[fold.test] == code
-        found[own] = best[name][fold.test[own] - starts[code] + WARM_UP_BARS]
+        found[own] = best[name][fold.test[own] - starts[code] + market.settings.warm_up_bars]
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from data.market.features import OTHERS_FORGET_AFTER_BARS, WARM_UP_BARS
+from data.features.indicators import OTHERS_FORGET_AFTER_BARS, WARM_UP_BARS
 from models.deployable import contract_of, load_classifier
 from recipe.serve.predict import classify
 

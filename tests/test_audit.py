@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 
 from data.bars.read import check_bars
 from data.bars.synthetic import random_walk
+from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
 from data.market import audit
 from data.market.audit import (
     alter_bars,
@@ -13,23 +15,23 @@ from data.market.audit import (
     audit_rows,
     cut_times,
     drawn_cuts,
-    features_of,
+    features_with,
 )
-from data.market.features import WARM_UP_BARS
 from data.market.labels import label_scores
 from data.market.market import build_market
+from data.market.settings import MarketSettings
 from data.market.spans_met import SPLITS, meetings
 from data.market.windows import ends_within
 
-SETTINGS = {
-    "sequence_length": 10,
-    "future_window": 4,
-    "label_method": "volatility",
-    "price_change_threshold": 0.004,
-    "target_class_ratios": (0.33, 0.40, 0.33),
-    "embargo_bars": 3,
-    "max_gap_bars": 2,
-}
+SETTINGS = MarketSettings(
+    sequence_length=10,
+    future_window=4,
+    label_method="volatility",
+    price_change_threshold=0.004,
+    target_class_ratios=(0.33, 0.40, 0.33),
+    embargo_bars=3,
+    max_gap_bars=2,
+)
 FEW = {"num_cuts": 2}  # beside those at shares of the time: enough for what leaks everywhere
 
 
@@ -41,8 +43,8 @@ def bars():
 def with_feature(change):
     """Returns a builder whose column "rsi" is change(bars of one symbol, values)."""
 
-    def build(bars, **settings):
-        market = build_market(bars, **settings)
+    def build(bars, settings):
+        market = build_market(bars, settings)
         features, column = market.features.copy(), market.feature_names.index("rsi")
         for code, name in enumerate(market.symbol_names):
             own = market.symbols == code
@@ -79,14 +81,14 @@ def one_in_fifty_at_random(number):
     return np.random.default_rng(1).random(10**4)[number % 10**4] < 1 / 50
 
 
-def with_horizon_but_no_embargo(bars, **settings):
-    return build_market(bars, **settings | {"embargo_bars": 0})
+def with_horizon_but_no_embargo(bars, settings):
+    return build_market(bars, replace(settings, embargo_bars=0))
 
 
-def without_purge(bars, **settings):
+def without_purge(bars, settings):
     """Returns the market with every window in the split that its last bar's time lies in."""
-    market = build_market(bars, **settings)
-    horizon, length = settings["future_window"], settings["sequence_length"]
+    market = build_market(bars, settings)
+    horizon, length = settings.future_window, settings.sequence_length
     ends = ends_within(market.bounds, length, horizon)
     folds = []
     for fold in market.folds:
@@ -99,8 +101,8 @@ def without_purge(bars, **settings):
     return dataclasses.replace(market, folds=tuple(folds))
 
 
-def threshold_of_the_last_bars(bars, **settings):
-    market = build_market(bars, **settings)
+def threshold_of_the_last_bars(bars, settings):
+    market = build_market(bars, settings)
     fold, scores = market.folds[0], market.forward_return
     late = scores[-200:][~np.isnan(scores[-200:])]
     threshold = float(np.quantile(np.abs(late), 0.4))
@@ -109,8 +111,8 @@ def threshold_of_the_last_bars(bars, **settings):
     return dataclasses.replace(market, folds=(changed,))
 
 
-def other_symbols_future(bars, **settings):
-    market = build_market(bars, **settings)
+def other_symbols_future(bars, settings):
+    market = build_market(bars, settings)
     features, column = market.features.copy(), market.feature_names.index("rsi")
     per_symbol = len(features) // 2
     features[per_symbol:-3, column] = features[3:per_symbol, column]
@@ -123,19 +125,19 @@ def all_rows(market, fold):
 
 @pytest.mark.parametrize("method", ["volatility", "fixed", "triple_barrier"])
 def test_the_data_path_is_clean(bars, method):
-    assert audit_market(bars, **SETTINGS | {"label_method": method}, **FEW) == []
+    assert audit_market(bars, replace(SETTINGS, label_method=method), **FEW) == []
 
 
 @pytest.mark.parametrize("rolling", [False, True])
 def test_every_fold_of_a_walk_forward_is_clean(rolling):
     bars = random_walk(2, 900)
-    assert audit_market(bars, **SETTINGS, **FEW, num_folds=2, rolling=rolling) == []
+    assert audit_market(bars, replace(SETTINGS, num_folds=2, rolling=rolling), **FEW) == []
 
 
 def test_daily_bars_with_a_hole_and_symbols_of_other_length_are_clean():
     bars = random_walk(3, 900, interval="1D")
     gone = bars.index.isin([*range(300, 320), *range(1700, 1800), *range(1800, 2600)])
-    assert audit_market(bars[~gone].reset_index(drop=True), **SETTINGS, **FEW) == []
+    assert audit_market(bars[~gone].reset_index(drop=True), SETTINGS, **FEW) == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_daily_bars_with_a_hole_and_symbols_of_other_length_are_clean():
     ids=["centred rolling mean", "whole-series fill", "scaled on all rows", "other symbol"],
 )
 def test_a_planted_leak_in_a_feature_is_caught_and_named(bars, build, within_bars):
-    findings = audit_market(bars, build=build, **SETTINGS, **FEW)
+    findings = audit_market(bars, SETTINGS, build=build, **FEW)
     named = {(finding.kind, finding.column) for finding in findings}
     # A leaking column leaks into its own scaling; nothing else may be blamed.
     scaling = {("scaling", f"{what} of rsi of fold 1") for what in ("mean", "variance")}
@@ -171,7 +173,7 @@ def test_a_planted_leak_in_a_feature_is_caught_and_named(bars, build, within_bar
 )
 def test_a_leak_on_one_bar_in_fifty_is_caught(chosen, num_symbols):
     bars = random_walk(num_symbols, 600 if num_symbols == 1 else 450)
-    findings = audit_market(bars, build=with_feature(ahead_on_some_bars(chosen)), **SETTINGS)
+    findings = audit_market(bars, SETTINGS, build=with_feature(ahead_on_some_bars(chosen)))
     (leak,) = [finding for finding in findings if finding.kind == "feature"]
     assert leak.column == "rsi"
     assert leak.bar == leak.cut  # it looks one bar ahead
@@ -214,26 +216,27 @@ def test_the_drawn_cuts_are_spread_and_as_many_in_a_row(bars):
 )
 @pytest.mark.parametrize("num_folds", [1, 2])
 def test_a_split_without_embargo_or_purge_is_caught_and_named(build, pairs, num_folds):
-    bars, settings = random_walk(2, 900), SETTINGS | {"num_folds": num_folds}
-    findings = audit_market(bars, build=build, num_cuts=0, **settings)
+    bars, settings = random_walk(2, 900), replace(SETTINGS, num_folds=num_folds)
+    findings = audit_market(bars, settings, build=build, num_cuts=0)
     expected = [f"{pair} of fold {n + 1}" for n in range(num_folds) for pair in pairs]
     assert [(one.kind, one.column) for one in findings] == [("split", name) for name in expected]
-    market, met = build(bars, **settings), findings[0]
-    first = market.timestamps[market.folds[0].validation - SETTINGS["sequence_length"] + 1].min()
-    reached = market.timestamps[market.folds[0].train + SETTINGS["future_window"]].max()
+    market, met = build(bars, settings), findings[0]
+    first = market.timestamps[market.folds[0].validation - SETTINGS.sequence_length + 1].min()
+    reached = market.timestamps[market.folds[0].train + SETTINGS.future_window].max()
     assert met.bar == first
-    assert met.cut == reached + SETTINGS["embargo_bars"] * np.timedelta64(15, "m")
+    assert met.cut == reached + SETTINGS.embargo_bars * np.timedelta64(15, "m")
     assert str(met).startswith("split train, validation of fold 1: with label and embargo")
 
 
 @pytest.mark.parametrize(("bars_free", "met"), [(3, True), (4, False)])
 def test_spans_are_compared_over_all_symbols_and_in_calendar_time(bars_free, met):
-    market = build_market(random_walk(2, 900), **SETTINGS)
+    market = build_market(random_walk(2, 900), SETTINGS)
     (fold,) = market.folds
-    sizes = {name: SETTINGS[name] for name in ("sequence_length", "future_window", "embargo_bars")}
+    names = ("sequence_length", "future_window", "embargo_bars")
+    sizes = {name: getattr(SETTINGS, name) for name in names}
     of_first = {n: getattr(fold, n)[market.symbols[getattr(fold, n)] == 0] for n in SPLITS}
-    begins = market.timestamps[of_first["validation"][0] - SETTINGS["sequence_length"] + 1]
-    ended = begins - (bars_free + SETTINGS["future_window"]) * np.timedelta64(15, "m")
+    begins = market.timestamps[of_first["validation"][0] - SETTINGS.sequence_length + 1]
+    ended = begins - (bars_free + SETTINGS.future_window) * np.timedelta64(15, "m")
     other = np.flatnonzero((market.symbols == 1) & (market.timestamps == ended))
     found = meetings(market, dataclasses.replace(fold, **of_first | {"train": other}), **sizes)
     # The embargo is of 3 bars: the span of the other symbol may reach no bar of the first one's.
@@ -244,13 +247,13 @@ def test_spans_are_compared_over_all_symbols_and_in_calendar_time(bars_free, met
 
 
 def test_a_threshold_of_the_last_bars_is_caught_and_named(bars):
-    findings = audit_market(bars, build=threshold_of_the_last_bars, **SETTINGS, **FEW)
+    findings = audit_market(bars, SETTINGS, build=threshold_of_the_last_bars, **FEW)
     assert [(finding.kind, finding.column) for finding in findings] == [("threshold", "of fold 1")]
     assert str(findings[0]).startswith("threshold of fold 1 depends on bars after 2024-01-0")
 
 
 def test_a_scaler_fitted_on_all_rows_is_caught_and_named(bars):
-    findings = audit_market(bars, scale=all_rows, **SETTINGS, **FEW)
+    findings = audit_market(bars, SETTINGS, scale=all_rows, **FEW)
     assert {finding.kind for finding in findings} == {"scaling"}
     columns = {finding.column for finding in findings}
     assert {"mean of rsi of fold 1", "variance of natr of fold 1"} <= columns
@@ -258,34 +261,34 @@ def test_a_scaler_fitted_on_all_rows_is_caught_and_named(bars):
 
 
 def test_labels_that_look_beyond_their_horizon_are_caught_and_named(bars):
-    def build(bars, **settings):
-        market = build_market(bars, **settings)
+    def build(bars, settings):
+        market = build_market(bars, settings)
         return dataclasses.replace(market, trade_return=np.roll(market.trade_return, -1))
 
-    findings = audit_market(bars, build=build, **SETTINGS, **FEW)
+    findings = audit_market(bars, SETTINGS, build=build, **FEW)
     assert [(finding.kind, finding.column) for finding in findings] == [("label", "trade_return")]
 
 
 def test_persistence_of_a_move_that_has_not_ended_is_caught(bars):
-    def build(bars, **settings):
-        market = build_market(bars, **settings)
+    def build(bars, settings):
+        market = build_market(bars, settings)
         fold = market.folds[0]
         early = dataclasses.replace(fold, persistence=np.roll(fold.persistence, -1))
         return dataclasses.replace(market, folds=(early,))
 
-    findings = audit_market(bars, build=build, **SETTINGS, **FEW)
+    findings = audit_market(bars, SETTINGS, build=build, **FEW)
     assert [finding.column for finding in findings] == ["persistence of fold 1"]
 
 
 def test_a_leak_that_only_cut_bars_show_is_caught(bars, monkeypatch):
     # The number of bars is the same in altered bars: only cutting them off shows it.
-    def counted(part, *, intraday):
-        return pd.DataFrame({"rsi": np.full(len(part), len(part), np.float32)}, index=part.index)
+    def counted(part, out, *, intraday, settings):
+        out[:] = 0.0
+        out[:, FEATURE_NAMES.index("rsi")] = len(part)
 
-    monkeypatch.setattr(audit, "compute_features", counted)
-    assert [(one.kind, one.column) for one in audit_market(bars, **SETTINGS, **FEW)] == [
-        ("feature", "rsi")
-    ]
+    monkeypatch.setattr(audit, "fill_features", counted)
+    found = audit_market(bars, SETTINGS, **FEW)
+    assert [(one.kind, one.column) for one in found] == [("feature", "rsi")]
 
 
 def test_plain_functions_can_be_audited_and_the_horizon_counts(bars):
@@ -299,7 +302,7 @@ def test_plain_functions_can_be_audited_and_the_horizon_counts(bars):
     assert findings[0].bar == cuts[0] - 2 * np.timedelta64(15, "m")
     assert [one.column for one in audit_rows(bars, ahead, cuts, horizon=2)] == ["later"]
     assert audit_rows(bars, ahead, cuts, horizon=3) == []
-    assert audit_rows(bars, features_of, cuts) == []
+    assert audit_rows(bars, features_with(SETTINGS), cuts) == []
 
 
 def test_altered_bars_differ_after_the_cut_only_and_stay_valid(bars):

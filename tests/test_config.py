@@ -17,6 +17,10 @@ BROKEN = {
     "SEQUENCE_LENGTH": 1,
     "FUTURE_WINDOW": 0,
     "MAX_GAP_BARS": -1,
+    "TIMEFRAMES": (4, 1),
+    "MARKET_FORMS": ("mean", "median"),
+    "MARKET_MIN_SYMBOLS": 3,
+    "LABEL_REFERENCE": "index",
     "LABEL_METHOD": "guess",
     "PRICE_CHANGE_THRESHOLD": 0.0,
     "TARGET_CLASS_RATIOS": (0.5, 0.5),
@@ -78,6 +82,10 @@ def test_each_rule_broken_is_named_with_the_present_value(name):
 
 
 SUMS = {
+    "LABEL_REFERENCE == 'none' or LABEL_METHOD != 'triple_barrier'": {
+        "LABEL_REFERENCE": "market",
+        "LABEL_METHOD": "triple_barrier",
+    },
     "VALIDATION_FRACTION + TEST_FRACTION < 1": {"VALIDATION_FRACTION": 0.5, "TEST_FRACTION": 0.5},
     "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1": {"HNM_TRIM_FRACTION": 0.9},
 }

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_market import SETTINGS
@@ -20,7 +22,7 @@ def bars():
 
 @pytest.fixture(scope="module")
 def market(bars):
-    return build_market(bars, **SETTINGS, test_fraction=0.4)
+    return build_market(bars, replace(SETTINGS, test_fraction=0.4))
 
 
 def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, market):
@@ -41,7 +43,7 @@ def test_the_last_bars_have_the_price_of_their_bars_and_the_answers_given(bars, 
 
 
 def test_predictions_hold_calls_and_sides_by_the_prior_of_their_fold(bars):
-    market = build_market(bars, **SETTINGS, num_folds=2)
+    market = build_market(bars, replace(SETTINGS, num_folds=2))
     rng, folds = np.random.default_rng(1), list(market.folds)
     probabilities = [rng.dirichlet([1, 1, 1], len(fold.test)) for fold in folds]
     table = predictions_table(market, folds, probabilities)

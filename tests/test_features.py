@@ -4,13 +4,12 @@ import pytest
 import talib
 
 from data.bars.synthetic import random_walk
-from data.market.features import (
+from data.features.features import compute_features, feature_names
+from data.features.indicators import (
     FEATURE_NAMES,
     FORGOTTEN_AFTER_BARS,
     INTRADAY_NAMES,
     WARM_UP_BARS,
-    compute_features,
-    feature_names,
     is_intraday,
     realised_volatility,
     rolling_sum,

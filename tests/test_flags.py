@@ -9,6 +9,7 @@ from data.batches.training_batches import LEAST_BATCHES
 from data.market.market import build_market, training_prior
 from models.training.callbacks.validation import validation_metrics
 from recipe.run.fold import train
+from recipe.run.market import market_settings
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 
@@ -96,16 +97,7 @@ def bars():
 @pytest.fixture(scope="module")
 def market(bars):
     flags = config.load(**TINY)
-    return build_market(
-        bars,
-        sequence_length=flags.SEQUENCE_LENGTH,
-        future_window=flags.FUTURE_WINDOW,
-        label_method=flags.LABEL_METHOD,
-        price_change_threshold=flags.PRICE_CHANGE_THRESHOLD,
-        target_class_ratios=flags.TARGET_CLASS_RATIOS,
-        embargo_bars=flags.EMBARGO_BARS,
-        max_gap_bars=flags.MAX_GAP_BARS,
-    )
+    return build_market(bars, market_settings(flags))
 
 
 def trained(market, folder, **changes):

@@ -7,7 +7,7 @@ import pytest
 from test_predict import L, make_model
 
 from data.bars.synthetic import random_walk
-from data.market.features import WARM_UP_BARS
+from data.features.indicators import WARM_UP_BARS
 from examples.freqtrade_strategy import COLUMNS, XlstmStrategy, answers
 from recipe.serve.predict import classify
 

@@ -4,7 +4,7 @@ import pytest
 
 from core import i18n
 from data.bars.grid import bar_interval_ns, every, grid_ns, no_grid
-from data.market.features import is_intraday
+from data.features.indicators import is_intraday
 
 HOUR = 3_600 * 10**9
 

@@ -7,12 +7,12 @@ from data.bars.synthetic import random_walk
 from data.market.market import build_market
 from evaluation.importance import explain, mean_interval, other_blocks
 
-LENGTH = SETTINGS["sequence_length"]
+LENGTH = SETTINGS.sequence_length
 
 
 @pytest.fixture(scope="module")
 def market():
-    return build_market(random_walk(2, 1200), **SETTINGS)
+    return build_market(random_walk(2, 1200), SETTINGS)
 
 
 class Oracle:

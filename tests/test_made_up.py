@@ -8,7 +8,7 @@ from core.calls import calls
 from data.bars.read import read_bars
 from data.market.market import build_market
 from evaluation.baselines import constant_prior
-from evaluation.made_up import best_figures, known_optimum, sentence
+from evaluation.made_up import _of_test_windows, best_figures, known_optimum, sentence
 from evaluation.report.report import report_page
 from recipe.run.market import market_settings
 
@@ -16,7 +16,7 @@ TEXT = "synthetic:{}?bars=3000&symbols=11&seed=3"  # SYN10 stands before SYN2
 
 
 def market_of(name, **flags):
-    return build_market(read_bars(TEXT.format(name)), **market_settings(config.load(**flags)))
+    return build_market(read_bars(TEXT.format(name)), market_settings(config.load(**flags)))
 
 
 def optimum(name, **flags):
@@ -81,3 +81,38 @@ def test_the_report_says_that_the_market_is_made_up():
     told = {"known_optimum": {"sentence": "The market is made up: so it is."}}
     page = report_page("one", metrics=told, history=pd.DataFrame(), predictions=pd.DataFrame())
     assert "<p>The market is made up: so it is.</p>" in page
+
+
+BESIDE = "synthetic:{}?bars=3000&symbols=12&seed=3"
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "least", "most"),
+    [
+        ("relative_drift", "market", 0.6, 0.9),
+        ("relative_drift", "none", -0.1, 0.25),  # to who knows what a symbol does by itself
+        ("market_drift", "none", 0.1, 0.7),
+        ("market_drift", "market", 0.0, 0.0),
+    ],
+)
+def test_the_optimum_of_a_market_depends_on_what_is_asked(name, reference, least, most):
+    text = BESIDE.format(name)
+    market = build_market(read_bars(text), market_settings(config.load(LABEL_REFERENCE=reference)))
+    best = known_optimum(text, market, market.folds)
+    assert least <= best["direction"] <= most
+
+
+def test_the_chances_of_the_optimum_come_true():
+    text = BESIDE.format("relative_drift")
+    market = build_market(read_bars(text), market_settings(config.load(LABEL_REFERENCE="market")))
+    best = _of_test_windows(text, market, market.folds[0])
+    labels = market.folds[0].labels[market.folds[0].test]
+    for code in range(3):
+        assert best[:, code].mean() == pytest.approx((labels == code).mean(), abs=0.03)
+        sure = best[:, code] > np.quantile(best[:, code], 0.8)
+        assert best[sure, code].mean() == pytest.approx((labels[sure] == code).mean(), abs=0.05)
+
+
+def test_markets_without_anything_in_common_have_no_known_relative_optimum():
+    market = market_of("walk", LABEL_REFERENCE="market")
+    assert known_optimum(TEXT.format("walk"), market, market.folds)["mcc"] is None

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ from reference_windows import intersecting, window_ends
 
 from data.bars.read import check_bars, read_bars
 from data.bars.synthetic import random_walk
-from data.market.features import WARM_UP_BARS, compute_features
+from data.features.features import compute_features
+from data.features.indicators import WARM_UP_BARS
 from data.market.labels import HOLD, average_uniqueness, hold_share
 from data.market.market import build_market, training_rows, training_statistics
+from data.market.settings import MarketSettings
 from data.market.windows import gather, spans
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
@@ -19,19 +22,22 @@ L, H = 10, 4
 
 
 def settings(**changes):
-    return {
-        "sequence_length": L,
-        "future_window": H,
-        "label_method": "volatility",
-        "price_change_threshold": 0.004,
-        "target_class_ratios": RATIOS,
-        "embargo_bars": 3,
-        "max_gap_bars": 2,
-    } | changes
+    return replace(
+        MarketSettings(
+            sequence_length=L,
+            future_window=H,
+            label_method="volatility",
+            price_change_threshold=0.004,
+            target_class_ratios=RATIOS,
+            embargo_bars=3,
+            max_gap_bars=2,
+        ),
+        **changes,
+    )
 
 
-def market_of(bars, **changes):
-    return build_market(bars, **settings(**changes))
+def market_of(bars, note=None, **changes):
+    return build_market(bars, settings(**changes), note=note)
 
 
 def spans_of(market, ends):

@@ -17,17 +17,18 @@ from pathlib import Path
 from data.bars.read import read_bars
 from data.batches.datasets import WindowBatches
 from data.market.market import build_market, training_statistics
+from data.market.settings import MarketSettings
 from data.market.rows import by_symbol
 from data.batches.sampling import BatchPlan
 from data.market.windows import first_window_ends
 
-SETTINGS = dict(
+SETTINGS = MarketSettings(
     sequence_length=60, future_window=12, label_method=sys.argv[3], price_change_threshold=0.01,
     target_class_ratios=(0.33, 0.40, 0.33), embargo_bars=12, max_gap_bars=5,
 )
 
 def run(path, num_batches):
-    market = build_market(by_symbol(read_bars(path)), **SETTINGS)
+    market = build_market(by_symbol(read_bars(path)), SETTINGS)
     fold = market.folds[0]
     plan = BatchPlan(
         fold.labels[fold.train], market.symbols[fold.train], batch_size=256, seed=0,

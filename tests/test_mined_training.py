@@ -38,7 +38,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def market():
     bars = persistent_drift(num_symbols=3, num_bars=700, seed=1)
-    return build_market(bars, **market_settings(config.load(**TINY)))
+    return build_market(bars, market_settings(config.load(**TINY)))
 
 
 @pytest.fixture(scope="module", params=[1, 6])

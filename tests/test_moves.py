@@ -123,7 +123,7 @@ def test_what_looks_impossible_is_told_of_a_market_and_no_more_once_adjusted():
     bars.loc[700:, PRICES] *= 20
     bars.loc[300, PRICES] *= 100
     notes = []
-    build_market(bars, **SETTINGS, note=notes.append)
+    build_market(bars, SETTINGS, note=notes.append)
     assert len(notes) == 2
     assert notes[0].startswith("SYN0: the bar of 2024-10-27 is 10")
     assert notes[1] == (
@@ -131,7 +131,7 @@ def test_what_looks_impossible_is_told_of_a_market_and_no_more_once_adjusted():
         "1:20 split; --adjust-splits scales the bars before it"
     )
     notes.clear()
-    build_market(adjust_splits(bars)[0], **SETTINGS, note=notes.append)
+    build_market(adjust_splits(bars)[0], SETTINGS, note=notes.append)
     assert len(notes) == 1
 
 

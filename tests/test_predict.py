@@ -8,14 +8,18 @@ import pytest
 import data.market.rows
 from core.errors import InputError
 from data.bars.synthetic import random_walk
-from data.market.features import FORGOTTEN_AFTER_BARS, WARM_UP_BARS, compute_features, feature_names
+from data.features.features import compute_features, feature_names
+from data.features.indicators import FORGOTTEN_AFTER_BARS, WARM_UP_BARS
+from data.features.settings import FeatureSettings
 from data.market.market import build_market
 from data.market.rows import fill_rows
+from data.market.settings import MarketSettings
 from data.market.windows import ends_within, gather
 from models.deployable import make_deployable
 from models.prediction import AT_ONCE
 from recipe.serve.predict import classify, classify_latest
 
+INDICATORS = {"intraday": True, "settings": FeatureSettings()}
 L, GAP = 10, 2
 PRIOR = [0.2, 0.5, 0.3]
 PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
@@ -68,8 +72,7 @@ def of(bars, *symbols):
 
 
 def test_windows_and_features_are_those_of_training(model, bars, table):
-    market = build_market(
-        bars,
+    settings = MarketSettings(
         sequence_length=L,
         future_window=3,
         label_method="volatility",
@@ -78,6 +81,7 @@ def test_windows_and_features_are_those_of_training(model, bars, table):
         embargo_bars=0,
         max_gap_bars=GAP,
     )
+    market = build_market(bars, settings)
     ends = ends_within(market.bounds, L, 0)
     expected = model.predict(gather(market.features, ends, L), verbose=0)
     assert len(market.bounds) == 3 + 1 + 1  # a segment more of the second symbol
@@ -163,7 +167,7 @@ def test_the_latest_of_a_long_past_is_that_of_classify(model, long_bars):
 def test_rows_forget_where_the_series_began(long_bars):
     for _, own in long_bars.groupby("symbol", observed=True):
         features, times = np.empty((L, 30), np.float32), np.empty(L, "datetime64[ns]")
-        bounds = fill_rows(own, [(0, len(own))], features, times, intraday=True)
+        bounds = fill_rows(own, [(0, len(own))], features, times, **INDICATORS)
         assert bounds.tolist() == [0, L]
         expected = compute_features(own, intraday=True).to_numpy()[-L:]
         np.testing.assert_allclose(features, expected, rtol=0, atol=1e-6)
@@ -190,7 +194,7 @@ def test_no_bar_that_is_forgotten_is_read(long_bars):
     rows = [np.empty((L, 30), np.float32) for _ in range(2)]
     for bars, features in zip([own, others], rows, strict=True):
         times = np.empty(L, "datetime64[ns]")
-        fill_rows(bars, [(0, len(bars))], features, times, intraday=True)
+        fill_rows(bars, [(0, len(bars))], features, times, **INDICATORS)
     np.testing.assert_array_equal(*rows)
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ OF_A_FOLD = {
 
 
 def market_of(num_folds):
-    return build_market(random_walk(2, 1200), **SETTINGS, num_folds=num_folds)
+    return build_market(random_walk(2, 1200), replace(SETTINGS, num_folds=num_folds))
 
 
 def answers(fold, rng):

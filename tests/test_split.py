@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference_windows import intersecting
 
 from core.errors import InputError
-from data.market.features import WARM_UP_BARS
+from data.features.indicators import WARM_UP_BARS
 from data.market.split import SplitTimes, plan_times, split_windows
 from data.market.windows import ends_within, segment_bounds, spans
 

@@ -12,19 +12,20 @@ from core.errors import InputError
 from data.bars.synthetic import random_walk
 from data.market.market import build_market, training_statistics
 from data.market.rows import by_symbol, open_rows
+from data.market.settings import MarketSettings
 from data.market.store import FolderTable, MemoryTable, folder_of, open_store
 from data.market.store_folder import INDEX_NAME, read_index
 from data.market.windows import gather
 
-SETTINGS = {
-    "sequence_length": 10,
-    "future_window": 4,
-    "label_method": "triple_barrier",
-    "price_change_threshold": 0.004,
-    "target_class_ratios": (0.33, 0.40, 0.33),
-    "embargo_bars": 3,
-    "max_gap_bars": 2,
-}
+SETTINGS = MarketSettings(
+    sequence_length=10,
+    future_window=4,
+    label_method="triple_barrier",
+    price_change_threshold=0.004,
+    target_class_ratios=(0.33, 0.40, 0.33),
+    embargo_bars=3,
+    max_gap_bars=2,
+)
 
 
 def blocks():
@@ -108,8 +109,8 @@ def test_a_folder_without_a_store_does_not_open(tmp_path):
 
 def test_a_market_with_a_store_equals_the_one_in_memory(tmp_path):
     bars = random_walk(3, 700).drop(index=range(1000, 1010)).reset_index(drop=True)
-    here = build_market(bars, **SETTINGS)
-    there = build_market(bars, **SETTINGS, feature_store=tmp_path / "store")
+    here = build_market(bars, SETTINGS)
+    there = build_market(bars, SETTINGS, feature_store=tmp_path / "store")
     assert isinstance(there.features, np.memmap)
     for name in ("features", "timestamps", "symbols", "forward_return", "close", "bounds"):
         np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
@@ -128,8 +129,8 @@ def test_a_market_with_a_store_equals_the_one_in_memory(tmp_path):
 
 def test_another_process_opens_the_market_that_one_made(tmp_path):
     bars = random_walk(num_symbols=2, num_bars=700, seed=3)
-    made = build_market(bars, **SETTINGS, feature_store=tmp_path)
-    opened = build_market(None, **SETTINGS, feature_store=tmp_path)
+    made = build_market(bars, SETTINGS, feature_store=tmp_path)
+    opened = build_market(None, SETTINGS, feature_store=tmp_path)
     assert isinstance(opened.features, np.memmap)
     for name, expected in vars(made).items():
         if name != "folds":
@@ -141,7 +142,7 @@ def test_another_process_opens_the_market_that_one_made(tmp_path):
 def test_a_store_that_was_broken_off_is_not_opened_as_a_market(tmp_path):
     FolderTable(tmp_path)
     with pytest.raises(InputError, match="is not finished"):
-        build_market(None, **SETTINGS, feature_store=tmp_path)
+        build_market(None, SETTINGS, feature_store=tmp_path)
 
 
 def test_of_two_writers_at_once_each_gets_its_own_rows(tmp_path):
@@ -154,7 +155,7 @@ def test_of_two_writers_at_once_each_gets_its_own_rows(tmp_path):
             yield own
 
     def build(number):
-        found[number] = build_market(parts(markets[number]), **SETTINGS, feature_store=tmp_path)
+        found[number] = build_market(parts(markets[number]), SETTINGS, feature_store=tmp_path)
 
     writers = [threading.Thread(target=build, args=(number,)) for number in (0, 1)]
     for writer in writers:
@@ -162,7 +163,7 @@ def test_of_two_writers_at_once_each_gets_its_own_rows(tmp_path):
     for writer in writers:
         writer.join()
     for number, bars in enumerate(markets):
-        expected = build_market(bars, **SETTINGS)
+        expected = build_market(bars, SETTINGS)
         np.testing.assert_array_equal(found[number].features, expected.features)
         np.testing.assert_array_equal(found[number].folds[0].labels, expected.folds[0].labels)
     folders = {folder_of(market.features) for market in found.values()}

@@ -12,17 +12,18 @@ from core.errors import InputError
 from data.bars.read import check_bars, read_bars
 from data.bars.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
 from data.market.market import build_market
+from data.market.settings import MarketSettings
 from data.market.windows import gather
 
-SETTINGS = {
-    "sequence_length": 24,
-    "future_window": 8,
-    "label_method": "volatility",
-    "price_change_threshold": 0.004,
-    "target_class_ratios": (0.33, 0.40, 0.33),
-    "embargo_bars": 8,
-    "max_gap_bars": 3,
-}
+SETTINGS = MarketSettings(
+    sequence_length=24,
+    future_window=8,
+    label_method="volatility",
+    price_change_threshold=0.004,
+    target_class_ratios=(0.33, 0.40, 0.33),
+    embargo_bars=8,
+    max_gap_bars=3,
+)
 MAKERS = [random_walk, persistent_drift, volatility_clock]
 
 
@@ -33,7 +34,7 @@ def summaries(market, ends):
 
 def learnt_mcc(bars):
     """Returns the test MCC of a logistic regression on window summaries."""
-    market = build_market(bars, **SETTINGS)
+    market = build_market(bars, SETTINGS)
     fold = market.folds[0]
     train = fold.train[::3]
     learner = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
@@ -181,7 +182,7 @@ def test_a_market_by_name_is_the_market_of_its_function():
 
 
 WRONG = {
-    "synthetic:wave": "must be one of walk, persistent_drift, volatility_clock; got 'wave'",
+    "synthetic:wave": "must be one of walk, persistent_drift, volatility_clock, relative_drift, market_drift; got 'wave'",
     "synthetic:": "got ''",
     "synthetic:walk?colour=1": "parameters must be of bars, symbols, seed; got 'colour'",
     "synthetic:walk?bars=many": "bars must be a whole number from 2 to 1000000, got 'many'",

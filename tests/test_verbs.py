@@ -9,7 +9,7 @@ import recipe.cli.console
 import recipe.live.download
 import recipe.live.exchange
 import train_model
-from data.market.features import feature_names
+from data.features.features import feature_names
 from models.deployable import make_deployable, save_model
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")

@@ -1,6 +1,7 @@
 """The checks of bars, and the one sorted frame that they give."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_, _, ngettext
 from data.bars.faults import Faults
+from data.bars.formats.own_columns import places_of
 from data.bars.formats.packed import printable
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs
@@ -22,12 +24,18 @@ MOST_LETTERS = 200  # of a symbol
 _ROUNDING = 1e-6
 
 
-def check_bars(frame: pd.DataFrame, source: str = "bars") -> pd.DataFrame:
+def check_bars(
+    frame: pd.DataFrame, source: str = "bars", *, extra: Sequence[str] = ()
+) -> pd.DataFrame:
     """Returns the checked and sorted bars of a frame in memory; see `data.bars.read.read_bars`."""
-    _check_columns(list(frame.columns), source)
-    own = frame[[*COLUMNS, "symbol"]].reset_index(drop=True).copy()
+    given = list(frame.columns)
+    _check_columns(given, source)
+    places = {name: given.index(name) for name in (*COLUMNS, "symbol")}
+    places |= places_of(given, extra, source, places)
+    own = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
+    own.columns = list(places)
     columns = {name: plain_column(own[name], name, source) for name in own}
-    bars = checked(columns, source)
+    bars = checked(columns, source, extra=extra)
     bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
     return sorted_bars(pd.DataFrame(bars, copy=False))
 
@@ -38,30 +46,38 @@ def bar_interval(timestamps: pd.Series) -> np.timedelta64:
 
 
 def digest(frame: pd.DataFrame) -> str:
-    """Returns the SHA-256 of checked bars as a hexadecimal text."""
+    """Returns the SHA-256 of checked bars, own columns too, as a hexadecimal text."""
     sha = hashlib.sha256()
     sha.update("\n".join(frame["symbol"].cat.categories).encode())
     sha.update(frame["symbol"].cat.codes.to_numpy(np.int32).tobytes())
     sha.update(frame["timestamp"].to_numpy("datetime64[ns]").tobytes())
     for name in NUMBERS:
         sha.update(np.ascontiguousarray(frame[name].to_numpy(np.float64)).tobytes())
+    for name in sorted(set(frame.columns) - {*COLUMNS, "symbol"}):
+        values = frame[name].to_numpy(np.float64)
+        sha.update(f"\n{name}\n".encode())
+        sha.update(np.where(np.isnan(values), np.nan, values).tobytes())  # there is one NaN
     return sha.hexdigest()
 
 
 def checked(
-    columns: dict[str, pd.Series], source: str, remarks: list[str] | None = None
+    columns: dict[str, pd.Series],
+    source: str,
+    remarks: list[str] | None = None,
+    extra: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the bars in canonical types, rows as they came; raises with a line per fault.
 
     Args:
-        columns: `COLUMNS` and `symbol` as `plain_column` returns them, (bars,) each; they are taken
-            out, so that a column is in memory once.
+        columns: `COLUMNS`, `symbol` and own ones as `plain_column` returns them, (bars,) each; they
+            are taken out, so that a column is in memory once.
         source: what the faults name.
         remarks: what was put right is added to them.
+        extra: names of the own columns, in which values may be missing.
 
     Returns:
-        `COLUMNS` as arrays (bars,), the times datetime64[ns], and `symbol` as a Categorical: no
-        frame, whose making takes longer than the checks of a small file.
+        `COLUMNS` and own ones as arrays (bars,), the times datetime64[ns], and `symbol` as a
+        Categorical: no frame, whose making takes longer than the checks of a small file.
     """
     _check_columns(list(columns), source)
     if not len(columns["symbol"]):
@@ -72,6 +88,8 @@ def checked(
     bars: dict[str, Any] = {"timestamp": _timestamps(columns.pop("timestamp"), faults)}
     for name in NUMBERS:
         bars[name] = _numbers(columns.pop(name), name, faults)
+    for name in dict.fromkeys(extra):
+        bars[name] = _numbers(columns.pop(name), printable(name), faults, may_be_missing=True)
     found = [] if faults.lines else _check_prices(bars, faults)
     if not faults.lines:
         bars["symbol"] = symbols
@@ -171,7 +189,11 @@ def _timestamps(raw: pd.Series, faults: Faults) -> np.ndarray:
     return times
 
 
-def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
+def _numbers(
+    raw: pd.Series, name: str, faults: Faults, *, may_be_missing: bool = False
+) -> np.ndarray:
+    if raw.dtype.kind == "M":  # times are no numbers
+        raw = raw.astype(str).where(raw.notna())
     numbers = raw
     if raw.dtype != np.float64:
         numbers = pd.to_numeric(raw, errors="coerce")
@@ -181,7 +203,8 @@ def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
     absent = raw.isna().to_numpy()
     if not pd.api.types.is_numeric_dtype(raw):
         absent = absent | (raw.astype(str).str.strip() == "").to_numpy()
-    faults.add(absent, _("{name} is missing", name=name))
+    if not may_be_missing:
+        faults.add(absent, _("{name} is missing", name=name))
     text = np.isnan(numbers) & ~absent
     dollars = text.any() and "$" in str(raw.iloc[int(text.argmax())])
     what = _("{name} must be a number", name=name)
@@ -189,7 +212,7 @@ def _numbers(raw: pd.Series, name: str, faults: Faults) -> np.ndarray:
         what = _("{name} must be a number without the sign of a currency", name=name)
     faults.add(text, what, raw)
     faults.add(np.isinf(numbers), _("{name} must be finite", name=name), raw)
-    return numbers
+    return _writable(numbers)
 
 
 def _writable(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ def merge_last_rows(bars: dict[str, Any]) -> list[str]:
     """Makes one of a symbol's newest two rows where both are of one day, week or month.
 
     The one has the older row's time and open, the newer one's close, the extremes of both, and the
-    volume of a day that was told twice or of both parts of a week.
+    volume of a day that was told twice or of both parts of a week. Of own columns it has the newer
+    value that is there.
 
     Args:
         bars: `symbol` (a Categorical) and the columns, (bars,) each, rows as they came; changed.
@@ -37,10 +38,14 @@ def merge_last_rows(bars: dict[str, Any]) -> list[str]:
         older=str(older + 1),
         newer=str(newer + 1),
     )
-    for name in NUMBERS:
+    own = [name for name in bars if name not in (*NUMBERS, "timestamp", "symbol")]
+    for name in (*NUMBERS, *own):
         bars[name] = bars[name].copy()  # may be the memory of a file or of a frame
     for pair in pairs:
         _merge(bars, *pair)
+        for name in own:
+            values, (older, newer, _kind) = bars[name], pair
+            values[older] = values[older] if np.isnan(values[newer]) else values[newer]
     kept = np.ones(len(times), bool)
     kept[[newer for _older, newer, _kind in pairs]] = False
     for name in list(bars):

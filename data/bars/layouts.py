@@ -5,7 +5,8 @@ wherever it stands. What is not the project's own layout is told in a remark.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from data.bars.adjusted import scale, scale_volumes
 from data.bars.checks import COLUMNS, NUMBERS, PRICES
 from data.bars.formats.columns import open_table
 from data.bars.formats.numerals import read_numbers
+from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, places_of
 from data.bars.formats.packed import Source, printable, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
@@ -28,7 +30,8 @@ SYMBOLS = ("symbol", "ticker", "name", "pair", "code", "tic", "instrument")
 SYMBOLS = (*SYMBOLS, "instrumentname", "tscode")
 OTHERS = ("timestamp", "clock", "symbol")
 NAMELESS = ("", "index", "unnamed0", "indexlevel0")
-MOST_NAMES = 400  # letters of the names of columns in a message
+KLINE = ("open_time", *NUMBERS, "close_time", "quote_volume", "count", "taker_buy_volume")
+KLINE = (*KLINE, "taker_buy_quote_volume", "ignore")  # of Binance, without a header
 LETTERS = dict(zip("tohlcv", COLUMNS, strict=True))
 BROKER = N_(
     "times as the file has them, taken as UTC (MetaTrader: the broker's zone, HistData: EST)"
@@ -37,11 +40,11 @@ BROKER = N_(
 
 @dataclass
 class Layout:
-    """Where each part of a bar stands: positions of columns by role, and what to tell."""
+    """Where each part of a bar stands: positions of columns by role, of others, what to tell."""
 
     roles: dict[str, int]
     remarks: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
 
 
 def plain(name) -> str:
@@ -50,10 +53,19 @@ def plain(name) -> str:
     return re.sub(r"[^a-z0-9]", "", text)
 
 
-def read_layout(source: Source) -> tuple[dict[str, pd.Series], list[str]]:
-    """Returns a file's columns under the canonical names, not checked yet, and the remarks.
+def read_layout(
+    source: Source, extra: Sequence[str] = ()
+) -> tuple[dict[str, pd.Series], list[str], list[str]]:
+    """Returns a file's columns under the canonical names, not checked yet, and what to tell.
 
     A file without a column of symbols gives none: what its name says is judged with its times.
+
+    Args:
+        source: the file.
+        extra: names of own columns that are wanted as well.
+
+    Returns:
+        columns by name, remarks, and names of columns that features could be made of.
     """
     with reading(source.name):
         table = open_table(source)
@@ -62,13 +74,19 @@ def read_layout(source: Source) -> tuple[dict[str, pd.Series], list[str]]:
     layout = _headless(table, source.name) if headless else _by_names(table, source.name, symbol)
     layout = _with_clock(layout, table, source.name)
     roles = dict(layout.roles)
+    names = table.names or (KLINE if table.width == len(KLINE) else None)
+    taken = {role: place for role, place in roles.items() if role != "tickvol"}
+    own = places_of(names, extra, source.name, taken)
     texts = [roles[role] for role in ("symbol", "clock") if role in roles]
     if "clock" in roles or "broker" in roles:
         texts.append(roles["timestamp"])
     of_a_broker = roles.pop("broker", None) is not None
     numbers = [place for role, place in roles.items() if role not in OTHERS]
+    numbers += own.values()
     with reading(source.name):
-        columns = table.read(list(dict.fromkeys(roles.values())), texts, numbers)
+        places = list(dict.fromkeys([*roles.values(), *own.values()]))
+        columns = table.read(places, texts, numbers)
+    roles |= own
     bars = {role: _plain(columns, place, table, source) for role, place in roles.items()}
     del columns
     remarks = [*table.remarks, *layout.remarks]
@@ -77,7 +95,7 @@ def read_layout(source: Source) -> tuple[dict[str, pd.Series], list[str]]:
         bars["timestamp"] = day_and_time(bars["timestamp"], bars.pop("clock"))
         remarks.append(_("time of date and time together"))
     if "tickvol" in bars and not pd.to_numeric(bars["volume"], errors="coerce").any():
-        bars["volume"] = bars["tickvol"]
+        bars["volume"] = bars["tickvol"].copy()  # may be an own column, too
         remarks.append(_("volume from the ticks, as the real one is 0 throughout"))
     if {"rtype", "publisherid"} <= set(map(plain, table.names or [])) and _is_fixed_point(bars):
         bars |= {name: bars[name] * 1e-9 for name in PRICES}
@@ -87,13 +105,25 @@ def read_layout(source: Source) -> tuple[dict[str, pd.Series], list[str]]:
     elif "rawclose" in bars:
         prices = [pd.to_numeric(bars[name], errors="coerce") for name in ("close", "rawclose")]
         remarks += scale_volumes(bars, prices[0] / prices[1])
-    if layout.ignored:
-        remarks.append(_("columns ignored: {names}", names=_listed(layout.ignored)))
-    return {name: bars[name] for name in (*COLUMNS, "symbol") if name in bars}, remarks
+    ignored, not_used = _left(layout, table, set(own.values()))
+    if ignored:
+        remarks.append(_("columns ignored: {names}", names=listed(ignored)))
+    kept = {name: bars[name] for name in (*COLUMNS, "symbol", *own) if name in bars}
+    return kept, remarks, not_used
 
 
-def _listed(names: list[str]) -> str:
-    return printable(", ".join(map(printable, names)), MOST_NAMES)
+def _left(layout: Layout, table: Table, own: set[int]) -> tuple[list[str], list[str]]:
+    """Returns the names of columns that are no features, and of those that could be."""
+    ignored, not_used, names = [], [], table.names or []
+    named_volumes = bool(names) and plain(names[layout.roles["volume"]]) not in VOLUMES
+    for place in layout.others:
+        name = plain(names[place])
+        familiar = name in FAMILIAR.union(COLUMNS, TIMES, SYMBOLS, NAMELESS)
+        familiar |= named_volumes and name.startswith("volume")  # in another unit
+        text = table.first and not may_be_number(table.first[place])
+        if place not in own:
+            (ignored if familiar or text else not_used).append(names[place] or "one without a name")
+    return ignored, not_used
 
 
 def _plain(columns: dict[int, pd.Series], place: int, table: Table, source: Source) -> pd.Series:
@@ -123,13 +153,13 @@ def _with_clock(layout: Layout, table: Table, source: str) -> Layout:
     text = table.first[place]
     roles = {role: at for role, at in layout.roles.items() if role != "clock"}
     if is_whole_time(text):
-        return Layout({**roles, "timestamp": place}, layout.remarks, layout.ignored)
+        return replace(layout, roles={**roles, "timestamp": place})
     if (
         text.strip() in ("", "-")
         or is_whole_time(table.first[roles["timestamp"]])
         and ":" in (table.first[roles["timestamp"]])
     ):
-        return Layout(roles, layout.remarks, layout.ignored)
+        return replace(layout, roles=roles)
     raise InputError(
         _(
             "{source}, row 1: the time of day must be HH:MM, got {value!r}",
@@ -189,8 +219,8 @@ def _by_names(table: Table, source: str, symbol: str) -> Layout:
             )
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(_(BROKER))
-    ignored = [name or "one without a name" for i, name in enumerate(table.names) if i not in used]
-    return Layout(roles, [", ".join(words), *remarks] if words else remarks, ignored)
+    others = [i for i in range(len(table.names)) if i not in used]
+    return Layout(roles, [", ".join(words), *remarks] if words else remarks, others)
 
 
 def _candidates(places: dict, table: Table, symbol: str) -> dict[str, tuple[str, ...]]:
@@ -220,7 +250,7 @@ def _volume_of(places: dict, symbol: str) -> tuple[str, ...]:
 
 
 def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
-    has = _listed([name or _("a column without a name") for name in names])
+    has = listed([name or _("a column without a name") for name in names])
     faults = [
         _(
             "{source} must have one column for {role}, it has {count} named {name}; rename or "

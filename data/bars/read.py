@@ -1,6 +1,6 @@
 """Reads the bars of many symbols from files and folders: one checked, sorted frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from data.bars.checks import (
     digest,
     sorted_bars,
 )
+from data.bars.formats.own_columns import NoSuchColumn, not_used
 from data.bars.formats.packed import Source
 from data.bars.layouts import read_layout
 from data.bars.names import COPY, files_of, first_of, named, symbol_of
@@ -46,7 +47,7 @@ class _Part:
     Args:
         symbols: of the file.
         codes: which of them a row is of, (bars,).
-        columns: `timestamp` as datetime64[ns] and the numbers, (bars,) each.
+        columns: `timestamp` as datetime64[ns], the numbers and own ones, (bars,) each.
     """
 
     symbols: list[str]
@@ -67,6 +68,7 @@ class _Part:
 def read_bars(
     path: str | Path,
     *,
+    extra: Sequence[str] = (),
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
     unpacked_bytes: int | None = None,
@@ -78,22 +80,28 @@ def read_bars(
             Feather or Arrow file in any layout that `data.bars.layouts` knows; a folder of them;
             or a market such as `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for
             it, a file's symbol is in its name.
-        note: called with what was recognised, once for each kind of file.
+        extra: names of own columns that are wanted as well, such as a funding rate; where none is
+            written so, case does not count. Values may be missing.
+        note: called with what was recognised, once for each kind of file, and with the names of
+            columns that are not used.
         progress: called after each of several files with the share of their bytes that was read.
         unpacked_bytes: see `data.bars.formats.packed.Source`.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
-        `symbol` (category), `open`, `high`, `low`, `close`, `volume` (float64).
+        `symbol` (category), `open`, `high`, `low`, `close`, `volume` and own ones (float64).
 
     Raises:
         InputError: with a line for every fault: file, symbol, row (counted from 1).
     """
     if str(path).startswith(PREFIX):
-        return read_synthetic(str(path))
+        bars = read_synthetic(str(path))
+        return check_bars(bars, str(path), extra=extra) if extra else bars
     note = note or (lambda text: None)
     faults: list[str] = []
     kinds: dict[str, list[str]] = {}
+    lacking: dict[str, list[str]] = {}
+    others: dict[str, None] = {}
     parts: dict[str, _Part] = {}
     sources = [Source(file, unpacked_bytes) for file in files_of(Path(path), note)]
     sizes = _sizes(sources)
@@ -102,18 +110,25 @@ def read_bars(
         if progress is not None and source is not sources[0]:
             progress((end - size) / max(reached[-1], 1))
         try:
-            parts[source.name], remarks = _read(source)
+            parts[source.name], remarks, unused = _read(source, extra)
+        except NoSuchColumn as error:
+            lacking.setdefault(error.what, []).append(source.name)
+            continue
         except InputError as error:
             faults += error.faults
             continue
+        others |= dict.fromkeys(unused)
         if remarks:
             kinds.setdefault("; ".join(remarks), []).append(source.path.name)
     for text, names in kinds.items():
         note(f"{first_of(names)}: {text}")
+    if others:
+        note(not_used(list(others)))
+    faults += [f"{first_of(names)}: {text}" for text, names in lacking.items()]
     faults = faults or _overlaps(parts) or _steps_of_files(parts)
     if faults:
         raise InputError(faults)
-    bars = sorted_bars(_joined(parts))
+    bars = sorted_bars(_joined(parts, extra))
     _one_interval(bars, Path(path).name)
     for told in _doubles(bars):
         note(told)
@@ -134,14 +149,14 @@ def _sizes(sources: list[Source]) -> list[int]:
     return sizes
 
 
-def _read(source: Source) -> tuple[_Part, list[str]]:
-    raw, remarks = read_layout(source)
+def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[str]]:
+    raw, remarks, unused = read_layout(source, extra)
     unnamed = "symbol" not in raw
     if unnamed:
         codes = np.zeros(len(raw["timestamp"]), np.int8)
         raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [named(source.path).symbol]))
     more: list[str] = []
-    columns = checked(raw, source.name, more)
+    columns = checked(raw, source.name, more, extra)
     own = columns.pop("symbol")
     symbols, codes = list(own.categories), own.codes
     if unnamed:
@@ -152,7 +167,7 @@ def _read(source: Source) -> tuple[_Part, list[str]]:
         release_memory()
     if _falls(part):
         more.append(_("newest first, turned round"))
-    return part, [*remarks, *more]
+    return part, [*remarks, *more], unused
 
 
 def _falls(part: _Part) -> bool:
@@ -161,7 +176,7 @@ def _falls(part: _Part) -> bool:
     return len(first) > 1 and times[first[1]] < times[first[0]]
 
 
-def _joined(parts: dict[str, _Part]) -> pd.DataFrame:
+def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
     """Returns the bars of all files, and lets go of them a column after another."""
     places: dict[str, int] = {}
     codes = []
@@ -169,7 +184,7 @@ def _joined(parts: dict[str, _Part]) -> pd.DataFrame:
         new = np.array([places.setdefault(symbol, len(places)) for symbol in part.symbols])
         codes.append(new.astype(np.int32)[part.codes])
     columns = {}
-    for name in COLUMNS:
+    for name in dict.fromkeys([*COLUMNS, *extra]):
         own = [part.columns.pop(name) for part in parts.values()]
         columns[name] = own[0] if len(own) == 1 else np.concatenate(own)
         del own

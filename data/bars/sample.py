@@ -1,15 +1,20 @@
 """The bundled real bars used when no path is given."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from data.bars.read import PRICES, check_bars
 
 
-def load_sample() -> pd.DataFrame:
+def load_sample(extra: Sequence[str] = ()) -> pd.DataFrame:
     """Returns daily bars of five US stocks, 2000 to 2013, adjusted for splits and dividends.
 
     The package bokeh_sampledata ships raw open, high, low and close beside an adjusted close:
     all four are scaled by adjusted / raw close, or a 2:1 split would look like a crash.
+
+    Raises:
+        InputError: where own columns are asked for, as there are none.
     """
     from bokeh_sampledata import stocks
 
@@ -22,4 +27,4 @@ def load_sample() -> pd.DataFrame:
     # A few published highs and lows miss the open or the close by the rounding of a cent.
     frame["high"] = frame[list(PRICES)].max(axis=1)
     frame["low"] = frame[list(PRICES)].min(axis=1)
-    return check_bars(frame, "sample bars")
+    return check_bars(frame, "sample bars", extra=extra)

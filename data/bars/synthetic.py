@@ -11,6 +11,8 @@ PREFIX = "synthetic:"
 STEPS_PER_BAR = 4
 DRIFT_STRENGTH, MEAN_DURATION = 0.5, 80.0  # of `persistent_drift`
 CLOCK_RATIO, BUSIEST_HOUR = 3.0, 14.0  # of `volatility_clock`; UTC
+# Volatility of what all symbols do, in units of that of what each does by itself.
+COMMON_RATIOS = {"relative_drift": 6.0, "market_drift": 1.0}
 START, INTERVAL = "2024-01-01", "15min"
 PARAMETERS = {"bars": ("num_bars", 5000), "symbols": ("num_symbols", 8), "seed": ("seed", 0)}
 LEAST = {"bars": 2, "symbols": 1, "seed": 0}
@@ -21,9 +23,11 @@ def read_synthetic(text: str) -> pd.DataFrame:
     """Returns the market that a text names, such as `synthetic:walk?bars=5000&symbols=8&seed=1`.
 
     Args:
-        text: `synthetic:walk` (nothing to be learnt), `synthetic:persistent_drift` (a signal) or
-            `synthetic:volatility_clock` (it can be learnt when prices move, and not where to);
-            after `?` any of bars (each symbol's), symbols and seed.
+        text: `synthetic:walk` (nothing to be learnt), `synthetic:persistent_drift` (a signal),
+            `synthetic:volatility_clock` (it can be learnt when prices move, and not where to),
+            `synthetic:relative_drift` (where symbols move beside the market) or
+            `synthetic:market_drift` (where the market moves); after `?` any of bars (each
+            symbol's), symbols and seed.
 
     Raises:
         InputError: a line for each unknown name, unknown parameter and wrong value.
@@ -121,6 +125,49 @@ def persistent_drift(
     )
 
 
+def relative_drift(
+    num_symbols: int = 8, num_bars: int = 4000, seed: int = 0, interval: str = INTERVAL
+) -> pd.DataFrame:
+    """Returns bars of a common walk, and a hidden drift in what each symbol does beside it.
+
+    What all do is six times as volatile: where a symbol itself moves is hardly to be foreseen.
+    """
+    return _common_market("relative_drift", num_symbols, num_bars, seed, interval)
+
+
+def market_drift(
+    num_symbols: int = 8, num_bars: int = 4000, seed: int = 0, interval: str = INTERVAL
+) -> pd.DataFrame:
+    """Returns bars of a common path with a hidden drift, and what each symbol does is a walk."""
+    return _common_market("market_drift", num_symbols, num_bars, seed, interval)
+
+
+def hidden_parts(
+    name: str, num_symbols: int, num_bars: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what the bars of `relative_drift` and `market_drift` are the sum of.
+
+    Args:
+        name: of the market.
+        num_symbols: of it.
+        num_bars: of each.
+        seed: of it.
+
+    Returns:
+        volatility of what a symbol does by itself in a bar, (bars,); log steps of what all do,
+        (bars, steps), and of each by itself, (symbols, bars, steps).
+    """
+    rng = np.random.default_rng((seed, MOST["symbols"]))
+    volatility, ratio = _volatility(rng, num_bars) / COMMON_RATIOS[name], COMMON_RATIOS[name]
+    drift = DRIFT_STRENGTH * (name == "market_drift")
+    common = _steps(rng, ratio * volatility, drift)
+    own = np.empty((num_symbols, num_bars, STEPS_PER_BAR))
+    drift = DRIFT_STRENGTH * (name == "relative_drift")
+    for index in range(num_symbols):
+        own[index] = _steps(np.random.default_rng((seed, index)), volatility, drift)
+    return volatility, common, own
+
+
 def hidden_volatility(
     name: str, symbol: int, num_bars: int, seed: int, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +195,8 @@ MARKETS = {
     "walk": random_walk,
     "persistent_drift": persistent_drift,
     "volatility_clock": volatility_clock,
+    "relative_drift": relative_drift,
+    "market_drift": market_drift,
 }
 
 
@@ -159,11 +208,25 @@ def _market(
     for index in range(num_symbols):
         rng = np.random.default_rng((seed, index))
         volatility = _volatility(rng, num_bars) * _clock(name, times)
-        drift = drift_strength * _regime(rng, num_bars, mean_duration) * volatility
-        frame = _bars(rng, volatility, drift)
+        steps = _steps(rng, volatility, drift_strength, mean_duration)
+        frames.append(_bars(rng, volatility, steps))
+    return _together(frames, times)
+
+
+def _common_market(name, num_symbols, num_bars, seed, interval) -> pd.DataFrame:
+    volatility, common, own = hidden_parts(name, num_symbols, num_bars, seed)
+    whole = volatility * np.hypot(1, COMMON_RATIOS[name])
+    frames = [
+        _bars(np.random.default_rng((seed, index, 1)), whole, common + steps)
+        for index, steps in enumerate(own)
+    ]
+    return _together(frames, _times(num_bars, interval))
+
+
+def _together(frames: list[pd.DataFrame], times: pd.DatetimeIndex) -> pd.DataFrame:
+    for index, frame in enumerate(frames):
         frame["timestamp"] = times
         frame["symbol"] = f"SYN{index}"
-        frames.append(frame)
     return check_bars(pd.concat(frames, ignore_index=True), "synthetic bars")
 
 
@@ -200,11 +263,18 @@ def _regime(rng: np.random.Generator, num_bars: int, mean_duration: float) -> np
     return signs[np.maximum.accumulate(np.where(changes, np.arange(num_bars), 0))].astype(float)
 
 
-def _bars(rng: np.random.Generator, volatility: np.ndarray, drift: np.ndarray) -> pd.DataFrame:
-    shape = (len(volatility), STEPS_PER_BAR)
-    steps = rng.normal(size=shape) * (volatility / np.sqrt(STEPS_PER_BAR))[:, None]
-    steps += (drift / STEPS_PER_BAR)[:, None]
-    path = np.log(100.0) + np.cumsum(steps.ravel()).reshape(shape)
+def _steps(
+    rng: np.random.Generator, volatility: np.ndarray, strength: float, mean_duration=MEAN_DURATION
+) -> np.ndarray:
+    """Returns the log steps inside each bar, (bars, steps)."""
+    drift = strength * _regime(rng, len(volatility), mean_duration) * volatility
+    steps = rng.normal(size=(len(volatility), STEPS_PER_BAR))
+    steps *= (volatility / np.sqrt(STEPS_PER_BAR))[:, None]
+    return steps + (drift / STEPS_PER_BAR)[:, None]
+
+
+def _bars(rng: np.random.Generator, volatility: np.ndarray, steps: np.ndarray) -> pd.DataFrame:
+    path = np.log(100.0) + np.cumsum(steps.ravel()).reshape(steps.shape)
     before = np.concatenate([[np.log(100.0)], path[:-1, -1]])
     prices = np.exp(np.column_stack([before, path]))
     volume = 1000 * volatility / 0.003 * np.exp(rng.normal(scale=0.3, size=len(volatility)))

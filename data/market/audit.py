@@ -17,9 +17,15 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import N_, _
+from data.bars.grid import grid_ns
+from data.features.beside import fill_beside
+from data.features.features import fill_features
+from data.features.indicators import WARM_UP_BARS, is_intraday
+from data.features.universe import Universe
 from data.market import labels as labelling
-from data.market.features import WARM_UP_BARS, compute_features, is_intraday
 from data.market.market import Fold, Market, build_market, training_statistics
+from data.market.relative import market_scores
+from data.market.settings import MarketSettings
 from data.market.spans_met import meetings
 from data.market.windows import symbol_bounds
 
@@ -73,11 +79,11 @@ class Finding:
 
 def audit_market(
     bars: pd.DataFrame,
+    settings: MarketSettings,
     *,
-    build: Callable[..., Market] = build_market,
+    build: Callable[[pd.DataFrame, MarketSettings], Market] = build_market,
     scale: Callable[[Market, Fold], tuple[np.ndarray, np.ndarray]] = training_statistics,
     num_cuts: int = NUM_CUTS,
-    **settings,
 ) -> list[Finding]:
     """Returns what looks ahead in features, labels, label thresholds, scaling, splits; [] if none.
 
@@ -88,23 +94,23 @@ def audit_market(
 
     Args:
         bars: as `data.bars.read.read_bars` returns them.
+        settings: of the market.
         build: makes the market of bars and settings.
         scale: returns mean and variance (features,) of a market's fold.
         num_cuts: drawn at random beside the cuts at shares of the time, and as many in a row.
-        settings: the keyword arguments of `build`.
     """
-    settings = {**settings, "feature_store": None, "note": None}
-    market = build(bars, **settings)
-    kept = bars[bars["symbol"].isin(market.symbol_names)]
+    market = build(bars, settings)
+    # Bars of symbols without a row may still count in what is said of the market.
+    kept = bars if settings.relative else bars[bars["symbol"].isin(market.symbol_names)]
     cuts = cut_times(kept)
-    many = sorted({*cuts, *drawn_cuts(kept, num_cuts)})
-    findings = audit_rows(kept, features_of, many)
+    many = sorted({*cuts, *drawn_cuts(kept, num_cuts, warm_up_bars=settings.warm_up_bars)})
+    findings = audit_rows(kept, features_with(settings), many)
     for threshold in {fold.threshold for fold in market.folds}:
-        labels = _labels_with(market.label_method, market.future_window, threshold)
+        labels = _labels_with(settings, threshold)
         findings += audit_rows(kept, labels, cuts, kind=N_("label"), horizon=market.future_window)
     ends = [market.timestamps[fold.train + market.future_window].max() for fold in market.folds]
     for cut in sorted({*many, *ends}):
-        other = build(alter_bars(kept, cut), **settings)
+        other = build(alter_bars(kept, cut), settings)
         findings += _compare_rows(market, other, cut)
         for number, end in enumerate(ends):
             if end <= cut and cut in {*cuts, *ends}:
@@ -157,16 +163,19 @@ def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[
     return [times[int(share * (len(times) - 1))] for share in shares]
 
 
-def drawn_cuts(bars: pd.DataFrame, num_cuts: int, seed: int = 0) -> list[np.datetime64]:
+def drawn_cuts(
+    bars: pd.DataFrame, num_cuts: int, seed: int = 0, warm_up_bars: int = WARM_UP_BARS
+) -> list[np.datetime64]:
     """Returns bar times after the warm-up: random ones, and as many in a row from a random one.
 
     Args:
         bars: of all symbols.
         num_cuts: of either kind; fewer where there are not so many bars.
         seed: of the draw.
+        warm_up_bars: before a symbol's first row.
     """
     times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
-    times = times[min(WARM_UP_BARS, len(times) // 2) : -1]  # after the last one nothing comes
+    times = times[min(warm_up_bars, len(times) // 2) : -1]  # after the last one nothing comes
     num_cuts, rng = min(num_cuts, len(times)), np.random.default_rng(seed)
     start = rng.integers(len(times) - num_cuts + 1)
     return [*rng.choice(times, num_cuts, replace=False), *times[start : start + num_cuts]]
@@ -192,28 +201,52 @@ def alter_bars(bars: pd.DataFrame, cut: np.datetime64) -> pd.DataFrame:
     return altered
 
 
-def features_of(bars: pd.DataFrame) -> pd.DataFrame:
-    """Returns the features of many symbols' bars, each computed by itself."""
-    intraday = is_intraday(bars)
-    parts = bars.groupby("symbol", observed=True, sort=False)
-    return pd.concat([compute_features(part, intraday=intraday) for _, part in parts])
-
-
-def _labels_with(method: str, horizon: int, threshold: float) -> Callable:
-    """Returns bars -> a frame of their labels, with a given threshold."""
+def features_with(settings: MarketSettings) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Returns bars of many symbols -> a frame of their features; rows of the warm-up are NaN."""
 
     def compute(bars: pd.DataFrame) -> pd.DataFrame:
-        parts = bars.groupby("symbol", observed=True, sort=False)
-        made = [
-            pd.Series(_labels(part, method, horizon, threshold), index=part.index)
-            for _, part in parts
-        ]
-        return pd.concat(made).to_frame(f"label ({method})")
+        intraday, features = is_intraday(bars), settings.features
+        names, warm_up = features.names(intraday=intraday), settings.warm_up_bars
+        found = np.full((len(bars), len(names)), np.nan, np.float32)
+        rows, closes, lengths = [], [], []
+        for own in bars.groupby("symbol", observed=True, sort=False).indices.values():
+            part, values = bars.iloc[own], np.empty((len(own[warm_up:]), len(names)), np.float32)
+            fill_features(part, values, intraday=intraday, settings=features)
+            found[own[warm_up:]] = values
+            times = part["timestamp"].to_numpy("datetime64[ns]").astype(np.int64)
+            lengths.append(grid_ns(times.view("datetime64[ns]")))
+            closes.append(times[warm_up:] + lengths[-1])
+            rows.append(own[warm_up:])
+        if features.market:
+            together = np.concatenate(rows)
+            values = found[together]
+            fill_beside(values, names, Universe(closes, lengths), features)
+            found[together] = values
+        return pd.DataFrame(found, index=bars.index, columns=list(names))
 
     return compute
 
 
-def _labels(bars: pd.DataFrame, method: str, horizon: int, threshold: float) -> np.ndarray:
+def _labels_with(settings: MarketSettings, threshold: float) -> Callable:
+    """Returns bars -> a frame of their labels, with a given threshold."""
+
+    def compute(bars: pd.DataFrame) -> pd.DataFrame:
+        parts = [part for _, part in bars.groupby("symbol", observed=True, sort=False)]
+        if settings.relative:
+            scores = market_scores(
+                parts, settings.label_method, settings.future_window, settings.features
+            )
+            labels = [labelling.label_scores(own, threshold) for own in scores]
+        else:
+            labels = [_labels(part, settings, threshold) for part in parts]
+        made = [pd.Series(own, index=part.index) for part, own in zip(parts, labels, strict=True)]
+        return pd.concat(made).to_frame(f"label ({settings.label_method})")
+
+    return compute
+
+
+def _labels(bars: pd.DataFrame, settings: MarketSettings, threshold: float) -> np.ndarray:
+    method, horizon = settings.label_method, settings.future_window
     if method != "triple_barrier":
         return labelling.label_scores(labelling.label_moves(bars, method, horizon), threshold)
     close, high, low = (bars[name].to_numpy(float) for name in ("close", "high", "low"))
@@ -284,9 +317,10 @@ def _compare_columns(columns, market: Market, cut: np.datetime64) -> list[Findin
     return findings
 
 
-def _splits_that_meet(market: Market, settings) -> list[Finding]:
+def _splits_that_meet(market: Market, settings: MarketSettings) -> list[Finding]:
     """Returns the pairs of splits, of every fold, whose windows share time or the embargo."""
-    sizes = {name: settings[name] for name in ("sequence_length", "future_window", "embargo_bars")}
+    names = ("sequence_length", "future_window", "embargo_bars")
+    sizes = {name: getattr(settings, name) for name in names}
     findings = []
     for number, fold in enumerate(market.folds):
         for met in meetings(market, fold, **sizes):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.market.features import realised_volatility
+from data.features.indicators import realised_volatility
 
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
 SELL, HOLD, BUY, UNLABELLED = 0, 1, 2, -1
@@ -73,9 +73,13 @@ def label_moves(bars: pd.DataFrame, method: str, horizon: int) -> np.ndarray:
     moves = forward_return(close, horizon)
     if method == "fixed":
         return np.expm1(moves).astype(np.float32)
+    return in_units(moves, past_scale(close, horizon))
+
+
+def in_units(moves: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns moves in units of a scale, float32; where that is 0 no move is 0, another +-inf."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scores = np.where(moves == 0, 0.0, moves / past_scale(close, horizon))
-        return scores.astype(np.float32)
+        return np.where((moves == 0) & (scale == 0), 0.0, moves / scale).astype(np.float32)
 
 
 def label_scores(scores: np.ndarray, threshold: float) -> np.ndarray:

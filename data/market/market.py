@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _, ngettext
+from core.i18n import N_, _, ngettext
 from core.memory import release_memory
 from data.market import labels as labelling
-from data.market.rows import KEPT, PATH, WindowSpec, make_rows, only_holes, open_rows
+from data.market.rows import KEPT, make_rows, only_holes, open_rows
+from data.market.settings import PATH, MarketSettings
 from data.market.split import plan_times, split_windows, time_range
-from data.market.windows import ends_within
+from data.market.windows import ends_within, symbol_bounds
 
 _LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
 _MOST_NAMED = 12  # symbols in a note
@@ -58,9 +59,7 @@ class Market:
         close: float32 (rows,) price at the bar's end.
         intraday: whether the bars are shorter than a day.
         interval_seconds: length of a bar.
-        sequence_length: bars of a window.
-        future_window: bars of a label.
-        label_method: how the labels are made.
+        settings: what the market was made by.
         bounds: int64 (segments + 1,), first rows of the runs without a hole, then the row count.
         dropped: how many rows and windows were dropped, by reason.
         folds: one for the single split.
@@ -76,28 +75,37 @@ class Market:
     close: np.ndarray
     intraday: bool
     interval_seconds: float
-    sequence_length: int
-    future_window: int
-    label_method: str
+    settings: MarketSettings
     bounds: np.ndarray
     dropped: dict[str, int]
     folds: tuple[Fold, ...]
 
+    def __repr__(self):
+        return (
+            f"Market({len(self.symbols):,} rows of {len(self.symbol_names)} symbols, "
+            f"{len(self.feature_names)} features, {len(self.folds)} folds)"
+        )
+
+    @property
+    def sequence_length(self) -> int:
+        """Bars of a window."""
+        return self.settings.sequence_length
+
+    @property
+    def future_window(self) -> int:
+        """Bars of a label."""
+        return self.settings.future_window
+
+    @property
+    def label_method(self) -> str:
+        """How the labels are made."""
+        return self.settings.label_method
+
 
 def build_market(
     bars: pd.DataFrame | Iterable[pd.DataFrame] | None,
+    settings: MarketSettings,
     *,
-    sequence_length: int,
-    future_window: int,
-    label_method: str,
-    price_change_threshold: float,
-    target_class_ratios: Sequence[float],
-    embargo_bars: int,
-    max_gap_bars: int,
-    validation_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    num_folds: int = 1,
-    rolling: bool = False,
     feature_store: str | Path | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Market:
@@ -111,18 +119,7 @@ def build_market(
             each, sorted by symbol, of which one is held at a time; None where `feature_store` was
             made of them before, by another process. Closed days are told from lost ones by the
             other symbols' bars where a frame is given or `by_symbol` made the iterable.
-        sequence_length: bars of a window.
-        future_window: bars from a window's last bar to the end of its label.
-        label_method: "volatility", "fixed" or "triple_barrier".
-        price_change_threshold: relative move of the "fixed" labels; unused by the others.
-        target_class_ratios: SELL, HOLD, BUY, any scale; HOLD's share sets the threshold.
-        embargo_bars: bars kept free between the splits.
-        max_gap_bars: missed trading bars that a window may cross; see
-            `data.bars.sessions.missed_bars`. After a larger hole a symbol begins anew.
-        validation_fraction: share of the time range.
-        test_fraction: share of the time range; unused with several folds.
-        num_folds: 1 for the single split, more for a walk-forward.
-        rolling: whether walk-forward training spans keep their length.
+        settings: what it is made by.
         feature_store: folder for memory-mapped rows; None keeps them in memory.
         note: called with a sentence about every symbol that is skipped, about moves that look like
             splits or bad bars, and about symbols without a window in a split.
@@ -130,69 +127,59 @@ def build_market(
     Raises:
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
     """
-    labelling.hold_share(target_class_ratios)
-    labelling.check_method(label_method, future_window)
-    if label_method == "fixed" and not price_change_threshold > 0:
-        raise InputError(
-            _(
-                "the price change must be above 0, got {price_change_threshold}",
-                price_change_threshold=price_change_threshold,
-            )
-        )
-    if sequence_length < 1:
-        raise InputError(
-            _(
-                "a window must have at least 1 bar, got {sequence_length}",
-                sequence_length=sequence_length,
-            )
-        )
-    spec = WindowSpec(label_method, sequence_length, future_window, max_gap_bars)
+    note = note or (lambda text: None)
     if bars is None and feature_store is not None:
         rows, facts = open_rows(feature_store)
     else:
-        rows, facts = make_rows(bars, spec, feature_store, note or (lambda text: None))
-    ends = ends_within(facts["bounds"], sequence_length, future_window)
+        rows, facts = make_rows(bars, settings, feature_store, note)
+    ends = ends_within(facts["bounds"], settings.sequence_length, settings.future_window)
     if not len(ends):
-        raise InputError(only_holes(spec))
+        raise InputError(only_holes(settings))
+    if settings.relative:
+        ends, facts = _with_market(ends, rows["scores"], facts, settings)
     times = plan_times(
         *time_range(ends, rows["timestamps"]),
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        num_folds=num_folds,
-        rolling=rolling,
+        validation_fraction=settings.validation_fraction,
+        test_fraction=settings.test_fraction,
+        num_folds=settings.num_folds,
+        rolling=settings.rolling,
     )
-    threshold = float(price_change_threshold) if label_method == "fixed" else None
     splits = [
         split_windows(
             ends,
             rows["symbols"],
             rows["timestamps"],
             moments,
-            sequence_length=sequence_length,
-            future_window=future_window,
-            embargo_bars=embargo_bars,
+            sequence_length=settings.sequence_length,
+            future_window=settings.future_window,
+            embargo_bars=settings.embargo_bars,
         )
         for moments in times
     ]
     release_memory()
-    folds = [
-        _fold(split, rows, facts["bounds"], spec, target_class_ratios, threshold)
-        for split in splits
-    ]
-    for name in set(spec.label_columns) - set(KEPT):
+    folds = [_fold(split, rows, facts["bounds"], settings) for split in splits]
+    for name in set(settings.label_columns) - set(KEPT):
         del rows[name]
     release_memory()
     for text in _without_windows(folds, rows["symbols"], facts["symbol_names"]):
-        if note is not None:
-            note(text)
-    return Market(
-        **rows,
-        **facts,
-        sequence_length=sequence_length,
-        future_window=future_window,
-        label_method=label_method,
-        folds=tuple(folds),
-    )
+        note(text)
+    return Market(**rows, **facts, settings=settings, folds=tuple(folds))
+
+
+def _with_market(ends, scores, facts, settings: MarketSettings) -> tuple[np.ndarray, dict]:
+    """Returns the ends of the windows whose move can be set beside the market's."""
+    known = ends[~np.isnan(scores[ends])]
+    if not len(known):
+        raise InputError(
+            _(
+                "labels relative to the market need at least {least} symbols with bars at the same "
+                "times; there are {names}",
+                least=settings.features.market_min_symbols,
+                names=", ".join(facts["symbol_names"][:_MOST_NAMED]),
+            )
+        )
+    lost = {N_("windows without a market to set them beside"): len(ends) - len(known)}
+    return known, facts | {"dropped": facts["dropped"] | lost}
 
 
 def training_prior(fold: Fold) -> np.ndarray:
@@ -229,6 +216,14 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
     return np.float32(mean), np.float32(spread / count)
 
 
+def living_symbols(market: Market) -> list[str]:
+    """Returns the symbols that still traded at the end: whose last bar is among the newest ten."""
+    last = market.timestamps[symbol_bounds(market.symbols)[1:] - 1]
+    span = np.timedelta64(int(10 * market.interval_seconds * 1e9), "ns")
+    codes = market.symbols[symbol_bounds(market.symbols)[:-1]][last >= last.max() - span]
+    return [market.symbol_names[code] for code in codes]
+
+
 def _without_windows(
     folds: Sequence[Fold], symbols: np.ndarray, names: Sequence[str]
 ) -> Iterator[str]:
@@ -250,10 +245,10 @@ def _without_windows(
                 )
 
 
-def _fold(split, rows, bounds, spec: WindowSpec, target_ratios, threshold: float | None) -> Fold:
-    """Returns the fold of a split; without a threshold one is chosen on its training rows."""
-    horizon = spec.future_window
-    if spec.label_columns == PATH:
+def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
+    """Returns the fold of a split; its threshold is given, or chosen on its training rows."""
+    horizon, target_ratios = settings.future_window, settings.target_class_ratios
+    if settings.label_columns == PATH:
         path = rows["close"], rows["high"], rows["low"]
         threshold = labelling.choose_barrier_multiple(
             *path, rows["scale"], horizon, split.train, target_ratios
@@ -267,7 +262,9 @@ def _fold(split, rows, bounds, spec: WindowSpec, target_ratios, threshold: float
             labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
         labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:
-        if threshold is None:
+        if settings.label_method == "fixed":
+            threshold = float(settings.price_change_threshold)
+        else:
             threshold = labelling.choose_multiple(rows["scores"][split.train], target_ratios)
         labels = labelling.label_scores(rows["scores"], threshold)
     _check_classes(split, labels)

@@ -9,8 +9,6 @@ from core.memory import release_memory
 from data.bars.peers import learn_peers
 from data.market.windows import symbol_bounds
 
-_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-
 
 def by_symbol(
     bars: pd.DataFrame | Iterable[pd.DataFrame], passed: Callable[[int], None] | None = None
@@ -56,7 +54,7 @@ def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
     names = bars["symbol"].cat.categories
     bounds = symbol_bounds(codes)
     parts = [(names[codes[start]], {}) for start in bounds[:-1]]
-    for name in _COLUMNS:
+    for name in bars.columns.drop("symbol"):
         values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
         for (_name, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
             columns[name] = values[start:stop].copy()

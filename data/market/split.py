@@ -12,7 +12,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.i18n import N_, _
-from data.market.features import WARM_UP_BARS
+from data.features.indicators import WARM_UP_BARS
 from data.market.windows import symbol_bounds
 
 _CHUNK = 1 << 14  # windows looked at at a time

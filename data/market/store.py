@@ -10,7 +10,7 @@ import math
 import os
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class MemoryTable:
                 # realloc moves the pages of a large array instead of copying them.
                 self._columns[name].resize((self._rows, *shape), refcheck=False)
         return {name: self._columns[name][start : self._rows] for name in kinds}
+
+    def revise(self, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+        """Calls `change` with the columns of all rows so far, which it may change in place."""
+        change({name: values[: self._rows] for name, values in self._columns.items()})
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """Returns the columns, each (rows, ...); nothing may be appended afterwards.
@@ -95,6 +99,23 @@ class FolderTable:
                 values.tofile(file)
         self._rows += len(next(iter(self._new.values()), ()))
         self._new = {}
+
+    def revise(self, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+        """Calls `change` with the columns of all rows so far, which it may change in place."""
+        self._write()
+        columns = {
+            name: np.memmap(
+                self.folder / f"{name}.bin",
+                dtype=kind["dtype"],
+                mode="r+",
+                shape=(self._rows, *kind["shape"]),
+            )
+            for name, kind in self._kinds.items()
+        }
+        change(columns)
+        for name, values in columns.items():
+            values.flush()
+            self._hashes[name] = hashlib.sha256(values.reshape(-1).view(np.uint8))
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """Writes the index and returns the columns mapped read-only.

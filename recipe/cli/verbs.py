@@ -10,7 +10,6 @@ import importlib.util
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import config
 from core import atomic
@@ -133,7 +132,6 @@ def audit(options: argparse.Namespace) -> int:
     bars = bars_or_sample(options.data, console)
     if options.adjust_splits:
         bars = without_splits(bars, console.note)
-    settings: dict[str, Any] = market_settings(flags, console) | {"feature_store": None}
     console.log(
         _("audit"),
         _(
@@ -145,7 +143,7 @@ def audit(options: argparse.Namespace) -> int:
     console.log(
         _("audit"), _("the span of every training, validation and test window, with the embargo")
     )
-    findings = audit_market(bars, **settings)
+    findings = audit_market(bars, market_settings(flags))
     for finding in findings:
         console.log(_("leak"), str(finding))
     if findings:

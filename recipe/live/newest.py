@@ -7,7 +7,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.market.features import FORGOTTEN_AFTER_BARS
+from data.features.indicators import FORGOTTEN_AFTER_BARS
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following

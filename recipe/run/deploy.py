@@ -10,9 +10,8 @@ import numpy as np
 from core.calls import LARGEST_LIFT
 from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
-from data.market.features import WARM_UP_BARS
 from data.market.labels import CLASS_NAMES
-from data.market.market import Market
+from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
 from evaluation.judge import blocks_of
@@ -123,14 +122,16 @@ def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]
     return {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
-        "warm_up_bars": WARM_UP_BARS,
+        "features": market.settings.features.as_dict(),
+        "warm_up_bars": market.settings.warm_up_bars,
         "sequence_length": length,
-        "max_gap_bars": training.settings.max_gap_bars,
+        "max_gap_bars": market.settings.max_gap_bars,
         "gaps": GAP_RULE,
         "intraday": bool(market.intraday),
         "interval_seconds": market.interval_seconds,
         "label": {
             "method": market.label_method,
+            "reference": market.settings.label_reference,
             "future_window_bars": horizon,
             "threshold": fold.threshold,
         },
@@ -144,5 +145,6 @@ def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]
         "training_ranges": training_ranges(market, fold),
         "training_period": [str(first.min())[:19], str(last.max())[:19]],
         "symbols": list(market.symbol_names),
+        "universe": living_symbols(market),
         "versions": versions(),
     }

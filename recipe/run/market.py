@@ -11,9 +11,11 @@ from config import Flags
 from core.i18n import _
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
+from data.features.settings import STANDARD, FeatureSettings
 from data.market.market import Market, build_market
 from data.market.moves import adjust_splits, told
-from data.market.rows import by_symbol
+from data.market.parts import by_symbol
+from data.market.settings import MarketSettings
 from data.market.store import folder_of
 from data.market.store_folder import read_index
 from recipe.devices import processes
@@ -43,8 +45,7 @@ def read_market(
         if flags.FEATURE_STORE and not processes.is_first():
             bars_info = json.loads(processes.meet(_STORE_MADE))
             folder, num_bars = Path(flags.FEATURE_STORE) / bars_info.pop(_STORE_MADE), 0
-            settings = market_settings(flags, reporter) | {"feature_store": folder}
-            market = build_market(None, **settings)
+            market = build_market(None, market_settings(flags), feature_store=folder)
         else:
             bars = bars_or_sample(path, reporter, done)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
@@ -54,7 +55,10 @@ def read_market(
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
-            market = build_market(parts, **market_settings(flags, reporter))
+            store = flags.FEATURE_STORE or None
+            market = build_market(
+                parts, market_settings(flags), feature_store=store, note=reporter.note
+            )
             # Its own folder: by now another run may have written the store.
             made = {_STORE_MADE: folder_of(market.features).name} if flags.FEATURE_STORE else {}
             processes.meet(_STORE_MADE, json.dumps(bars_info | made))
@@ -85,20 +89,26 @@ def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFr
     return bars
 
 
-def market_settings(flags: Flags, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Returns the arguments of `data.market.market.build_market`."""
-    return {
-        "sequence_length": flags.SEQUENCE_LENGTH,
-        "future_window": flags.FUTURE_WINDOW,
-        "label_method": flags.LABEL_METHOD,
-        "price_change_threshold": flags.PRICE_CHANGE_THRESHOLD,
-        "target_class_ratios": flags.TARGET_CLASS_RATIOS,
-        "embargo_bars": flags.EMBARGO_BARS,
-        "max_gap_bars": flags.MAX_GAP_BARS,
-        "validation_fraction": flags.VALIDATION_FRACTION,
-        "test_fraction": flags.TEST_FRACTION,
-        "num_folds": flags.WALK_FORWARD_FOLDS,
-        "rolling": flags.WALK_FORWARD_ROLLING,
-        "feature_store": flags.FEATURE_STORE or None,
-        "note": reporter.note,
-    }
+def market_settings(flags: Flags) -> MarketSettings:
+    """Returns what the market is made by."""
+    standard = flags.MARKET_FEATURES == ("standard",)
+    return MarketSettings(
+        sequence_length=flags.SEQUENCE_LENGTH,
+        future_window=flags.FUTURE_WINDOW,
+        label_method=flags.LABEL_METHOD,
+        label_reference=flags.LABEL_REFERENCE,
+        price_change_threshold=flags.PRICE_CHANGE_THRESHOLD,
+        target_class_ratios=flags.TARGET_CLASS_RATIOS,
+        embargo_bars=flags.EMBARGO_BARS,
+        max_gap_bars=flags.MAX_GAP_BARS,
+        validation_fraction=flags.VALIDATION_FRACTION,
+        test_fraction=flags.TEST_FRACTION,
+        num_folds=flags.WALK_FORWARD_FOLDS,
+        rolling=flags.WALK_FORWARD_ROLLING,
+        features=FeatureSettings(
+            timeframes=flags.TIMEFRAMES,
+            market=STANDARD if standard else flags.MARKET_FEATURES,
+            market_forms=flags.MARKET_FORMS,
+            market_min_symbols=flags.MARKET_MIN_SYMBOLS,
+        ),
+    )

@@ -21,7 +21,6 @@ class RunSettings:
         training: how.
         mining: when and how hard windows are found; None: never.
         restoration: what is undone in the probabilities.
-        max_gap_bars: missed bars that a window may cross, for the contract.
         max_validated: validation windows in an epoch at the most; 0: all.
         cost_bps: trading cost per side in basis points.
         seed: of the run.
@@ -33,7 +32,6 @@ class RunSettings:
     training: TrainingSettings
     mining: MiningPlan | None
     restoration: RestorationSettings
-    max_gap_bars: int
     max_validated: int
     cost_bps: float
     seed: int
@@ -70,7 +68,6 @@ def run_settings(flags: Flags) -> RunSettings:
             prior=flags.RESTORE_PRIOR,
             temperature=flags.RESTORE_TEMPERATURE,
         ),
-        max_gap_bars=flags.MAX_GAP_BARS,
         max_validated=flags.VALIDATION_MAX_WINDOWS,
         cost_bps=flags.COST_BPS,
         seed=flags.SEED,

@@ -17,11 +17,12 @@ from core.i18n import _
 from data.bars.checks import check_bars
 from data.bars.grid import every, grid_ns, no_grid
 from data.bars.sessions import GAP_RULE
-from data.market.features import WARM_UP_BARS, feature_names
+from data.features.settings import settings_of
 from data.market.labels import CLASS_NAMES
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
-from recipe.serve.parts import parts_of, remarks, rows_of
+from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
+from recipe.serve.universe import check_universe, with_universe
 
 _INTERVAL_TOLERANCE = 0.1  # relative: months differ in length
 _LIBRARY = "ta-lib"  # makes most features; some of its versions make them wrong
@@ -80,6 +81,7 @@ def asked_windows(
     bars: pd.DataFrame,
     *,
     newest_only: bool = False,
+    universe: pd.DataFrame | None = None,
     note: Note | None = None,
 ) -> AskedWindows:
     """Returns every window of the bars, or the one that the newest bar of each symbol ends.
@@ -88,6 +90,8 @@ def asked_windows(
         contract: what the model was trained on, see `models.deployable.ModelContract`.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
         newest_only: whether only the newest windows are wanted; only their features are made.
+        universe: bars of other symbols of the training, which make the market that features stand
+            beside; they get no answer.
         note: called with a sentence for each symbol whose newest bar has no answer, with the
             reason, for moves that look like splits or bad bars, and with one where many windows are
             unfamiliar, the model is old against its training period, or it was saved before calls
@@ -98,28 +102,46 @@ def asked_windows(
 
     Raises:
         InputError: where the bars are faulty or give no window, or their interval, the features
-            or the class order are not those of the contract, or its calls have an unknown rule.
+            or the class order are not those of the contract, or its calls have an unknown rule;
+            where features stand beside the market and most of its symbols are missing.
     """
     bars = check_bars(bars)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
+    settings, asked = settings_of(contract), bars["symbol"].cat.categories
+    if universe is not None and settings.market:
+        bars = with_universe(bars, check_bars(universe))
     length, names = contract["sequence_length"], bars["symbol"].cat.categories.to_numpy()
-    parts = list(parts_of(contract, bars, newest_only=newest_only))
+    parts = parts_of(contract, bars, newest_only=newest_only)
     features, timestamps, bounds = rows_of(contract, parts)
     ends = ends_within(bounds, length, 0)
-    symbols = np.searchsorted(np.cumsum([part.num_rows for part in parts]), ends, side="right")
+    stops = np.cumsum([part.num_rows for part in parts])
+    symbols = np.searchsorted(stops, ends, side="right")
+    wanted = np.isin(names, asked)[symbols]
+    if newest_only:
+        answered = np.array([not part.fault for part in parts])
+        wanted &= answered[symbols] & (ends == stops[symbols] - 1)
+    ends, symbols = ends[wanted], symbols[wanted]
     if note is not None:
-        for text in remarks(parts, symbols, newest_only=newest_only):
+        told = [part for part in parts if part.symbol in asked]
+        for text in remarks(
+            told, symbols, warm_up_bars=settings.warm_up_bars, newest_only=newest_only
+        ):
             note(text)
     if not len(ends):
         raise InputError(
             _(
                 "a window needs {num_bars} bars of a symbol without a hole ({warm_up} "
                 "of warm-up); no symbol has them",
-                num_bars=WARM_UP_BARS + length,
-                warm_up=WARM_UP_BARS,
+                num_bars=settings.warm_up_bars + length,
+                warm_up=settings.warm_up_bars,
             )
         )
+    if settings.market:
+        known = universe_of(contract, parts, timestamps)
+        text = check_universe(contract, [part.symbol for part in parts], known, ends)
+        if text and note is not None:
+            note(text)
     about = pd.DataFrame(
         {
             "timestamp": pd.to_datetime(timestamps[ends], utc=True),
@@ -197,7 +219,7 @@ def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
                 given=contract["class_names"],
             )
         )
-    names = feature_names(contract["intraday"])
+    names = settings_of(contract).names(intraday=contract["intraday"])
     if list(contract["feature_names"]) != list(names):
         raise InputError(
             _(

@@ -1,16 +1,19 @@
 """The bars that a model is asked about, symbol by symbol: their rows, and what is odd of them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from core.i18n import _
+from data.bars.grid import grid_ns
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
-from data.market.features import WARM_UP_BARS
+from data.features.beside import fill_beside
+from data.features.settings import settings_of
+from data.features.universe import Universe
 from data.market.moves import advice, find_moves, moment, told
 from data.market.rows import fill_rows, warm_runs
 from data.market.windows import own_bounds, symbol_bounds
@@ -26,6 +29,7 @@ class Part:
         runs: first bar and stop of the segments that have rows.
         num_rows: how many of their last rows are made.
         fault: why the newest bar has no answer; "" if it has one.
+        length: of a bar, nanoseconds.
     """
 
     bars: pd.DataFrame
@@ -33,27 +37,73 @@ class Part:
     runs: list[tuple[int, int]]
     num_rows: int
     fault: str
+    length: int
+
+    @property
+    def symbol(self) -> str:
+        """Its name."""
+        return str(self.bars["symbol"].iloc[0])
+
+    def closes(self, warm_up_bars: int) -> np.ndarray:
+        """Returns when the bars of all its rows close, nanoseconds since 1970."""
+        times = self.bars["timestamp"].to_numpy("datetime64[ns]").view(np.int64)
+        made = [times[start + warm_up_bars : stop] for start, stop in self.runs]
+        return np.concatenate([np.zeros(0, np.int64), *made]) + self.length
 
 
-def parts_of(
-    contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bool
-) -> Iterator[Part]:
-    """Yields the bars of each symbol, and which of their rows to make."""
-    peers, needed = learn_peers(bars), WARM_UP_BARS + contract["sequence_length"]
-    places = symbol_bounds(bars["symbol"].cat.codes.to_numpy())
+def parts_of(contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bool) -> list[Part]:
+    """Returns the bars of each symbol, and which of their rows to make.
+
+    Args:
+        contract: of the model.
+        bars: checked.
+        newest_only: whether only the rows are wanted that the newest window of a symbol shows. What
+            features beside the market need of the other symbols comes with them.
+    """
+    peers, settings = learn_peers(bars), settings_of(contract)
+    warm_up, length = settings.warm_up_bars, contract["sequence_length"]
+    places, parts = symbol_bounds(bars["symbol"].cat.codes.to_numpy()), []
     for code, (first, last) in enumerate(zip(places[:-1], places[1:], strict=True)):
         own = bars.iloc[first:last]
         times = own["timestamp"].to_numpy("datetime64[ns]")
         others = peers.get(str(own["symbol"].iloc[0]))
         bounds = own_bounds(times, contract["max_gap_bars"], others)
-        answered = bounds[-1] - bounds[-2] >= needed
-        runs = warm_runs(bounds)
-        num_rows = sum(stop - start - WARM_UP_BARS for start, stop in runs)
-        if newest_only:
-            runs = runs[-1:] if answered else []
-            num_rows = contract["sequence_length"] if answered else 0
-        fault = "" if answered else _fault(times, bounds, needed, others)
-        yield Part(own, code, runs, num_rows, fault)
+        answered = bounds[-1] - bounds[-2] >= warm_up + length
+        runs = warm_runs(bounds, warm_up)
+        num_rows = sum(stop - start - warm_up for start, stop in runs)
+        fault = "" if answered else _fault(times, bounds, warm_up + length, others)
+        parts.append(Part(own, code, runs, num_rows, fault, grid_ns(times)))
+    if not newest_only:
+        return parts
+    if settings.market:
+        return _since(parts, warm_up, length)
+    return [
+        replace(part, runs=part.runs[-1:], num_rows=length)
+        if not part.fault
+        else replace(part, runs=[], num_rows=0)
+        for part in parts
+    ]
+
+
+def _since(parts: list[Part], warm_up_bars: int, sequence_length: int) -> list[Part]:
+    """Returns the parts with the rows from the first bar on that any newest window shows."""
+    closes = [part.closes(warm_up_bars) for part in parts]
+    shown = [
+        own[-sequence_length] for own, part in zip(closes, parts, strict=True) if not part.fault
+    ]
+    if not shown:
+        return [replace(part, runs=[], num_rows=0) for part in parts]
+    chosen = []
+    for own, part in zip(closes, parts, strict=True):
+        # With the bar before that is the last closed one when that bar closes.
+        num_rows = len(own) - int(np.searchsorted(own, min(shown) - part.length, side="right"))
+        runs, left = [], num_rows
+        for start, stop in reversed(part.runs):
+            if left > 0:
+                runs.insert(0, (start, stop))
+                left -= stop - start - warm_up_bars
+        chosen.append(replace(part, runs=runs, num_rows=num_rows))
+    return chosen
 
 
 def _fault(times: np.ndarray, bounds: np.ndarray, needed: int, peers: Peers | None) -> str:
@@ -77,18 +127,21 @@ def _fault(times: np.ndarray, bounds: np.ndarray, needed: int, peers: Peers | No
     )
 
 
-def remarks(parts: list[Part], answered: np.ndarray, *, newest_only: bool) -> Iterator[str]:
+def remarks(
+    parts: list[Part], answered: np.ndarray, *, warm_up_bars: int, newest_only: bool
+) -> Iterator[str]:
     """Yields what is odd: bars whose newest one has no answer, and impossible moves.
 
     Args:
         parts: of all symbols.
         answered: codes of the symbols that have an answer.
+        warm_up_bars: before a symbol's first row.
         newest_only: whether the newest windows alone are answered.
     """
     for part in parts:
         if part.fault:
             yield _no_answer(part, skipped=part.code not in answered)
-    shown = [part.bars.iloc[-part.num_rows - WARM_UP_BARS :] for part in parts if part.num_rows]
+    shown = [part.bars.iloc[-part.num_rows - warm_up_bars :] for part in parts if part.num_rows]
     whole = [part.bars for part in parts]
     moves = [move for own in (shown if newest_only else whole) for move in find_moves(own)]
     yield from told(moves, advice())
@@ -96,12 +149,11 @@ def remarks(parts: list[Part], answered: np.ndarray, *, newest_only: bool) -> It
 
 def _no_answer(part: Part, *, skipped: bool) -> str:
     """Returns in words that a symbol has no answer, or its newest bar has none."""
-    symbol = part.bars["symbol"].iloc[0]
     if skipped:
-        return _("symbol {symbol} is skipped: {fault}", symbol=symbol, fault=part.fault)
+        return _("symbol {symbol} is skipped: {fault}", symbol=part.symbol, fault=part.fault)
     return _(
         "the newest bar of {symbol}, {time} UTC, has no answer: {fault}",
-        symbol=symbol,
+        symbol=part.symbol,
         time=moment(part.bars["timestamp"].to_numpy("datetime64[ns]")[-1]),
         fault=part.fault,
     )
@@ -109,8 +161,9 @@ def _no_answer(part: Part, *, skipped: bool) -> str:
 
 def rows_of(contract: Mapping[str, Any], parts: list[Part]):
     """Returns features (rows, features), timestamps (rows,) and the bounds of the segments."""
+    settings, names = settings_of(contract), contract["feature_names"]
     stops = np.cumsum([part.num_rows for part in parts])
-    features = np.empty((stops[-1], len(contract["feature_names"])), np.float32)
+    features = np.empty((stops[-1], len(names)), np.float32)
     timestamps, bounds = np.empty(stops[-1], "datetime64[ns]"), [np.zeros(1, np.int64)]
     for part, stop in zip(parts, stops, strict=True):
         rows = slice(stop - part.num_rows, stop)
@@ -120,6 +173,19 @@ def rows_of(contract: Mapping[str, Any], parts: list[Part]):
             features[rows],
             timestamps[rows],
             intraday=contract["intraday"],
+            settings=settings,
         )
         bounds.append(segments[1:] + rows.start)
+    if settings.market:
+        fill_beside(features, list(names), universe_of(contract, parts, timestamps), settings)
     return features, timestamps, np.concatenate(bounds)
+
+
+def universe_of(contract: Mapping[str, Any], parts: list[Part], timestamps: np.ndarray) -> Universe:
+    """Returns when the bars of the rows close; only symbols of the training make the market."""
+    closes, stop = [], 0
+    for part in parts:
+        start, stop = stop, stop + part.num_rows
+        closes.append(timestamps[start:stop].view(np.int64) + part.length)
+    members = np.isin([part.symbol for part in parts], contract["symbols"])
+    return Universe(closes, [part.length for part in parts], members)

@@ -14,6 +14,7 @@ PRICES = {"open", "high", "low", "close"}
 FIELDS = PRICES | {"adjclose", "adj close", "volume"}
 LISTS = ("results", "bars", "data", "candles", "values", "prices")
 SYMBOLS = ("symbol", "ticker")
+TAKEN = ("timestamp", "symbol")  # columns of the stacked table
 # What Python makes of a JSON text takes 8 to 14 times its length, if it is one of bars.
 SHARE_OF_JSON = 0.25  # of the bytes that a text may have
 SHORTEST_BAR = 12  # bytes of a bar in JSON, with its brackets
@@ -40,17 +41,15 @@ def stacked(names: list, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     level = _level([pair for pair in pairs if pair is not None], named=True) or 0
     index, tickers, parts = _index(pairs, level), _tickers(pairs, level), []
     for ticker in tickers:
-        part = {"Date": frame.iloc[:, index], "symbol": ticker}
+        part = {"timestamp": frame.iloc[:, index], "symbol": ticker}
         for i, pair in enumerate(pairs):
-            if _is_field(pair, level) and pair[1 - level] == ticker:
+            if pair is None or pair[1 - level] != ticker:
+                continue
+            if pair[level].strip().lower() not in TAKEN:
                 part[pair[level]] = frame.iloc[:, i]
-        fields = [name for name in part if name not in ("Date", "symbol")]
+        fields = [name for name in part if name.strip().lower() in FIELDS]
         parts.append(pd.DataFrame(part).dropna(how="all", subset=fields))
     remarks = [_("header of two rows, field and ticker; empty rows of a ticker left out")]
-    others = [pair[level] for pair in pairs if pair is not None and pair[1 - level] in tickers]
-    others = [name for name in dict.fromkeys(others) if name.strip().lower() not in FIELDS]
-    if others:
-        remarks.append(_("columns ignored: {names}", names=", ".join(map(printable, others))))
     return pd.concat(parts, ignore_index=True), remarks
 
 

@@ -1,4 +1,4 @@
-"""Makes scale-free features of bars; row t uses bars up to t only."""
+"""Makes scale-free indicators of bars; row t uses bars up to t only."""
 
 from collections.abc import Callable, Iterator
 
@@ -49,11 +49,6 @@ _LONGEST_SUM = 48  # bars
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
-def feature_names(intraday: bool) -> tuple[str, ...]:
-    """Returns the names of the feature columns, in their order."""
-    return FEATURE_NAMES + (INTRADAY_NAMES if intraday else ())
-
-
 def is_intraday(bars: pd.DataFrame) -> bool:
     """Says whether the bars are shorter than a day."""
     steps = np.diff(bars["timestamp"].to_numpy("datetime64[ns]").astype(np.int64))
@@ -64,38 +59,18 @@ def is_intraday(bars: pd.DataFrame) -> bool:
     return bool(len(steps) and (interval_of_steps(steps) or np.median(steps)) < _DAY)
 
 
-def compute_features(bars: pd.DataFrame, *, intraday: bool) -> pd.DataFrame:
-    """Returns the features of ONE symbol's bars.
+def fill_indicators(bars: pd.DataFrame, out: np.ndarray, *, intraday: bool) -> None:
+    """Writes the indicators of the last of ONE symbol's bars into an array.
 
     All values are ratios, so prices and volumes may come in any unit. Where a denominator is 0
     (flat prices, no volume) the value is the neutral one: no move, middle of the range, usual
-    volume. Where a symbol has a hole in time, the bars after it are to be given by themselves.
+    volume.
 
     Args:
-        bars: `timestamp`, `open`, `high`, `low`, `close`, `volume`, sorted by time.
+        bars: `timestamp`, `open`, `high`, `low`, `close`, `volume`, sorted by time, without a hole.
+        out: float32 (rows, indicators), at most bars - WARM_UP_BARS rows; the columns are
+            `FEATURE_NAMES`, then if `intraday` `INTRADAY_NAMES`.
         intraday: adds time of day and day of week (UTC) as sine and cosine.
-
-    Returns:
-        float32 (bars, features) with the index of `bars`; the first `WARM_UP_BARS` rows are NaN.
-
-    Raises:
-        ValueError: if the frame holds several symbols.
-    """
-    if "symbol" in bars and bars["symbol"].nunique() > 1:
-        raise ValueError("features need the bars of one symbol; they depend on the bars before")
-    names = feature_names(intraday)
-    values = np.full((len(bars), len(names)), np.nan, np.float32)
-    fill_features(bars, values[WARM_UP_BARS:], intraday=intraday)
-    return pd.DataFrame(values, index=bars.index, columns=list(names))
-
-
-def fill_features(bars: pd.DataFrame, out: np.ndarray, *, intraday: bool) -> None:
-    """Writes the features of the last of ONE symbol's bars into an array.
-
-    Args:
-        bars: as `compute_features` takes them.
-        out: float32 (rows, features), at most bars - WARM_UP_BARS rows.
-        intraday: as in `compute_features`.
     """
     if len(bars) > WARM_UP_BARS:  # TA-Lib refuses series shorter than its own look-back
         for position, column in enumerate(_columns(bars, len(out), intraday)):

@@ -1,0 +1,63 @@
+"""Sets a symbol's features beside those of the market, the other symbols at the same moment."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.features.settings import FeatureSettings
+from data.features.universe import Universe, trimmed
+
+MOST_SPREADS = 10.0  # at which the distance from the market is cut
+
+
+def fill_beside(
+    features: np.ndarray, names: Sequence[str], universe: Universe, settings: FeatureSettings
+) -> None:
+    """Writes the columns beside the market, of all rows, from the columns of the symbols' own bars.
+
+    Of each feature in `settings.market`: "mean", the market's trimmed mean; "difference", the
+    symbol's own value less it; "spread", that difference in units of the deviation across the
+    symbols, within +-10. Where fewer symbols than `settings.market_min_symbols` have a bar the
+    market is the symbol itself.
+
+    Args:
+        features: (rows, features), symbol after symbol as in `universe`; changed in place.
+        names: of its columns.
+        universe: when the rows' bars close.
+        settings: which features stand beside the market.
+    """
+    own = [names.index(name) for name in settings.market]
+    first = names.index(f"market_{settings.market_forms[0]}_{settings.market[0]}")
+    means = np.empty((len(own), len(universe.times)), np.float32)
+    spreads = np.empty_like(means)
+    for part in universe.chunks(len(universe.times)):
+        rows = universe.at(universe.times[part])
+        absent = rows < 0
+        for number, column in enumerate(own):
+            values = features[:, column][rows]
+            values[absent] = np.nan
+            means[number, part], spreads[number, part] = trimmed(
+                values, settings.market_min_symbols
+            )
+    for symbol, closes in enumerate(universe.closes):
+        moments = np.searchsorted(universe.times, closes)
+        part = features[universe.starts[symbol] : universe.starts[symbol + 1]]
+        column = first
+        for number, place in enumerate(own):
+            forms = _forms(part[:, place], means[number, moments], spreads[number, moments])
+            for form in settings.market_forms:
+                part[:, column] = forms[form]
+                column += 1
+
+
+def _forms(own: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> dict[str, np.ndarray]:
+    mean = np.where(np.isnan(mean), own, mean)
+    difference = own - mean
+    # A spread that is a millionth of the mean is rounding.
+    wide = spread > 1e-6 * np.abs(mean)
+    units = np.divide(difference, spread, out=np.zeros_like(difference), where=wide)
+    return {
+        "mean": mean,
+        "difference": difference,
+        "spread": np.clip(units, -MOST_SPREADS, MOST_SPREADS),
+    }

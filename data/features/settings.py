@@ -1,0 +1,118 @@
+"""Which features rows have: what training writes into a model's contract and serving reads."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.errors import InputError
+from core.i18n import _
+from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
+from data.features.timeframes import PAST_COARSE_BARS, timeframe_names
+
+STANDARD = (
+    "log_return_1",
+    "log_return_3",
+    "log_return_12",
+    "log_return_24",
+    "roc",
+    "rsi",
+    "ema_distance_50",
+    "realised_volatility",
+    "relative_volume",
+)
+FORMS = ("mean", "difference", "spread")  # how a feature stands beside the market
+LEAST_SYMBOLS = 4
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which features rows have beside the indicators of a symbol's own bars.
+
+    Attributes:
+        timeframes: lengths of coarser bars, in bars, at least 2 each; see
+            `data.features.timeframes`.
+        market: the symbol's own features that are also set beside the market: see
+            `data.features.beside`. Any but those of the clock.
+        market_forms: of "mean", "difference" and "spread".
+        market_min_symbols: with fewer at a bar there is no market; at least 4, so that one symbol
+            alone never moves the mean.
+    """
+
+    timeframes: tuple[int, ...] = ()
+    market: tuple[str, ...] = ()
+    market_forms: tuple[str, ...] = FORMS
+    market_min_symbols: int = LEAST_SYMBOLS
+
+    def __post_init__(self):
+        own = self.own_names(intraday=False)
+        unknown = [name for name in self.market if name not in own]
+        faults = []
+        if unknown or len(set(self.market)) < len(self.market):
+            faults.append(
+                _(
+                    "the features beside the market must be some of {known}, each once; got {got}",
+                    known=", ".join(own),
+                    got=", ".join(unknown or self.market),
+                )
+            )
+        if not self.market_forms or not set(self.market_forms) <= set(FORMS):
+            faults.append(
+                _(
+                    "the forms of features beside the market must be some of {known}, got {got}",
+                    known=", ".join(FORMS),
+                    got=", ".join(self.market_forms) or _("nothing"),
+                )
+            )
+        if self.market_min_symbols < LEAST_SYMBOLS:
+            faults.append(
+                _(
+                    "a market must have at least {least} symbols, got {got}",
+                    least=LEAST_SYMBOLS,
+                    got=self.market_min_symbols,
+                )
+            )
+        if any(factor < 2 for factor in self.timeframes):
+            faults.append(
+                _("coarser bars must have at least 2 bars each, got {got}", got=self.timeframes)
+            )
+        if faults:
+            raise InputError(faults)
+
+    @property
+    def warm_up_bars(self) -> int:
+        """Bars of a symbol before its first row."""
+        return max([WARM_UP_BARS, *(PAST_COARSE_BARS * factor for factor in self.timeframes)])
+
+    def own_names(self, *, intraday: bool) -> tuple[str, ...]:
+        """Returns the names of the columns that a symbol's own bars fill, in their order."""
+        coarse = [name for factor in self.timeframes for name in timeframe_names(factor)]
+        return (*FEATURE_NAMES, *(INTRADAY_NAMES if intraday else ()), *coarse)
+
+    def names(self, *, intraday: bool) -> tuple[str, ...]:
+        """Returns the names of all columns, in their order."""
+        beside = [f"market_{form}_{name}" for name in self.market for form in self.market_forms]
+        return (*self.own_names(intraday=intraday), *beside)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
+    """Returns the settings in a model's contract; those of before there were any, if none.
+
+    Raises:
+        InputError: where they are not those of this version.
+    """
+    stored = contract.get("features", {})
+    try:
+        return FeatureSettings(
+            **{n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        )
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            _(
+                "the model's features must be made by settings of this version, got {stored}",
+                stored=stored,
+            )
+        ) from error

@@ -1,0 +1,69 @@
+"""The symbols that the features of a model stand beside: whether they are there, and from where."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.errors import InputError
+from core.i18n import _
+from data.features.universe import Universe
+
+LEAST_SHARE = 0.5  # of the universe that must have the newest bar
+_MOST_NAMED = 12
+
+
+def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
+    """Returns the bars and those of other symbols, by symbol, then time."""
+    names = sorted({*bars["symbol"].cat.categories, *universe["symbol"].cat.categories})
+    others = universe.loc[~universe["symbol"].isin(bars["symbol"].cat.categories)]
+    kind = pd.CategoricalDtype(names)
+    together = pd.concat([bars.astype({"symbol": kind}), others.astype({"symbol": kind})])
+    return together.sort_values(by=["symbol", "timestamp"], ignore_index=True)
+
+
+def check_universe(
+    contract: Mapping[str, Any], names: Sequence[str], universe: Universe, ends: np.ndarray
+) -> str:
+    """Returns a remark where windows were answered beside few symbols of the training; "" if none.
+
+    Args:
+        contract: of the model.
+        names: of the symbols of `universe`.
+        universe: when the bars of all rows close.
+        ends: rows of the windows' last bars.
+
+    Raises:
+        InputError: where fewer than half of the symbols that traded at the end of the training
+            have the newest bar.
+    """
+    expected = contract["universe"]
+    needed = LEAST_SHARE * len(expected)
+    moments, counts = np.unique(np.concatenate(universe.closes)[ends], return_counts=True)
+    present = universe.at(moments) >= 0
+    there = present.sum(axis=1)
+    if there[-1] < needed:
+        have = {name for name, here in zip(names, present[-1], strict=True) if here}
+        missing = [name for name in expected if name not in have]
+        raise InputError(
+            _(
+                "answers stand beside a market of {total} symbols, and at least half of them must "
+                "have the bar that closes at {time} UTC; {count} have, missing are {missing}: add "
+                "their bars, or name them with --universe PATH",
+                total=len(expected),
+                count=int(there[-1]),
+                time=str(moments[-1].view("datetime64[ns]"))[:16],
+                missing=", ".join(missing[:_MOST_NAMED]) + ", ..." * (len(missing) > _MOST_NAMED),
+            )
+        )
+    few = int(counts[there < needed].sum())
+    if not few:
+        return ""
+    return _(
+        "{few:,} of {total:,} windows end when fewer than half of the {symbols} symbols of the "
+        "training had a bar: their answers stand beside a smaller market",
+        few=few,
+        total=int(counts.sum()),
+        symbols=len(expected),
+    )
