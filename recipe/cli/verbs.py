@@ -355,13 +355,13 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.cli import console
-        from recipe.run.run import run, take_part
+        from recipe.run.run import run, run_worker
 
     processes.agree(_("bars"), run_info["bars_sha256"])
     try:
         if not processes.is_first():
             brief = run_info.get("brief", False)
-            take_part(flags, market, folder, resume=resume, brief=brief)
+            run_worker(flags, market, folder, resume=resume, brief=brief)
             return OK
         run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
     except TrainingDiverged as error:
