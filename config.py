@@ -34,7 +34,8 @@ class Flags:
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
     # --- features beside the indicators of a symbol's own bars:
-    #     data/features/timeframes.py, data/features/beside.py
+    #     data/features/extra.py, data/features/timeframes.py, data/features/beside.py
+    EXTRA_COLUMNS: str = ""  # own columns, "funding_rate:level, open_interest:change"; "": none
     TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
     MARKET_FEATURES: tuple[str, ...] = ()  # set beside the market; "standard": nine; (): off
     MARKET_FORMS: tuple[str, ...] = ("mean", "difference", "spread")  # of each of them

@@ -223,6 +223,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("model", metavar="MODEL", help=_("the model.keras of a run folder"))
     _add_data(add, default=N_("none; needed without --exchange"))
     _add_adjust(add)
+    help_ = _(
+        "bars of the symbols of the training that are not asked for, where the model needs them"
+    )
+    add("--universe", metavar="PATH", help=help_)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
     add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=_("its symbols: BTC/USDT ..."))
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from core.errors import InputError
-from data.market.extra import (
+from data.features.extra import (
     EXTRA_PAST_BARS,
     TRANSFORMS,
     ExtraColumn,
@@ -11,7 +11,7 @@ from data.market.extra import (
     fill_extra,
     parse_extra,
 )
-from data.market.features import WARM_UP_BARS
+from data.features.indicators import WARM_UP_BARS
 
 NUM_BARS, GAP, WINDOW = 400, 5, 96
 ALL = [ExtraColumn("own", transform) for transform in TRANSFORMS]

@@ -182,7 +182,7 @@ def test_a_market_by_name_is_the_market_of_its_function():
 
 
 WRONG = {
-    "synthetic:wave": "must be one of walk, persistent_drift, volatility_clock, relative_drift, market_drift; got 'wave'",
+    "synthetic:wave": "volatility_clock, relative_drift, market_drift; got 'wave'",
     "synthetic:": "got ''",
     "synthetic:walk?colour=1": "parameters must be of bars, symbols, seed; got 'colour'",
     "synthetic:walk?bars=many": "bars must be a whole number from 2 to 1000000, got 'many'",

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from data.features.extra import fill_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, fill_indicators
 from data.features.settings import FeatureSettings
 from data.features.timeframes import COLUMNS, fill_timeframe
@@ -65,3 +66,5 @@ def fill_features(
     for factor in settings.timeframes:
         start, stop = stop, stop + len(COLUMNS)
         fill_timeframe(bars, factor, out[:, start:stop])
+    own = out[:, stop : stop + len(settings.extra)]
+    fill_extra(bars, settings.extra, own, max_gap_bars=settings.fill_bars)

@@ -1,11 +1,12 @@
 """Which features rows have: what training writes into a model's contract and serving reads."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from core.errors import InputError
 from core.i18n import _
+from data.features.extra import ExtraColumn, columns_of, parse_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
 from data.features.timeframes import PAST_COARSE_BARS, timeframe_names
 
@@ -31,6 +32,8 @@ class FeatureSettings:
     Attributes:
         timeframes: lengths of coarser bars, in bars, at least 2 each; see
             `data.features.timeframes`.
+        extra: features of own columns of the bars; see `data.features.extra`.
+        fill_bars: bars after its own for which a value of an own column counts.
         market: the symbol's own features that are also set beside the market: see
             `data.features.beside`. Any but those of the clock.
         market_forms: of "mean", "difference" and "spread".
@@ -39,6 +42,8 @@ class FeatureSettings:
     """
 
     timeframes: tuple[int, ...] = ()
+    extra: tuple[ExtraColumn, ...] = ()
+    fill_bars: int = 0
     market: tuple[str, ...] = ()
     market_forms: tuple[str, ...] = FORMS
     market_min_symbols: int = LEAST_SYMBOLS
@@ -79,6 +84,11 @@ class FeatureSettings:
             raise InputError(faults)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Own columns that the bars must have."""
+        return columns_of(self.extra)
+
+    @property
     def warm_up_bars(self) -> int:
         """Bars of a symbol before its first row."""
         return max([WARM_UP_BARS, *(PAST_COARSE_BARS * factor for factor in self.timeframes)])
@@ -86,7 +96,8 @@ class FeatureSettings:
     def own_names(self, *, intraday: bool) -> tuple[str, ...]:
         """Returns the names of the columns that a symbol's own bars fill, in their order."""
         coarse = [name for factor in self.timeframes for name in timeframe_names(factor)]
-        return (*FEATURE_NAMES, *(INTRADAY_NAMES if intraday else ()), *coarse)
+        extra = [column.feature_name for column in self.extra]
+        return (*FEATURE_NAMES, *(INTRADAY_NAMES if intraday else ()), *coarse, *extra)
 
     def names(self, *, intraday: bool) -> tuple[str, ...]:
         """Returns the names of all columns, in their order."""
@@ -95,7 +106,9 @@ class FeatureSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what JSON can hold."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["extra"] = [str(column) for column in self.extra]
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
@@ -106,9 +119,9 @@ def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
     """
     stored = contract.get("features", {})
     try:
-        return FeatureSettings(
-            **{n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
-        )
+        values = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        values["extra"] = parse_extra(",".join(values.get("extra", ())))
+        return FeatureSettings(**values)
     except (TypeError, AttributeError) as error:
         raise InputError(
             _(

@@ -129,7 +129,8 @@ def audit(options: argparse.Namespace) -> int:
     from recipe.cli import console
     from recipe.run.market import bars_or_sample, market_settings, without_splits
 
-    bars = bars_or_sample(options.data, console)
+    settings = market_settings(flags)
+    bars = bars_or_sample(options.data, console, extra=settings.features.columns)
     if options.adjust_splits:
         bars = without_splits(bars, console.note)
     console.log(
@@ -143,7 +144,7 @@ def audit(options: argparse.Namespace) -> int:
     console.log(
         _("audit"), _("the span of every training, validation and test window, with the embargo")
     )
-    findings = audit_market(bars, market_settings(flags))
+    findings = audit_market(bars, settings)
     for finding in findings:
         console.log(_("leak"), str(finding))
     if findings:
@@ -179,6 +180,8 @@ def predict(options: argparse.Namespace) -> int:
 
     model = load_model(options.model)
     from data.bars.read import read_bars
+    from data.features.settings import settings_of
+    from models.deployable import contract_of
     from recipe.serve.predict import classify
 
     told: set[str] = set()
@@ -206,12 +209,17 @@ def predict(options: argparse.Namespace) -> int:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
         return OK
-    bars = read_bars(options.data, note=note)
+    own_columns = settings_of(contract_of(model)).columns
+    bars = read_bars(options.data, note=note, extra=own_columns)
+    universe = None
+    if options.universe:
+        universe = read_bars(options.universe, note=note, extra=own_columns)
     if options.adjust_splits:
         from recipe.run.market import without_splits
 
         bars = without_splits(bars, note)
-    table = classify(model, bars, note=note)
+        universe = None if universe is None else without_splits(universe, note)
+    table = classify(model, bars, universe=universe, note=note)
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
@@ -248,12 +256,15 @@ def export(options: argparse.Namespace) -> int:
     from recipe.cli import console
 
     model = load_model(file)
+    from data.features.settings import settings_of
+    from models.deployable import contract_of
     from recipe.run.market import bars_or_sample
     from recipe.serve.export import ExportFailed, windows_to_compare
     from recipe.serve.export import export as ship
 
+    own_columns = settings_of(contract_of(model)).columns
     windows, what = windows_to_compare(
-        model, file.parent, lambda path: bars_or_sample(path, console)
+        model, file.parent, lambda path: bars_or_sample(path, console, extra=own_columns)
     )
     try:
         difference = ship(model, options.format, folder, windows)

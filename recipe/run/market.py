@@ -1,7 +1,7 @@
 """From a path and the flags to the market that a run trains on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from config import Flags
 from core.i18n import _
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
+from data.features.extra import parse_extra
 from data.features.settings import STANDARD, FeatureSettings
 from data.market.market import Market, build_market
 from data.market.moves import adjust_splits, told
@@ -47,7 +48,8 @@ def read_market(
             folder, num_bars = Path(flags.FEATURE_STORE) / bars_info.pop(_STORE_MADE), 0
             market = build_market(None, market_settings(flags), feature_store=folder)
         else:
-            bars = bars_or_sample(path, reporter, done)
+            extra = market_settings(flags).features.columns
+            bars = bars_or_sample(path, reporter, done, extra=extra)
             bars_info, num_bars = {"bars_sha256": digest(bars)}, len(bars)
             if adjust:
                 bars_info |= {"adjust_splits": True}
@@ -74,11 +76,20 @@ def bars_or_sample(
     path: str | None,
     reporter: Reporter = SILENT,
     progress: Callable[[float], None] | None = None,
+    *,
+    extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Returns the checked bars of a path, or those of the sample for None, as they are there."""
+    """Returns the checked bars of a path, or those of the sample for None, as they are there.
+
+    Args:
+        path: of the bars; None for the sample.
+        reporter: told what is odd.
+        progress: called with the share that was read.
+        extra: own columns to keep.
+    """
     if path is None:
-        return load_sample()
-    return read_bars(path, note=reporter.note, progress=progress)
+        return load_sample(extra)
+    return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 
 def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
@@ -107,6 +118,8 @@ def market_settings(flags: Flags) -> MarketSettings:
         rolling=flags.WALK_FORWARD_ROLLING,
         features=FeatureSettings(
             timeframes=flags.TIMEFRAMES,
+            extra=parse_extra(flags.EXTRA_COLUMNS),
+            fill_bars=flags.MAX_GAP_BARS if flags.EXTRA_COLUMNS else 0,
             market=STANDARD if standard else flags.MARKET_FEATURES,
             market_forms=flags.MARKET_FORMS,
             market_min_symbols=flags.MARKET_MIN_SYMBOLS,

@@ -105,12 +105,13 @@ def asked_windows(
             or the class order are not those of the contract, or its calls have an unknown rule;
             where features stand beside the market and most of its symbols are missing.
     """
-    bars = check_bars(bars)
+    settings = settings_of(contract)
+    bars = check_bars(bars, extra=settings.columns)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
-    settings, asked = settings_of(contract), bars["symbol"].cat.categories
+    asked = bars["symbol"].cat.categories
     if universe is not None and settings.market:
-        bars = with_universe(bars, check_bars(universe))
+        bars = with_universe(bars, check_bars(universe, extra=settings.columns))
     length, names = contract["sequence_length"], bars["symbol"].cat.categories.to_numpy()
     parts = parts_of(contract, bars, newest_only=newest_only)
     features, timestamps, bounds = rows_of(contract, parts)

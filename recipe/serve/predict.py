@@ -8,12 +8,17 @@ from models.prediction import AT_ONCE, predict_windows
 from recipe.serve.inference import Note, asked_windows
 
 
-def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
+def classify(
+    model, bars: pd.DataFrame, *, universe: pd.DataFrame | None = None, note: Note | None = None
+) -> pd.DataFrame:
     """Returns the call and the probabilities of every bar that ends a window.
 
     Args:
         model: a deployable model, as `load_classifier` returns it.
-        bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume.
+        bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume, and the
+            own columns of the training.
+        universe: bars of other symbols of the training, which get no answer: a model whose features
+            stand beside the market needs at least half of its symbols.
         note: called with a sentence for each symbol that has no window, and with one where many
             windows are unfamiliar, the model is old against its training period, or it was saved
             before calls had a rule.
@@ -29,10 +34,12 @@ def classify(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataF
         InputError: where the bars are faulty, or their interval, the features or the class order
             are not those of the model's training.
     """
-    return _classify(model, bars, note, newest_only=False)
+    return _classify(model, bars, universe, note, newest_only=False)
 
 
-def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> pd.DataFrame:
+def classify_latest(
+    model, bars: pd.DataFrame, *, universe: pd.DataFrame | None = None, note: Note | None = None
+) -> pd.DataFrame:
     """Returns call and probabilities of the newest bar of every symbol, for live use.
 
     The same as the last row of each symbol in the table of `classify`, but makes only the features
@@ -42,6 +49,7 @@ def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> p
         model: as `classify` takes it.
         bars: as `classify` takes them; all that there are: holes in time are told from the
             trading hours that the symbol's bars show.
+        universe: as `classify` takes it.
         note: called with a sentence for each symbol that has no row, and as by `classify`.
 
     Returns:
@@ -50,11 +58,13 @@ def classify_latest(model, bars: pd.DataFrame, *, note: Note | None = None) -> p
     Raises:
         InputError: see `classify`.
     """
-    return _classify(model, bars, note, newest_only=True)
+    return _classify(model, bars, universe, note, newest_only=True)
 
 
-def _classify(model, bars: pd.DataFrame, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
-    asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
+def _classify(model, bars, universe, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
+    asked = asked_windows(
+        contract_of(model), bars, newest_only=newest_only, universe=universe, note=note
+    )
     windows = WindowSequence(
         asked.features,
         asked.ends,

@@ -22,7 +22,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import COLUMNS
-from data.market.features import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
+from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
 
 LEVEL, CHANGE, ZSCORE = TRANSFORMS = ("level", "change", "zscore")
 EXTRA_PAST_BARS = WARM_UP_BARS  # before a row; nothing earlier reaches it
