@@ -1,4 +1,4 @@
-"""The command line: its verbs and their options. What a verb does is in recipe/cli/verbs.py."""
+"""The command line: its verbs and their options. What a verb does is in recipe/cli/commands.py."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core import i18n
 from core.errors import InputError
 from core.i18n import N_, _
-from recipe.cli import verbs
+from recipe.cli import commands, training
 from recipe.run.folder import default_folder
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _run(argv: list[str]) -> int:
             print(line, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("\n" + _("interrupted"), verbs.how_to_go_on(folder), sep="; ", file=sys.stderr)
+        print("\n" + _("interrupted"), training.how_to_go_on(folder), sep="; ", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -164,7 +164,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "train",
-        verbs.train,
+        training.train,
         _("train on bars and write a run folder (the verb that may be left out)"),
         "--data bars.parquet --set EMA_DECAY=0.995",
     )
@@ -185,7 +185,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--brief", action="store_true", help=text)
     _add_quiet(add)
 
-    add = verb("resume", verbs.resume, _("go on with an interrupted run"), "resume runs/ID")
+    add = verb("resume", training.resume, _("go on with an interrupted run"), "resume runs/ID")
     add("folder", metavar="RUN", type=Path, help=_("its run folder"))
     _add_data(add, default=N_("those of the run"))
     _add_set(add)
@@ -195,7 +195,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "audit",
-        verbs.audit,
+        commands.audit,
         _("look for values that depend on later bars"),
         "audit --data bars.parquet",
     )
@@ -205,7 +205,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "compare",
-        verbs.compare,
+        commands.compare,
         _("put finished runs side by side, on the screen and as a page"),
         "compare runs/A runs/B --out compare.html",
     )
@@ -216,7 +216,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "predict",
-        verbs.predict,
+        commands.predict,
         _("write the probabilities of a trained model as CSV"),
         "predict runs/ID/model.keras --data bars.parquet --out table.csv",
     )
@@ -234,17 +234,17 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "export",
-        verbs.export,
+        commands.export,
         _("ship a trained model as ONNX or SavedModel, compared with Keras"),
         "export runs/ID --format onnx",
     )
     add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
-    add("--format", metavar="NAME", required=True, help=_(" or ").join(verbs.FORMATS))
+    add("--format", metavar="NAME", required=True, help=_(" or ").join(commands.FORMATS))
     add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
     add = verb(
         "download",
-        verbs.download,
+        commands.download,
         _("fetch closed bars of an exchange, a file for each symbol; goes on where it stopped"),
         "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
     )
@@ -265,7 +265,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
 
     add = verb(
         "study",
-        verbs.study,
+        commands.study,
         _("find out what each improvement is worth, what settings serve, how much is luck"),
         "study ablation --data bars.parquet --seeds 5 --workers 2 --out studies/first",
     )
