@@ -1,4 +1,4 @@
-"""The verbs that talk to an exchange, from the command line to what they print and write."""
+"""The commands that talk to an exchange, from the command line to what they print and write."""
 
 import keras
 import pandas as pd
