@@ -9,6 +9,7 @@ from core.i18n import speaking
 from data.bars.synthetic import random_walk
 from data.market.labels import CLASS_NAMES
 from data.market.market import build_market, training_prior
+from evaluation.across.cross_section import Said, correlations
 from evaluation.judge import describe_splits
 from evaluation.metrics import evaluate
 from models.training.callbacks.collapse_alarm import message
@@ -19,15 +20,19 @@ from recipe.run.fold import Record, TrainedMember
 from recipe.run.metrics import in_words, run_metrics
 
 CHOSEN = {"monitor": "val_mcc", "cost_bps": 5.0, "seed": 3}
-POOLED = {"num_folds", "test", "baselines", "verdict", "skill", "costs", "timing", "seed"}
+POOLED = {
+    *("num_folds", "test", "baselines", "verdict", "skill", "costs", "cross_section", "timing"),
+    "seed",
+}
 OF_A_FOLD = {
     *("splits", "validation", "test", "baselines", "calibration", "label", "repeats"),
     *("chosen", "dropped", "collapse", "importance", "drift", "mining", "prior"),
 }
 
 
-def market_of(num_folds):
-    return build_market(random_walk(2, 1200), replace(SETTINGS, num_folds=num_folds))
+def market_of(num_folds, num_symbols=2, num_bars=1200):
+    bars = random_walk(num_symbols, num_bars)
+    return build_market(bars, replace(SETTINGS, num_folds=num_folds))
 
 
 def answers(fold, rng):
@@ -194,6 +199,52 @@ def test_validation_windows_that_another_fold_tests_on_pick_no_baseline():
     ]
     metrics = run_metrics(market, results, **CHOSEN)
     assert metrics["verdict"]["baseline"] == "before all tests"
+
+
+@pytest.mark.parametrize("num_folds", [1, 3])
+def test_symbols_are_ranked_within_the_test_bars_of_all_folds(num_folds):
+    rng, market = np.random.default_rng(0), market_of(num_folds, 11, 700)
+    names = ("constant prior", "boosted trees")
+    results = [
+        result_of(number, fold, rng, {name: answers(fold, rng) for name in names})
+        for number, fold in enumerate(market.folds)
+    ]
+    found = run_metrics(market, results, **CHOSEN)["cross_section"]
+    assert list(found["baselines"]) == ["boosted trees"]  # one that was fitted
+    tested = np.concatenate([fold.test for fold in market.folds])
+    earlier = [np.setdiff1d(fold.validation, tested) for fold in market.folds]
+    assert len(earlier[0]) and not any(len(rows) for rows in earlier[1:])
+
+    def all_of(split, parts):
+        ends = np.concatenate([getattr(result.fold, split) for result in results])
+        chosen = np.isin(ends, tested) == (split == "test")
+        values = np.concatenate([part[split] for part in parts])
+        return Said(market.timestamps[ends], market.symbols[ends], values), ends, chosen
+
+    for name, parts in [
+        ("model", [result.deployed.probabilities for result in results]),
+        ("boosted trees", [result.baselines["boosted trees"] for result in results]),
+    ]:
+        said, ends, _ = all_of("test", parts)
+        before, _, chosen = all_of("validation", parts)
+        before = Said(before.times[chosen], before.symbols[chosen], before.probabilities[chosen])
+        settings = {"block_seconds": found["block_seconds"]}
+        alone, _ = correlations(said, market.forward_return[ends], **settings)
+        per_bar, _ = correlations(said, market.forward_return[ends], before=before, **settings)
+        own = found["model"] if name == "model" else found["baselines"][name]
+        for part, values in per_bar.items():
+            assert own[part]["value"] == pytest.approx(np.nanmean(values)), (name, part)
+        # Validation windows that no fold tests on are a past, too.
+        assert np.isfinite(per_bar["tilt"]).sum() > np.isfinite(alone["tilt"]).sum()
+    assert found["bars"] == len(np.unique(market.timestamps[tested]))
+    assert (found["horizon_bars"], found["cost_bps"]) == (4, 5.0)
+
+
+def test_few_symbols_are_not_ranked_and_the_sentence_is_of_the_language(run):
+    metrics = run[-1]
+    assert metrics["cross_section"]["most_symbols"] == 2
+    told = {"cross_section": {"most_symbols": 2, "left_out": "in another language"}}
+    assert in_words(metrics | told)["cross_section"] == in_words(metrics)["cross_section"]
 
 
 def test_timing_is_that_of_all_folds(run):

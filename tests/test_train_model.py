@@ -14,7 +14,7 @@ import train_model
 from core.i18n import speaking
 from core.native_chatter import without_native_chatter
 from core.priors import fit_temperature, tempered
-from data.bars.synthetic import persistent_drift
+from data.bars.synthetic import persistent_drift, random_walk
 from data.market.market import training_prior
 from data.market.windows import gather, subsample
 from evaluation.judge import blocks_of
@@ -136,6 +136,23 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     call = contract_of(load_classifier(finished / "model.keras"))["call"]
     assert call["rule"] == "largest lift"
     assert np.allclose(np.array(call["prior"]) * sum(counts.values()), list(counts.values()))
+
+
+def test_symbols_that_move_together_are_told_and_judged_against_each_other(tmp_path, capsys):
+    bars = random_walk(10, 500, interval="1h")
+    common = np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 500)))
+    for price in ("open", "high", "low", "close"):
+        bars[price] *= np.tile(common, 10)
+    bars.to_parquet(tmp_path / "bars.parquet", index=False)
+    asked = ["--data", str(tmp_path / "bars.parquet"), "--brief", "--out", str(tmp_path / "run")]
+    assert train_model.main([*asked, *settings(SUPERVISED_EPOCHS=2)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of the variance of 3-bar moves is common to all symbols" in told
+    found = metrics_of(tmp_path / "run")["cross_section"]
+    assert found["symbols"] == 10 and found["baselines"] == {}
+    assert -1 < found["model"]["timing"]["value"] < 1  # validation windows are the past
+    predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
+    assert found["bars"] == predictions["timestamp"].nunique()
 
 
 def test_predict_writes_over_no_file(tmp_path, capsys):

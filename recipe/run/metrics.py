@@ -13,6 +13,7 @@ from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
 from evaluation import made_up
+from evaluation.across import cross_section
 from evaluation.judge import describe_splits, drift, judge
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
@@ -62,6 +63,8 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
     if "known_optimum" in seen:
         optimum = seen["known_optimum"]
         seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
+    if "cross_section" in seen:
+        seen["cross_section"] = cross_section.in_language(seen["cross_section"])
     return seen
 
 
