@@ -234,10 +234,9 @@ def _figures(found: Mapping[str, Any], blocks: str) -> str:
 
 
 def _blocks(num_blocks: int, pooled: bool) -> str:
-    # English says "1 time blocks", too: metrics.json keeps its words.
     if pooled:
-        return ngettext("{n} time blocks of all folds", "{n} time blocks of all folds", num_blocks)
-    return ngettext("{n} time blocks", "{n} time blocks", num_blocks)
+        return ngettext("{n} time block of all folds", "{n} time blocks of all folds", num_blocks)
+    return ngettext("{n} time block", "{n} time blocks", num_blocks)
 
 
 def _too_short(pooled: bool) -> str:

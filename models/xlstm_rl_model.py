@@ -176,7 +176,7 @@ def _check(sequence_length, num_features, units, num_heads, blocks, labels_per_s
             raise ValueError(f"{name} must be a whole number >= 1, got {value}")
     if labels_per_sequence > sequence_length:
         raise ValueError(
-            f"a sequence of {sequence_length} bars has no place for labels_per_sequence = "
+            f"labels_per_sequence must be at most the {sequence_length} bars of a sequence, got "
             f"{labels_per_sequence}"
         )
     if units % num_heads:

@@ -169,32 +169,32 @@ def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
     assert "trained on bars every 15 minutes, got bars every hour" in capsys.readouterr().err
 
 
-# --- verbs
+# --- commands
 
 
-def test_a_misspelt_verb_is_told_the_nearest(capsys):
+def test_a_misspelt_command_is_told_the_nearest(capsys):
     assert train_model.main(["resum", "runs/one"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("the verb must be one of train, resume, audit, ")
+    assert told.startswith("the command must be one of train, resume, audit, ")
     assert told.endswith(", got resum; did you mean resume?\n") and told.count("\n") == 1
 
 
-def test_every_verb_has_its_own_help_with_an_example(capsys):
-    _, verbs = train_model._parsers()
-    for verb in verbs:
+def test_every_command_has_its_own_help_with_an_example(capsys):
+    _, commands = train_model._parsers()
+    for name in commands:
         with pytest.raises(SystemExit) as done:
-            train_model.main([verb, "--help"])
+            train_model.main([name, "--help"])
         assert done.value.code == 0
         told = capsys.readouterr().out
-        assert f"usage: train_model.py {verb}" in told
+        assert f"usage: train_model.py {name}" in told
         assert "example: python train_model.py" in told
 
 
-def test_the_help_names_every_verb(capsys):
+def test_the_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         train_model.main(["--help"])
     told = capsys.readouterr().out
-    assert all(f"    {verb} " in told for verb in train_model._parsers()[1])
+    assert all(f"    {name} " in told for name in train_model._parsers()[1])
 
 
 @pytest.mark.parametrize("arguments", [["resume", "--help"], ["--set", "EMA_DECY=1"], ["resum"]])

@@ -169,7 +169,7 @@ def announce_fold(training, splits: dict[str, Any]) -> None:
         ),
     )
     size = training.classifier.count_params()
-    log(_("model"), ngettext("{n:,} parameters", "{n:,} parameters", size))
+    log(_("model"), ngettext("{n:,} parameter", "{n:,} parameters", size))
     log(_("forecast"), forecast_in_words(training.forecast().as_dict(CLASS_NAMES)))
 
 

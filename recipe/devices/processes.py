@@ -26,7 +26,7 @@ FAILED = 1
 _CONNECTED_IN = 300  # seconds in which all processes must have started
 _NEWS_COMES_IN = 10  # seconds until it is known here that another process has ended
 
-_line: lifeline.First | lifeline.Other | None = None
+_line: lifeline.Primary | lifeline.Worker | None = None
 
 
 @dataclass(frozen=True)
@@ -123,20 +123,23 @@ def together(
 
 def is_first() -> bool:
     """Returns whether this process writes and speaks."""
-    return not isinstance(_line, lifeline.Other)
+    return not isinstance(_line, lifeline.Worker)
 
 
-def meet(word: str, value: str = "") -> str:
+def barrier(word: str, value: str = "") -> str:
     """Waits until process 0 has got here, which itself waits for nobody.
 
     Args:
-        word: that no two meetings have in common.
+        word: that no two barriers have in common.
         value: a line that process 0 tells the others.
 
     Returns:
         what process 0 gave as `value`.
     """
-    return value if _line is None else _line.meet(word, value)
+    return value if _line is None else _line.barrier(word, value)
+
+
+meet = barrier  # as recipe/run/market.py calls it
 
 
 def agree(what: str, value: str) -> None:

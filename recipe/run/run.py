@@ -59,7 +59,7 @@ def run(
         TrainingDiverged: where the loss became NaN or infinite.
     """
     begun, settings = time.perf_counter(), run_settings(flags)
-    processes.meet("fold 0")
+    processes.barrier("fold 0")
     first = assemble(settings, market, 0, note=reporter.note)
     if not resume:  # who resumes has the lock already
         files.make(folder)
@@ -105,7 +105,7 @@ class _Run:
         results, starts, num_folds = [], [begun], len(self.market.folds)
         for number in range(num_folds):
             if first is None:
-                processes.meet(f"fold {number}")
+                processes.barrier(f"fold {number}")
                 first = assemble(self.settings, self.market, number, note=self.reporter.note)
             longest = max((b - a for a, b in pairwise(starts)), default=0.0)
             self.reporter.announce_number(number, num_folds, left=longest * (num_folds - number))
@@ -206,7 +206,7 @@ class _Run:
         return table
 
 
-def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
+def run_worker(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
     """Trains all folds along with the process that runs `run`; writes and says nothing.
 
     Args:
@@ -218,7 +218,7 @@ def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief
     """
     settings = run_settings(flags)
     for number, fold in enumerate(market.folds):
-        processes.meet(f"fold {number}")
+        processes.barrier(f"fold {number}")
         result = train_fold(
             assemble(settings, market, number),
             folder / files.CHECKPOINTS / f"fold-{number}",

@@ -138,8 +138,8 @@ def _classifiers(
         **statistics,
     )
     if isinstance(plan, SequencePlan):
-        num_labels = plan.cuts.labels_per_sequence
-        classifier = build(plan.cuts.num_bars, labels_per_sequence=num_labels)
+        num_labels = plan.runs.labels_per_sequence
+        classifier = build(plan.runs.num_bars, labels_per_sequence=num_labels)
         window_form = build(market.sequence_length)
         window_form.jit_compile = training.jit_compile
     else:

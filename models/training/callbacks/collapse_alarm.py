@@ -64,7 +64,6 @@ class CollapseAlarm(StatefulCallback):
         self.note = note
 
     def reset(self):
-        """Forgets the alarms."""
         self.alarms: list[dict] = []
 
     def on_epoch_end(self, epoch, logs=None):
@@ -99,11 +98,9 @@ class CollapseAlarm(StatefulCallback):
             self.note(message(alarm))
 
     def get_state(self):
-        """Returns the alarms."""
         return {"alarms": [dict(alarm) for alarm in self.alarms]}
 
     def load(self, state):
-        """Takes over the alarms."""
         self.alarms = [dict(alarm) for alarm in state["alarms"]]
 
 

@@ -63,16 +63,13 @@ class ValidationMetrics(StatefulCallback):
         self.class_names = tuple(class_names)
 
     def reset(self):
-        """Forgets the last logits."""
         self.logits: np.ndarray | None = None
         self.losses: np.ndarray | None = None
 
     def trace(self) -> None:
-        """Traces the prediction of the windows, on TensorFlow."""
         trace_prediction(self._predictor, self.sequence)
 
     def compile(self) -> None:
-        """Compiles the prediction of the windows."""
         compile_prediction(self._predictor, self.sequence)
 
     def on_epoch_end(self, epoch, logs=None):
