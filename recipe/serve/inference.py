@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
+from core.contract import check_contract
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import check_bars
@@ -21,6 +22,7 @@ from data.market.features import WARM_UP_BARS, feature_names
 from data.market.labels import CLASS_NAMES
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
+from recipe.serve.finite import check_features, check_probabilities
 from recipe.serve.parts import parts_of, remarks, rows_of
 
 _INTERVAL_TOLERANCE = 0.1  # relative: months differ in length
@@ -59,7 +61,11 @@ class AskedWindows:
 
         Returns:
             timestamp, symbol, call (SELL, HOLD or BUY), p_sell, p_hold, p_buy, unfamiliar.
+
+        Raises:
+            InputError: where they are no probabilities.
         """
+        check_probabilities(probabilities, self.about)
         columns: dict[str, Any] = {
             "call": np.array(CLASS_NAMES, object)[calls(probabilities, self.prior)]
         }
@@ -100,6 +106,7 @@ def asked_windows(
         InputError: where the bars are faulty or give no window, or their interval, the features
             or the class order are not those of the contract, or its calls have an unknown rule.
     """
+    check_contract(contract, _("the model"))
     bars = check_bars(bars)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
@@ -127,6 +134,7 @@ def asked_windows(
             "unfamiliar": unfamiliar_shares(contract, features, ends),
         }
     )
+    check_features(features, ends, length, contract["feature_names"], about)
     if note is not None:
         others = filter(None, [remark, _other_library(contract)])
         for warning in [*warnings(contract, about), *others]:
