@@ -85,12 +85,7 @@ def _across(contract: Mapping[str, Any]):
 
 
 def _are_names(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and 0 < len(value) <= MOST_NAMES
-        and all(map(is_text, value))
-        and len(set(value)) == len(value)
-    )
+    return isinstance(value, list) and 0 < len(value) <= MOST_NAMES and all(map(is_text, value))
 
 
 def _are_shares(value: Any) -> bool:
@@ -125,7 +120,7 @@ def _is_period(value: Any) -> bool:
 
 _TEXT = N_("a text of at most 200 letters")
 _OBJECT = N_("an object")
-_NAMES = N_("a list of different names")
+_NAMES = N_("a list of names")
 _RULES: dict[str, Rule] = {
     "class_names": (_are_names, _NAMES),
     "feature_names": (_are_names, _NAMES),

@@ -285,7 +285,6 @@ CONFIGS = {
 CONTRACTS = {
     **{f"no {name}": ({name: ...}, f"lacks {name}") for name in list(CONTRACT)[:6]},
     "classes of numbers": ({"class_names": [1, 2, 3]}, "class_names"),
-    "the same class twice": ({"class_names": ["BUY", "BUY"]}, "class_names"),
     "no classes": ({"class_names": []}, "class_names"),
     "features of a text": ({"feature_names": "abc"}, "feature_names"),
     "a feature that steers": ({"feature_names": ["\x1b[2J", "b", "c"]}, "feature_names"),
