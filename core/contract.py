@@ -4,13 +4,12 @@ Needs no Keras: what serves a model on another runtime reads the same contract.
 """
 
 import datetime
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import N_, _
+from core.texts import printable
 
 Rule = tuple[Callable[[Any], bool], str]
 MOST_NAMES, MOST_LETTERS = 100_000, 200
@@ -46,7 +45,6 @@ def is_number(value: Any, least: float = -1e300, largest: float = 1e300) -> bool
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
         and least <= value <= largest
     )
 

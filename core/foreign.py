@@ -1,4 +1,4 @@
-"""What others wrote: files that must end, JSON that may be anything, texts that a terminal shows.
+"""What others wrote: files that must end, JSON that may be anything.
 
 One boundary turns what a file made fail into an `InputError` with its name; what this project's own
 lines do wrong keeps its traceback.
@@ -19,9 +19,8 @@ from typing import Any
 
 from core.errors import InputError
 from core.i18n import N_, _
+from core.texts import MOST_QUOTED, printable
 
-MOST_LETTERS = 60  # of a value or a name in a message
-MOST_QUOTED = 200  # letters of what a library says of a file
 MOST_LEVELS = 100  # of lists and objects inside each other in JSON
 MOST_JSON_BYTES = 1 << 26
 _ROOT = Path(__file__).parents[1]
@@ -37,13 +36,6 @@ _KINDS = (
     (stat.S_ISCHR, N_("a device")),
     (stat.S_ISBLK, N_("a device")),
 )
-
-
-def printable(text: str, most: int = MOST_LETTERS) -> str:
-    """Returns a text as a line that a terminal may show: escaped, and cut where it is long."""
-    text = text[: 2 * most]
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def check_regular(path: Path, name: str) -> int:
@@ -96,13 +88,13 @@ def parse_json(text: str | bytes) -> Any:
     """Returns the value of a JSON text that anybody may have written.
 
     Raises:
-        ValueError: where it is no JSON, a number is none or has no room in 64 bits, lists are
-            deeper than `MOST_LEVELS`, or a text is none in Unicode.
+        ValueError: where it is no JSON, a number is none or not finite, lists are deeper than
+            `MOST_LEVELS`, or a text is none in Unicode.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_small)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     _check_parts(value)
@@ -153,10 +145,6 @@ def _no_number(text: str) -> None:
 
 def _finite(text: str) -> float:
     return float(text) if math.isfinite(float(text)) else _no_number(text)  # type: ignore
-
-
-def _small(text: str) -> int:
-    return int(text) if len(text) <= 20 and abs(int(text)) < 1 << 63 else _no_number(text)  # type: ignore
 
 
 def _too_deep() -> str:

@@ -14,8 +14,8 @@ import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
 from core import atomic
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import N_, _
+from core.texts import printable
 from models.calibration import LogOfMean
 from models.model_file import Bounds, check_model_file, refused
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from core.contract import check_contract
 from core.errors import InputError
-from core.foreign import MOST_QUOTED, check_regular, parse_json, printable, raised_here, reason_of
+from core.foreign import check_regular, parse_json, raised_here, reason_of
 from core.i18n import N_, _
+from core.texts import MOST_QUOTED, printable
 from models.declared import Foreign, declared
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"

@@ -13,7 +13,7 @@ import pytest
 from layout_files import DAY_ROW, DAYS, OHLCV, days, expected, frame
 
 from core.errors import InputError
-from core.foreign import printable
+from core.texts import printable
 from data.bars import checks, read
 from data.bars.formats.packed import Source
 from data.bars.read import read_bars

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import N_, _, ngettext
+from core.texts import printable
 from data.bars.faults import Faults
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs

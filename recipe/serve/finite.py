@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import _
+from core.texts import printable
 
 _ROUNDING = 1e-3  # of the sum of a window's probabilities; half precision knows no more
 

@@ -7,8 +7,8 @@ import re
 import pandas as pd
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import _
+from core.texts import printable
 from data.bars.formats.packed import Source
 
 PRICES = {"open", "high", "low", "close"}

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import _
+from core.texts import printable
 
 # Of a decimal sign: the sign of thousands that goes with it.
 _THOUSANDS = {".": ",", ",": "."}

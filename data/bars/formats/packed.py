@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from core import foreign
 from core.errors import InputError
-from core.foreign import check_regular, printable
+from core.foreign import check_regular
 from core.i18n import _
+from core.texts import printable
 
 TEXTS = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.foreign import printable
 from core.i18n import _
+from core.texts import printable
 
 
 @dataclass
