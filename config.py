@@ -300,7 +300,7 @@ def _coerce(value: Any, kind: Any) -> Any:
             raise TypeError
         return value
     number = kind(value)
-    if number != float(value) or not math.isfinite(number):
+    if number != float(value) or not math.isfinite(number) or kind is int and abs(number) >> 63:
         raise ValueError
     return number
 

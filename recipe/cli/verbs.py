@@ -17,6 +17,7 @@ from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
 from core.native_chatter import without_native_chatter
+from core.texts import one_line
 from recipe.cli.backend import load_model, prepare_process, start_backend
 from recipe.devices import processes
 from recipe.run import folder as files
@@ -182,12 +183,13 @@ def predict(options: argparse.Namespace) -> int:
     model = load_model(options.model)
     from data.bars.read import read_bars
     from recipe.serve.predict import classify
+    from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
 
     def note(text: str) -> None:
         if text not in told:  # --follow would say at every close that the model is old
-            print(text, file=sys.stderr)  # standard output may hold the table
+            print(one_line(text), file=sys.stderr)  # standard output may hold the table
             told.add(text)
 
     if options.exchange:
@@ -213,7 +215,7 @@ def predict(options: argparse.Namespace) -> int:
         from recipe.run.market import without_splits
 
         bars = without_splits(bars, note)
-    table = classify(model, bars, note=note)
+    table = plain_cells(classify(model, bars, note=note))
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
