@@ -7,6 +7,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
+from core.texts import printable
 from data.features.indicators import FORGOTTEN_AFTER_BARS
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
@@ -14,6 +15,7 @@ from recipe.live import follow as following
 from recipe.live.timeframes import name_of
 from recipe.run import folder as files
 from recipe.serve.predict import classify_latest
+from recipe.serve.sheet import plain_cells
 
 
 def answer_newest(
@@ -51,7 +53,7 @@ def answer_newest(
         table = classify_latest(model, bars, note=note)
         answered(table)
         if out:
-            _append(out, table)
+            _append(out, plain_cells(table))
 
 
 def _append(path: Path, table) -> None:
@@ -64,7 +66,7 @@ def _append(path: Path, table) -> None:
         files.write(path, lambda temporary: table.to_csv(temporary, index=False))
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        there = file.readline().strip()
+        there = file.readline(1000).strip()
     wanted = ",".join(table.columns)
     if there != wanted:
         raise InputError(
@@ -73,7 +75,7 @@ def _append(path: Path, table) -> None:
                 "move it away",
                 path=path,
                 wanted=wanted,
-                there=there,
+                there=printable(there, 200),
             )
         )
     with path.open("ab", buffering=0) as file:
