@@ -247,7 +247,7 @@ def _trees(num_windows: int, rounds: int, seed: int, **early) -> HistGradientBoo
         l2_regularization=1.0,
         max_iter=rounds,
         random_state=seed,
-        **{"early_stopping": False} | early,
+        **{"early_stopping": False} | early,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -290,8 +290,9 @@ def _nll_by_rounds(judge: Fitted) -> np.ndarray:
 
 def _fit(estimator, windows: Windows, prior: np.ndarray) -> Fitted:
     classes = np.unique(windows.labels)
-    several = estimator is not None and len(classes) > 1
-    fitted = estimator.fit(windows.x, windows.labels) if several else None
+    fitted = None
+    if estimator is not None and len(classes) > 1:
+        fitted = estimator.fit(windows.x, windows.labels)
     return Fitted(fitted, classes, np.asarray(prior))
 
 

@@ -267,7 +267,7 @@ def predictions_table(
         timestamp (of the last bar), symbol, label, call and side (see `evaluation.answers`; by
         the fold's training prior), p_sell, p_hold, p_buy and forward_return.
     """
-    parts = []
+    parts, names = [], pd.CategoricalDtype(list(market.symbol_names))
     for fold, values in zip(folds, probabilities, strict=True):
         ends = getattr(fold, split)
         said = answers(values, training_prior(fold))
@@ -275,9 +275,7 @@ def predictions_table(
             pd.DataFrame(
                 {
                     "timestamp": pd.to_datetime(market.timestamps[ends], utc=True),
-                    "symbol": pd.Categorical.from_codes(
-                        market.symbols[ends], list(market.symbol_names)
-                    ),
+                    "symbol": pd.Categorical.from_codes(market.symbols[ends], dtype=names),
                     "label": fold.labels[ends].astype("int32"),
                     "call": said.calls.astype("int32"),
                     "side": said.sides,

@@ -45,14 +45,14 @@ def evaluate(
     counted = tables(np.zeros(len(labels), np.int64), labels, given)
     predicted, confusion = given.calls, counted["classes"][0]
     codes = np.arange(len(CLASS_NAMES))
-    scored = {"labels": codes, "average": "macro", "zero_division": 0.0}
+    scored: dict[str, Any] = {"labels": codes, "average": "macro", "zero_division": 0.0}
     return {
         "direction": float(mcc(counted["direction"][0])),
         "movement": float(mcc(counted["movement"][0])),
         "mcc": float(mcc(confusion)),
         # balanced_accuracy_score warns of predicted classes that never occur; this is its value.
         "balanced_accuracy": float(
-            recall_score(labels, predicted, **scored | {"labels": np.unique(labels)})
+            recall_score(labels, predicted, **{**scored, "labels": np.unique(labels)})  # pyright: ignore[reportArgumentType]
         ),
         "macro_f1": float(f1_score(labels, predicted, **scored)),
         "accuracy": float(accuracy_score(labels, predicted)),

@@ -62,5 +62,7 @@ def skill_by_part(
     return {
         "by_month": parts(timestamps.astype("datetime64[M]")),
         "by_year": parts(timestamps.astype("datetime64[Y]")),
-        "by_symbol": [judged(symbol_names[c], np.flatnonzero(symbols == c)) for c in largest],
+        "by_symbol": [
+            judged(symbol_names[c], np.flatnonzero(symbols == c)) for c in map(int, largest)
+        ],
     }

@@ -163,7 +163,7 @@ def _comparison(direction: Mapping[str, Any]) -> str:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
-    pooled, baseline = found["num_folds"] > 1, found["baseline"]
+    pooled, baseline = found["num_folds"] > 1, str(found["baseline"])
     text = _compared(found["verdict"], baseline=_(_IN_A_SENTENCE.get(baseline, baseline)))
     if pooled:
         folds = found["num_folds"]

@@ -1,18 +1,19 @@
 """Outputs of a model for windows in order: the one way of all that validates, scores or answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 AT_ONCE = 256  # windows in a batch: more are no faster on a CPU
-Predict = Callable[[keras.Model, Any], np.ndarray]  # as `predict_windows` does
+Batches = Any  # a Keras dataset, a sequence of batches, or an array of all windows
+Predict = Callable[[keras.Model, Batches], np.ndarray]  # as `predict_windows` does
 
 
 def predict_windows(
     model: keras.Model,
-    batches: keras.utils.PyDataset | Sequence | np.ndarray,
+    batches: Batches,
     *,
     by: Predict | None = None,
 ) -> np.ndarray:
@@ -46,17 +47,14 @@ def predict_windows(
     return np.concatenate(outputs)
 
 
-def trace_prediction(
-    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
-) -> None:
+def trace_prediction(model: keras.Model, batches: Batches) -> None:
     """Has TensorFlow trace what `predict_windows` will ask of a model; compiles nothing."""
     model.make_predict_function()
-    model.predict_function.get_concrete_function([(_first(batches),)])
+    function: Any = model.predict_function
+    function.get_concrete_function([(_first(batches),)])
 
 
-def compile_prediction(
-    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
-) -> None:
+def compile_prediction(model: keras.Model, batches: Batches) -> None:
     """Has a model compile what `predict_windows` will ask of it, by predicting the first batch."""
     model.predict_on_batch(_first(batches))
 

@@ -210,7 +210,7 @@ def _block(kind: str, index: int, **kwargs) -> layers.Layer:
 
 
 def _head(num_classes, class_prior, logit_clip, weight_decay_l2) -> layers.Layer:
-    arguments = {"name": "classifier", "dtype": "float32"}
+    arguments: dict[str, Any] = {"name": "classifier", "dtype": "float32"}
     if weight_decay_l2:
         arguments["kernel_regularizer"] = regularizers.L2(weight_decay_l2)
     if class_prior is not None:

@@ -1,7 +1,7 @@
 """The figures of a report over time and money: equity, costs, calls on a price, intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -46,7 +46,7 @@ def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) ->
             _grid(panel)
             panel.yaxis.set_major_locator(MaxNLocator(4))
             panel.yaxis.set_major_formatter(PercentFormatter(1))
-        _label_times(lower, pd.DatetimeIndex(days))
+        _label_times(lower, pd.DatetimeIndex(list(days)))
         legend_above(upper)
     return figure
 
@@ -197,7 +197,7 @@ def lookback_curve(lookback: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _grid(panel: Axes, axis: str = "y") -> None:
+def _grid(panel: Axes, axis: Literal["x", "y"] = "y") -> None:
     panel.grid(axis=axis, color=GRID, linewidth=0.7)
     panel.set_axisbelow(True)
 
@@ -212,11 +212,11 @@ def _label_times(panel: Axes, times: pd.DatetimeIndex) -> None:
         _label_places(panel, [time.strftime(form) for time in times])
 
 
-def _label_places(panel: Axes, names: Sequence[str]) -> None:
+def _label_places(panel: Axes, names: list[str]) -> None:
     """Names four of the places 0, 1, ... at the most, three where the names are long."""
     most = 4 if max(map(len, names)) <= _ROOM else 3
     places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
-    panel.set_xticks(places, [names[place] for place in places])
+    panel.set_xticks(places, [names[place] for place in places.tolist()])
     if len(places) == most:  # long enough names, such as days, would stick out
         labels = panel.get_xticklabels()
         labels[0].set_horizontalalignment("left")

@@ -207,7 +207,7 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
         ("by_symbol", _("Direction by symbol"), market_plots.interval_rows),
         ("by_year", _("Direction by year"), market_plots.intervals_over_time),
     ]:
-        rows = [part | {"interval": part["direction_interval"]} for part in skill.get(key) or []]
+        rows = [{**part, "interval": part["direction_interval"]} for part in skill.get(key) or []]
         if len(rows) > 1:
             above = sum(part["direction"] > 0 for part in rows)
             with drawing(drawn, key):
@@ -263,8 +263,8 @@ def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
     said = [ngettext("{n} epoch", "{n} epochs", len(history))]
     said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen)]
     for column, name in (("loss", _("loss")), ("val_nll", _("validation NLL")), ("val_mcc", "MCC")):
-        values = history[column].dropna() if column in history else ()
-        if len(values):
+        values = history[column].dropna() if column in history else None
+        if values is not None and len(values):
             first, last = number(values.iloc[0]), number(values.iloc[-1])
             said.append(_("{name} from {first} to {last}", name=name, first=first, last=last))
     return listed(said)

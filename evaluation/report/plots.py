@@ -28,7 +28,7 @@ from evaluation.verdict import SKILLS
 COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
 INK, ACCENT, GRID = "#1a1a1a", "#009E73", "#d9d9d9"
 WIDTH = 4.8  # inches
-STYLE = {
+STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",

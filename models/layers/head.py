@@ -1,6 +1,7 @@
 """The classifier head: logits softly capped in the early epochs, a bias that knows the prior."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,7 +44,7 @@ class CappedDense(layers.Dense):
 
     def call(self, inputs, training=None):
         """Returns capped logits, (batch, units)."""
-        logits = super().call(inputs)
+        logits: Any = super().call(inputs)
         cap = ops.cast(self.logit_cap, logits.dtype)
         # The unused branch of `where` still gets a gradient: its divisor must not be 0.
         divisor = ops.where(cap > 0, cap, ops.ones_like(cap))

@@ -68,7 +68,8 @@ def mlstm_cell(q, k, v, i, f, state=None, *, segments=None, chunk=None, last_onl
             last = ops.repeat(segments[..., -1:], spare, axis=-1)
             segments = ops.concatenate([segments, last], axis=-1)
     if state is None:
-        state = empty_state(*ops.shape(q)[:2], q.shape[3], q.dtype)
+        first, second = ops.shape(q)[:2]
+        state = empty_state(first, second, q.shape[3], q.dtype)
     q, k, v, i, f = (_in_chunks(x, num_chunks) for x in (q, k, v, i, f))
     if segments is not None:
         parts = _in_chunks(segments, num_chunks)

@@ -131,7 +131,7 @@ def _scan_unrolled(step, state, inputs, reverse):
 
 
 def _with_gradient_torch(run):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  # only where it is the backend
 
     class Function(torch.autograd.Function):
         @staticmethod

@@ -13,6 +13,8 @@ memory has n = 0 and counts as m = -infinity, for every element by itself, so th
 gives n' = 1 at any gate value.
 """
 
+from typing import Any
+
 from keras import ops
 
 from models.layers.common import soft_cap
@@ -68,7 +70,7 @@ def slstm_cell(pre, recurrent, state, *, cap=None, mask=None, reset=None, valid=
     return y, [h, r * n, n, m]
 
 
-def _flags(steps, has_reset: bool, has_valid: bool):
+def _flags(steps, has_reset: bool, has_valid: bool) -> tuple[Any, Any]:
     """Returns keeps (0 at a reset) and valid of the steps; None where there is no flag."""
     rest = list(steps[2:])
     keeps = 1 - rest.pop(0) if has_reset else None

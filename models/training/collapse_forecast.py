@@ -62,11 +62,10 @@ def forecast_collapse(
     Raises:
         ValueError: if a quota is not positive.
     """
-    quotas = np.asarray(quotas, np.float64)
-    if quotas.ndim != 1 or not np.all(quotas > 0):
-        raise ValueError(f"quotas must be positive, one per class, got {quotas.tolist()}")
-    quotas = quotas / quotas.sum()
-    probabilities = best_answer(quotas, alpha, gamma, smoothing, ce_weight)
+    shares = np.asarray(quotas, np.float64)
+    if shares.ndim != 1 or not np.all(shares > 0):
+        raise ValueError(f"quotas must be positive, one per class, got {shares.tolist()}")
+    probabilities = best_answer(shares / shares.sum(), alpha, gamma, smoothing, ce_weight)
     order = np.argsort(-probabilities, kind="stable")
     margin = float(probabilities[order[0]] - probabilities[order[1]])
     return Forecast(probabilities, int(order[0]), margin)

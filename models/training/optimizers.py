@@ -118,7 +118,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
             decay = ops.minimum(self.average_decay, (1 + step) / (10 + step))
             decay = ops.cast(ops.where(step > 0, decay, 0.0), dtype)
             self.average.assign(self.average + (1 - decay) * (values - self.average))
-        self.iterations.assign_add(1)
+        self.iterations.assign_add(1)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
     def averages(self) -> list[np.ndarray]:
         """Returns the average of each weight."""

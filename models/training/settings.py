@@ -74,7 +74,7 @@ class OptimizerSettings:
             minimum=self.minimum,
         )
         return AveragedAdam(
-            schedule,
+            schedule,  # pyright: ignore[reportArgumentType]  # Keras says float
             average_decay=self.average_decay,
             global_clipnorm=self.clip_norm or None,
         )

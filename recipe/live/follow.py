@@ -167,7 +167,7 @@ def _frame(kept: dict[str, list]) -> pd.DataFrame:
     times = pd.to_datetime([int(row[0]) for row in rows], unit="ms", utc=True)
     codes = [code for code, name in enumerate(names) for _ in kept[name]]
     frame = pd.DataFrame({"timestamp": times.astype("datetime64[ns, UTC]")})
-    frame["symbol"] = pd.Categorical.from_codes(codes, categories=names)
+    frame["symbol"] = pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(names))
     for place, name in enumerate(NAMES, start=1):
         frame[name] = [float(row[place]) for row in rows]
     return frame

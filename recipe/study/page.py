@@ -96,7 +96,7 @@ def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _in_words(row: dict[str, Any]) -> str:
+def _in_words(row: dict[Any, Any]) -> str:
     text = f"validation NLL {row['effect']:+.4f} where off"
     if pd.isna(row["low"]):
         return text
@@ -116,6 +116,7 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
 
 def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     best = results.winner(plan)
+    assert best is not None  # there are rows
     row = done.set_index("cell").loc[best]
     tried = sum(plan.flags_file(cell).exists() for cell in plan.cells)
     values = done["validation_nll_mean_over_folds"]

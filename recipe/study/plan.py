@@ -76,7 +76,7 @@ class Plan:
         found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
         first, size = self.flags.SEED, self.flags.ENSEMBLE_SIZE
         cells = [
-            Cell(f"{arm}-seed{seed}", arm, config.load(**config.as_dict(flags) | {"SEED": seed}))
+            Cell(f"{arm}-seed{seed}", arm, config.load([f"SEED={seed}"], **config.as_dict(flags)))
             for seed in range(first, first + self.count * size, size)  # members have the others
             for arm, flags in found.items()
         ]

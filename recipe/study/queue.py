@@ -125,7 +125,8 @@ class Queue:
         trial.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         with self._journal_is_checked():
             drawn = suggest(trial, flags)
-        return config.load(**config.as_dict(flags) | drawn)
+        values: dict[str, Any] = config.as_dict(flags) | drawn
+        return config.load(**values)
 
     def end(self, trial: Trial, cell: str) -> None:
         """Tells how a cell ended, by what its folder holds."""

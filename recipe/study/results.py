@@ -116,7 +116,7 @@ def _compared() -> dict[tuple[int, str], tuple[str, str]]:
     return pairs
 
 
-def _word(row: dict[str, Any]) -> str:
+def _word(row: dict[Any, Any]) -> str:
     """Returns what the improvement does, by the NLL on validation windows where it is off."""
     if row["comparison"] == "alone" or any(row[name] != value for name, value in DECIDES.items()):
         return ""

@@ -147,7 +147,7 @@ def make_training_callbacks(
             validation.monitor,
             ema,
             validation.patience,
-            losses=(lambda: metrics.losses) if by_nll else None,
+            losses=metrics.last_losses if by_nll else None,
             blocks=validation.blocks,
         ),
         mining=HardNegativeMining(batches, ema, mining, scorer, predict) if mining else None,

@@ -81,7 +81,7 @@ def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
             raise ValueError(f"arrays must hold numbers or texts, {name} holds objects")
     text = np.frombuffer(json.dumps(state).encode(), dtype="uint8")
     buffer = io.BytesIO()
-    np.savez(buffer, **{_STATE: text}, **arrays)
+    np.savez(buffer, **{_STATE: text}, **arrays)  # pyright: ignore[reportArgumentType]
     body = buffer.getvalue()
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 

@@ -3,8 +3,19 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import keras
+
+
+class Compiled(Protocol):
+    """A callback that has something to compile."""
+
+    def trace(self) -> None:
+        """Is called before the training step is traced."""
+
+    def compile(self) -> None:
+        """Is called in a thread beside it; changes nothing that training depends on."""
 
 
 class CompileBeside(keras.callbacks.Callback):
@@ -20,12 +31,11 @@ class CompileBeside(keras.callbacks.Callback):
     thread, `seconds` long.
 
     Args:
-        parts: callbacks with a `trace()`, which is called at once, and a `compile()`, which is
-            called in the thread: it may read weights but changes nothing that training depends on.
-            An exception in it is raised at the end of the epoch.
+        parts: callbacks, of which None are passed over. An exception in their `compile` is raised
+            at the end of the epoch.
     """
 
-    def __init__(self, parts: Sequence[keras.callbacks.Callback]):
+    def __init__(self, parts: Sequence[Compiled | None]):
         super().__init__()
         self.parts = [part for part in parts if part is not None]
         self.seconds = 0.0

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -84,7 +85,7 @@ def averaged_weights(ema: EMAWeightsCallback | None, model: keras.Model):
     return ema.swapped(model) if ema is not None else contextlib.nullcontext()
 
 
-def _averaged_optimizer(model: keras.Model):
+def _averaged_optimizer(model: keras.Model) -> Any:
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # behind loss scaling
     if not getattr(optimizer, "average_decay", 0):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -66,5 +67,5 @@ class EpochTracker(StatefulCallback):
         if self.schedules.hard_share is not None:
             logs["hard_share"] = float(self.schedules.hard_share(epoch))
 
-    def _capped_layer(self):
+    def _capped_layer(self) -> Any:
         return next((layer for layer in self.model.layers if hasattr(layer, "logit_cap")), None)

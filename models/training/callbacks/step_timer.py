@@ -59,6 +59,7 @@ class StepTimer(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Notes the pass; validation and mining are still to come."""
+        assert self._begun is not None
         training = time.perf_counter() - self._begun
         self.epochs.append({"training": training, "outside": training - self._in_steps})
 

@@ -85,6 +85,12 @@ class ValidationMetrics(StatefulCallback):
         self.losses = cross_entropies(logits, self.labels)
         self.seconds += time.perf_counter() - started
 
+    def last_losses(self) -> np.ndarray:
+        """Returns the NLL of each window in the epoch just validated, (windows,)."""
+        if self.losses is None:
+            raise ValueError("no epoch was validated yet")
+        return self.losses
+
     @property
     def _predictor(self) -> keras.Model:
         return self.model if self.window_form is None else self.window_form
@@ -126,7 +132,11 @@ def validation_metrics(
     metrics = {
         "val_mcc": matthews_corrcoef(labels, predicted),
         "val_macro_f1": f1_score(
-            labels, predicted, labels=codes, average="macro", zero_division=0.0
+            labels,
+            predicted,
+            labels=codes,
+            average="macro",
+            zero_division=0.0,  # pyright: ignore
         ),
         "val_nll": cross_entropies(logits, labels).mean(),
     }
