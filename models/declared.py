@@ -128,8 +128,10 @@ def _shapes(item: Mapping[str, Any]) -> Iterator[list[int | None]]:
             continue
         for name in _SHAPES:
             given = part.get(name)
-            several = isinstance(given, list) and any(isinstance(side, list) for side in given)
-            for shape in given if several else [given] * (given is not None):
+            shapes = [] if given is None else [given]
+            if isinstance(given, list) and any(isinstance(side, list) for side in given):
+                shapes = given
+            for shape in shapes:
                 if not isinstance(shape, list) or len(shape) > 4 or not all(map(_is_side, shape)):
                     raise Foreign(_odd(name, shape))
                 yield shape

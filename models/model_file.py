@@ -180,9 +180,15 @@ def _check_weights(content: bytes, bounds: Bounds) -> None:
                 )
 
 
+def _is_plain(array: h5py.Dataset) -> bool:
+    numbers = array.dtype.kind in "fiubV" and array.shape is not None
+    return numbers and not array.external and not array.is_virtual
+
+
 def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yields path and array of all that is in a file; groups may hold themselves."""
-    waiting, met = [("", file)], 0
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    met = 0
     while waiting:
         path, group = waiting.pop()
         for key in group:
@@ -194,7 +200,7 @@ def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             if isinstance(part, h5py.Group):
                 waiting.append((name, part))
                 continue
-            plain = isinstance(part, h5py.Dataset) and part.dtype.kind in "fiubV"
-            if not plain or part.external or part.is_virtual or part.shape is None:
+            array = part if isinstance(part, h5py.Dataset) else None
+            if array is None or not _is_plain(array):
                 raise Foreign(_("its weights {name} are no numbers", name=printable(name, 100)))
-            yield name, part
+            yield name, array

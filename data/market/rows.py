@@ -27,6 +27,7 @@ from data.market.parts import by_symbol
 from data.market.relative import MarketMoves, relative_scores
 from data.market.settings import SCORES, MarketSettings
 from data.market.store import FolderTable, MemoryTable, open_store
+from data.market.store_check import check_facts
 from data.market.store_folder import broken_is_refused, read_index
 from data.market.windows import own_bounds
 
@@ -177,12 +178,14 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     Raises:
         InputError: if the folder is no feature store, or it was never finished.
     """
-    facts = read_index(feature_store).get("facts")
+    index = read_index(feature_store)
+    facts = index.get("facts")
     if not facts:
         raise InputError(
             _("the feature store {folder} is not finished: make it again", folder=feature_store)
         )
     with broken_is_refused(feature_store):
+        check_facts(index)
         facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
         facts |= {"bounds": np.array(facts["bounds"])}
     return open_store(feature_store), facts

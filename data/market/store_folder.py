@@ -18,6 +18,7 @@ from core.errors import InputError
 from core.foreign import read_json
 from core.i18n import _
 from core.lock import Lock
+from data.market.store_check import check_index
 
 INDEX_NAME = "feature_store.json"
 _LOCK_NAME = ".feature_store.lock"
@@ -122,6 +123,7 @@ def broken_is_refused(folder: str | Path) -> Iterator[None]:
 
 
 def _checked(index: dict[str, Any]) -> dict[str, Any]:
+    check_index(index)
     made, names = index.get("made", ""), list(index["columns"])
     if not (made == "" or _MADE.fullmatch(made)) or not all(name.isidentifier() for name in names):
         raise ValueError(f"{INDEX_NAME} names other files")

@@ -31,9 +31,10 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
     """
     found: Any = files.read_json(path)
     for name in names:
-        inside = isinstance(found, dict) and name in found
-        inside = inside or isinstance(found, list) and isinstance(name, int) and name < len(found)
-        found = found[name] if inside else None
+        if isinstance(found, list):
+            found = found[name] if isinstance(name, int) and name < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, dict) else None
     if not holds(found):
         raise InputError(
             _(

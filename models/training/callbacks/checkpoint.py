@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from core.errors import InputError
+from core.foreign import reason_of
 from core.i18n import _
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
@@ -126,15 +127,28 @@ class Checkpointer(keras.callbacks.Callback):
             note: told about a file that is passed over.
 
         Raises:
-            ValueError: where the checkpoint is of another model, optimizer, loss or set of
-                callbacks.
+            InputError: where the checkpoint is of another model, optimizer, loss or set of
+                callbacks, or somebody has changed it.
         """
         latest = load_latest(self.folder, note)
         if latest is None:
             return 0
         epoch, arrays, state = latest
-        restore_training_state(model, self.callbacks, arrays, state)
-        self.rows = list(state["rows"])
+        try:
+            restore_training_state(model, self.callbacks, arrays, state)
+            self.rows = [_checked_row(row) for row in state["rows"]]
+        except InputError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise InputError(
+                _(
+                    "the checkpoint of epoch {epoch} in {folder} cannot be restored ({reason}); "
+                    "remove it to go on from an earlier one",
+                    epoch=epoch + 1,
+                    folder=self.folder,
+                    reason=reason_of(error),
+                )
+            ) from error
         self._continues = True
         return epoch + 1
 
@@ -153,6 +167,12 @@ class Checkpointer(keras.callbacks.Callback):
         arrays, state = collect_training_state(self.model, self.callbacks)
         state |= {"rows": self.rows, "origin": dict(self.origin)}
         save_checkpoint(self.folder, epoch, arrays, state)
+
+
+def _checked_row(row: Any) -> dict[str, float]:
+    """Returns a row of the history; raises where it is none."""
+    row = {str(name): value + 0 for name, value in row.items()}
+    return row | {"epoch": int(row["epoch"])}
 
 
 def _variables(model: keras.Model) -> dict[str, list]:

@@ -8,18 +8,20 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
 from core import atomic
+from core.foreign import reading
 from core.i18n import _
 
 KEPT = 2
 _STATE = "state.json"
+_FAILURES = (LookupError, TypeError, AttributeError, SyntaxError, TokenError)  # of a broken array
 _NAME = re.compile(r"epoch-(\d{6})\.checkpoint")
 
 
@@ -61,15 +63,15 @@ def load_latest(
     """
     for epoch, path in reversed(_files(Path(folder))):
         try:
-            return epoch, *_decode(path.read_bytes())
-        except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+            with reading(path.name, *_FAILURES):
+                return epoch, *_decode(path.read_bytes())
+        except ValueError as error:
             if note is not None:
-                reason = error.args[0] if isinstance(error, ValueError) else str(error)
                 note(
                     _(
                         "checkpoint {name} is passed over: {reason}",
                         name=path.name,
-                        reason=reason,
+                        reason=error.args[0],
                     )
                 )
     return None
@@ -82,7 +84,11 @@ def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
     text = np.frombuffer(json.dumps(state).encode(), dtype="uint8")
     buffer = io.BytesIO()
     np.savez(buffer, **{_STATE: text}, **arrays)  # pyright: ignore[reportArgumentType]
-    body = buffer.getvalue()
+    return _signed(buffer.getvalue())
+
+
+def _signed(body: bytes) -> bytes:
+    """Returns an archive behind its checksum."""
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
@@ -92,7 +98,10 @@ def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(_("checksum mismatch: incomplete or corrupt"))
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    return arrays, json.loads(arrays.pop(_STATE).tobytes())
+    state = json.loads(arrays.pop(_STATE).tobytes())
+    if not isinstance(state, dict) or not all(isinstance(a, np.ndarray) for a in arrays.values()):
+        raise ValueError(_("its parts are not those of a checkpoint"))
+    return arrays, state
 
 
 def _prune(folder: Path, epoch: int) -> None:
