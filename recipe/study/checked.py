@@ -33,7 +33,7 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
     for name in names:
         inside = isinstance(found, dict) and name in found
         inside = inside or isinstance(found, list) and isinstance(name, int) and name < len(found)
-        found = found[name] if inside else None
+        found = found[name] if inside else None  # pyright: ignore[reportCallIssue, reportArgumentType]
     if not holds(found):
         raise InputError(
             _(

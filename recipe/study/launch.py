@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 def wall_seconds(plan: Plan, cell: str) -> float:
     """Returns how long the process took that finished a run."""
-    found = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
+    found: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
     return found if is_number(found, 0) else 0.0
 
 
