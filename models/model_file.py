@@ -182,7 +182,8 @@ def _check_weights(content: bytes, bounds: Bounds) -> None:
 
 def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yields path and array of all that is in a file; groups may hold themselves."""
-    waiting, met = [("", file)], 0
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    met = 0
     while waiting:
         path, group = waiting.pop()
         for key in group:
@@ -190,7 +191,7 @@ def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
             if not hard or met > _MOST_ARRAYS or name.count("/") > _DEEPEST:
                 raise Foreign(_("its weights {name} are elsewhere", name=printable(name, 100)))
-            part = group[key]
+            part: Any = group[key]
             if isinstance(part, h5py.Group):
                 waiting.append((name, part))
                 continue
