@@ -196,7 +196,7 @@ def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
             if not hard or met > _MOST_ARRAYS or name.count("/") > _DEEPEST:
                 raise Foreign(_("its weights {name} are elsewhere", name=printable(name, 100)))
-            part = group[key]
+            part: Any = group[key]
             if isinstance(part, h5py.Group):
                 waiting.append((name, part))
                 continue

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -83,8 +84,8 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 def wall_seconds(plan: Plan, cell: str) -> float:
     """Returns how long the process took that finished a run."""
-    found = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
-    return float(found) if found is not None and is_number(found, 0) else 0.0
+    found: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
+    return found if is_number(found, 0) else 0.0
 
 
 def _span(seconds: float) -> str:
