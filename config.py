@@ -296,7 +296,7 @@ def _coerce(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
     if kind is str:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.isprintable():
             raise TypeError
         return value
     number = kind(value)

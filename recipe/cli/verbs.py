@@ -15,6 +15,7 @@ from typing import Any
 import config
 from core import atomic
 from core.errors import InputError
+from core.foreign import writing
 from core.i18n import N_, _
 from core.native_chatter import without_native_chatter
 from core.texts import one_line
@@ -165,7 +166,8 @@ def compare(options: argparse.Namespace) -> int:
     from recipe.cli.compare import read_runs
 
     found = compare_runs(read_runs(options.folders))
-    files.write_text(options.out, compare_page(found))
+    with writing(options.out):
+        files.write_text(options.out, compare_page(found))
     console.comparison(found)
     console.log(_("page"), str(options.out))
     return OK
@@ -217,7 +219,8 @@ def predict(options: argparse.Namespace) -> int:
         bars = without_splits(bars, note)
     table = plain_cells(classify(model, bars, note=note))
     if options.out:
-        files.write(options.out, lambda path: table.to_csv(path, index=False))
+        with writing(options.out):
+            files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
         table.to_csv(sys.stdout, index=False)
     return OK
