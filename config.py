@@ -159,7 +159,7 @@ RULES = (
     "TEST_FRACTION > 0",
     "VALIDATION_FRACTION + TEST_FRACTION < 1",
     "EMBARGO_BARS >= 0",
-    "WALK_FORWARD_FOLDS >= 1",
+    "1 <= WALK_FORWARD_FOLDS <= 1000",
     "0 <= LABELS_PER_SEQUENCE < 2 * SEQUENCE_LENGTH",
     "SUPERVISED_BATCH_SIZE >= 3",
     "STEPS_PER_EPOCH >= 0",
@@ -199,7 +199,7 @@ RULES = (
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
     "0 <= SEED < 2147483648",
-    "ENSEMBLE_SIZE >= 1",
+    "1 <= ENSEMBLE_SIZE <= 1000",
 )
 
 
@@ -310,7 +310,7 @@ def _coerce(value: Any, kind: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
     if kind is str:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.isprintable():
             raise TypeError
         return value
     number = kind(value)

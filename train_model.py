@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import i18n
 from core.errors import InputError
+from core.foreign import check_path
 from core.i18n import N_, _
 from recipe.cli import commands, training
 from recipe.run.folder import default_folder
@@ -44,6 +45,10 @@ def _run(argv: list[str]) -> int:
         with _argparse_speaking():
             parser, known = _parsers()
             options = parser.parse_args(_with_command(argv, known))
+        for value in vars(options).values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path):
+                    check_path(path)
         options.command, folder = ["train_model.py", *argv], options.folder
         with _screen(options.quiet):
             return options.run(options)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import lzma
 import math
+import os
 import stat
 import struct
 import zipfile
@@ -23,6 +24,7 @@ from core.texts import MOST_QUOTED, printable
 
 MOST_LEVELS = 100  # of lists and objects inside each other in JSON
 MOST_JSON_BYTES = 1 << 26
+_LONGEST_NAME = 255  # bytes
 _ROOT = Path(__file__).parents[1]
 _ROOMS = tuple(_ROOT / room for room in ("core", "data", "models", "evaluation", "recipe"))
 _FAILURES = (
@@ -61,6 +63,27 @@ def check_regular(path: Path, name: str) -> int:
                 _("{file} must be a regular file, it is {kind}", file=name, kind=_(kind))
             )
     return status.st_size
+
+
+def check_path(path: str | Path) -> None:
+    """Raises InputError for a path that no disk can have: one with a NUL, or a name too long."""
+    text = str(path)
+    names = [] if "\0" in text else Path(text).parts
+    if "\0" in text or any(len(os.fsencode(name)) > _LONGEST_NAME for name in names):
+        raise InputError(
+            _("a path must have names of at most 255 bytes, got {path}", path=printable(text, 200))
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a file that cannot be written inside into an InputError with its name."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            _("{path} cannot be written: {strerror}", path=path, strerror=reason_of(error))
+        ) from error
 
 
 @contextlib.contextmanager

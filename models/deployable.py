@@ -121,7 +121,7 @@ def load_classifier(
     if not os.path.lexists(path):
         raise InputError(_("need a model file at {path}; there is none", path=path))
     contract = check_model_file(path, bounds or Bounds())
-    with refused(printable(str(path), 200)):
+    with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     _compare(N_("features"), feature_names, contract["feature_names"], path)
     _compare(N_("classes"), class_names, contract["class_names"], path)

@@ -93,7 +93,7 @@ def check_model_file(path: Path, bounds: Bounds) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def refused(name: str, message: str = _NO_MODEL) -> Iterator[None]:
+def refused(name: str, message: str = _NO_MODEL, *, layers: bool = False) -> Iterator[None]:
     """Has what a model file made fail be told as an InputError with its name.
 
     Faults of this project's own lines keep their traceback, but for values that they refuse.
@@ -101,15 +101,15 @@ def refused(name: str, message: str = _NO_MODEL) -> Iterator[None]:
     Args:
         name: of the file.
         message: what to say; it is looked up in the language of now.
+        layers: whether Keras makes layers inside, with any arguments that the file has for them.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        if raised_here(error) and not isinstance(
-            error, (OSError, ValueError, Foreign, zipfile.BadZipFile)
-        ):
+        own = raised_here(error) and not isinstance(error, _TOLD_HERE)
+        if own and not layers:
             raise
         if isinstance(error, Foreign):
             message = _NO_MODEL

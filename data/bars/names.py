@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import InputError
+from core.foreign import check_path
 from core.i18n import _, ngettext
 from core.texts import printable
 from data.bars.formats.packed import SUFFIXES, Source, forms, stem
@@ -130,6 +131,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     Raises:
         InputError: where there is none, or a name is not one of a file that can be read.
     """
+    check_path(path)
     if not path.is_dir():
         if not path.exists() and not path.is_symlink():
             raise InputError(_("no file or folder of bars at {path}", path=path))

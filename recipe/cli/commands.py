@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import config
 from core.errors import InputError
+from core.foreign import writing
 from core.i18n import N_, _
 from core.texts import one_line
 from recipe.cli.backend import load_model
@@ -62,7 +63,8 @@ def compare(options: argparse.Namespace) -> int:
     from recipe.cli.compare import read_runs
 
     found = compare_runs(read_runs(options.folders))
-    files.write_text(options.out, compare_page(found))
+    with writing(options.out):
+        files.write_text(options.out, compare_page(found))
     console.comparison(found)
     console.log(_("page"), str(options.out))
     return OK
@@ -121,7 +123,8 @@ def predict(options: argparse.Namespace) -> int:
         universe = None if universe is None else without_splits(universe, note)
     table = plain_cells(classify(model, bars, universe=universe, note=note))
     if options.out:
-        files.write(options.out, lambda path: table.to_csv(path, index=False))
+        with writing(options.out):
+            files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:
         table.to_csv(sys.stdout, index=False)
     return OK

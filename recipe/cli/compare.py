@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InputError
+from core.foreign import check_regular, reason_of
 from core.i18n import _
 from evaluation.report.compare import RANKED, Run
 from recipe.run import folder as files
@@ -106,6 +107,7 @@ def _at(content: Any, names: Sequence[str]) -> Any:
 def _predictions(path: Path) -> pd.DataFrame:
     """Returns the test windows of a run."""
     try:
+        check_regular(path, str(path))
         table = pd.read_parquet(path)
         missing = {"symbol", *_CODES, "timestamp"} - set(table)
         if missing:
@@ -115,8 +117,14 @@ def _predictions(path: Path) -> pd.DataFrame:
         for name, codes in _CODES.items():
             if not set(table[name]) <= set(codes):
                 raise ValueError(f"{name} must be one of {codes}")
-    except (OSError, ValueError, TypeError) as error:
+        return table.assign(symbol=table["symbol"].astype(str))
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise InputError(
-            _("{path} must be the predictions of a finished run: {error}", path=path, error=error)
+            _(
+                "{path} must be the predictions of a finished run: {error}",
+                path=path,
+                error=reason_of(error),
+            )
         ) from error
-    return table

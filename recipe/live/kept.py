@@ -15,6 +15,7 @@ from pyarrow import compute, parquet
 
 from core import atomic
 from core.errors import InputError
+from core.foreign import check_regular, reason_of
 from core.i18n import _
 from recipe.live.sound import sound
 
@@ -142,8 +143,9 @@ def _batch(symbol: str, rows: Sequence[Sequence[float]]) -> pa.RecordBatch:
 
 def _read(path: Path) -> Iterator[pa.RecordBatch]:
     """Yields a file's batches in our types; what is no file of ours is refused."""
+    check_regular(path, str(path))
     try:
-        with parquet.ParquetFile(path) as source:
+        with parquet.ParquetFile(path, read_dictionary=["symbol"]) as source:
             if source.schema_arrow.names != SCHEMA.names:
                 raise InputError(
                     _(
@@ -156,8 +158,10 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
                 )
             for batch in source.iter_batches(ROWS_AT_ONCE):
                 yield batch.cast(SCHEMA)
-    except (pa.ArrowException, OSError) as error:
-        raise _not_continued(path, str(error).splitlines()[0]) from error
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise _not_continued(path, reason_of(error)) from error
 
 
 def _not_continued(path: Path, reason: str) -> InputError:

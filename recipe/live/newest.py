@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.errors import InputError
+from core.foreign import writing
 from core.i18n import _
 from core.texts import printable
 from data.features.indicators import FORGOTTEN_AFTER_BARS
@@ -53,7 +54,8 @@ def answer_newest(
         table = classify_latest(model, bars, note=note)
         answered(table)
         if out:
-            _append(out, plain_cells(table))
+            with writing(out):
+                _append(out, plain_cells(table))
 
 
 def _append(path: Path, table) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.contract import is_count, is_number
@@ -15,6 +16,7 @@ from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
 
 _LONGEST = 1e15  # seconds
+_ROUNDING = 1e-4  # of the sum of a window's probabilities
 _CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
@@ -94,6 +96,8 @@ def predictions(path: Path) -> pd.DataFrame:
             if not (column in table and set(table[column]) <= set(codes))
             and (column in table or column == "label")
         ]
+        if not faults and not np.allclose(table[columns].sum(axis=1), 1, atol=_ROUNDING):
+            faults = columns
         if not _are_times(table.get("timestamp")):
             faults.append("timestamp")
     if faults or not len(table):
