@@ -135,9 +135,10 @@ def test_a_table_of_other_columns_gets_no_row(server, model_file, tmp_path, monk
     [
         [],
         ["--data", "bars.csv", "--exchange", "binance", "--symbols", "BTC/USDT"],
-        ["--exchange", "binance"],
+        ["--data", "bars.csv", "--exchange", "binance"],
         ["--data", "bars.csv", "--symbols", "BTC/USDT"],
         ["--data", "bars.csv", "--follow"],
+        ["--exchange", "binance", "--universe", "bars.csv"],
     ],
 )
 def test_options_of_predict_that_do_not_go_together_are_refused(options, capsys):
