@@ -1,50 +1,26 @@
 """A model beside the market at an exchange: all symbols are fetched, the asked ones answered."""
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
+from beside_model import UNIVERSE, make_model, random_bars
 from binance_server import START, STEP, BinanceServer
 
 import recipe.live.exchange
 import train_model
 from core.errors import InputError
-from data.bars.synthetic import random_walk
 from data.features.extra import parse_extra
 from data.features.settings import FeatureSettings
 from data.market.moves import moment
-from models.deployable import contract_of, make_deployable, save_model
+from models.deployable import contract_of, save_model
 from recipe.live.exchange import open_exchange
 from recipe.live.members import _found, members_of
 from recipe.live.newest import answer_newest
 from recipe.serve.predict import classify_latest
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
-LENGTH, CLOSED = 10, 400
+CLOSED = 400
 TRADED = [f"{name}USDT" for name in ("AAA", "BBB", "BTC", "CCC", "DDD", "ETH")]
-UNIVERSE = ["AAA/USDT", "BBB_USDT", *TRADED[2:5], "ETH-USDT"]  # as different files have them
-
-
-def make_model(**changes):
-    keras.utils.set_random_seed(0)
-    features = changes.pop("features", FeatureSettings(market=("log_return_1", "rsi")))
-    names = features.names(intraday=True)
-    inputs = keras.Input((LENGTH, len(names)))
-    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
-    contract = {
-        "class_names": ["SELL", "HOLD", "BUY"],
-        "feature_names": list(names),
-        "features": features.as_dict(),
-        "sequence_length": LENGTH,
-        "max_gap_bars": 2,
-        "intraday": True,
-        "interval_seconds": 300.0,
-        "symbols": UNIVERSE,
-        "universe": UNIVERSE,
-        "call": {"rule": "largest lift", "prior": [0.3, 0.4, 0.3]},
-    }
-    network = keras.Model(inputs, outputs)
-    return make_deployable(network, keras.layers.Softmax(), contract | changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +31,7 @@ def model():
 @pytest.fixture(scope="module")
 def walk():
     """Bars of each symbol that the exchange trades, with the training's names."""
-    bars = random_walk(6, CLOSED + 20)
-    numbers = bars.groupby("symbol", observed=True).cumcount()
-    bars["timestamp"] = pd.to_datetime(START + numbers * STEP, unit="ms", utc=True)
-    bars["symbol"] = bars["symbol"].cat.rename_categories(UNIVERSE)
-    return bars
+    return random_bars(CLOSED + 20, START, STEP)
 
 
 class Server(BinanceServer):
