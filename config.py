@@ -135,7 +135,7 @@ class Flags:
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
-    # --- the machine and luck: recipe/run/network.py, recipe/run/ensemble.py
+    # --- the machine and luck: recipe/run/training.py, recipe/run/ensemble.py
     JIT_COMPILE: bool = True  # XLA for training and prediction; false: off
     SEED: int = 0  # one seed for everything
     ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off

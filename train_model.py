@@ -1,4 +1,4 @@
-"""The command line: its verbs and their options. What a verb does is in recipe/cli/verbs.py."""
+"""The command line: its commands and their options. What they do is in recipe/cli/."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core import i18n
 from core.errors import InputError
 from core.i18n import N_, _
-from recipe.cli import verbs
+from recipe.cli import commands, training
 from recipe.run.folder import default_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _run(argv: list[str]) -> int:
     try:
         with _argparse_speaking():
             parser, known = _parsers()
-            options = parser.parse_args(_with_verb(argv, known))
+            options = parser.parse_args(_with_command(argv, known))
         options.command, folder = ["train_model.py", *argv], options.folder
         with _screen(options.quiet):
             return options.run(options)
@@ -52,7 +52,7 @@ def _run(argv: list[str]) -> int:
             print(line, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("\n" + _("interrupted"), verbs.how_to_go_on(folder), sep="; ", file=sys.stderr)
+        print("\n" + _("interrupted"), training.how_to_go_on(folder), sep="; ", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -60,7 +60,7 @@ def _language(argv: Sequence[str]) -> str:
     """Returns the language that is asked for, else that of the locale: help speaks it too."""
     asked = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     asked.add_argument("--lang", choices=i18n.LANGUAGES)
-    with contextlib.suppress(argparse.ArgumentError, SystemExit):  # the verb's parser says so
+    with contextlib.suppress(argparse.ArgumentError, SystemExit):  # the command's parser says so
         found = asked.parse_known_args(argv)[0].lang
         if found:
             return found
@@ -118,8 +118,8 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(homes[name]), name)
 
 
-def _with_verb(argv: list[str], known: Collection[str]) -> list[str]:
-    """Returns the arguments with their verb; without one they are those of `train`."""
+def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
+    """Returns the arguments with their command; without one they are those of `train`."""
     first = argv[0] if argv else ""
     if first in known or first in ("-h", "--help"):
         return argv
@@ -129,7 +129,7 @@ def _with_verb(argv: list[str], known: Collection[str]) -> list[str]:
     hint = _("; did you mean {close}?", close=close[0]) if close else ""
     raise InputError(
         _(
-            "the verb must be one of {known}, got {first}{hint}",
+            "the command must be one of {known}, got {first}{hint}",
             known=", ".join(known),
             first=first,
             hint=hint,
@@ -138,18 +138,20 @@ def _with_verb(argv: list[str], known: Collection[str]) -> list[str]:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
-    """Returns the parser of the command line and the names of its verbs."""
+    """Returns the parser of the command line and the names of its commands."""
     parser = argparse.ArgumentParser(
         prog="train_model.py",
         description=_(
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
-            "Without a verb it trains."
+            "Without a command it trains."
         ),
         epilog=_("example: {command}", command="python train_model.py train --help"),
     )
-    found = parser.add_subparsers(dest="verb", metavar="VERB", title=_("verbs"), required=True)
+    found = parser.add_subparsers(
+        dest="asked", metavar="COMMAND", title=_("commands"), required=True
+    )
 
-    def verb(name: str, run: Callable, purpose: str, example: str) -> Callable:
+    def command(name: str, run: Callable, purpose: str, example: str) -> Callable:
         own = found.add_parser(
             name,
             help=purpose,
@@ -162,10 +164,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         own.add_argument("--lang", choices=i18n.LANGUAGES, help=text)
         return own.add_argument
 
-    add = verb(
+    add = command(
         "train",
-        verbs.train,
-        _("train on bars and write a run folder (the verb that may be left out)"),
+        training.train,
+        _("train on bars and write a run folder (the command that may be left out)"),
         "--data bars.parquet --set EMA_DECAY=0.995",
     )
     _add_data(add)
@@ -185,7 +187,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--brief", action="store_true", help=text)
     _add_quiet(add)
 
-    add = verb("resume", verbs.resume, _("go on with an interrupted run"), "resume runs/ID")
+    add = command("resume", training.resume, _("go on with an interrupted run"), "resume runs/ID")
     add("folder", metavar="RUN", type=Path, help=_("its run folder"))
     _add_data(add, default=N_("those of the run"))
     _add_set(add)
@@ -193,9 +195,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--force", action="store_true", help=_("accept changed flags, bars, versions"))
     _add_quiet(add)
 
-    add = verb(
+    add = command(
         "audit",
-        verbs.audit,
+        commands.audit,
         _("look for values that depend on later bars"),
         "audit --data bars.parquet",
     )
@@ -203,9 +205,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_adjust(add)
     _add_flags(add)
 
-    add = verb(
+    add = command(
         "compare",
-        verbs.compare,
+        commands.compare,
         _("put finished runs side by side, on the screen and as a page"),
         "compare runs/A runs/B --out compare.html",
     )
@@ -214,9 +216,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "--out", metavar="FILE", type=Path, default=Path("compare.html"), help=_("the page to make")
     )
 
-    add = verb(
+    add = command(
         "predict",
-        verbs.predict,
+        commands.predict,
         _("write the probabilities of a trained model as CSV"),
         "predict runs/ID/model.keras --data bars.parquet --out table.csv",
     )
@@ -233,19 +235,19 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
     add("--out", metavar="FILE", type=Path, help=_("the file to make; default: standard output"))
 
-    add = verb(
+    add = command(
         "export",
-        verbs.export,
+        commands.export,
         _("ship a trained model as ONNX or SavedModel, compared with Keras"),
         "export runs/ID --format onnx",
     )
     add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
-    add("--format", metavar="NAME", required=True, help=_(" or ").join(verbs.FORMATS))
+    add("--format", metavar="NAME", required=True, help=_(" or ").join(commands.FORMATS))
     add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
-    add = verb(
+    add = command(
         "download",
-        verbs.download,
+        commands.download,
         _("fetch closed bars of an exchange, a file for each symbol; goes on where it stopped"),
         "download binance BTC/USDT ETH/USDT --timeframe 5m --since 2024-01-01 --to bars",
     )
@@ -264,9 +266,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     text = _("the folder for the files; default: bars")
     add("--to", metavar="DIR", type=Path, default=Path("bars"), help=text)
 
-    add = verb(
+    add = command(
         "study",
-        verbs.study,
+        commands.study,
         _("find out what each improvement is worth, what settings serve, how much is luck"),
         "study ablation --data bars.parquet --seeds 5 --workers 2 --out studies/first",
     )

@@ -37,33 +37,34 @@ def main(options: argparse.Namespace) -> dict:
     found = {"device": jax.devices()[0].device_kind, "platform": jax.default_backend()}
     flags = config.load(options.set)
     from recipe.run.market import read_market
+    from recipe.run.settings import run_settings
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         before = memory()
         market, _info = read_market(options.data, flags)
         if options.part == "memory":
-            return found | memory_of(flags, market, before)
-        return found | speed_of(flags, market, options.epochs)
+            return found | memory_of(run_settings(flags), market, before)
+        return found | speed_of(run_settings(flags), market, options.epochs)
 
 
-def speed_of(flags, market, epochs: int) -> dict:
+def speed_of(settings, market, epochs: int) -> dict:
     """Returns how fast a training is, what the reduction of its gradients takes, and its rows."""
     import keras
     import numpy as np
 
-    from recipe.run.fold import assemble
+    from recipe.run.training import assemble
 
-    assembly = assemble(flags, market, 0)
-    batches, model = assembly.batches, assembly.classifier
+    training = assemble(settings, market, 0)
+    batches, model = training.batches, training.classifier
     tell = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: batches.set_epoch(epoch))
     model.fit(
         batches.stream(),
         epochs=1 + epochs,
         shuffle=False,
         verbose=0,
-        callbacks=[tell, assembly.timer],
+        callbacks=[tell, training.timer],
     )
-    seconds = [epoch["training"] for epoch in assembly.timer.epochs[1:]]
+    seconds = [epoch["training"] for epoch in training.timer.epochs[1:]]
     shapes = [variable.shape for variable in model.trainable_variables]
     return {
         "labels_per_second": batches.labels_per_epoch / statistics.median(seconds),
@@ -115,16 +116,16 @@ def making(batches, own: slice) -> float:
     return statistics.median(taken)
 
 
-def memory_of(flags, market, before: dict[str, float]) -> dict:
+def memory_of(settings, market, before: dict[str, float]) -> dict:
     """Returns the megabytes of every process after it has read many batches of its rows."""
     import jax
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
-    from recipe.run.fold import assemble
+    from recipe.run.training import assemble
 
     with_market = memory()
-    batches = assemble(flags, market, 0).batches
+    batches = assemble(settings, market, 0).batches
     for number in range(READ):
         batches[number % len(batches)]
     now = memory()

@@ -31,8 +31,10 @@ from core.priors import fit_temperature, tempered  # noqa: E402
 from data.market.market import Market, training_prior  # noqa: E402
 from evaluation.judge import blocks_of  # noqa: E402
 from evaluation.metrics import evaluate  # noqa: E402
-from recipe.run.fold import TrainedMember, assemble, train  # noqa: E402
+from recipe.run.fold import TrainedMember, train  # noqa: E402
 from recipe.run.market import read_market  # noqa: E402
+from recipe.run.settings import RunSettings, run_settings  # noqa: E402
+from recipe.run.training import assemble  # noqa: E402
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 BARS = {
@@ -46,22 +48,22 @@ SPLITS = ("validation", "test")
 
 def restored(member: TrainedMember) -> dict[str, np.ndarray]:
     """Returns the probabilities of each split without the member's own temperature."""
-    temperature, prior = (member.calibration[n] for n in ("temperature", "temperature_prior"))
+    temperature, prior = (member.alone.calibration[n] for n in ("temperature", "temperature_prior"))
     return {
         split: np.exp(
             tempered(np.log(np.maximum(values.astype(float), 1e-30)), prior, 1 / temperature)
         )
-        for split, values in member.probabilities.items()
+        for split, values in member.alone.probabilities.items()
     }
 
 
-def trained_members(market: Market, flags: config.Flags, folder: Path) -> list[dict]:
+def trained_members(market: Market, settings: RunSettings, folder: Path) -> list[dict]:
     """Returns the restored probabilities of every member of the first fold."""
     members = []
-    for number in range(flags.ENSEMBLE_SIZE):
-        assembly = assemble(flags, market, 0, number)
+    for number in range(settings.ensemble_size):
+        training = assemble(settings, market, 0, number)
         trained = train(
-            assembly,
+            training,
             folder / f"member-{number}",
             resume=True,
             verbose=0,
@@ -69,9 +71,9 @@ def trained_members(market: Market, flags: config.Flags, folder: Path) -> list[d
             on_rows=lambda rows: None,
         )
         test = evaluate(
-            assembly.fold.labels[assembly.fold.test],
-            trained.probabilities["test"],
-            assembly.natural_prior,
+            training.fold.labels[training.fold.test],
+            trained.alone.probabilities["test"],
+            training.restoration.natural_prior,
         )
         told = "  ".join(f"{figure} {test[figure]:.4f}" for figure in FIGURES)
         print(f"member {number}: epoch {trained.best_epoch}  {told}", file=sys.stderr, flush=True)
@@ -141,7 +143,7 @@ def main() -> None:
     for name in options.market or BARS:
         market, _ = read_market(BARS[name], flags)
         folder = options.out / name.replace(" ", "-")
-        tables.append(table(name, trained_members(market, flags, folder), market))
+        tables.append(table(name, trained_members(market, run_settings(flags), folder), market))
     print("\n".join(tables))
 
 

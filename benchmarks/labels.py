@@ -28,9 +28,11 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from data.market.market import Market  # noqa: E402
-from recipe.run.fold import assemble, train  # noqa: E402
+from recipe.run.fold import train  # noqa: E402
 from recipe.run.market import read_market  # noqa: E402
 from recipe.run.metrics import training_time  # noqa: E402
+from recipe.run.settings import RunSettings, run_settings  # noqa: E402
+from recipe.run.training import assemble  # noqa: E402
 
 BARS = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
 FILE = "crypto_15m.csv.gz"
@@ -43,12 +45,12 @@ MODES = {
 WIDE_LABELS, WIDE_FEATURES = 281_060, 25
 
 
-def time_of(flags: config.Flags, market: Market) -> dict:
+def time_of(settings: RunSettings, market: Market) -> dict:
     """Returns the timing of a training, as metrics.json has it."""
-    assembly = assemble(flags, market, 0)
+    training = assemble(settings, market, 0)
     with tempfile.TemporaryDirectory() as folder:
         trained = train(
-            assembly,
+            training,
             Path(folder),
             resume=False,
             verbose=0,
@@ -65,7 +67,7 @@ def compare(rounds: int) -> None:
         for mode, changes in MODES.items():
             flags = config.load(**SHORT, **changes)
             market, _ = read_market(str(BARS / FILE), flags)
-            found[mode].append(time_of(flags, market)["labels_per_second"])
+            found[mode].append(time_of(run_settings(flags), market)["labels_per_second"])
     print("| training | labels a second, each round | median | ratio |\n|---|---|---:|---:|")
     base = statistics.median(found["windows"])
     for mode, values in found.items():
@@ -85,7 +87,10 @@ def wide(rounds: int) -> None:
         feature_names=market.feature_names[:WIDE_FEATURES],
     )
     labels = len(market.folds[0].train)
-    seconds = [time_of(flags, market)["training_seconds_per_epoch"][-1] for _ in range(rounds)]
+    seconds = [
+        time_of(run_settings(flags), market)["training_seconds_per_epoch"][-1]
+        for _ in range(rounds)
+    ]
     print(f"{labels:,} labels of {WIDE_FEATURES} features: {statistics.median(seconds):.1f} s")
 
 

@@ -66,28 +66,30 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
     """Returns what a training gave, in numbers that JSON can hold."""
     import config
     from evaluation.metrics import evaluate
-    from recipe.run.fold import assemble, train
+    from recipe.run.fold import train
     from recipe.run.market import read_market
+    from recipe.run.settings import run_settings
+    from recipe.run.training import assemble
 
     flags = config.load(changes, SEED=seed, **MODES[mode])
     market, _ = read_market(BARS[bars].format(seed=seed), flags)
-    assembly = assemble(flags, market, 0)
+    training = assemble(run_settings(flags), market, 0)
     with tempfile.TemporaryDirectory() as folder:
         done = train(
-            assembly,
+            training,
             Path(folder),
             resume=False,
             verbose=0,
             note=print,
             on_rows=lambda rows: print(json.dumps(rows[-1]), flush=True) if rows else None,
         )
-    seconds = [epoch["training"] for epoch in done.timing["epochs"]]
-    seconds[0] -= done.timing["compilation_seconds"]
+    seconds = [epoch["training"] for epoch in done.record.timing["epochs"]]
+    seconds[0] -= done.record.timing["compilation_seconds"]
     figures = {
         split: evaluate(
-            assembly.fold.labels[getattr(assembly.fold, split)],
-            done.probabilities[split],
-            assembly.natural_prior,
+            training.fold.labels[getattr(training.fold, split)],
+            done.alone.probabilities[split],
+            training.restoration.natural_prior,
         )
         for split in ("validation", "test")
     }
@@ -102,8 +104,8 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
         "hard_share": [row.get("hard_share", 0.0) for row in done.rows],
         "ce_weight": [row["ce_weight"] for row in done.rows],
         "seconds": list(accumulate(seconds)),
-        "validation_seconds": done.timing["validation_seconds"],
-        "mining_seconds": done.timing["mining_seconds"],
+        "validation_seconds": done.record.timing["validation_seconds"],
+        "mining_seconds": done.record.timing["mining_seconds"],
         **{split: {n: figures[split][n] for n in ("mcc", "nll", "ece")} for split in figures},
     }
 

@@ -1,7 +1,7 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
 from data.market.windows import gather, spans, subsample
 from evaluation import baselines
+from evaluation.across.cross_section import Said, cross_section
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
@@ -19,7 +20,6 @@ from evaluation.skill import skill_by_part
 from evaluation.verdict import pick, time_blocks, verdict
 
 Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
-Judged = tuple[Fold, Given, dict[str, Given]]  # with those of the model, and of each baseline
 
 _CHUNK = 4096  # windows gathered at a time
 # Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
@@ -30,6 +30,20 @@ FITTED = {
     N_("logistic regression"): baselines.logistic_regression,
     N_("boosted trees"): baselines.boosted_trees,
 }
+
+
+class Judged(NamedTuple):
+    """A fold, and what is said of its validation and test windows.
+
+    Attributes:
+        fold: whose windows they are.
+        model: probabilities of the model, (windows, 3) by split.
+        baselines: those of each baseline, by its name.
+    """
+
+    fold: Fold
+    model: Given
+    baselines: dict[str, Given]
 
 
 def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
@@ -123,7 +137,8 @@ def judge(
 
     Returns:
         `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
-        (theirs, as {"test": ...} by name) and `costs`.
+        (theirs, as {"test": ...} by name), `costs` and `cross_section` (with the baselines that
+        were fitted).
     """
     test = _pooled(folds, "test")
     chosen_on = _pooled(folds, "validation", without=test.ends)
@@ -158,6 +173,7 @@ def judge(
             forward_return=market.forward_return[test.ends],
             close=market.close[test.ends],
         ),
+        "cross_section": _cross_section(market, test, chosen_on, block_seconds, cost_bps),
     }
 
 
@@ -203,6 +219,29 @@ def _pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) 
         together(priors),
         together([model[split] for _, model, _ in folds]),
         {name: together([given[name][split] for _, _, given in folds]) for name in folds[0][2]},
+    )
+
+
+def _cross_section(
+    market: Market, test: _Pool, before: _Pool, block_seconds: float, cost_bps: float
+) -> dict[str, Any]:
+    def said(pool: _Pool) -> Said:
+        return Said(market.timestamps[pool.ends], market.symbols[pool.ends], pool.model)
+
+    return cross_section(
+        said(test),
+        market.forward_return[test.ends],
+        market.trade_return[test.ends],
+        horizon=market.future_window,
+        cost_bps=cost_bps,
+        block_seconds=block_seconds,
+        before=said(before),
+        label_reference=market.settings.label_reference,
+        baselines={
+            name: (test.baselines[name], before.baselines[name])
+            for name in FITTED
+            if name in test.baselines
+        },
     )
 
 

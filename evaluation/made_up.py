@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import matthews_corrcoef
 
 from core.calls import calls
-from core.i18n import LANGUAGES, _, speaking
+from core.i18n import _
 from data.bars.synthetic import COMMON_RATIOS, PREFIX, parsed
 from data.market.labels import BUY, CLASS_NAMES, HOLD
 from data.market.market import Market, training_prior
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # where neither side is likelier, the side must not be that of
 
 
 def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str, Any] | None:
-    """Returns what the best answers to the test windows of all folds reach, and a sentence.
+    """Returns what the best answers to the test windows of all folds reach.
 
     Args:
         data: what the run was given as bars.
@@ -27,7 +27,7 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
         folds: of the market.
 
     Returns:
-        market (`data`), mcc, direction, movement and nll as `best_figures` has them, sentence; no
+        market (`data`), mcc, direction, movement and nll as `best_figures` has them; no
         numbers for labels by three barriers. None where the bars are not made up.
     """
     if data is None or not data.startswith(PREFIX):
@@ -35,7 +35,7 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
     told = {"market": data, **dict.fromkeys(FIGURES)}
     unknown = market.settings.relative and parsed(data)[0] not in COMMON_RATIOS
     if market.label_method == "triple_barrier" or unknown:
-        return _with_sentence(told)
+        return told
     labels, probabilities, lifted = [], [], []
     for fold in folds:
         best = _of_test_windows(data, market, fold)
@@ -43,7 +43,7 @@ def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str
         probabilities.append(best)
         lifted.append(calls(best, training_prior(fold)))
     found = best_figures(*map(np.concatenate, (labels, probabilities, lifted)))
-    return _with_sentence(told | found)
+    return told | found
 
 
 def best_figures(
@@ -111,8 +111,3 @@ def _mcc(true: np.ndarray, called: np.ndarray) -> float:
     """Returns the MCC; 0 without a warning where one class alone occurs or is called."""
     several = len(np.unique(true)) > 1 and len(np.unique(called)) > 1
     return float(matthews_corrcoef(true, called)) if several else 0.0
-
-
-def _with_sentence(found: dict[str, Any]) -> dict[str, Any]:
-    with speaking(LANGUAGES[0]):  # what is written is the same everywhere
-        return found | {"sentence": sentence(found)}

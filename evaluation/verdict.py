@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from core.i18n import LANGUAGES, N_, _, ngettext, speaking
+from core.i18n import N_, _, ngettext
 from evaluation.answers import Answers, tables
 from evaluation.metrics import mcc
 
@@ -53,9 +53,9 @@ def verdict(
 
     Returns:
         verdict ("beats", "no better than" or "worse than" the baseline, by the difference in
-        direction), no_skill (the interval of direction covers 0), sentence, baseline, direction
-        and movement (each: mcc, interval, baseline, difference, difference_interval), mcc (of
-        the three classes), mcc_interval, num_blocks, block_seconds, trials, num_folds.
+        direction), no_skill (the interval of direction covers 0), baseline, direction and
+        movement (each: mcc, interval, baseline, difference, difference_interval), mcc (of the
+        three classes), mcc_interval, num_blocks, block_seconds, trials, num_folds.
 
     Raises:
         ValueError: if arrays do not fit together.
@@ -73,8 +73,7 @@ def verdict(
     }
     found["no_skill"] = _covers_zero(found["direction"]["interval"])
     found["verdict"] = _comparison(found["direction"])
-    with speaking(LANGUAGES[0]):  # what is written is the same everywhere
-        return {"verdict": found["verdict"], "sentence": sentence(found), **found}
+    return {"verdict": found["verdict"], **found}
 
 
 def pick(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -235,10 +234,9 @@ def _figures(found: Mapping[str, Any], blocks: str) -> str:
 
 
 def _blocks(num_blocks: int, pooled: bool) -> str:
-    # English says "1 time blocks", too: metrics.json keeps its words.
     if pooled:
-        return ngettext("{n} time blocks of all folds", "{n} time blocks of all folds", num_blocks)
-    return ngettext("{n} time blocks", "{n} time blocks", num_blocks)
+        return ngettext("{n} time block of all folds", "{n} time blocks of all folds", num_blocks)
+    return ngettext("{n} time block", "{n} time blocks", num_blocks)
 
 
 def _too_short(pooled: bool) -> str:

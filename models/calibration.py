@@ -142,7 +142,6 @@ class RestoreProbabilities(layers.Layer):
         self.anchor = None if temperature_prior is None else np.log(_positive(temperature_prior))
 
     def call(self, inputs):
-        """Returns the probabilities of the logits."""
         # Logits of mixed-precision models come in float16, which has no room for the inverse.
         log_p = ops.log_softmax(ops.cast(inputs, "float32"), axis=-1)
         given = self.arguments
@@ -163,11 +162,9 @@ class RestoreProbabilities(layers.Layer):
         return ops.softmax(anchor + (log_p - anchor) / given["temperature"], axis=-1)
 
     def compute_output_shape(self, input_shape):
-        """Returns the shape of the logits."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the layer."""
         return {**super().get_config(), **self.arguments}
 
 
@@ -185,7 +182,6 @@ class LogOfMean(layers.Layer):
         return ops.log(ops.maximum(mean, _LOWEST_MEAN))
 
     def compute_output_shape(self, input_shape):
-        """Returns the shape of one of the probabilities."""
         return input_shape[0]
 
 

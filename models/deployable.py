@@ -35,15 +35,12 @@ class ModelContract(layers.Layer):
         self.contract = dict(contract)
 
     def call(self, inputs):
-        """Returns the input."""
         return inputs
 
     def compute_output_shape(self, input_shape):
-        """Returns the shape of the input."""
         return input_shape
 
     def get_config(self):
-        """Returns the arguments of the layer."""
         return {**super().get_config(), "contract": self.contract}
 
 

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 
 AT_ONCE = 256  # windows in a batch: more are no faster on a CPU
-Predict = Callable[[keras.Model, Any], np.ndarray]
-
-_by: Predict | None = None
+Predict = Callable[[keras.Model, Any], np.ndarray]  # as `predict_windows` does
 
 
 def predict_windows(
-    model: keras.Model, batches: keras.utils.PyDataset | Sequence | np.ndarray
+    model: keras.Model,
+    batches: keras.utils.PyDataset | Sequence | np.ndarray,
+    *,
+    by: Predict | None = None,
 ) -> np.ndarray:
     """Returns what a model says of un-augmented windows or sequences, batch by batch.
 
@@ -26,14 +27,15 @@ def predict_windows(
         batches: `batches[index]` is a tuple whose first part is x (batch, ...); the first batch is
             the largest; or an array of all windows. Several devices need `num_rows` and `part`, as
             `data.batches.datasets.WindowSequence` has them.
+        by: what predicts the batches in this function's place, on several devices.
 
     Returns:
         the outputs, (windows, ...).
     """
     if isinstance(batches, np.ndarray):
         batches = _Windows(batches)
-    if _by is not None:
-        return _by(model, batches)
+    if by is not None:
+        return by(model, batches)
     outputs = []
     for index in range(len(batches)):
         x = batches[index][0]
@@ -61,12 +63,6 @@ def compile_prediction(
 
 def _first(batches) -> np.ndarray:
     return (_Windows(batches) if isinstance(batches, np.ndarray) else batches)[0][0]
-
-
-def predict_by(predict: Predict | None) -> None:
-    """Has `predict_windows` call a function, for a model on several devices; None: no more."""
-    global _by
-    _by = predict
 
 
 class _Windows:

@@ -5,6 +5,8 @@ speak of supervised epochs and batches for the same reason.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = [
     "MLSTMBlock",
     "MiningPlan",
     "MixedLoss",
+    "NetworkSettings",
     "SLSTMBlock",
     "ValidationPlan",
     "WarmUpCosineDecayScheduler",
@@ -38,6 +41,37 @@ __all__ = [
     "get_training_callbacks",
     "load_classifier",
 ]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What `build_xlstm_classifier` builds, but for what the data say.
+
+    Attributes:
+        prior_bias: whether the head starts at the class prior of the training stream.
+        units: as `build_xlstm_classifier` takes it, like all that follow.
+    """
+
+    prior_bias: bool = True
+    units: int = 64
+    blocks: str = "ms"
+    num_heads: int = 4
+    dropout_rnn1: float = 0.0
+    dropout_rnn2: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_decay_l2: float = 0.0
+    gate_soft_cap: float = 0.0
+    logit_clip: float = 0.0
+
+    def build(
+        self, sequence_length: int, num_features: int, *, class_prior: np.ndarray, **data: Any
+    ) -> keras.Model:
+        """Returns the uncompiled model; `data` are further arguments of the builder."""
+        options = asdict(self)
+        prior = class_prior if options.pop("prior_bias") else None
+        return build_xlstm_classifier(
+            sequence_length, num_features, class_prior=prior, **options, **data
+        )
 
 
 def build_xlstm_classifier(
@@ -142,7 +176,7 @@ def _check(sequence_length, num_features, units, num_heads, blocks, labels_per_s
             raise ValueError(f"{name} must be a whole number >= 1, got {value}")
     if labels_per_sequence > sequence_length:
         raise ValueError(
-            f"a sequence of {sequence_length} bars has no place for labels_per_sequence = "
+            f"labels_per_sequence must be at most the {sequence_length} bars of a sequence, got "
             f"{labels_per_sequence}"
         )
     if units % num_heads:

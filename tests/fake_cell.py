@@ -1,5 +1,6 @@
 """Stands for the command line in tests of studies: a training of a few steps."""
 
+import fcntl
 import json
 import os
 import sys
@@ -24,6 +25,8 @@ def main(verb, *arguments):
     data = json.loads((run / "run.json").read_text())["data"]
     with open(run / "begun.txt", "a") as file:
         file.write(f"{verb}\n")
+    held = open(run / "held", "w")  # until this process ends, however it ends
+    fcntl.flock(held, fcntl.LOCK_EX)
     history = run / "history.csv"
     rows = history.read_text().splitlines()[1:] if history.exists() else []
     for step in range(len(rows), STEPS):

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from evaluation.across.cross_section import Said, cross_section, in_language
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import verdict
+from evaluation.verdict import sentence, verdict
 from models.training.collapse_forecast import forecast_collapse
 
 NAMES = ("SELL", "HOLD", "BUY")
@@ -93,11 +94,12 @@ def training_run():
             "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
         },
     }
+    found = verdict(
+        timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
+    )
     metrics = {
         "num_folds": 1,
-        "verdict": verdict(
-            timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
-        ),
+        "verdict": found | {"sentence": sentence(found)},
         "skill": skill_by_part(
             timestamps + np.timedelta64(28, "D"),  # from one month into the next
             np.arange(600) % 2,
@@ -117,6 +119,7 @@ def training_run():
             cost_bps=5.0,
             baselines={"constant prior": constant.calls},
         ),
+        "cross_section": ranked(),
         "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
         "seed": 7,
         "folds": [fold],
@@ -142,6 +145,25 @@ def training_run():
     for code, name in enumerate(NAMES):
         predictions[f"p_{name.lower()}"] = probabilities[:, code]
     return metrics, history, predictions
+
+
+def ranked():
+    """Returns how 12 symbols of 100 bars are ranked, by `evaluation.across.cross_section`."""
+    rng = np.random.default_rng(2)
+    times = np.datetime64("2024-01-01", "ns") + np.arange(100) * np.timedelta64(900, "s")
+    times, symbols = np.tile(times, 12), np.repeat(np.arange(12), 100)
+    model, trees = rng.dirichlet([20, 20, 20], (2, 1200))
+    returns = 0.01 * (model[:, 2] - model[:, 0]) + 0.002 * rng.normal(size=1200)
+    found = cross_section(
+        Said(times, symbols, model),
+        returns,
+        returns,
+        horizon=4,
+        cost_bps=5.0,
+        block_seconds=9000,
+        baselines={"boosted trees": (trees, None)},
+    )
+    return in_language(found)
 
 
 def recent_bars():

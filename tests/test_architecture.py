@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import subprocess
 import sys
 from collections import Counter
@@ -26,7 +27,7 @@ ROOMS = {
     "data.batches": {"core", "data.market"},
     "models": {"core"},
     "evaluation": {"core", "data.bars", "data.market"},
-    "recipe.devices": {"core", "models"},
+    "recipe.devices": {"core"},
     "recipe.run": {*LIBRARY, "recipe.devices", "config"},
     "recipe.serve": {*LIBRARY, "recipe.run"},
     "recipe.live": {*LIBRARY, "recipe.run", "recipe.serve"},
@@ -49,7 +50,16 @@ SCRIPTS = {
         "recipe.serve",
     },
 }
+# The rooms of models/, each of which may import those before it; the public names stand on top.
+MODELS = (
+    "models.layers",
+    "models",
+    "models.training",
+    "models.training.callbacks",
+    "models.xlstm_rl_model",
+)
 MOST_FILES = 14  # in a room
+MOST_WITH_FLAGS = 25  # functions that the flags pass through
 # They speak where nobody else can: native code failed, or the process is about to be ended.
 LAST_WORDS = ("native_chatter", "processes")
 OURS = {"config", "train_model", "core", "data", "models", "evaluation", "recipe"}
@@ -94,6 +104,44 @@ def test_a_room_imports_only_the_rooms_before_it(room):
     assert paths
     for path in paths:
         assert rooms_of(path) <= ROOMS[room] | {room}, path
+
+
+def room_of(module):
+    """Returns the folder of a module, with dots; the public names of models/ are their own room."""
+    return module if module in MODELS else module.rpartition(".")[0]
+
+
+def imported_rooms():
+    """Returns the rooms that each room of the library imports."""
+    paths = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in library()}
+    found = {}
+    for module, path in paths.items():
+        others = {room_of(name) for name in imports(path) if name in paths}
+        found.setdefault(room_of(module), set()).update(others - {room_of(module)})
+    return found
+
+
+def test_no_rooms_import_each_other_in_a_circle():
+    assert list(graphlib.TopologicalSorter(imported_rooms()).static_order())
+
+
+def test_a_room_of_models_imports_only_those_before_it():
+    for room, others in imported_rooms().items():
+        if room in MODELS:
+            before = set(MODELS[: MODELS.index(room)])
+            assert {other for other in others if other in MODELS} <= before, room
+
+
+def test_the_flags_pass_through_few_functions():
+    functions = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for folder in (*LIBRARY, "recipe", "tests", "benchmarks", "examples")
+        for path in [*modules(folder.replace(".", "/")), ROOT / "config.py"]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and "flags" in {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
+    ]
+    assert 0 < len(set(functions)) <= MOST_WITH_FLAGS, sorted(set(functions))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

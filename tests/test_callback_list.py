@@ -9,6 +9,7 @@ from models.training.callbacks.callback_list import (
     get_training_callbacks,
     make_training_callbacks,
 )
+from models.training.callbacks.checkpoint_file import load_latest
 from models.training.callbacks.epoch_tracker import EpochSchedules
 from models.training.callbacks.mining import MiningPlan
 from models.training.losses import MixedLoss
@@ -73,22 +74,15 @@ def everything(batches, tmp_path, decay=0.9, plan=None, make=make_training_callb
     return model, make(model, batches, validation, tmp_path, **options | changes)
 
 
-def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
+def fit(model, callbacks, batches=None, epochs=3):
+    settings = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
+    return model.fit(batches or Windows(), epochs=epochs, **settings).history
+
+
+def test_all_parts_train_and_each_finds_what_it_works_on(tmp_path):
     batches = Windows()
     model, parts = everything(batches, tmp_path)
-    assert [type(each).__name__ for each in parts.ordered()] == [
-        "CompileBeside",
-        "EpochTracker",
-        "NonFiniteLoss",
-        "EMAWeightsCallback",
-        "ValidationMetrics",
-        "CollapseAlarm",
-        "BestWeights",
-        "HardNegativeMining",
-        "Checkpointer",
-    ]
-    settings = {"callbacks": parts.ordered(), "shuffle": False, "verbose": 0}
-    history = model.fit(batches, epochs=3, **settings).history
+    history = fit(model, parts.ordered(), batches)
     assert batches.epochs == [0, 1, 2] and batches.pools == [1, 2]
     assert history["ce_weight"] == pytest.approx([1, 1 / 2, 1 / 3])
     assert history["logit_cap"] == [5.0, 0.0, 0.0]
@@ -98,12 +92,19 @@ def test_all_parts_are_there_in_the_right_order_and_train(tmp_path):
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[2]["val_mcc"] == history["val_mcc"][2]
     assert parts.best.best["value"] == min(history["val_nll"])
+    epoch, _, saved = load_latest(tmp_path)  # of that epoch, by all that come before
+    assert (epoch, saved["rows"]) == (2, rows)
+    states = saved["callbacks"]
+    assert states["best"]["best"]["value"] == parts.best.best["value"]
+    assert states["mining"]["pool_epoch"] == 2
 
 
-def test_the_public_list_is_that_of_the_parts(tmp_path):
-    _, parts = everything(Windows(), tmp_path)
-    _, callbacks = everything(Windows(), tmp_path, make=get_training_callbacks)
-    assert [type(each) for each in callbacks] == [type(each) for each in parts.ordered()]
+def test_the_public_list_trains_as_the_parts_do(tmp_path):
+    model, parts = everything(Windows(), tmp_path / "parts")
+    other, callbacks = everything(Windows(), tmp_path / "list", make=get_training_callbacks)
+    assert fit(model, parts.ordered()) == fit(other, callbacks)
+    for ours, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_the_checkpoints_have_every_state_by_the_name_of_its_part(tmp_path):
@@ -125,7 +126,7 @@ def test_averages_and_mining_can_be_left_out(changes, absent, tmp_path):
 
 def test_without_schedules_the_model_stays_as_it_is(tmp_path):
     model, parts = everything(Windows(), tmp_path, schedules=None)
-    model.fit(Windows(), callbacks=parts.ordered(), shuffle=False, verbose=0)
+    fit(model, parts.ordered(), epochs=1)
     (row,) = parts.checkpointer.rows
     assert (row["ce_weight"], row["logit_cap"]) == (1.0, 5.0) and "hard_share" not in row
 
@@ -135,10 +136,17 @@ def test_all_parts_share_one_callback_of_averages(tmp_path):
     assert {parts.validation.ema, parts.best.ema, parts.mining.ema} == {parts.ema}
 
 
-@pytest.mark.parametrize("monitor, mode", [("val_mcc", "max"), ("val_nll", "min")])
-def test_the_metric_decides_what_is_better(monitor, mode, tmp_path):
-    _, parts = everything(Windows(), tmp_path, plan={"monitor": monitor, "patience": 3})
-    assert (parts.best.monitor, parts.best.mode, parts.best.patience) == (monitor, mode, 3)
+@pytest.mark.parametrize("monitor, better", [("val_mcc", max), ("val_nll", min)])
+def test_the_metric_decides_which_epoch_is_the_best(monitor, better, tmp_path):
+    model, parts = everything(Windows(), tmp_path, plan={"monitor": monitor})
+    values = fit(model, parts.ordered(), epochs=4)[monitor]
+    assert len(set(values)) > 1 and parts.best.best["value"] == better(values)
+
+
+def test_without_a_better_epoch_the_patience_ends_the_training(tmp_path):
+    model, parts = everything(Windows(), tmp_path, plan={"monitor": "val_mcc", "patience": 2})
+    model.optimizer.learning_rate = 0.0
+    assert len(fit(model, parts.ordered(), epochs=9)["val_mcc"]) == 3
 
 
 @pytest.mark.parametrize(

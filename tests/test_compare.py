@@ -177,6 +177,42 @@ def test_an_edited_figure_is_refused_with_its_name(names, value, runs, tmp_path,
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ("cross_section",),
+        ("cross_section", "model"),
+        ("cross_section", "model", "timing"),
+        ("cross_section", "model", "timing", "value"),
+    ],
+)
+def test_an_edited_rank_correlation_is_refused_and_a_missing_one_is_not(
+    names, runs, tmp_path, capsys
+):
+    first, page = written(runs[2], tmp_path / "one"), str(tmp_path / "page.html")
+    for place, value in enumerate(["0.5", None]):
+        run = replace(runs[0], metrics=edited(runs[0].metrics, names, value))
+        second = written(run, tmp_path / f"edited-{place}")
+        refused = value is not None
+        assert train_model.main(["compare", first, second, "--out", page]) == 2 * refused
+        name = f"was not written by a run: {'.'.join(names)}"
+        assert (name in capsys.readouterr().err) == refused
+
+
+def test_rank_correlations_are_compared_where_a_run_has_them(runs):
+    left_out = {"cross_section": {"left_out": "Not judged.", "most_symbols": 2}}
+    few = [replace(run, metrics=run.metrics | left_out) for run in runs]
+    page = compare_page(compare_runs(few))
+    assert "rank correlation" not in page and "timing" not in page
+    found = compare_runs([runs[0], few[1]])
+    value = runs[0].metrics["cross_section"]["model"]["rank_correlation"]["value"]
+    by_name = {row["name"]: row["values"] for row in found["rows"]}
+    assert by_name["other windows"]["rank_correlation"] == value
+    assert by_name["worse"]["rank_correlation"] is None
+    page = compare_page(found)
+    assert "test rank correlation" in page and f">{value:.4f}<" in page
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda table: table.drop(columns="call"),

@@ -18,8 +18,10 @@ from evaluation.report.report import report_page
 from models.deployable import contract_of, load_classifier, save_model
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import train_fold
-from recipe.run.fold import assemble, train
+from recipe.run.fold import train
 from recipe.run.market import read_market
+from recipe.run.settings import run_settings
+from recipe.run.training import assemble
 from recipe.serve.predict import classify
 
 # Not the whole focal loss in any epoch but the last: members of other epochs undo other losses.
@@ -39,8 +41,8 @@ def ensemble(market, folder, *, stop=lambda member, epochs: False, resume=False,
     """Returns the trained fold and its history; ends where `stop` says so."""
     history = []
 
-    def on_member(assembly):
-        if stop(assembly.member, 0):
+    def on_member(training):
+        if stop(training.member, 0):
             raise Interrupted
 
     def on_rows(rows):
@@ -49,7 +51,7 @@ def ensemble(market, folder, *, stop=lambda member, epochs: False, resume=False,
             raise Interrupted
 
     result = train_fold(
-        assemble(config.load(**(FLAGS | changes)), market, 0),
+        assemble(run_settings(config.load(**(FLAGS | changes))), market, 0),
         folder,
         resume=resume,
         verbose=0,
@@ -69,7 +71,7 @@ def pair(market, tmp_path_factory):
 def second(market, tmp_path_factory):
     """What the second member's seed gives alone."""
     return train(
-        assemble(config.load(**FLAGS, SEED=1), market, 0),
+        assemble(run_settings(config.load(**FLAGS, SEED=1)), market, 0),
         tmp_path_factory.mktemp("second"),
         resume=False,
         verbose=0,
@@ -84,8 +86,9 @@ def same(ours, expected):
 
 def test_an_ensemble_of_one_is_the_training_alone(market, second, tmp_path):
     result, history = ensemble(market, tmp_path, SEED=1)
-    assert history == second.rows and same(result.probabilities, second.probabilities)
-    assert contract_of(result.deployable) == contract_of(second.deployable)
+    assert history == second.rows
+    assert same(result.deployed.probabilities, second.alone.probabilities)
+    assert contract_of(result.deployed.model) == contract_of(second.alone.model)
     assert (tmp_path / "epoch-000002.checkpoint").exists()
 
 
@@ -93,8 +96,8 @@ def test_a_member_is_the_training_with_its_seed(pair, second):
     result, history = pair
     first, last = result.members
     assert (first.seed, last.seed) == (0, 1)
-    assert same(last.probabilities, second.probabilities)
-    assert not same(first.probabilities, second.probabilities)
+    assert same(last.alone.probabilities, second.alone.probabilities)
+    assert not same(first.alone.probabilities, second.alone.probabilities)
     assert history[3:] == [{"member": 1, **row} for row in second.rows]
     assert [row["member"] for row in history] == [0, 0, 0, 1, 1, 1]
 
@@ -102,22 +105,23 @@ def test_a_member_is_the_training_with_its_seed(pair, second):
 def test_no_two_members_of_a_run_share_a_seed(bars_file):
     flags = config.load(**FLAGS, ENSEMBLE_SIZE=3, WALK_FORWARD_FOLDS=2, SEED=5)
     market, _ = read_market(str(bars_file), flags)
-    seeds = [assemble(flags, market, f, m).seed for f, m in [(0, 0), (0, 2), (1, 0), (1, 2)]]
+    places, chosen = [(0, 0), (0, 2), (1, 0), (1, 2)], run_settings(flags)
+    seeds = [assemble(chosen, market, *place).seed for place in places]
     assert seeds == [5, 7, 8, 10]
 
 
 def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market, pair, tmp_path):
     result, _ = pair
-    save_model(result.deployable, tmp_path / "model.keras")
+    save_model(result.deployed.model, tmp_path / "model.keras")
     model = load_classifier(tmp_path / "model.keras")
     fold = market.folds[0]
     prior = training_prior(fold)
     restored = {
         split: np.mean(
             [
-                np.exp(tempered(np.log(m.probabilities[split].astype(float)), prior, 1 / t))
+                np.exp(tempered(np.log(m.alone.probabilities[split].astype(float)), prior, 1 / t))
                 for m in result.members
-                for t in [m.calibration["temperature"]]  # their own is not in the mean
+                for t in [m.alone.calibration["temperature"]]  # their own is not in the mean
             ],
             axis=0,
         )
@@ -130,16 +134,16 @@ def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market
         np.log(restored["validation"]), fold.labels[ends], prior, blocks_of(market, ends)
     )
     assert temperature == pytest.approx(fitted, rel=1e-3)
-    assert result.calibration == {
+    assert result.deployed.calibration == {
         "temperature": temperature,
         "temperature_prior": prior.tolist(),
     }
     weights = [part["ce_weight"] for part in contract["restoration"]["members"]]
-    assert weights == [m.calibration["ce_weight"] for m in result.members]
+    assert weights == [m.alone.calibration["ce_weight"] for m in result.members]
     expected = np.exp(tempered(np.log(restored["test"]), prior, temperature))
     found = model.predict(window_sequence(market, fold.test), verbose=0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found, result.probabilities["test"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, result.deployed.probabilities["test"], rtol=0, atol=1e-6)
 
 
 def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(market, pair, tmp_path):
@@ -154,9 +158,10 @@ def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(market, pair, t
                 ENSEMBLE_SIZE=2,
             )
     result, history = ensemble(market, tmp_path, resume=True, ENSEMBLE_SIZE=2)
-    assert len(result.members[0].timing["epochs"]) == 0  # nothing was trained again
-    assert len(result.members[1].timing["epochs"]) == 1
-    assert history == pair[1] and same(result.probabilities, pair[0].probabilities)
+    assert len(result.members[0].record.timing["epochs"]) == 0  # nothing was trained again
+    assert len(result.members[1].record.timing["epochs"]) == 1
+    assert history == pair[1]
+    assert same(result.deployed.probabilities, pair[0].deployed.probabilities)
 
 
 def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):

@@ -164,7 +164,7 @@ def test_without_the_bars_windows_are_drawn_in_the_training_range(finished, mode
     drawn = []
     for change, reason in [
         ({"bars_sha256": "0"}, "the bars are not those of the run any more"),
-        ({"data": str(tmp_path / "gone.csv")}, "need a file or folder of bars"),
+        ({"data": str(tmp_path / "gone.csv")}, "no file or folder of bars"),
     ]:
         (tmp_path / "run.json").write_text(json.dumps(run_info | change))
         windows, what = export.windows_to_compare(model, tmp_path, read_bars)

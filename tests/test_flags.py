@@ -5,11 +5,13 @@ import pytest
 
 import config
 from data.bars.synthetic import persistent_drift
+from data.batches.training_batches import LEAST_BATCHES
 from data.market.market import build_market, training_prior
 from models.training.callbacks.validation import validation_metrics
-from recipe.run.batches import LEAST_BATCHES
-from recipe.run.fold import assemble, train
+from recipe.run.fold import train
 from recipe.run.market import market_settings
+from recipe.run.settings import run_settings
+from recipe.run.training import assemble
 
 # Small enough for many trainings, with every improvement at work in three epochs.
 TINY = {
@@ -104,21 +106,25 @@ def trained(market, folder, **changes):
 
 
 def seen(result):
-    return result.rows, result.probabilities["validation"]
+    return result.rows, result.alone.probabilities["validation"]
 
 
 def train_whole(market, folder, **changes):
-    """Returns what was assembled, and the trained fold."""
-    assembly = assemble(config.load(**(TINY | changes)), market, 0)
+    """Returns what was assembled, and what was trained."""
+    training = assembled(market, **changes)
     result = train(
-        assembly,
+        training,
         folder,
         resume=False,
         verbose=0,
         note=lambda text: None,
         on_rows=lambda rows: None,
     )
-    return assembly, result
+    return training, result
+
+
+def assembled(market, **changes):
+    return assemble(run_settings(config.load(**(TINY | changes))), market, 0)
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +140,27 @@ def test_the_same_flags_give_the_same_training(market, plain, tmp_path):
     assert same(trained(market, tmp_path), plain)
 
 
-def first_of_each_improvement_then_slow():
-    """Yields every flip; a training takes seconds, so all but one of each kind are marked slow."""
-    seen = set()
-    for name in FLIPS:
-        kind = name.partition("]")[0]
-        marks = [pytest.mark.slow] if kind in seen or "[" not in name else []
-        seen.add(kind)
-        yield pytest.param(name, marks=marks)
+# A training takes seconds: of each improvement one flip is always run, the others are slow.
+QUICK = (
+    "[1] peak",
+    "[2] prior bias",
+    "[3] blend",
+    "[4] averages",
+    "[5] mining",
+    "[6] dropout 1",
+    "[7] augmentations",
+    "[8] classes",
+)
 
 
-@pytest.mark.parametrize("name", list(first_of_each_improvement_then_slow()))
+def test_of_each_improvement_one_flip_is_always_run():
+    assert [name[1] for name in QUICK] == list("12345678") and set(QUICK) <= set(FLIPS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in FLIPS if n not in QUICK)],
+)
 def test_a_flipped_flag_changes_the_training(name, market, plain, tmp_path):
     assert not same(trained(market, tmp_path, **FLIPS[name]), plain)
 
@@ -187,10 +203,10 @@ def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_seque
 
 
 def test_what_sequences_chose_is_what_is_shipped(whole_of_sequences):
-    assembly, result = whole_of_sequences
-    labels = assembly.fold.labels[assembly.fold.validation]
-    shown = np.log(result.probabilities["validation"].astype(np.float64))
-    prior = training_prior(assembly.fold)
+    training, result = whole_of_sequences
+    labels = training.fold.labels[training.fold.validation]
+    shown = np.log(result.alone.probabilities["validation"].astype(np.float64))
+    prior = training_prior(training.fold)
     now = validation_metrics(labels, shown, ("sell", "hold", "buy"), prior)
     then = result.rows[result.best_epoch]
     assert all(now[name] == pytest.approx(then[name], abs=1e-6) for name in now)
@@ -201,8 +217,8 @@ def test_an_epoch_of_few_windows_takes_whole_passes_until_it_is_long_enough(
     labels_per_sequence, market
 ):
     def batches(**changes):
-        flags = config.load(**(TINY | {"LABELS_PER_SEQUENCE": labels_per_sequence} | changes))
-        return assemble(flags, market, 0).batches.plan.num_batches
+        changes |= {"LABELS_PER_SEQUENCE": labels_per_sequence}
+        return assembled(market, **changes).batches.plan.num_batches
 
     one_pass = batches(STEPS_PER_EPOCH=0, SUPERVISED_BATCH_SIZE=12)
     assert one_pass >= LEAST_BATCHES
@@ -213,7 +229,7 @@ def test_an_epoch_of_few_windows_takes_whole_passes_until_it_is_long_enough(
 
 def test_the_optimizer_has_its_variables_before_the_first_step(market):
     """TensorFlow would trace a step twice that makes them."""
-    classifier = assemble(config.load(**TINY), market, 0).classifier
+    classifier = assembled(market).classifier
     assert classifier.optimizer.built
     assert len(classifier.optimizer.averages()) == len(classifier.trainable_variables)
 

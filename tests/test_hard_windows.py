@@ -200,25 +200,6 @@ def test_a_pool_holds_from_its_epoch_until_the_next():
         assert np.isin(epoch_of(plan, epoch), allowed).all()
 
 
-def test_state_restores_every_batch_of_a_resumed_run():
-    plan, _ = hard_plan(0.5)
-    plan.set_hard_pool(hardest(plan.labels), epoch=4)
-    resumed, _ = hard_plan(0.5)
-    resumed.set_state(plan.get_state())
-    for epoch in (2, 4, 6):
-        np.testing.assert_array_equal(epoch_of(resumed, epoch), epoch_of(plan, epoch))
-
-
-def test_an_empty_state_takes_the_pool_away():
-    labels, symbols = market()
-    plan, fresh = (balanced(labels, symbols, hard_share=lambda epoch: 1.0) for _ in range(2))
-    empty = plan.get_state()
-    plan.set_hard_pool(hardest(labels), epoch=0)
-    assert not np.array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
-    plan.set_state(empty)
-    np.testing.assert_array_equal(epoch_of(plan, 0), epoch_of(fresh, 0))
-
-
 def test_the_last_pool_alone_suffices_to_go_on():
     plan, _ = hard_plan(0.5)
     last = hardest(plan.labels)

@@ -144,7 +144,7 @@ def test_the_command_line_speaks_the_language_that_is_asked_for(arguments, capsy
 def test_without_an_option_it_speaks_that_of_the_locale(monkeypatch, capsys):
     monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
     assert train_model.main(["resum"]) == 2
-    assert "глагол должен быть одним из train, resume" in capsys.readouterr().err
+    assert "команда должна быть одной из train, resume" in capsys.readouterr().err
     assert train_model.main(["--set", "EMA_DECY=1", "--lang", "en"]) == 2
     assert capsys.readouterr().err == "unknown flag EMA_DECY; did you mean EMA_DECAY?\n"
 

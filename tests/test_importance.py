@@ -5,7 +5,7 @@ from small_market import SETTINGS
 
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
-from recipe.run.importance import explain, mean_interval, other_blocks
+from evaluation.importance import explain, mean_interval, other_blocks
 
 LENGTH = SETTINGS.sequence_length
 

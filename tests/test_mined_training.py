@@ -7,12 +7,14 @@ import pytest
 
 import config
 from data.bars.synthetic import persistent_drift
+from data.batches.training_batches import training_batches
 from data.market.market import build_market, training_statistics
 from models.training.callbacks import mining
-from recipe.run.batches import training_batches
-from recipe.run.fold import assemble, train
+from recipe.run.fold import train
 from recipe.run.market import market_settings
 from recipe.run.metrics import _with_class_names
+from recipe.run.settings import run_settings
+from recipe.run.training import assemble
 
 TINY = {
     "JIT_COMPILE": False,  # seconds of compilation
@@ -49,18 +51,19 @@ def mined(request, market, tmp_path_factory):
         return bands[-1][-1]
 
     band = mining.hard_band
-    assembly = assemble(config.load(**TINY, LABELS_PER_SEQUENCE=request.param), market, 0)
+    settings = run_settings(config.load(**TINY, LABELS_PER_SEQUENCE=request.param))
+    training = assemble(settings, market, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mining, "hard_band", hard_band)
         result = train(
-            assembly,
+            training,
             tmp_path_factory.mktemp("mined"),
             resume=False,
             verbose=0,
             note=lambda text: None,
             on_rows=lambda rows: None,
         )
-    return assembly, result, bands
+    return training, result, bands
 
 
 def test_the_pool_lies_inside_the_ranks_of_the_band(mined):
@@ -78,8 +81,8 @@ def test_the_pool_lies_inside_the_ranks_of_the_band(mined):
 
 
 def test_the_first_mined_epoch_is_another_one(mined):
-    assembly, result, _ = mined
-    plan = assembly.batches.plan
+    training, result, _ = mined
+    plan = training.batches.plan
     if hasattr(plan, "label_weights"):
         assert (plan.label_weights(1) != plan.label_weights(0)).mean() > 0.5
     (_, pools), drawn = plan._pools.at(1), [plan.indices(1, i) for i in range(plan.num_batches)]
@@ -90,11 +93,11 @@ def test_the_first_mined_epoch_is_another_one(mined):
             mixture = plan.mixtures(1)[label]
             expected = mixture.share + (1 - mixture.share) * mixture.fraction
             assert np.isin(of_class, pool).mean() == pytest.approx(expected, abs=0.15)
-    assert result.mining[0]["epoch"] == 1
+    assert result.record.mining[0]["epoch"] == 1
 
 
 def test_what_is_told_of_each_refresh_is_bounded_and_json(mined):
-    told = json.loads(json.dumps([_with_class_names(r) for r in mined[1].mining]))
+    told = json.loads(json.dumps([_with_class_names(r) for r in mined[1].record.mining]))
     assert [refresh["epoch"] for refresh in told] == [1, 2, 3]
     for refresh in told:
         assert refresh["scored"] == mined[0].batches.num_windows
@@ -120,7 +123,8 @@ def test_windows_are_shifted_by_a_sixth_of_the_horizon_at_the_most(
             AUG_MASK_PROB=0.0,
         )
         statistics = training_statistics(market, market.folds[0])
-        return training_batches(flags, market, market.folds[0], 0, *statistics)[0][0]
+        settings = run_settings(flags).batches
+        return training_batches(settings, market, market.folds[0], 0, *statistics)[0][0]
 
     assert np.array_equal(first_batch(2), first_batch(0)) != shifted
     if shifted:

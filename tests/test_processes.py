@@ -83,7 +83,7 @@ KEY = b"of this training"
 def first():
     """The end of process 0, which waits for one other, and what it was told of its end."""
     lost = queue.Queue()
-    first = lifeline.First("localhost", 1, KEY, lambda *told: lost.put(told))
+    first = lifeline.Primary("localhost", 1, KEY, lambda *told: lost.put(told))
 
     def accept():
         with contextlib.suppress(TimeoutError):  # where no other one came
@@ -101,7 +101,7 @@ def line(first):
     """The ends of processes 0 and 1, and what each was told of others that ended."""
     first, accepted, lost = first
     others = queue.Queue()
-    other = lifeline.Other("localhost", first.port, 1, KEY, lambda *told: others.put(told))
+    other = lifeline.Worker("localhost", first.port, 1, KEY, lambda *told: others.put(told))
     accepted.join(WAIT)
     yield first, other, (lost, others)
     other.close()
@@ -126,7 +126,7 @@ def test_a_stranger_at_the_port_is_let_go_and_takes_nobodys_place(said, first):
     talker.settimeout(WAIT)
     with contextlib.suppress(ConnectionError):  # or it is told by a reset
         assert talker.recv(100) == b""
-    other = lifeline.Other("localhost", first.port, 1, KEY, lambda *told: None)
+    other = lifeline.Worker("localhost", first.port, 1, KEY, lambda *told: None)
     accepted.join(WAIT)
     assert not accepted.is_alive() and lost.empty()
     for each in (silent, talker, other):
@@ -138,7 +138,7 @@ def test_who_has_another_key_or_number_is_let_go(number, key, first):
     first, accepted, _ = first
     lost = queue.Queue()
     with contextlib.suppress(OSError, ValueError):  # told at once, or when it is let go
-        other = lifeline.Other("localhost", first.port, number, key, lambda *told: lost.put(told))
+        other = lifeline.Worker("localhost", first.port, number, key, lambda *told: lost.put(told))
         assert lost.get(timeout=WAIT) == (0, "")
         other.close()
     assert accepted.is_alive() and first._others == {}
@@ -147,9 +147,9 @@ def test_who_has_another_key_or_number_is_let_go(number, key, first):
 def test_who_takes_a_place_that_is_taken_is_let_go_and_the_port_is_shut_when_all_are_there(line):
     first, other, (lost, others) = line
     with pytest.raises(OSError):
-        lifeline.Other("localhost", first.port, 1, KEY, lambda *told: None)
+        lifeline.Worker("localhost", first.port, 1, KEY, lambda *told: None)
     assert lost.empty() and others.empty()
-    assert first.meet("on") == "" and other.meet("on") == ""
+    assert first.barrier("on") == "" and other.barrier("on") == ""
 
 
 def test_a_process_does_not_follow_a_stranger_in_the_place_of_the_first():
@@ -164,13 +164,13 @@ def test_a_process_does_not_follow_a_stranger_in_the_place_of_the_first():
 
         threading.Thread(target=answer, daemon=True).start()
         with pytest.raises(ValueError, match="process 0 does not know the key"):
-            lifeline.Other("localhost", server.getsockname()[1], 1, KEY, lambda *told: None)
+            lifeline.Worker("localhost", server.getsockname()[1], 1, KEY, lambda *told: None)
 
 
 def test_only_the_host_that_was_given_is_listened_at_and_who_does_not_come_is_told(first):
     first, *_ = first
     assert first._server.getsockname()[0] == "127.0.0.1"
-    alone = lifeline.First("localhost", 2, KEY, lambda *told: None)
+    alone = lifeline.Primary("localhost", 2, KEY, lambda *told: None)
     with pytest.raises(TimeoutError, match="0 of 2 have connected"):
         alone.accept(0.05)
 
@@ -188,32 +188,60 @@ def test_a_silent_stranger_is_let_go_in_time(first, monkeypatch):
                 time.sleep(0.05)
 
 
-def test_processes_meet_and_end_together(line):
+def test_processes_wait_for_each_other_and_end_together(line):
     first, other, lost = line
     met = queue.Queue()
 
-    def take_part():
-        met.put(other.meet("fold 0"))
+    def work():
+        met.put(other.barrier("fold 0"))
         other.end()
         other.close()
 
-    beside = threading.Thread(target=take_part)
+    beside = threading.Thread(target=work)
     beside.start()
     with pytest.raises(queue.Empty):
         met.get(timeout=0.2)
-    assert first.meet("fold 0", '{"a value": 1}') == '{"a value": 1}'
+    assert first.barrier("fold 0", '{"a value": 1}') == '{"a value": 1}'
     assert met.get(timeout=WAIT) == '{"a value": 1}'
     first.end()
     beside.join(WAIT)
     assert not beside.is_alive() and lost[0].empty() and lost[1].empty()
 
 
-@pytest.mark.parametrize("ended", [0, 1])
-def test_a_process_that_ends_before_its_time_is_told_to_the_other(line, ended):
-    first, other, lost = line
-    connection = other._connection if ended else first._others[1]
-    connection.shutdown(socket.SHUT_RDWR)
-    assert lost[1 - ended].get(timeout=WAIT) == (ended, "")
+def elsewhere(code):
+    """Starts a process with one end of a lifeline; returns it when it has printed a line."""
+    code = f"import time; from recipe.devices import lifeline; {code}; time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    return process, process.stdout.readline().decode().strip()
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+def test_a_worker_that_is_killed_is_told_to_process_0(first):
+    first, accepted, lost = first
+    worker, _ = elsewhere(
+        f"w = lifeline.Worker('localhost', {first.port}, 1, {KEY}, print); print('', flush=True)"
+    )
+    accepted.join(WAIT)
+    assert lost.empty()
+    kill(worker)
+    assert lost.get(timeout=WAIT) == (1, "")
+
+
+def test_a_process_0_that_is_killed_is_told_to_its_worker():
+    primary, port = elsewhere(
+        f"p = lifeline.Primary('localhost', 1, {KEY}, print); print(p.port, flush=True); "
+        "p.accept(60)"
+    )
+    lost = queue.Queue()
+    worker = lifeline.Worker("localhost", int(port), 1, KEY, lambda *told: lost.put(told))
+    assert lost.empty()
+    kill(primary)
+    assert lost.get(timeout=WAIT) == (0, "")
+    worker.close()
 
 
 @pytest.mark.parametrize("ended", [0, 1])
@@ -296,15 +324,16 @@ import numpy as np
 from models.prediction import predict_windows
 from recipe.devices import processes
 told = []
-assert processes.distribute(3, told.append) == slice(None)
+assert processes.distribute(3, told.append) == processes.Devices(slice(None))
 assert keras.distribution.distribution() is None
 assert "1 of 2 devices are used: SUPERVISED_BATCH_SIZE = 3 must be divided evenly" in told[0]
-assert processes.distribute(4, told.append) == slice(0, 4) and len(told) == 1
+both = processes.distribute(4, told.append)
+assert both.rows == slice(0, 4) and len(told) == 1
 inputs = keras.Input((3, 2))
 model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
 x = np.random.default_rng(0).normal(size=(301, 3, 2)).astype("float32")
 kernel, bias = model.get_weights()
-answers = predict_windows(model, x)
+answers = predict_windows(model, x, by=both.predict)
 np.testing.assert_allclose(answers, x.reshape(301, 6) @ kernel + bias, rtol=1e-5, atol=1e-6)
 assert keras.distribution.distribution().device_mesh.devices.size == 2
 """

@@ -10,7 +10,7 @@ from report_run import recent_bars, training_run
 from core.i18n import speaking
 from evaluation.report import plots
 from evaluation.report.report import report_page
-from recipe.run.metrics import with_trials
+from recipe.run.metrics import in_words
 
 RUN_INFO = {
     "command": ["train_model.py", "--data", "my bars"],
@@ -98,7 +98,7 @@ def test_page_is_well_formed_and_says_everything(run, source):
         "seed 7",
     ]:
         assert part in text
-    assert len(page.images) == 11 + 2
+    assert len(page.images) == 11 + 2 + 2
     assert text.count("no signal: see") == 1
     assert "Walk-forward" not in text and "fold" not in text
 
@@ -109,6 +109,7 @@ def test_the_page_is_read_in_order(source):
         "The model beats",
         "Against the baselines",
         "Does it hold over time and markets?",
+        "Symbol against symbol",
         "What it would have done",
         "The last test bars",
         "Why",
@@ -158,7 +159,7 @@ def test_a_picture_that_fails_costs_itself_and_a_line(run, monkeypatch):
     failed = []
     monkeypatch.setattr(plots, "to_svg", some)
     page = Page(written(*run, **EXTRAS))
-    assert len(page.images) == 11 + 2 - 3
+    assert len(page.images) == 11 + 2 + 2 - 3
     line = "A picture could not be drawn. ValueError: $\\foo{$ ^ ParseFatalException: <b>"
     assert " ".join(page.text.split()).count(line) == 3
 
@@ -185,7 +186,7 @@ def test_each_fold_is_shown_apart_and_beside_the_pool(run, undrawn):
     assert "temperature 1.234" in of_first and "no signal: see" in of_first
     assert "temperature 3.75" in of_second and "There was no alarm" in of_second
     assert "0.8181" in of_second and "0.8181" not in pool + of_first
-    assert len(page.images) == 7 + 2 * 4
+    assert len(page.images) == 7 + 2 + 2 * 4
 
 
 def test_the_curves_of_a_fold_are_its_own(run, monkeypatch):
@@ -271,7 +272,7 @@ LATIN = """
 def test_in_russian_every_text_is_russian_and_every_number_has_a_comma(run, undrawn):
     metrics, *others = run
     with speaking("ru"):
-        source = written(with_trials(metrics, 1), *others, **EXTRAS)
+        source = written(in_words(metrics), *others, **EXTRAS)
     page = Page(source)
     text = page.text + " ".join(page.said)
     text = text.replace("B<b>", "")  # a symbol

@@ -246,7 +246,7 @@ def test_the_prior_with_balanced_symbols_is_that_of_the_mean_symbol():
     "options, message",
     [
         ({"labels": np.array([0, 0, 1, 1])}, "no training window is labelled BUY"),
-        ({"batch_size": 2}, "a batch of 2 has no place for class BUY"),
+        ({"batch_size": 2}, "batch size 2 is too small to hold class BUY"),
         ({"class_ratios": (1, 1)}, "every class needs a ratio; 2 for 3 classes"),
         ({"batch_size": 0}, "a batch must have at least 1 window"),
         ({"labels": np.array([0, 1, 2, -1])}, "must have a label; some have -1"),
@@ -277,5 +277,5 @@ def test_a_hard_share_beyond_the_batch_is_an_error():
 
 
 def test_a_batch_outside_the_epoch_is_an_error():
-    with pytest.raises(IndexError, match="has 1 batches; there is none at 1"):
+    with pytest.raises(IndexError, match="need a batch from 0 to 0, got 1"):
         make_plan(np.zeros(4, int), np.zeros(4, int)).indices(0, 1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sequences import batches_of, drawn_data, drawn_plans, make_batches, make_plan, market
 
-from data.batches.runs import Cuts
+from data.batches.runs import Runs
 
 RATIOS = (0.33, 0.40, 0.33)
 
@@ -18,8 +18,8 @@ def weighted_shares(made):
 
 
 def test_the_fixed_window_lies_in_the_middle_of_the_contexts():
-    cuts = Cuts(market()[0], sequence_length=60, labels_per_sequence=64)
-    assert (cuts.shortest_context, cuts.num_bars) == (28, 91)  # contexts 28..91
+    runs = Runs(market()[0], sequence_length=60, labels_per_sequence=64)
+    assert (runs.shortest_context, runs.num_bars) == (28, 91)  # contexts 28..91
 
 
 def test_cut_points_move_so_that_a_label_is_met_with_every_context():
@@ -48,10 +48,10 @@ def test_sequences_go_round_the_symbols():
 
 
 def test_passes_go_on_across_epochs_of_a_given_number_of_steps():
-    whole, cut = make_plan(), make_plan(steps_per_epoch=7)
+    whole, short = make_plan(), make_plan(steps_per_epoch=7)
     for step in range(3 * whole.num_batches):
         expected = whole.sequences(*divmod(step, whole.num_batches)).positions
-        np.testing.assert_array_equal(cut.sequences(*divmod(step, 7)).positions, expected)
+        np.testing.assert_array_equal(short.sequences(*divmod(step, 7)).positions, expected)
 
 
 # --- weights
@@ -130,17 +130,17 @@ def test_the_natural_prior_is_that_of_the_weighted_labels_without_quotas():
     np.testing.assert_allclose(plan.natural_prior, totals / totals.sum())
 
 
-def test_pools_hold_from_their_epoch_and_survive_resuming():
-    plan, resumed = (make_plan(hard_share=lambda epoch: 0.5) for _ in range(2))
+def test_pools_hold_from_their_epoch_whenever_they_were_set():
+    plan, later = (make_plan(hard_share=lambda epoch: 0.5) for _ in range(2))
     of_class = np.flatnonzero(plan.labels == 0)
-    plan.set_hard_pool({0: of_class[:3]}, epoch=1)
-    plan.set_hard_pool({0: of_class[3:5]}, epoch=4)
-    resumed.label_weights(4)
-    resumed.set_state(plan.get_state())
+    later.label_weights(4)
+    for each in (plan, later):
+        each.set_hard_pool({0: of_class[:3]}, epoch=1)
+        each.set_hard_pool({0: of_class[3:5]}, epoch=4)
     for epoch, hard in [(0, []), (2, of_class[:3]), (4, of_class[3:5])]:
         weights = plan.label_weights(epoch)
         np.testing.assert_array_equal(np.flatnonzero(weights > 1), hard)
-        np.testing.assert_array_equal(resumed.label_weights(epoch), weights)
+        np.testing.assert_array_equal(later.label_weights(epoch), weights)
 
 
 def test_repeats_are_mean_weights_and_json():
@@ -180,11 +180,11 @@ def test_a_share_or_a_batch_that_cannot_be_is_an_error():
     plan = make_plan(hard_share=lambda epoch: 1.5)
     with pytest.raises(ValueError, match="must lie in 0..1, epoch 2 has 1.5"):
         plan.label_weights(2)
-    with pytest.raises(IndexError, match="there is none at 99"):
+    with pytest.raises(IndexError, match="got 99"):
         plan.sequences(0, 99)
     with pytest.raises(ValueError, match="hard pool of class 0 must hold windows of it alone"):
         plan.set_hard_pool({0: np.flatnonzero(plan.labels == 1)[:3]}, epoch=0)
     with pytest.raises(ValueError, match="there is no augmentation 'noise'"):
         make_batches(augmentations={"noise": 1.0})
     with pytest.raises(ValueError, match="windows of at least 2 bars, got 1"):
-        Cuts(np.arange(10), sequence_length=1, labels_per_sequence=1)
+        Runs(np.arange(10), sequence_length=1, labels_per_sequence=1)

@@ -230,9 +230,9 @@ def test_keras_trains_on_each_epoch_s_own_sequences(stream):
     batches, asked = make_batches(augmentations=ALL, num_features=3), []
     sequences = batches.plan.sequences
     batches.plan.sequences = lambda e, i: asked.append((e, i)) or sequences(e, i)
-    inputs = keras.Input((batches.plan.cuts.num_bars, 3))
+    inputs = keras.Input((batches.plan.runs.num_bars, 3))
     outputs = keras.layers.Dense(3)(
-        keras.layers.Cropping1D((batches.plan.cuts.num_bars - 6, 0))(inputs)
+        keras.layers.Cropping1D((batches.plan.runs.num_bars - 6, 0))(inputs)
     )
     model = keras.Model(inputs, outputs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 
+from evaluation.across.cross_section import Said, correlations
 from evaluation.answers import answers as said
 from evaluation.metrics import evaluate
-from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
+from recipe.study.effects import (
+    MEASURES,
+    RANKED,
+    block_sums,
+    holm,
+    measured,
+    measures,
+    paired_effects,
+)
 
 HOUR = 3600
 NUM_BLOCKS, PER_BLOCK = 24, 20
@@ -65,6 +74,45 @@ def test_an_arm_with_less_skill_is_told_from_the_other():
     better = seeds_of(rng, times, labels, [0.8] * 3)
     found = paired_effects(worse, better)
     assert found["nll"].low > 0 and found["mcc"].high < 0 and found["direction"].high < 0
+
+
+def ranked_sums(rng, tilt, num_symbols=12, num_bars=NUM_BLOCKS * 4):
+    """Returns sums over blocks of four hourly bars, and the correlations of the bars."""
+    times = np.datetime64("2024-01-01", "ns") + np.arange(num_bars) * np.timedelta64(HOUR, "s")
+    times, symbols = np.tile(times, num_symbols), np.repeat(np.arange(num_symbols), num_bars)
+    labels = rng.integers(0, 3, len(times))
+    given = answers(rng, labels, 0.5)
+    returns = given[:, 2] - given[:, 0] + tilt * rng.normal(size=len(times))
+    ranked = correlations(Said(times, symbols, given), returns, block_seconds=4 * HOUR)
+    said_so = said(given, PRIOR)
+    return block_sums(times, labels, given, said_so, 4 * HOUR, ranked), ranked
+
+
+def test_rank_correlations_are_means_over_the_bars_of_all_blocks_and_of_all_but_one():
+    sums, (by_bar, blocks) = ranked_sums(np.random.default_rng(0), 1.0)
+    assert measured(sums) == MEASURES + RANKED
+    found = measures(sums.sum(axis=0))[len(MEASURES) :]
+    assert found == pytest.approx([np.nanmean(by_bar[name]) for name in RANKED])
+    without = measures(sums[1:].sum(axis=0))[len(MEASURES) :]
+    assert without == pytest.approx([np.nanmean(by_bar[name][blocks > 0]) for name in RANKED])
+    plain = measures(sums[:, : sums.shape[1] - 4].sum(axis=0))
+    assert measures(sums.sum(axis=0))[: len(MEASURES)] == pytest.approx(plain)
+
+
+def test_an_arm_that_ranks_better_is_told_from_the_other():
+    rng = np.random.default_rng(1)
+    better, worse = (np.stack([ranked_sums(rng, tilt)[0] for _ in range(3)]) for tilt in (0.2, 2.0))
+    found = paired_effects(worse, better)
+    assert list(found) == list(MEASURES + RANKED)
+    assert found["rank_correlation"].high < 0 and found["timing"].high < 0
+
+
+def test_what_no_bar_has_is_no_effect():
+    rng = np.random.default_rng(2)
+    arms = [np.stack([ranked_sums(rng, 1.0)[0] for _ in range(2)]) for _ in range(2)]
+    for arm in arms:
+        arm[..., -2:] = 0  # sum and count of the timing
+    assert list(paired_effects(*arms)) == [*MEASURES, "rank_correlation"]
 
 
 def test_there_is_no_interval_over_one_seed_or_one_block():

@@ -193,3 +193,72 @@ def test_seeds_say_how_much_is_luck(tmp_path):
     values = pd.read_csv(plan.folder / RUNS)["test_direction"]
     assert spread.loc["test_direction", "std"] == pytest.approx(values.std())
     assert told[0].startswith("3 of 3 seeds: test direction")
+
+
+def rank(plan, cell, skill, num_symbols=12, num_bars=80):
+    """Makes the windows of a finished run those of some symbols, with returns to be ranked by."""
+    for number, name in enumerate(results.SPLITS.values()):
+        rng = np.random.default_rng([list(plan.cells).index(cell), number])
+        path, count = plan.run(cell) / name, num_symbols * num_bars
+        table = pd.read_parquet(path).sample(count, replace=True, random_state=number)
+        start = pd.Timestamp("2024-01-01", tz="UTC") + number * pd.Timedelta("5D")
+        times = pd.date_range(start, periods=num_bars, freq="1h")
+        table["timestamp"] = np.tile(times, num_symbols)
+        table["symbol"] = pd.Categorical(np.repeat([f"S{n}" for n in range(num_symbols)], num_bars))
+        table["forward_return"] = skill * (table["p_buy"] - table["p_sell"]) + rng.normal(
+            size=count
+        )
+        table.to_parquet(path)
+
+
+def test_a_study_of_many_symbols_tells_rank_correlations_beside_the_rest(tmp_path):
+    plan = ablation(tmp_path / "study", seeds=2)
+    for cell in plan.cells.values():
+        rank(plan, cell.name, 0.0 if cell.arm == "without-8" else 3.0)
+    runs = results.runs_table(plan)
+    first = list(plan.cells)[0]
+    tables = {s: pd.read_parquet(plan.run(first) / name) for s, name in results.SPLITS.items()}
+    by_bar = [
+        (own["p_buy"] - own["p_sell"]).corr(own["forward_return"], method="spearman")
+        for _, own in tables["test"].groupby("timestamp")
+    ]
+    assert runs.loc[0, "test_rank_correlation"] == pytest.approx(np.mean(by_bar))
+    both = pd.concat(tables.values()).sort_values(["symbol", "timestamp"])
+    both["said"] = both["p_buy"] - both["p_sell"]
+    past = both.groupby("symbol", observed=True)["said"]
+    both["usual"] = past.transform(lambda own: own.shift().rolling(120, min_periods=30).mean())
+    tested = both[both["timestamp"] >= tables["test"]["timestamp"].min()]
+    timing = [
+        (own["said"] - own["usual"]).corr(own["forward_return"], method="spearman")
+        for _, own in tested.groupby("timestamp")
+    ]
+    assert runs.loc[0, "test_timing"] == pytest.approx(np.mean(timing))
+    effects = results.effects_table(plan).set_index(
+        ["improvement", "comparison", "split", "measure"]
+    )
+    assert effects.loc[(HELPS, "off", "test", "rank_correlation"), "high"] < 0
+    page = write_study(plan, lambda name, text: None)[0].read_text()
+    assert "test rank correlation</th>" in page and 'alt="timing"' in page
+
+
+def test_a_study_of_few_symbols_says_nothing_of_ranks(studied, tmp_path):
+    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 1, database=False)
+    (cell,) = plan.cells
+    finish(plan, cell, 0.6)
+    rank(plan, cell, 3.0, num_symbols=9)
+    assert not [name for name in results.runs_table(plan) if "rank" in name]
+    page = write_study(studied, lambda name, text: None)[0].read_text()
+    assert "rank correlation" not in page and "timing" not in page
+
+
+def test_windows_of_both_splits_are_a_past_once(tmp_path):
+    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 1, database=False)
+    (cell,) = plan.cells
+    finish(plan, cell, 0.6)
+    rank(plan, cell, 3.0)
+    alone = results.runs_table(plan).loc[0, "test_timing"]
+    paths = [plan.run(cell) / name for name in results.SPLITS.values()]
+    validation, test = map(pd.read_parquet, paths)
+    pd.concat([validation, test.iloc[::2]]).to_parquet(paths[0])
+    results._read_sums.cache_clear()
+    assert results.runs_table(plan).loc[0, "test_timing"] == pytest.approx(alone)

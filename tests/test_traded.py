@@ -112,8 +112,7 @@ def server(monkeypatch):
         def opened(name, note):
             return server.point(real(name, note=note, clock=lambda: server.now / 1000))
 
-        defaults = recipe.live.download.download.__kwdefaults__ or {}
-        monkeypatch.setitem(defaults, "open_named", opened)
+        monkeypatch.setattr(recipe.live.download, "open_exchange", opened)
         yield server
 
 

@@ -14,7 +14,7 @@ import train_model
 from core.i18n import speaking
 from core.native_chatter import without_native_chatter
 from core.priors import fit_temperature, tempered
-from data.bars.synthetic import persistent_drift
+from data.bars.synthetic import persistent_drift, random_walk
 from data.market.market import training_prior
 from data.market.windows import gather, subsample
 from evaluation.judge import blocks_of
@@ -138,6 +138,23 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     assert np.allclose(np.array(call["prior"]) * sum(counts.values()), list(counts.values()))
 
 
+def test_symbols_that_move_together_are_told_and_judged_against_each_other(tmp_path, capsys):
+    bars = random_walk(10, 500, interval="1h")
+    common = np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 500)))
+    for price in ("open", "high", "low", "close"):
+        bars[price] *= np.tile(common, 10)
+    bars.to_parquet(tmp_path / "bars.parquet", index=False)
+    asked = ["--data", str(tmp_path / "bars.parquet"), "--brief", "--out", str(tmp_path / "run")]
+    assert train_model.main([*asked, *settings(SUPERVISED_EPOCHS=2)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of the variance of 3-bar moves is common to all symbols" in told
+    found = metrics_of(tmp_path / "run")["cross_section"]
+    assert found["symbols"] == 10 and found["baselines"] == {}
+    assert -1 < found["model"]["timing"]["value"] < 1  # validation windows are the past
+    predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
+    assert found["bars"] == predictions["timestamp"].nunique()
+
+
 def test_predict_writes_over_no_file(tmp_path, capsys):
     out = tmp_path / "table.csv"
     out.write_text("mine")
@@ -152,32 +169,32 @@ def test_bars_of_another_interval_are_refused(finished, tmp_path, capsys):
     assert "trained on bars every 15 minutes, got bars every hour" in capsys.readouterr().err
 
 
-# --- verbs
+# --- commands
 
 
-def test_a_misspelt_verb_is_told_the_nearest(capsys):
+def test_a_misspelt_command_is_told_the_nearest(capsys):
     assert train_model.main(["resum", "runs/one"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("the verb must be one of train, resume, audit, ")
+    assert told.startswith("the command must be one of train, resume, audit, ")
     assert told.endswith(", got resum; did you mean resume?\n") and told.count("\n") == 1
 
 
-def test_every_verb_has_its_own_help_with_an_example(capsys):
-    _, verbs = train_model._parsers()
-    for verb in verbs:
+def test_every_command_has_its_own_help_with_an_example(capsys):
+    _, commands = train_model._parsers()
+    for name in commands:
         with pytest.raises(SystemExit) as done:
-            train_model.main([verb, "--help"])
+            train_model.main([name, "--help"])
         assert done.value.code == 0
         told = capsys.readouterr().out
-        assert f"usage: train_model.py {verb}" in told
+        assert f"usage: train_model.py {name}" in told
         assert "example: python train_model.py" in told
 
 
-def test_the_help_names_every_verb(capsys):
+def test_the_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         train_model.main(["--help"])
     told = capsys.readouterr().out
-    assert all(f"    {verb} " in told for verb in train_model._parsers()[1])
+    assert all(f"    {name} " in told for name in train_model._parsers()[1])
 
 
 @pytest.mark.parametrize("arguments", [["resume", "--help"], ["--set", "EMA_DECY=1"], ["resum"]])

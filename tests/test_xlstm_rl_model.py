@@ -153,7 +153,10 @@ def test_the_training_form_survives_saving(tmp_path):
     [
         ({"units": 7}, "units must be a multiple of num_heads, got units = 7, num_heads = 2"),
         ({"labels_per_sequence": 0}, "labels_per_sequence must be a whole number >= 1, got 0"),
-        ({"labels_per_sequence": 9}, "8 bars has no place for labels_per_sequence = 9"),
+        (
+            {"labels_per_sequence": 9},
+            "at most the 8 bars of a sequence, got 9",
+        ),
         ({"blocks": "mx"}, "blocks must be letters m and s"),
         ({"blocks": ""}, "blocks must be letters m and s"),
         ({"class_prior": [0.5, 0.5]}, "class_prior must hold 3 positive numbers"),

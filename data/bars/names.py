@@ -131,7 +131,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     """
     if not path.is_dir():
         if not path.exists() and not path.is_symlink():
-            raise InputError(_("need a file or folder of bars at {path}; there is none", path=path))
+            raise InputError(_("no file or folder of bars at {path}", path=path))
         Source(path).check_regular()
         if not path.name.lower().endswith(SUFFIXES):
             raise InputError(

@@ -231,7 +231,7 @@ def _session_starts(closed: np.ndarray, per_day: int) -> np.ndarray:
     return np.array(starts, np.int64)
 
 
-def _runs(flags: np.ndarray) -> list[np.ndarray]:
-    """Returns the positions of every run of true flags."""
-    places = np.flatnonzero(flags)
+def _runs(marked: np.ndarray) -> list[np.ndarray]:
+    """Returns the positions of every run of true values."""
+    places = np.flatnonzero(marked)
     return np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)

@@ -6,7 +6,6 @@ So below a share of 1 no window is left out, and the mass of a class does not ch
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -87,21 +86,6 @@ class HardPools:
                 checked[int(label)] = np.unique(positions)
         self._pools = {e: p for e, p in self._pools.items() if e < epoch} | {int(epoch): checked}
 
-    def get_state(self) -> dict[str, Any]:
-        """Returns the pools by epoch and class."""
-        return {
-            "pools": {
-                str(epoch): {str(label): positions for label, positions in pool.items()}
-                for epoch, pool in self._pools.items()
-            }
-        }
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the state of `get_state`."""
-        self._pools = {}
-        for epoch, pool in sorted(state["pools"].items(), key=lambda item: int(item[0])):
-            self.set({int(label): p for label, p in pool.items()}, int(epoch))
-
 
 class PooledPlan:
     """What the plans share: what they draw depends on the pools, and is made anew after them.
@@ -165,13 +149,4 @@ class PooledPlan:
             ValueError: if a class's pool holds anything but windows of the class.
         """
         self._pools.set(pool, epoch)
-        self._forget()
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the pools by epoch and class, all that cannot be derived from the arguments."""
-        return self._pools.get_state()
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the state of `get_state`."""
-        self._pools.set_state(state)
         self._forget()

@@ -88,7 +88,7 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
         if not share:
             raise InputError(
                 _(
-                    "a batch of {batch_size} has no place for class {name} at the ratios "
+                    "batch size {batch_size} is too small to hold class {name} at the ratios "
                     "{ratios}; enlarge the batch or the ratio",
                     batch_size=batch_size,
                     name=name,

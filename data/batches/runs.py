@@ -1,4 +1,4 @@
-"""Cuts runs of training windows into sequences whose last steps carry the labels of their bars.
+"""Segments runs of training windows into sequences whose last steps carry the labels of their bars.
 
 A run is a series of training windows of one segment that end at one bar after the other. Glossary:
 L is `sequence_length`, K is `labels_per_sequence`, C the shortest context (bars up to and with the
@@ -49,8 +49,8 @@ class Sequences:
         return np.take(np.asarray(features), rows, axis=0)
 
 
-class Cuts:
-    """The runs of some training windows, and how to cut them into sequences.
+class Runs:
+    """The runs of some training windows, to be segmented into sequences.
 
     Args:
         ends: rows of the windows' last bars, (windows,), rising.
@@ -84,10 +84,10 @@ class Cuts:
 
     @property
     def max_sequences(self) -> int:
-        """The most sequences that any cut has."""
+        """The most sequences that any segmentation has."""
         return int((1 - (1 - self.lengths) // self.labels_per_sequence).sum())
 
-    def cut(self, first_lengths: np.ndarray) -> "Cut":
+    def segment(self, first_lengths: np.ndarray) -> "Segmentation":
         """Returns the pieces of all runs.
 
         Args:
@@ -99,7 +99,7 @@ class Cuts:
         runs = np.repeat(np.arange(len(counts)), counts)
         number = np.arange(len(runs)) - np.repeat(np.cumsum(counts) - counts, counts)
         stops = first_lengths[runs] + number * step
-        return Cut(
+        return Segmentation(
             self,
             runs.astype(np.int32),
             (self.begins[runs] + np.maximum(stops - step, 0)).astype(np.int32),
@@ -108,17 +108,17 @@ class Cuts:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One way to cut all runs: each window's label lies in exactly one piece.
+class Segmentation:
+    """One way to segment all runs: each window's label lies in exactly one piece.
 
     Args:
-        cuts: the runs.
+        all_runs: that are segmented.
         runs: which one each piece belongs to, (pieces,).
         begins: position of each piece's first window, (pieces,).
         stops: position after its last one, (pieces,).
     """
 
-    cuts: Cuts
+    all_runs: Runs
     runs: np.ndarray
     begins: np.ndarray
     stops: np.ndarray
@@ -132,15 +132,15 @@ class Cut:
         A sequence ends at the last label of its piece. Near the start of a run it begins with the
         first bar that a window of the run shows, and its labels come before its end.
         """
-        cuts, runs = self.cuts, self.runs[numbers]
-        offsets = cuts._first_ends[runs] - cuts.begins[runs]  # a window's end less its position
-        first_rows = cuts._first_ends[runs] - cuts._sequence_length + 1
-        last_rows = cuts._first_ends[runs] + cuts.lengths[runs] - 1
+        whole, runs = self.all_runs, self.runs[numbers]
+        offsets = whole._first_ends[runs] - whole.begins[runs]  # a window's end less its position
+        first_rows = whole._first_ends[runs] - whole._sequence_length + 1
+        last_rows = whole._first_ends[runs] + whole.lengths[runs] - 1
         begins, stops = self.begins[numbers], self.stops[numbers]
-        starts = np.maximum(stops - 1 + offsets - cuts.num_bars + 1, first_rows)
-        steps = cuts.shortest_context - 1 + np.arange(cuts.labels_per_sequence)
+        starts = np.maximum(stops - 1 + offsets - whole.num_bars + 1, first_rows)
+        steps = whole.shortest_context - 1 + np.arange(whole.labels_per_sequence)
         positions = (starts - offsets)[:, None] + steps  # (sequences, K)
         inside = (positions >= begins[:, None]) & (positions < stops[:, None])
         inside &= (np.asarray(numbers) >= 0)[:, None]
         positions = np.where(inside, positions, -1).astype(np.int32)
-        return Sequences(starts, first_rows, last_rows, positions, cuts.num_bars)
+        return Sequences(starts, first_rows, last_rows, positions, whole.num_bars)

@@ -116,7 +116,7 @@ class BatchPlan(PooledPlan):
     def indices(self, epoch: int, index: int) -> np.ndarray:
         """Returns the windows of a batch: positions 0..n-1, int32 (batch_size,), not to change."""
         if not 0 <= index < self.num_batches:
-            raise IndexError(f"an epoch has {self.num_batches} batches; there is none at {index}")
+            raise IndexError(f"need a batch from 0 to {self.num_batches - 1}, got {index}")
         return self.table(epoch)[index]
 
     def table(self, epoch: int) -> np.ndarray:

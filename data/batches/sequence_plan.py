@@ -1,7 +1,7 @@
 """Plans batches of sequences: every label once a pass, class shares and hard windows as weights.
 
-A pass cuts the training bars anew and goes through all sequences; it is a pure function of (seed,
-pass). What a label weighs is one of the epoch and of the hard pools that were set.
+A pass segments the training bars anew and goes through all sequences; it is a pure function of
+(seed, pass). What a label weighs is one of the epoch and of the hard pools that were set.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ import numpy as np
 
 from data.batches.pools import HardPools, PooledPlan
 from data.batches.quotas import check_classes, check_ratios, check_windows, class_names, mean_draws
-from data.batches.runs import Cut, Cuts, Sequences
+from data.batches.runs import Runs, Segmentation, Sequences
 
-_CUT = 6  # last word of seeds, see `data.batches.sampling`
+_SEGMENT = 6  # last word of seeds, see `data.batches.sampling`
 
 
 class SequencePlan(PooledPlan):
@@ -67,8 +67,8 @@ class SequencePlan(PooledPlan):
             )
         self.labels, self.symbols = np.asarray(labels), np.asarray(symbols)
         self.batch_size, self.seed, self.hard_share = int(batch_size), int(seed), hard_share
-        self.cuts = Cuts(np.asarray(ends), sequence_length, labels_per_sequence)
-        self.batches_per_pass = -(-self.cuts.max_sequences // self.batch_size)
+        self.runs = Runs(np.asarray(ends), sequence_length, labels_per_sequence)
+        self.batches_per_pass = -(-self.runs.max_sequences // self.batch_size)
         self.num_batches = int(steps_per_epoch) or self.batches_per_pass
         ratios = check_ratios(class_ratios, self.labels)
         self.num_classes, self._by_symbol = len(ratios), balance_symbols
@@ -78,7 +78,7 @@ class SequencePlan(PooledPlan):
             check_classes(self.labels, self.num_classes)
             self._class_factors = ratios / ratios.sum() * self._totals.sum() / self._totals
         self._pools = HardPools(self.labels, hard_share)
-        self._pass: tuple[int, Cut, np.ndarray] | None = None  # number, cut, table
+        self._pass: tuple[int, Segmentation, np.ndarray] | None = None  # number, ..., table
         self._epoch: tuple[int, np.ndarray] | None = None  # number, label weights
 
     @property
@@ -90,13 +90,13 @@ class SequencePlan(PooledPlan):
     def sequences(self, epoch: int, index: int) -> Sequences:
         """Returns the sequences of a batch."""
         if not 0 <= index < self.num_batches:
-            raise IndexError(f"an epoch has {self.num_batches} batches; there is none at {index}")
+            raise IndexError(f"need a batch from 0 to {self.num_batches - 1}, got {index}")
         number, index = divmod(epoch * self.num_batches + index, self.batches_per_pass)
         made = self._pass  # read once: Keras may ask from several threads
         if made is None or made[0] != number:
             made = self._pass = number, *self._make_pass(number)
-        _, cut, table = made
-        return cut.sequences(table[index])
+        _, segmentation, table = made
+        return segmentation.sequences(table[index])
 
     def indices(self, epoch: int, index: int) -> np.ndarray:
         """Returns the windows whose labels a batch carries, int32 (labels,)."""
@@ -116,9 +116,9 @@ class SequencePlan(PooledPlan):
         weights = np.where(labelled, self.label_weights(epoch)[at], np.float32(0))
         return np.where(labelled, self.labels[at], 0).astype(np.int32), weights
 
-    def in_order(self) -> Cut:
-        """Returns a cut that is the same for every epoch, to score all labels."""
-        return self.cuts.cut(np.full(len(self.cuts.lengths), self.cuts.labels_per_sequence))
+    def in_order(self) -> Segmentation:
+        """Returns a segmentation that is the same for every epoch, to score all labels."""
+        return self.runs.segment(np.full(len(self.runs.lengths), self.runs.labels_per_sequence))
 
     def _forget(self) -> None:
         self._epoch = None
@@ -144,18 +144,18 @@ class SequencePlan(PooledPlan):
             return np.ones(len(windows))
         return self._weights[windows].astype(np.float64)
 
-    def _make_pass(self, number: int) -> tuple[Cut, np.ndarray]:
-        """Returns the cut of a pass and its sequences by batch, (batches, batch_size)."""
-        rng = np.random.default_rng((self.seed, number, _CUT))
-        most = self.cuts.labels_per_sequence
-        cut = self.cuts.cut(rng.integers(1, most + 1, len(self.cuts.lengths)))
-        order = rng.permutation(len(cut))
+    def _make_pass(self, number: int) -> tuple[Segmentation, np.ndarray]:
+        """Returns the segmentation of a pass and its sequences by batch, (batches, batch_size)."""
+        rng = np.random.default_rng((self.seed, number, _SEGMENT))
+        most = self.runs.labels_per_sequence
+        segmentation = self.runs.segment(rng.integers(1, most + 1, len(self.runs.lengths)))
+        order = rng.permutation(len(segmentation))
         if self._by_symbol:
-            symbols = self.symbols[cut.begins[order]]
+            symbols = self.symbols[segmentation.begins[order]]
             order = order[np.argsort(_turns(symbols, rng))]
         table = np.full(self.batches_per_pass * self.batch_size, -1, np.int32)
         table[np.arange(len(order)) * len(table) // len(order)] = order
-        return cut, table.reshape(-1, self.batch_size)
+        return segmentation, table.reshape(-1, self.batch_size)
 
     def _make_weights(self, epoch: int) -> np.ndarray:
         weights = self._class_factors[self.labels]

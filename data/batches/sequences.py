@@ -13,7 +13,7 @@ from data.batches.sequence_plan import SequencePlan
 
 
 class SequenceBatches(TrainingBatches):
-    """Training batches of sequences: cut by a plan, read from the feature rows, augmented.
+    """Training batches of sequences: segmented by a plan, read from the feature rows, augmented.
 
     Everything said of `WindowBatches` holds. A time shift reads a sequence up to so many bars
     earlier, so its labels come late, never early. Near the start of a run it is shorter: no row
@@ -27,7 +27,7 @@ class SequenceBatches(TrainingBatches):
     def in_order(
         self, batch_size: int = 64, numbers: np.ndarray | None = None
     ) -> "SequencesInOrder":
-        """Returns the sequences of a fixed cut in order and un-augmented, to score the labels.
+        """Returns the sequences of a fixed segmentation, in order and un-augmented, to be scored.
 
         Args:
             batch_size: sequences in a batch.
@@ -44,7 +44,7 @@ class SequenceBatches(TrainingBatches):
         sequence) as many sequences as it allows are drawn.
         """
         sequences = self.in_order()
-        most = -(-limit // self.plan.cuts.labels_per_sequence)
+        most = -(-limit // self.plan.runs.labels_per_sequence)
         if 0 < most < sequences.num_sequences:
             drawn = rng.choice(sequences.num_sequences, most, replace=False)
             sequences = self.in_order(numbers=np.sort(drawn))
@@ -59,7 +59,7 @@ class SequenceBatches(TrainingBatches):
     @property
     def bars_per_epoch(self) -> int:
         """How many bars an epoch reads."""
-        return self.plan.num_batches * self.plan.batch_size * self.plan.cuts.num_bars
+        return self.plan.num_batches * self.plan.batch_size * self.plan.runs.num_bars
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns x float32 (batch, bars, features), y int32 and weights float32 (batch, K).
@@ -77,7 +77,7 @@ class SequenceBatches(TrainingBatches):
         return x, y, weights
 
     def _signature(self) -> list[tuple[tuple, Any]]:
-        bars, labels = self.plan.cuts.num_bars, self.plan.cuts.labels_per_sequence
+        bars, labels = self.plan.runs.num_bars, self.plan.runs.labels_per_sequence
         return [
             ((self.plan.batch_size, bars, self.features.shape[1]), np.float32),
             ((self.plan.batch_size, labels), np.int32),
@@ -86,7 +86,7 @@ class SequenceBatches(TrainingBatches):
 
 
 class SequencesInOrder(keras.utils.PyDataset):
-    """The sequences of a fixed cut, un-augmented and without labels, to predict them.
+    """The sequences of a fixed segmentation, un-augmented and without labels, to predict them.
 
     All batches are full: the last is filled up with sequences that carry no labels.
 
@@ -106,9 +106,9 @@ class SequencesInOrder(keras.utils.PyDataset):
         numbers: np.ndarray | None = None,
     ):
         super().__init__(workers=1, use_multiprocessing=False)
-        self.features, self._cut = features, plan.in_order()
+        self.features, self._segmentation = features, plan.in_order()
         self.batch_size = batch_size
-        chosen = np.arange(len(self._cut)) if numbers is None else numbers
+        chosen = np.arange(len(self._segmentation)) if numbers is None else numbers
         self._numbers = self._in_batches(chosen)
 
     @property
@@ -138,7 +138,7 @@ class SequencesInOrder(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray]:
         """Returns x float32 (batch, bars, features)."""
-        return (self._cut.sequences(self._numbers[index]).read(self.features),)
+        return (self._segmentation.sequences(self._numbers[index]).read(self.features),)
 
     def by_window(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the windows whose labels are carried, rising, and the outputs at their steps.
@@ -149,5 +149,5 @@ class SequencesInOrder(keras.utils.PyDataset):
         Returns:
             positions int32 (labels,) and outputs (labels, classes).
         """
-        positions = self._cut.sequences(self._numbers.ravel()).positions
+        positions = self._segmentation.sequences(self._numbers.ravel()).positions
         return positions[positions >= 0], outputs[positions >= 0]

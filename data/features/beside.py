@@ -31,15 +31,13 @@ def fill_beside(
     step = len(settings.market_forms)
     means = np.empty((len(own), len(universe.times)), np.float32)
     spreads = np.empty_like(means)
-    for part in universe.chunks(len(universe.times)):
-        rows = universe.at(universe.times[part])
-        absent = rows < 0
-        for number, column in enumerate(own):
-            values = features[:, column][rows]
-            values[absent] = np.nan
-            means[number, part], spreads[number, part] = trimmed(
-                values, settings.market_min_symbols
-            )
+    for number, column in enumerate(own):
+        values = np.ascontiguousarray(features[:, column])
+        for part in universe.chunks(len(universe.times)):
+            rows = universe.at_places(part)
+            here = values[rows]
+            here[rows < 0] = np.nan
+            means[number, part], spreads[number, part] = trimmed(here, settings.market_min_symbols)
     for symbol, closes in enumerate(universe.closes):
         moments = np.searchsorted(universe.times, closes)
         part = features[universe.starts[symbol] : universe.starts[symbol + 1]]

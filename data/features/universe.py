@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 _CELLS = 1 << 20  # moments times symbols looked at at a time
+_MOST_KEPT = 4  # moments times symbols, in bars
 TRIMMED = 0.1  # share of the symbols left out at either end, at least one
 
 
@@ -21,6 +22,7 @@ class Universe:
         closes: for each symbol when its bars close, rising, nanoseconds since 1970, (bars,).
         lengths: of a bar of each symbol, nanoseconds.
         members: which of the symbols take part, bool (symbols,); all by default.
+        settled: bars of a symbol after which it takes part.
 
     Attributes:
         starts: number of the first bar of each symbol among those of all, then how many there are.
@@ -32,10 +34,12 @@ class Universe:
         closes: Sequence[np.ndarray],
         lengths: Sequence[int],
         members: np.ndarray | None = None,
+        settled: int = 0,
     ):
-        self.closes, self._lengths = closes, lengths
+        self.closes, self._lengths, self._settled = closes, lengths, settled
         self.starts = np.concatenate([[0], np.cumsum([len(own) for own in closes])])
         self._members = np.ones(len(closes), bool) if members is None else members
+        self._kept: np.ndarray | None = None
         self.times = np.unique(np.concatenate([np.zeros(0, np.int64), *closes]))
 
     def at(self, times: np.ndarray) -> np.ndarray:
@@ -52,9 +56,21 @@ class Universe:
             own = self.closes[symbol]
             if len(own):
                 last = np.searchsorted(own, times, side="right") - 1
-                known = (last >= 0) & (times - own[last] < self._lengths[symbol])
+                known = (last >= self._settled) & (times - own[last] < self._lengths[symbol])
                 found[known, symbol] = last[known] + self.starts[symbol]
         return found
+
+    def at_places(self, part: slice) -> np.ndarray:
+        """Returns the same for some of `times`, which are kept where they are not too many."""
+        cells = len(self.times) * len(self.closes)
+        if cells > _MOST_KEPT * self.starts[-1]:
+            return self.at(self.times[part])
+        if self._kept is None:
+            kind = np.int32 if self.starts[-1] < 1 << 31 else np.int64
+            self._kept = np.empty((len(self.times), len(self.closes)), kind)
+            for own in self.chunks(len(self.times)):
+                self._kept[own] = self.at(self.times[own])
+        return self._kept[part]
 
     def chunks(self, count: int) -> Iterator[slice]:
         """Yields slices of so many moments, of which each is looked at at a time."""
@@ -77,16 +93,13 @@ def trimmed(values: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
         mean and root mean square deviation of the kept values, float64 (moments,); NaN where too
         few take part. The order of the symbols and absent ones change nothing, not even rounding.
     """
-    ranked = np.sort(values, axis=1).astype(np.float64)  # NaN comes last
-    count = np.count_nonzero(ranked == ranked, axis=1)
-    cut = np.maximum((count * TRIMMED).astype(int), 1)
-    place = np.arange(values.shape[1])
-    kept = (place >= cut[:, None]) & (place < (count - cut)[:, None])
-    enough = count >= least
-    number = np.where(enough, count - 2 * cut, 1)
-    # Summed from left to right: zeros at the end change no bit.
-    mean = np.cumsum(np.where(kept, ranked, 0.0), axis=1)[:, -1] / number
-    squares = np.where(kept, ranked - mean[:, None], 0.0) ** 2
-    spread = np.sqrt(np.cumsum(squares, axis=1)[:, -1] / number)
-    mean[~enough], spread[~enough] = np.nan, np.nan
+    ranked = np.sort(values, axis=1)  # NaN comes last
+    counts = values.shape[1] - np.count_nonzero(np.isnan(ranked), axis=1)
+    mean, spread = np.full((2, len(values)), np.nan)
+    for count in np.unique(counts[counts >= least]).tolist():
+        rows, cut = np.flatnonzero(counts == count), max(int(count * TRIMMED), 1)
+        kept = ranked[rows, cut : count - cut].astype(np.float64)
+        mean[rows] = kept.mean(axis=1)
+        kept -= mean[rows, None]
+        spread[rows] = np.sqrt(np.square(kept, out=kept).mean(axis=1))
     return mean, spread

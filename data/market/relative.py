@@ -39,8 +39,8 @@ class MarketMoves:
         lengths: Sequence[int],
         least: int,
     ):
-        self._universe = Universe([own[SETTLED_BARS:] for own in closes], lengths)
-        self._logs = np.concatenate([own[SETTLED_BARS:] for own in logs])
+        self._universe = Universe(closes, lengths, settled=SETTLED_BARS)
+        self._logs = np.concatenate(logs)
         self._least = least
         self._tables: dict[int, np.ndarray] = {}
 
@@ -48,7 +48,7 @@ class MarketMoves:
         """Returns the log move of the market between pairs of moments.
 
         Args:
-            first: moments at which bars close, nanoseconds since 1970, (pairs,).
+            first: moments at which bars of any symbol close, nanoseconds since 1970, (pairs,).
             last: later ones.
 
         Returns:
@@ -56,35 +56,37 @@ class MarketMoves:
         """
         times = self._universe.times
         start, stop = np.searchsorted(times, first), np.searchsorted(times, last)
-        steps = np.where(_at(times, start, first) & _at(times, stop, last), stop - start, 0)
+        steps = stop - start
         moves, left = np.empty(len(first)), np.ones(len(first), bool)
         lengths, counts = np.unique(steps, return_counts=True)
-        for step in lengths[(lengths > 0) & (counts >= _COMMON * len(times))].tolist():
+        for step in lengths[counts >= _COMMON * len(times)].tolist():
             places = np.flatnonzero(steps == step)
             moves[places], left[places] = self._table(step)[start[places]], False
-        moves[left] = self._moves(first[left], last[left])
+        first, last = first[left], last[left]
+        others = np.empty(len(first))
+        for part in self._universe.chunks(len(first)):
+            before, after = self._universe.at(first[part]), self._universe.at(last[part])
+            others[part] = self._moves(before, after)
+        moves[left] = others
         return moves
 
     def _table(self, step: int) -> np.ndarray:
         """Returns the move from each moment to that so many moments later."""
         if step not in self._tables:
-            times = self._universe.times
-            self._tables[step] = self._moves(times[: len(times) - step], times[step:])
+            count = len(self._universe.times) - step
+            table = np.empty(count)
+            for part in self._universe.chunks(count):
+                later = slice(part.start + step, min(part.stop, count) + step)
+                before = self._universe.at_places(slice(part.start, later.stop - step))
+                table[part] = self._moves(before, self._universe.at_places(later))
+            self._tables[step] = table
         return self._tables[step]
 
-    def _moves(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        found = np.empty(len(first))
-        for part in self._universe.chunks(len(first)):
-            before, after = self._universe.at(first[part]), self._universe.at(last[part])
-            moves = self._logs[after] - self._logs[before]
-            moves[(before < 0) | (after < 0)] = np.nan
-            found[part] = trimmed(moves, self._least)[0]
-        return found
-
-
-def _at(times: np.ndarray, places: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Says which moments are the times at their places, bool (moments,)."""
-    return times[np.minimum(places, len(times) - 1)] == moments
+    def _moves(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Returns the market's moves between the bars of all symbols, (moments,)."""
+        moves = self._logs[after] - self._logs[before]
+        moves[(before < 0) | (after < 0)] = np.nan
+        return trimmed(moves, self._least)[0]
 
 
 def relative_scores(
@@ -130,7 +132,9 @@ def relative_scale(
     steps = np.zeros(len(logs))
     steps[1:] = np.diff(logs) - market.between(closes[:-1], closes[1:])
     known = ~np.isnan(steps)
-    number = rolling_sum(known, VOLATILITY_BARS)
+    number = np.minimum(np.arange(1, len(logs) + 1), VOLATILITY_BARS)
+    if not known.all():
+        number = rolling_sum(known, VOLATILITY_BARS)
     squares = rolling_sum(np.where(known, steps, 0.0) ** 2, VOLATILITY_BARS)
     usual = np.sqrt(np.divide(squares, number, out=np.full(len(logs), np.nan), where=number > 0))
     usual[number < VOLATILITY_BARS / 2] = np.nan

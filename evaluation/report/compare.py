@@ -23,6 +23,10 @@ COLUMNS = {
     "net_return": N_("net return"),
     "trades": N_("trades"),
 }
+RANKED = {  # where a run has enough symbols at a bar
+    "rank_correlation": N_("test rank correlation"),
+    "timing": N_("test timing"),
+}
 _WINDOW = ["timestamp", "symbol", "label"]
 
 
@@ -52,7 +56,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         runs: two or more.
 
     Returns:
-        `rows`: name, values (see `COLUMNS`; of validation the mean over folds), seconds, bars,
+        `rows`: name, values (see `COLUMNS` and `RANKED`; of validation the mean over folds; None
+        where a run has no rank correlation), seconds, bars,
         difference (direction above that of the first row; None where the test windows are not the
         same) and interval (of the difference, paired by blocks of time); and `flags`: for each
         flag that differs, its values in the order of the rows.
@@ -69,11 +74,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
 def compare_page(found: Mapping[str, Any]) -> str:
     """Returns what `compare_runs` found as one self-contained HTML page."""
-    return render(TEMPLATE, columns=COLUMNS, **found)
+    values = [row["values"] for row in found["rows"]]
+    ranked = {n: text for n, text in RANKED.items() if any(own[n] is not None for own in values)}
+    return render(TEMPLATE, columns=COLUMNS | ranked, **found)
 
 
 def _row(run: Run) -> dict[str, Any]:
     test, traded = run.metrics["test"], run.metrics["costs"]["model"]
+    ranked = (run.metrics.get("cross_section") or {}).get("model") or {}
     return {
         "name": run.name,
         "values": {
@@ -82,6 +90,7 @@ def _row(run: Run) -> dict[str, Any]:
             **{name: test[name] for name in ("direction", "movement", "mcc", "nll")},
             "net_return": traded["net_return"],
             "trades": traded["trades"],
+            **{name: (ranked.get(name) or {}).get("value") for name in RANKED},
         },
         "windows": len(run.predictions),
         "seconds": run.run_info.get("wall_seconds"),

@@ -20,6 +20,7 @@ _LINES = (
     {"color": "#505050", "linewidth": 1.3, "linestyle": ":"},
 )
 _ROW = 0.27  # inches of a row of intervals
+_ROOM = 8  # letters of a name that has room four times
 
 
 def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) -> Figure:
@@ -212,10 +213,11 @@ def _label_times(panel: Axes, times: pd.DatetimeIndex) -> None:
 
 
 def _label_places(panel: Axes, names: Sequence[str]) -> None:
-    """Names four of the places 0, 1, ... at the most."""
-    places = np.linspace(0, len(names) - 1, min(4, len(names))).round().astype(int)
+    """Names four of the places 0, 1, ... at the most, three where the names are long."""
+    most = 4 if max(map(len, names)) <= _ROOM else 3
+    places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
     panel.set_xticks(places, [names[place] for place in places])
-    if len(places) > 3:  # long enough names, such as days, would stick out
+    if len(places) == most:  # long enough names, such as days, would stick out
         labels = panel.get_xticklabels()
         labels[0].set_horizontalalignment("left")
         labels[-1].set_horizontalalignment("right")

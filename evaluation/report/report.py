@@ -10,6 +10,7 @@ from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.report import pictures
 from evaluation.report.formats import render
+from evaluation.report.ranked import ranked_part
 
 TEMPLATE = "report.html.jinja"
 COLUMNS = {
@@ -76,6 +77,7 @@ def report_page(
         pictures=pictures.pooled(metrics, predictions),
         calls=[] if recent is None else pictures.calls(recent),
         comparison=_comparison(metrics, "test"),
+        ranked=ranked_part(metrics),
         columns=COLUMNS,
         cost_rows=_cost_rows(metrics.get("costs") or {}),
         cost_columns=COST_COLUMNS,

@@ -59,7 +59,6 @@ class CappedDense(layers.Dense):
         layers.Layer.load_own_variables(self, store)
 
     def get_config(self):
-        """Returns the arguments of the layer."""
         return {**super().get_config(), "logit_cap": self.initial_logit_cap}
 
 
@@ -76,5 +75,4 @@ class PriorBias(keras.initializers.Initializer):
         return ops.reshape(ops.convert_to_tensor(bias, dtype or "float32"), shape)
 
     def get_config(self):
-        """Returns the arguments of the initialiser."""
         return {"prior": self.prior}

@@ -33,7 +33,6 @@ class LinearSpacing(initializers.Initializer):
         return ops.convert_to_tensor(values, dtype or "float32")
 
     def get_config(self):
-        """Returns the arguments of the initialiser."""
         return {"start": self.start, "stop": self.stop}
 
 
@@ -80,7 +79,6 @@ class MLSTMBlock(ResidualBlock):
         self.inner_units = inner_units
 
     def build(self, input_shape):
-        """Makes the weights for inputs (batch, time, units)."""
         units = input_shape[-1]
         inner = self.inner_units or width_of(self.proj_factor, units)
         for name, number in [
@@ -221,7 +219,6 @@ class MLSTMBlock(ResidualBlock):
         return x[:, :, :, 0] if heads == 1 else ops.transpose(x[0], (2, 0, 1, 3))
 
     def get_config(self):
-        """Returns the arguments of the layer."""
         return {
             **super().get_config(),
             "proj_factor": self.proj_factor,

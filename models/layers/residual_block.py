@@ -91,7 +91,6 @@ class ResidualBlock(layers.Layer):
         return ops.reshape(y, ops.shape(inputs)), state
 
     def compute_output_shape(self, input_shape, **kwargs):
-        """Returns the shape of the outputs."""
         batch, time, units = input_shape
         return (batch, time, units) if self.return_sequences else (batch, units)
 

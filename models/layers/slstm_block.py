@@ -48,7 +48,6 @@ class ForgetBias(initializers.Initializer):
         return ops.convert_to_tensor(np.tile(values, self.num_heads), dtype or "float32")
 
     def get_config(self):
-        """Returns the arguments of the initialiser."""
         return {
             "num_heads": self.num_heads,
             "block_index": self.block_index,
@@ -96,7 +95,6 @@ class SLSTMBlock(ResidualBlock):
         self.block_index = block_index
 
     def build(self, input_shape):
-        """Makes the weights for inputs (batch, time, units)."""
         units, heads = input_shape[-1], self.num_heads
         if units % heads:
             raise ValueError(f"num_heads must divide the width {units}, got {heads}")
@@ -196,7 +194,6 @@ class SLSTMBlock(ResidualBlock):
         return down + self.ff_down_bias if self.ff_bias else down
 
     def get_config(self):
-        """Returns the arguments of the layer."""
         return {
             **super().get_config(),
             "ff_factor": self.ff_factor,

@@ -147,7 +147,6 @@ class AsymmetricFocalLoss(keras.losses.Loss):
         return asymmetric_focal_loss(y_true, y_pred, **self.parameters)
 
     def get_config(self):
-        """Returns the arguments of the loss."""
         return {**super().get_config(), "dtype": self.dtype, **self.parameters}
 
 
@@ -215,7 +214,6 @@ class CrossEntropyWeight(keras.metrics.Metric):
         """Does nothing: a new epoch is no reason to change the weight."""
 
     def result(self):
-        """Returns the weight."""
         return ops.convert_to_tensor(self.ce_weight)
 
 

@@ -125,7 +125,6 @@ class AveragedAdam(keras.optimizers.Optimizer):
         return [np.array(part) for part in _parts(self.average.numpy(), self._weights())]
 
     def get_config(self):
-        """Returns the arguments of the optimizer."""
         own = ("average_decay", "beta_1", "beta_2", "epsilon")
         inherited = super().get_config()
         kept = ("name", "learning_rate", "global_clipnorm")

@@ -79,7 +79,6 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
         return ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self):
-        """Returns the arguments of the schedule."""
         return {
             "peak": self.peak,
             "total_steps": self.total_steps,

@@ -1,1 +1,1 @@
-"""The command line: its verbs, and all that is printed."""
+"""The command line: its commands, and all that is printed."""

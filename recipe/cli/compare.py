@@ -1,6 +1,6 @@
 """Finished runs, read from their folders to be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from evaluation.report.compare import Run
+from evaluation.report.compare import RANKED, Run
 from recipe.run import folder as files
 from recipe.run import run_json
 
@@ -16,6 +16,7 @@ _COMPARED = (
     *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
     *(("costs", "model", name) for name in ("net_return", "trades")),
 )
+_RANKED = ("cross_section", "model")
 _CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
@@ -74,11 +75,26 @@ def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
         for name, value in figures.items()
         if not run_json.is_number(value)
     ]
+    faults += list(_faults_of_ranks(path, metrics))
     seconds = _at(metrics, ("verdict", "block_seconds"))
     if not run_json.is_number(seconds) or seconds < 1:
         faults.append(run_json.not_written(path, "verdict.block_seconds", seconds))
     if faults:
         raise InputError(faults)
+
+
+def _faults_of_ranks(path: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is no rank correlation; a run of few symbols has none at all."""
+    for names in [_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)]:
+        part = _at(metrics, names)
+        if part is not None and not isinstance(part, dict):
+            yield run_json.not_written(path, ".".join(names), part)
+        elif names[-1] in RANKED and not _is_number_or_none(_at(part, ["value"])):
+            yield run_json.not_written(path, ".".join([*names, "value"]), _at(part, ["value"]))
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or run_json.is_number(value)
 
 
 def _at(content: Any, names: Sequence[str]) -> Any:

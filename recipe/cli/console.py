@@ -143,18 +143,18 @@ def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
         log(_("fold"), text + (_(", about {span} left", span=span(left)) if left else ""))
 
 
-def announce_fold(assembly, splits: dict[str, Any]) -> None:
+def announce_fold(training, splits: dict[str, Any]) -> None:
     """Says what the training of a fold is about to see.
 
     Args:
-        assembly: a `recipe.run.fold.Assembly`.
+        training: a `recipe.run.training.Training`.
         splits: as `evaluation.judge.describe_splits` returns them.
     """
     describe(splits)
-    for why, count in (assembly.market.dropped | assembly.fold.dropped).items():
+    for why, count in (training.market.dropped | training.fold.dropped).items():
         if count:
             log(_("dropped"), f"{number(count, ',')} {_(why)}")
-    plan = assembly.batches.plan
+    plan = training.batches.plan
     quotas = "  ".join(
         f"{name} {number(share, '.3f')}"
         for name, share in zip(CLASS_NAMES, plan.class_prior, strict=True)
@@ -168,22 +168,22 @@ def announce_fold(assembly, splits: dict[str, Any]) -> None:
             quotas=quotas,
         ),
     )
-    size = assembly.classifier.count_params()
-    log(_("model"), ngettext("{n:,} parameters", "{n:,} parameters", size))
-    log(_("forecast"), forecast_in_words(assembly.forecast().as_dict(CLASS_NAMES)))
+    size = training.classifier.count_params()
+    log(_("model"), ngettext("{n:,} parameter", "{n:,} parameters", size))
+    log(_("forecast"), forecast_in_words(training.forecast().as_dict(CLASS_NAMES)))
 
 
-def announce_member(assembly) -> None:
+def announce_member(training) -> None:
     """Says which member of an ensemble is trained; nothing where there is one model."""
-    size = assembly.flags.ENSEMBLE_SIZE
+    size = training.settings.ensemble_size
     if size > 1:
         log(
             _("member"),
             _(
                 "{member} of {size}, seed {seed}",
-                member=assembly.member + 1,
+                member=training.member + 1,
                 size=size,
-                seed=str(assembly.seed),
+                seed=str(training.seed),
             ),
         )
 

@@ -1,4 +1,4 @@
-"""What the verb `study` does: begins a study, takes part in one, or shows what it says so far."""
+"""The command `study`: begins a study, takes part in one, or shows what it says so far."""
 
 import argparse
 from pathlib import Path

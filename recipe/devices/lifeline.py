@@ -25,7 +25,7 @@ _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 OnLost = Callable[[int, str], None]
 
 
-class First:
+class Primary:
     """The end of process 0.
 
     Args:
@@ -88,8 +88,8 @@ class First:
             self._news.notify_all()
         _in_thread(self._listen, number, connection.makefile())
 
-    def meet(self, word: str, value: str = "") -> str:
-        """Lets go on those that wait for the word, and tells them a value, which is returned."""
+    def barrier(self, word: str, value: str = "") -> str:
+        """Releases those that wait at the word, and tells them a value, which is returned."""
         for connection in self._others.values():
             connection.sendall(f"{word}{_IS}{value}\n".encode())
         return value
@@ -102,7 +102,7 @@ class First:
 
     def end(self) -> None:
         """Lets the others end, and waits until they do."""
-        self.meet(_END)
+        self.barrier(_END)
         for _ in self._others:
             self._ended.acquire(timeout=_PATIENCE)
         self.close()
@@ -131,15 +131,15 @@ class First:
         self._on_lost(number, reason)
 
 
-class Other:
+class Worker:
     """The end of any other process.
 
     Args:
         host: where process 0 runs.
         port: where it listens.
         number: of this process.
-        key: as `First` takes it.
-        on_lost: as `First` takes it.
+        key: as `Primary` takes it.
+        on_lost: as `Primary` takes it.
 
     Raises:
         OSError: where nobody answers there.
@@ -159,7 +159,7 @@ class Other:
         self._news = threading.Condition()
         _in_thread(self._listen, self._connection.makefile())
 
-    def meet(self, word: str, value: str = "") -> str:
+    def barrier(self, word: str, value: str = "") -> str:
         """Waits until process 0 says the word, and returns the value that it has there."""
         with self._news:
             self._news.wait_for(lambda: word in self._heard)
@@ -172,7 +172,7 @@ class Other:
 
     def end(self) -> None:
         """Waits until process 0 lets end."""
-        self.meet(_END)
+        self.barrier(_END)
         self._connection.sendall(f"{_END}\n".encode())
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InputError
@@ -25,7 +26,21 @@ FAILED = 1
 _CONNECTED_IN = 300  # seconds in which all processes must have started
 _NEWS_COMES_IN = 10  # seconds until it is known here that another process has ended
 
-_line: lifeline.First | lifeline.Other | None = None
+_line: lifeline.Primary | lifeline.Worker | None = None
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the devices of this process do of a training.
+
+    Attributes:
+        rows: of each batch that this process makes.
+        predict: from a model and windows to its outputs, divided over all devices; None: there is
+            one device.
+    """
+
+    rows: slice
+    predict: Callable[..., Any] | None = None
 
 
 def check(coordinator: str | None, count: int | None, number: int | None) -> None:
@@ -108,20 +123,23 @@ def together(
 
 def is_first() -> bool:
     """Returns whether this process writes and speaks."""
-    return not isinstance(_line, lifeline.Other)
+    return not isinstance(_line, lifeline.Worker)
 
 
-def meet(word: str, value: str = "") -> str:
+def barrier(word: str, value: str = "") -> str:
     """Waits until process 0 has got here, which itself waits for nobody.
 
     Args:
-        word: that no two meetings have in common.
+        word: that no two barriers have in common.
         value: a line that process 0 tells the others.
 
     Returns:
         what process 0 gave as `value`.
     """
-    return value if _line is None else _line.meet(word, value)
+    return value if _line is None else _line.barrier(word, value)
+
+
+meet = barrier  # as recipe/run/market.py calls it
 
 
 def agree(what: str, value: str) -> None:
@@ -147,7 +165,7 @@ def agree(what: str, value: str) -> None:
         )
 
 
-def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
+def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
     """Has the models that are made from now on be trained by all devices.
 
     In a process by itself as many devices are used as divide the batch: who asked for nothing
@@ -159,7 +177,7 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
         note: told about devices that are left out.
 
     Returns:
-        the rows of each batch that this process makes.
+        what this process does.
 
     Raises:
         InputError: where the batch cannot be divided, or the backend cannot do it.
@@ -168,7 +186,7 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
 
     if keras.backend.backend() != "jax":
         _check_single(len(keras.distribution.list_devices("gpu")))
-        return slice(None)
+        return Devices(slice(None))
     import jax
 
     count, found = jax.process_count(), jax.device_count()
@@ -193,17 +211,15 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> slice:
                 batch_size=batch_size,
             )
         )
-    from models.prediction import predict_by
+    if used == 1:
+        return Devices(slice(None))
     from recipe.devices.divided import predict
 
-    predict_by(predict if used > 1 else None)
-    if used == 1:
-        return slice(None)
     devices = keras.distribution.list_devices()[:used]
     layout = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     keras.distribution.set_distribution(layout)
     own, first = batch_size // count, jax.process_index() * (batch_size // count)
-    return slice(first, first + own)
+    return Devices(slice(first, first + own), predict)
 
 
 def _check_single(num_gpus: int) -> None:

@@ -17,7 +17,7 @@ _KEY_BYTES = 32
 
 def tie(
     host: str, number: int, others: int, patience: float, on_lost: lifeline.OnLost
-) -> lifeline.First | lifeline.Other:
+) -> lifeline.Primary | lifeline.Worker:
     """Makes the lifeline: process 0 tells the others through JAX where it is, and half of the key.
 
     The other half is XLSTM_SECRET of the environment, where it is set: it is never sent.
@@ -27,7 +27,7 @@ def tie(
         number: of this process.
         others: how many there are beside process 0.
         patience: seconds in which all must be there.
-        on_lost: as `recipe.devices.lifeline.First` takes it.
+        on_lost: as `recipe.devices.lifeline.Primary` takes it.
 
     Raises:
         InputError: where they do not find each other, or know different secrets.
@@ -36,11 +36,11 @@ def tie(
     secret = os.environ.get(SECRET, "").encode()
     try:
         if number == 0:
-            first = lifeline.First(_to_bind(host), others, _key(drawn, secret), on_lost)
+            first = lifeline.Primary(_to_bind(host), others, _key(drawn, secret), on_lost)
         port = first.port if first is not None else 0
         host, port, drawn = _told_by_first(host, port, drawn)
         if first is None:
-            return lifeline.Other(host, port, number, _key(drawn, secret), on_lost)
+            return lifeline.Worker(host, port, number, _key(drawn, secret), on_lost)
         first.accept(patience)
         return first
     except (OSError, ValueError) as error:

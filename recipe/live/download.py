@@ -36,7 +36,7 @@ def download(
     folder: str | Path,
     note: Callable[[str], None] = lambda text: None,
     progress: Callable[[str, int, datetime], None] = lambda symbol, num_bars, reached: None,
-    open_named: Callable = open_exchange,
+    open_named: Callable | None = None,
 ) -> list[Path]:
     """Writes the closed bars of each symbol, and returns the files in the order of the symbols.
 
@@ -48,13 +48,13 @@ def download(
         folder: where the files are, or will be; BTC/USDT becomes BTC_USDT-5m.parquet.
         note: called with a line for each wait and each oddity.
         progress: called after each page with the symbol, its bars of this run, and the last open.
-        open_named: opens the exchange, as `open_exchange` does.
+        open_named: opens the exchange in the place of `open_exchange`.
 
     Raises:
         InputError: if a name or a date is wrong, a file cannot be continued, or the exchange
             refuses or stays away. What has come by then is kept.
     """
-    exchange = open_named(exchange_name, note=note)
+    exchange = (open_named or open_exchange)(exchange_name, note=note)
     span, since_ms = timeframe_of(exchange, timeframe), _milliseconds(since)
     if isinstance(symbols, MostTraded):
         symbols = most_traded(exchange, symbols)

@@ -1,13 +1,13 @@
-"""From a trained classifier to the model that is shipped: calibrated, with its contract."""
+"""From trained classifiers to the model that is shipped: calibrated, with its contract."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from core.calls import LARGEST_LIFT
-from core.priors import fit_temperature, tempered
 from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
 from data.market.labels import CLASS_NAMES
@@ -17,97 +17,72 @@ from data.market.windows import spans
 from evaluation.judge import blocks_of
 from models.calibration import RestoreProbabilities
 from models.deployable import log_mean_of, make_deployable
-from models.prediction import AT_ONCE, predict_windows
+from models.prediction import AT_ONCE
 from recipe.run.folder import versions
-from recipe.run.network import focal_settings
+from recipe.run.training import Training
 
 
-def deploy(assembly, *, ce_weight: float) -> tuple[keras.Model, dict[str, Any]]:
-    """Returns the deployable model of a classifier, and the settings of its calibration.
+@dataclass(frozen=True)
+class Deployed:
+    """A deployable model, and what it says.
+
+    Attributes:
+        model: from raw windows to probabilities.
+        calibration: the arguments of its restoration that are not of one member alone.
+        probabilities: of the validation and the test windows, (windows, classes) by split.
+    """
+
+    model: keras.Model
+    calibration: dict[str, Any]
+    probabilities: dict[str, np.ndarray]
+
+
+def deploy(training: Training, epoch: int) -> Deployed:
+    """Returns the deployable model of a classifier.
 
     The temperature is fitted on the validation windows; the test windows are not looked at.
 
     Args:
-        assembly: a `recipe.run.fold.Assembly` whose classifier has the weights to ship.
-        ce_weight: weight of cross-entropy that the loss had when they were chosen.
+        training: whose window form has the weights to ship.
+        epoch: that these weights are of.
     """
-    market, fold = assembly.market, assembly.fold
-    ends = fold.validation
-    logits = predict_windows(assembly.window_form, window_sequence(market, ends))
-    settings, _ = calibrate(assembly, logits, ends, ce_weight=ce_weight)
-    restoration = RestoreProbabilities(**settings, name="restoration")
-    contract = _contract(assembly, settings)
-    deployable = make_deployable(assembly.window_form, restoration, contract)
-    deployable.jit_compile = assembly.flags.JIT_COMPILE
-    return deployable, settings
+    logits = _of_validation(training, training.window_form)
+    calibration, _ = training.restoration.fitted(epoch, logits, *_labels_and_blocks(training))
+    restoration = RestoreProbabilities(**calibration, name="restoration")
+    contract = _contract(training, calibration)
+    model = make_deployable(training.window_form, restoration, contract)
+    return _deployed(training, model, calibration)
 
 
-def deploy_mean(assembly, members: Sequence) -> tuple[keras.Model, dict[str, Any]]:
-    """Returns the deployable model of several trained members, and what is not of one alone.
+def deploy_mean(
+    training: Training, members: Sequence[tuple[keras.Model, dict[str, Any]]]
+) -> Deployed:
+    """Returns the deployable model of several trained members.
 
     It gives the mean of the members' restored probabilities. Their own temperatures are left out:
     one is fitted for the mean, on the validation windows.
 
     Args:
-        assembly: the `recipe.run.fold.Assembly` of one of them.
-        members: a `recipe.run.fold.TrainedMember` each.
+        training: of one of them.
+        members: the classifier of each, that answers for windows, and its calibration.
     """
-    market, fold = assembly.market, assembly.fold
     restorations = [
-        {name: v for name, v in member.calibration.items() if not name.startswith("temperature")}
-        for member in members
+        {name: value for name, value in given.items() if not name.startswith("temperature")}
+        for _, given in members
     ]
     mean = log_mean_of(
         [
-            (member.classifier, RestoreProbabilities(**settings, name="restoration"))
-            for member, settings in zip(members, restorations, strict=True)
+            (classifier, RestoreProbabilities(**arguments, name="restoration"))
+            for (classifier, _), arguments in zip(members, restorations, strict=True)
         ]
     )
-    ends, settings = fold.validation, {}
-    if assembly.flags.RESTORE_TEMPERATURE:
-        log_p = predict_windows(mean, window_sequence(market, ends))
-        settings = _temperature(assembly, log_p, ends)
-    contract = _contract(assembly, settings | {"members": restorations})
-    temperature = RestoreProbabilities(**settings, name="temperature")
-    deployable = make_deployable(mean, temperature, contract)
-    deployable.jit_compile = assembly.flags.JIT_COMPILE
-    return deployable, settings
-
-
-def calibrate(
-    assembly, logits: np.ndarray, ends: np.ndarray, *, ce_weight: float
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the settings of the restoration, and the logarithms of the restored probabilities.
-
-    Args:
-        assembly: a `recipe.run.fold.Assembly`.
-        logits: of validation windows, by which the temperature is fitted, (windows, classes).
-        ends: end rows of these windows, (windows,).
-        ce_weight: weight of cross-entropy that the loss had.
-    """
-    flags, settings = assembly.flags, {}
-    if flags.RESTORE_LOSS:
-        settings |= focal_settings(flags) | {"ce_weight": ce_weight}
-    if flags.RESTORE_PRIOR:
-        settings |= {
-            "training_prior": assembly.class_prior.tolist(),
-            # What the stream would have shown without quotas: of its symbols' weights.
-            "deploy_prior": assembly.batches.plan.natural_prior.tolist(),
-        }
-    restored = RestoreProbabilities(**settings)(logits)
-    log_p = np.log(np.maximum(np.asarray(keras.ops.convert_to_numpy(restored)), 1e-30))
-    if flags.RESTORE_TEMPERATURE:
-        settings |= _temperature(assembly, log_p, ends)
-        log_p = tempered(log_p, settings["temperature_prior"], settings["temperature"])
-    return settings, log_p
-
-
-def _temperature(assembly, log_p: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
-    """Returns the temperature about the training period's prior that these windows speak for."""
-    market, fold, prior = assembly.market, assembly.fold, assembly.natural_prior
-    blocks = blocks_of(market, ends)
-    temperature = fit_temperature(log_p, fold.labels[ends], prior, blocks)
-    return {"temperature": temperature, "temperature_prior": prior.tolist()}
+    calibration = {}
+    if training.restoration.settings.temperature:
+        log_p = _of_validation(training, mean)
+        calibration = training.restoration.temperature(log_p, *_labels_and_blocks(training))
+    contract = _contract(training, calibration | {"members": restorations})
+    temperature = RestoreProbabilities(**calibration, name="temperature")
+    return _deployed(training, make_deployable(mean, temperature, contract), calibration)
 
 
 def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
@@ -120,32 +95,53 @@ def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
     )
 
 
-def _contract(assembly, settings: dict[str, Any]) -> dict[str, Any]:
-    flags, market, fold = assembly.flags, assembly.market, assembly.fold
-    first, last = spans(fold.train, market.timestamps, flags.SEQUENCE_LENGTH, flags.FUTURE_WINDOW)
+def _deployed(training: Training, model: keras.Model, calibration: dict[str, Any]) -> Deployed:
+    model.jit_compile = training.settings.training.jit_compile
+    probabilities = {
+        name: training.predict(model, window_sequence(training.market, ends))
+        for name, ends in [("validation", training.fold.validation), ("test", training.fold.test)]
+    }
+    return Deployed(model, calibration, probabilities)
+
+
+def _of_validation(training: Training, model: keras.Model) -> np.ndarray:
+    """Returns what a model says of the validation windows, (windows, classes)."""
+    return training.predict(model, window_sequence(training.market, training.fold.validation))
+
+
+def _labels_and_blocks(training: Training) -> tuple[np.ndarray, np.ndarray]:
+    fold = training.fold
+    return fold.labels[fold.validation], blocks_of(training.market, fold.validation)
+
+
+def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]:
+    market, fold = training.market, training.fold
+    length, horizon = market.sequence_length, market.future_window
+    first, last = spans(fold.train, market.timestamps, length, horizon)
+    prior = training.restoration.natural_prior.tolist()
     return {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
         "features": market.settings.features.as_dict(),
         "warm_up_bars": market.settings.warm_up_bars,
-        "sequence_length": flags.SEQUENCE_LENGTH,
-        "max_gap_bars": flags.MAX_GAP_BARS,
+        "sequence_length": length,
+        "max_gap_bars": market.settings.max_gap_bars,
         "gaps": GAP_RULE,
         "intraday": bool(market.intraday),
         "interval_seconds": market.interval_seconds,
         "label": {
-            "method": flags.LABEL_METHOD,
-            "reference": flags.LABEL_REFERENCE,
-            "future_window_bars": flags.FUTURE_WINDOW,
+            "method": market.label_method,
+            "reference": market.settings.label_reference,
+            "future_window_bars": horizon,
             "threshold": fold.threshold,
         },
         "priors": {
-            "training_stream": assembly.class_prior.tolist(),
-            "training_period": assembly.natural_prior.tolist(),
+            "training_stream": training.restoration.training_prior.tolist(),
+            "training_period": prior,
         },
-        "call": {"rule": LARGEST_LIFT, "prior": assembly.natural_prior.tolist()},
-        "restoration": settings,
-        "temperature": settings.get("temperature", 1.0),
+        "call": {"rule": LARGEST_LIFT, "prior": prior},
+        "restoration": restoration,
+        "temperature": restoration.get("temperature", 1.0),
         "training_ranges": training_ranges(market, fold),
         "training_period": [str(first.min())[:19], str(last.max())[:19]],
         "symbols": list(market.symbol_names),

@@ -1,46 +1,60 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from data.market.market import Fold
-from recipe.run.deploy import deploy_mean
-from recipe.run.fold import Assembly, TrainedMember, assemble, predict_splits, train
+from evaluation.judge import Judged
+from recipe.run.deploy import Deployed, deploy_mean
+from recipe.run.fold import TrainedMember, train
+from recipe.run.training import Training, assemble
 
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class TrainedFold:
-    """The deployable model of a fold, and the members that it was made of."""
+class FoldResult:
+    """All that a fold gave.
+
+    Attributes:
+        fold: that was trained on.
+        deployed: its model, and what it says.
+        members: that the model was made of.
+        importance: what `evaluation.importance.explain` found; None for a brief run.
+        baselines: what `evaluation.judge.baseline_probabilities` returned.
+    """
 
     fold: Fold
-    deployable: keras.Model
-    probabilities: dict[str, np.ndarray]
-    calibration: dict[str, Any]
+    deployed: Deployed
     members: list[TrainedMember]
+    importance: dict[str, Any] | None = None
+    baselines: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> Judged:
+        """What is judged: the fold, and what the model and the baselines say of it."""
+        return Judged(self.fold, self.deployed.probabilities, self.baselines)
 
 
 def train_fold(
-    first: Assembly,
+    first: Training,
     folder: Path,
     *,
     resume: bool,
     verbose: int,
     note: Callable[[str], None],
-    on_member: Callable[[Assembly], None],
+    on_member: Callable[[Training], None],
     on_rows: Callable[[Rows], None],
     made_from: Mapping[str, Any] | None = None,
-) -> TrainedFold:
+) -> FoldResult:
     """Trains the members of a fold one after another, and makes one model of them.
 
     Args:
-        first: the first member, fresh from `recipe.run.fold.assemble`.
+        first: the first member, fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints go; where there are several members, in a folder each.
         resume: whether to go on from the newest checkpoint of each.
         verbose: that of Keras's `fit`.
@@ -50,16 +64,16 @@ def train_fold(
             `member` where there are several.
         made_from: the origin of the run, for the checkpoints.
     """
-    size = first.flags.ENSEMBLE_SIZE
+    size = first.settings.ensemble_size
     members, earlier = [], []
-    assembly = first
+    training = first
     for number in range(size):
         if number:
-            assembly = assemble(first.flags, first.market, first.number, number)
-        on_member(assembly)
+            training = assemble(first.settings, first.market, first.number, number)
+        on_member(training)
         tag = {"member": number} if size > 1 else {}
         trained = train(
-            assembly,
+            training,
             folder / f"member-{number}" if size > 1 else folder,
             resume=resume,
             verbose=verbose,
@@ -71,16 +85,7 @@ def train_fold(
         )
         members.append(trained)
         earlier = earlier + [tag | row for row in trained.rows]
-    return _together(assembly, members)
-
-
-def _together(assembly: Assembly, members: list[TrainedMember]) -> TrainedFold:
-    """Returns the fold of a single member as it is, or with a model that averages several."""
-    if len(members) == 1:
-        only = members[0]
-        deployable, calibration = only.deployable, only.calibration
-        probabilities = only.probabilities
-    else:
-        deployable, calibration = deploy_mean(assembly, members)
-        probabilities = predict_splits(deployable, assembly.market, assembly.fold)
-    return TrainedFold(assembly.fold, deployable, probabilities, calibration, members)
+    if size == 1:
+        return FoldResult(training.fold, members[0].alone, members)
+    mean = deploy_mean(training, [(m.classifier, m.alone.calibration) for m in members])
+    return FoldResult(training.fold, mean, members)

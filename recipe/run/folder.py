@@ -64,7 +64,7 @@ def check_new_file(path: Path) -> None:
     if path.exists():
         raise InputError(_("the file {path} must not exist yet; it does", path=path))
     if not path.absolute().parent.is_dir():
-        raise InputError(_("the file {path} needs its folder; there is none", path=path))
+        raise InputError(_("the file {path} cannot be made: its folder does not exist", path=path))
 
 
 def make(folder: Path) -> None:

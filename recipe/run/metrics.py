@@ -9,108 +9,114 @@ from typing import Any
 
 import numpy as np
 
+from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
-from evaluation import judge as evaluation
 from evaluation import made_up
+from evaluation.across import cross_section
+from evaluation.judge import describe_splits, drift, judge
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
 from models.training.callbacks.collapse_alarm import message
-
-Given = dict[str, dict[str, np.ndarray]]  # probabilities by baseline and split
+from recipe.run.ensemble import FoldResult
+from recipe.run.fold import TrainedMember
 
 
 def run_metrics(
-    flags: Any,
-    market: Market,
-    trained: Sequence,
-    given: Sequence[Given],
-    explained: Sequence[dict[str, Any]],
+    market: Market, results: Sequence[FoldResult], *, monitor: str, cost_bps: float, seed: int
 ) -> dict[str, Any]:
-    """Returns the content of metrics.json.
+    """Returns the content of metrics.json, but for its sentences; see `in_words`.
 
     Args:
-        flags: the checked flags.
         market: that was trained on.
-        trained: a `recipe.run.ensemble.TrainedFold` for each fold.
-        given: for each fold what `evaluation.judge.baseline_probabilities` returned.
-        explained: for each fold what `recipe.run.importance.explain` returned; none for a brief
-            run, whose baselines are too few for a verdict.
+        results: one for each fold; without importance those of a brief run, whose baselines are
+            too few for a verdict.
+        monitor: the metric that chose the epochs.
+        cost_bps: trading cost per side in basis points.
+        seed: of the run.
     """
-    folds = list(zip(trained, given, strict=True))
-    pooled = evaluation.judge(
-        market,
-        [(t.fold, t.probabilities, others) for t, others in folds],
-        cost_bps=flags.COST_BPS,
-    )
-    if not explained:
-        pooled["verdict"] |= {
-            "verdict": None,
-            "sentence": "No verdict: a brief run has no baselines that were fitted.",
-        }
+    pooled = judge(market, [result.judged for result in results], cost_bps=cost_bps)
+    if any(result.importance is None for result in results):
+        pooled["verdict"] |= {"verdict": None}
     return {
-        "num_folds": len(folds),
+        "num_folds": len(results),
         **pooled,
-        "timing": training_time([member for t in trained for member in t.members]),
-        "seed": flags.SEED,
-        "folds": [
-            _fold_metrics(flags, market, t, others)
-            | ({"importance": explained[number]} if explained else {})
-            for number, (t, others) in enumerate(folds)
-        ],
+        "timing": training_time([member for result in results for member in result.members]),
+        "seed": seed,
+        "folds": [_fold_metrics(market, result, monitor) for result in results],
     }
 
 
-def with_trials(metrics: dict[str, Any], trials: int) -> dict[str, Any]:
-    """Returns the metrics as a person should read them after several runs on the same bars.
+def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
+    """Returns the metrics with verdict, alarms and known optimum in words of the language of now.
 
-    Their sentences and alarms are in the language of now. metrics.json itself is in English and
-    does not count the runs: the same run must give the same file at any time.
+    Args:
+        metrics: what `run_metrics` returned.
+        trials: runs on the same bars. metrics.json is in English and does not count them: the same
+            run must give the same file at any time.
     """
     verdict = metrics["verdict"] | {"trials": trials}
-    seen = metrics | {"verdict": verdict | {"sentence": sentence(verdict)}}
-    seen["folds"] = [_with_alarms(fold) for fold in metrics["folds"]]
+    seen = metrics | {
+        "verdict": verdict | {"sentence": _verdict_in_words(verdict)},
+        "folds": [_with_alarms_in_words(fold) for fold in metrics["folds"]],
+    }
     if "known_optimum" in seen:
         optimum = seen["known_optimum"]
         seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
+    if "cross_section" in seen:
+        seen["cross_section"] = cross_section.in_language(seen["cross_section"])
     return seen
 
 
-def _with_alarms(fold: dict[str, Any]) -> dict[str, Any]:
+def _verdict_in_words(verdict: dict[str, Any]) -> str:
+    if verdict["verdict"] is None:
+        return _("No verdict: a brief run has no baselines that were fitted.")
+    return sentence(verdict)
+
+
+def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:
     collapse = fold["collapse"]
-    alarms = [alarm | {"message": message(alarm)} for alarm in collapse["alarms"]]
+    alarms = [alarm | {"message": _alarm_in_words(alarm)} for alarm in collapse["alarms"]]
     return fold | {"collapse": collapse | {"alarms": alarms}}
 
 
-def _fold_metrics(flags, market: Market, trained, given: Given) -> dict[str, Any]:
+def _alarm_in_words(alarm: dict[str, Any]) -> str:
+    if "member" not in alarm:
+        return message(alarm)
+    member = _("member {n}", n=alarm["member"] + 1)
+    return f"{member}, {message(alarm)}"
+
+
+def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> dict[str, Any]:
     """Returns what is known of one fold alone."""
-    fold, first = trained.fold, trained.members[0]
-    several = len(trained.members) > 1
-    return {
-        "splits": evaluation.describe_splits(market, fold),
+    fold, members = result.fold, result.members
+    several, record = len(members) > 1, members[0].record
+    found = {
+        "splits": describe_splits(market, fold),
         "prior": training_prior(fold).tolist(),
-        **_judged(fold, trained.probabilities),
-        "baselines": {name: _judged(fold, answers) for name, answers in given.items()},
-        "chosen": {
-            "metric": flags.CHECKPOINT_METRIC,
-            **({} if several else {"epoch": first.best_epoch}),
-        },
-        "calibration": trained.calibration,
+        **_judged(fold, result.deployed.probabilities),
+        "baselines": {name: _judged(fold, said) for name, said in result.baselines.items()},
+        "chosen": {"metric": monitor, **({} if several else {"epoch": members[0].best_epoch})},
+        "calibration": result.deployed.calibration,
         "collapse": {
-            "forecast": first.forecast.as_dict(CLASS_NAMES),
-            "alarms": _alarms(trained.members) if several else first.alarms,
+            "forecast": record.forecast.as_dict(CLASS_NAMES),
+            "alarms": _alarms(members) if several else record.alarms,
         },
         "label": {
-            "method": flags.LABEL_METHOD,
-            "future_window_bars": flags.FUTURE_WINDOW,
+            "method": market.label_method,
+            "future_window_bars": market.future_window,
             "threshold": fold.threshold,
         },
         "dropped": market.dropped | fold.dropped,
-        "repeats": first.repeats,
-        "mining": [_with_class_names(refresh) for refresh in first.mining],
-        "drift": evaluation.drift(market, fold),
-        **({"members": [_member(flags, fold, m) for m in trained.members]} if several else {}),
+        "repeats": record.repeats,
+        "mining": [_with_class_names(refresh) for refresh in record.mining],
+        "drift": drift(market, fold),
     }
+    if several:
+        found["members"] = [_member(fold, member, monitor) for member in members]
+    if result.importance is not None:
+        found["importance"] = result.importance
+    return found
 
 
 def _with_class_names(refresh: dict[str, Any]) -> dict[str, Any]:
@@ -126,45 +132,43 @@ def _judged(fold: Fold, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _member(flags, fold: Fold, member) -> dict[str, Any]:
+def _member(fold: Fold, member: TrainedMember, monitor: str) -> dict[str, Any]:
     """Returns what a member of an ensemble would be alone, with a temperature of its own."""
     return {
         "seed": member.seed,
-        "chosen": {"metric": flags.CHECKPOINT_METRIC, "epoch": member.best_epoch},
-        "calibration": member.calibration,
-        "mining": [_with_class_names(refresh) for refresh in member.mining],
-        **_judged(fold, member.probabilities),
+        "chosen": {"metric": monitor, "epoch": member.best_epoch},
+        "calibration": member.alone.calibration,
+        "mining": [_with_class_names(refresh) for refresh in member.record.mining],
+        **_judged(fold, member.alone.probabilities),
     }
 
 
-def _alarms(members: Sequence) -> list[dict[str, Any]]:
+def _alarms(members: Sequence[TrainedMember]) -> list[dict[str, Any]]:
     """Returns the alarms of all members of an ensemble, each with its member."""
     return [
-        alarm | {"member": number, "message": f"member {number + 1}, {alarm['message']}"}
+        alarm | {"member": number}
         for number, member in enumerate(members)
-        for alarm in member.alarms
+        for alarm in member.record.alarms
     ]
 
 
-def training_time(trained: Sequence) -> dict[str, Any]:
+def training_time(trained: Sequence[TrainedMember]) -> dict[str, Any]:
     """Returns where the time of the epochs went that this process trained.
-
-    Args:
-        trained: a `recipe.run.fold.TrainedMember` for each training.
 
     Validation and mining are compiled beside the training step; what is waited for that after the
     first epoch stands in `validation_seconds`. On JAX each compiles in its own seconds.
     """
-    epochs = [epoch for t in trained for epoch in t.timing["epochs"]]
+    timings = [member.record.timing for member in trained]
+    epochs = [epoch for timing in timings for epoch in timing["epochs"]]
     in_all = sum(epoch["training"] for epoch in epochs)
     # Of each fold without its first epoch, which compiles the step, where there are others.
-    timed = [t.timing["epochs"][1:] or t.timing["epochs"] for t in trained]
+    timed = [timing["epochs"][1:] or timing["epochs"] for timing in timings]
     seconds = sum(epoch["training"] for part in timed for epoch in part)
     parts = {
-        part: sum(t.timing[part] for t in trained)
+        part: sum(timing[part] for timing in timings)
         for part in ("compilation_seconds", "validation_seconds", "mining_seconds")
     }
-    labels = sum(t.timing["labels"] * len(part) for t, part in zip(trained, timed, strict=True))
+    labels = sum(t["labels"] * len(part) for t, part in zip(timings, timed, strict=True))
     return {
         "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
         "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],

@@ -36,15 +36,15 @@ def of_part(origin: Origin, fold: int, member: int) -> Origin:
     return {**origin, "fold": fold, "member": member}
 
 
-def known_origins(run_info: Mapping[str, Any], flags: Mapping[str, Any]) -> list[Origin]:
+def known_origins(run_info: Mapping[str, Any], config: Mapping[str, Any]) -> list[Origin]:
     """Returns the origins that a run has had.
 
     Args:
         run_info: the content of run.json.
-        flags: the content of config.json; of a run of an earlier version it is all that is known.
+        config: the content of config.json; of a run of an earlier version it is all that is known.
     """
     digests = {name: run_info.get(name) for name in ("bars_sha256", "store_sha256")}
-    return run_info.get(ORIGINS) or [{"flags": dict(flags), **digests}]
+    return run_info.get(ORIGINS) or [{"flags": dict(config), **digests}]
 
 
 def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:

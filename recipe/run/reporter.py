@@ -30,11 +30,11 @@ class Reporter(Protocol):
         """Is told which fold begins, counted from 0, and the seconds that are left."""
         ...
 
-    def announce_fold(self, assembly: Any, splits: dict[str, Any], /) -> None:
+    def announce_fold(self, training: Any, splits: dict[str, Any], /) -> None:
         """Is told what the training of a fold is about to see."""
         ...
 
-    def announce_member(self, assembly: Any, /) -> None:
+    def announce_member(self, training: Any, /) -> None:
         """Is told which member of an ensemble is trained."""
         ...
 

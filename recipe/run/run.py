@@ -1,9 +1,11 @@
 """One run: every fold trained and judged, and all of it written to the run folder."""
 
 import contextlib
+import dataclasses
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,22 @@ import keras
 import pandas as pd
 
 from config import Flags, as_dict
-from core.i18n import _
+from core.i18n import LANGUAGES, _, speaking
 from data.market.market import Market
-from evaluation import judge as evaluation
+from evaluation import judge
+from evaluation.across.common_moves import common_moves
+from evaluation.importance import explain
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run.ensemble import train_fold
-from recipe.run.fold import Assembly, assemble
-from recipe.run.importance import explain
-from recipe.run.metrics import run_metrics, with_trials
+from recipe.run.ensemble import FoldResult, train_fold
+from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
 from recipe.run.reporter import SILENT, Reporter
+from recipe.run.settings import RunSettings, run_settings
+from recipe.run.training import Training, assemble
 
 
 def run(
@@ -54,114 +58,155 @@ def run(
         InputError: where flags and data do not fit together.
         TrainingDiverged: where the loss became NaN or infinite.
     """
-    begun = time.perf_counter()
-    processes.meet("fold 0")
-    first = assemble(flags, market, 0, note=reporter.note)
-    if resume:  # who resumes has the lock already
-        return _fill(flags, market, folder, run_info, first, begun, reporter, resume=True)
-    files.make(folder)
-    with files.lock(folder):
-        return _fill(flags, market, folder, run_info, first, begun, reporter, resume=False)
+    begun, settings = time.perf_counter(), run_settings(flags)
+    processes.barrier("fold 0")
+    first = assemble(settings, market, 0, note=reporter.note)
+    if not resume:  # who resumes has the lock already
+        files.make(folder)
+    with contextlib.nullcontext() if resume else files.lock(folder):
+        run_info |= {
+            "git_commit": files.git_commit(),
+            "versions": files.versions(),
+            "platform": platform.platform(),
+            "backend": keras.backend.backend(),
+            "devices": _devices(),
+            "seed": settings.seed,
+        }
+        files.write_json(folder / files.CONFIG, as_dict(flags))
+        files.write_json(folder / files.RUN, run_info)
+        common = common_moves(market, market.folds[0])
+        if common is not None:
+            reporter.note(common)
+        run = _Run(settings, market, folder, run_info, reporter, resume)
+        results = run.train(first, begun)
+        del first
+        return run.write(results, begun, as_dict(flags))
 
 
-def _fill(
-    flags: Flags,
-    market: Market,
-    folder: Path,
-    run_info: dict[str, Any],
-    first: Assembly | None,
-    begun: float,
-    reporter: Reporter,
-    *,
-    resume: bool,
-) -> dict[str, Any]:
-    brief = run_info.get("brief", False)
-    run_info |= {
-        "git_commit": files.git_commit(),
-        "versions": files.versions(),
-        "platform": platform.platform(),
-        "backend": keras.backend.backend(),
-        "devices": _devices(),
-        "seed": flags.SEED,
-    }
-    files.write_json(folder / files.CONFIG, as_dict(flags))
-    files.write_json(folder / files.RUN, run_info)
+@dataclasses.dataclass
+class _Run:
+    """A run whose folder is made, and locked."""
 
-    trained, others, explained, history = [], [], [], []
-    starts = [begun]
-    for number, fold in enumerate(market.folds):
-        if first is None:
-            processes.meet(f"fold {number}")
-        assembly = first or assemble(flags, market, number, note=reporter.note)
-        first = None
-        splits = evaluation.describe_splits(market, fold)
-        longest = max((b - a for a, b in pairwise(starts)), default=0.0)
-        num_folds = len(market.folds)
-        reporter.announce_number(number, num_folds, left=longest * (num_folds - number))
-        reporter.announce_fold(assembly, splits)
+    settings: RunSettings
+    market: Market
+    folder: Path
+    info: dict[str, Any]
+    reporter: Reporter
+    resume: bool
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-        def keep(rows: list[dict[str, Any]], number: int = number, earlier=tuple(history)) -> None:
-            history[:] = [*earlier, *({"fold": number, **row} for row in rows)]
-            files.write_history(folder / files.HISTORY, history)
+    @property
+    def brief(self) -> bool:
+        """Whether the figures of the model alone are wanted."""
+        return self.info.get("brief", False)
+
+    def train(self, first: Training | None, begun: float) -> list[FoldResult]:
+        """Returns what each fold gave; `first` is the training of the first, ready to begin."""
+        results, starts, num_folds = [], [begun], len(self.market.folds)
+        for number in range(num_folds):
+            if first is None:
+                processes.barrier(f"fold {number}")
+                first = assemble(self.settings, self.market, number, note=self.reporter.note)
+            longest = max((b - a for a, b in pairwise(starts)), default=0.0)
+            self.reporter.announce_number(number, num_folds, left=longest * (num_folds - number))
+            training, first = first, None
+            results.append(self._train_fold(training))
+            starts.append(time.perf_counter())
+        return results
+
+    def _train_fold(self, first: Training) -> FoldResult:
+        number, fold, earlier = first.number, first.fold, list(self.history)
+        self.reporter.announce_fold(first, judge.describe_splits(self.market, fold))
+
+        def keep(rows: list[dict[str, Any]]) -> None:
+            self.history = [*earlier, *({"fold": number, **row} for row in rows)]
+            files.write_history(self.folder / files.HISTORY, self.history)
 
         result = train_fold(
-            assembly,
-            folder / files.CHECKPOINTS / f"fold-{number}",
-            resume=resume,
+            first,
+            self.folder / files.CHECKPOINTS / f"fold-{number}",
+            resume=self.resume,
             verbose=1 if sys.stdout.isatty() else 2,
-            note=lambda text: reporter.log(_("alarm"), text),
-            on_member=reporter.announce_member,
+            note=lambda text: self.reporter.log(_("alarm"), text),
+            on_member=self.reporter.announce_member,
             on_rows=keep,
-            made_from=run_info[ORIGINS][-1],
+            made_from=self.info[ORIGINS][-1],
         )
-        trained.append(result)
+        seed, importance = self.settings.seed, None
+        if not self.brief:  # before the baselines: other processes take part in it
+            importance = explain(result.deployed.model, self.market, fold, seed=seed)
         what = _("constant prior, persistence, logistic regression, boosted trees")
-        if not brief:  # before the baselines: other processes take part in it
-            explained.append(explain(result.deployable, market, fold, seed=flags.SEED))
-        with contextlib.nullcontext() if brief else reporter.working(_("baselines"), what):
-            others.append(
-                evaluation.baseline_probabilities(market, fold, seed=flags.SEED, fitted=not brief)
+        with (
+            contextlib.nullcontext() if self.brief else self.reporter.working(_("baselines"), what)
+        ):
+            baselines = judge.baseline_probabilities(
+                self.market, fold, seed=seed, fitted=not self.brief
             )
-        starts.append(time.perf_counter())
+        return dataclasses.replace(result, importance=importance, baselines=baselines)
 
-    metrics = run_metrics(flags, market, trained, others, explained)
-    optimum = known_optimum(run_info.get("data"), market, [t.fold for t in trained])
-    if optimum is not None:
-        metrics["known_optimum"] = optimum
-    save_model(trained[-1].deployable, folder / files.MODEL)
-    _write_predictions(market, trained, "validation", folder / files.VALIDATION)
-    predictions = _write_predictions(market, trained, "test", folder / files.PREDICTIONS)
-    run_info |= {
-        "wall_seconds": time.perf_counter() - begun,
-        "peak_memory_bytes": files.peak_memory_bytes(),
-        "other_runs_on_these_bars": files.other_runs_on(folder, run_info["bars_sha256"]),
-    }
-    files.write_json(folder / files.RUN, run_info)
-    files.write_json(folder / files.METRICS, metrics)
-    # Pictures come last: nothing that fails in them costs a training. `resume` makes a report that
-    # is missing.
-    if brief:
-        reporter.log(_("file"), str(folder / files.METRICS))
-    else:
-        seen = with_trials(metrics, 1 + run_info["other_runs_on_these_bars"])
+    def write(
+        self, results: Sequence[FoldResult], begun: float, flags_used: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Writes model, predictions, metrics and report; returns the metrics."""
+        folder, last = self.folder, results[-1].deployed
+        metrics = run_metrics(
+            self.market,
+            results,
+            monitor=self.settings.training.monitor,
+            cost_bps=self.settings.cost_bps,
+            seed=self.settings.seed,
+        )
+        optimum = known_optimum(
+            self.info.get("data"), self.market, [result.fold for result in results]
+        )
+        if optimum is not None:
+            metrics["known_optimum"] = optimum
+        save_model(last.model, folder / files.MODEL)
+        self._write_predictions(results, "validation", folder / files.VALIDATION)
+        predictions = self._write_predictions(results, "test", folder / files.PREDICTIONS)
+        self.info |= {
+            "wall_seconds": time.perf_counter() - begun,
+            "peak_memory_bytes": files.peak_memory_bytes(),
+            "other_runs_on_these_bars": files.other_runs_on(folder, self.info["bars_sha256"]),
+        }
+        files.write_json(folder / files.RUN, self.info)
+        with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+            written = in_words(metrics)
+        files.write_json(folder / files.METRICS, written)
+        # Pictures come last: nothing that fails in them costs a training. `resume` makes a report
+        # that is missing.
+        if self.brief:
+            self.reporter.log(_("file"), str(folder / files.METRICS))
+            return written
+        seen = in_words(metrics, 1 + self.info["other_runs_on_these_bars"])
         page = report_page(
             folder.name,
             metrics=seen,
-            history=pd.DataFrame(history),
+            history=pd.DataFrame(self.history),
             predictions=predictions,
-            recent=evaluation.recent_bars(
-                market, trained[-1].fold, trained[-1].probabilities["test"]
-            ),
-            run_info=run_info,
-            flags=as_dict(flags),
+            recent=judge.recent_bars(self.market, results[-1].fold, last.probabilities["test"]),
+            run_info=self.info,
+            flags=flags_used,
             defaults=as_dict(Flags()),
         )
         files.write_text(folder / files.REPORT, page)
-        reporter.conclude(seen, folder, run_info)
-    return metrics
+        self.reporter.conclude(seen, folder, self.info)
+        return written
+
+    def _write_predictions(
+        self, results: Sequence[FoldResult], split: str, path: Path
+    ) -> pd.DataFrame:
+        table = judge.predictions_table(
+            self.market,
+            [result.fold for result in results],
+            [result.deployed.probabilities[split] for result in results],
+            split,
+        )
+        files.write(path, lambda temporary: table.to_parquet(temporary, index=False))
+        return table
 
 
-def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
+def run_worker(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
     """Trains all folds along with the process that runs `run`; writes and says nothing.
 
     Args:
@@ -171,10 +216,11 @@ def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief
         resume: as `run` takes it.
         brief: whether nothing is explained.
     """
+    settings = run_settings(flags)
     for number, fold in enumerate(market.folds):
-        processes.meet(f"fold {number}")
-        trained = train_fold(
-            assemble(flags, market, number),
+        processes.barrier(f"fold {number}")
+        result = train_fold(
+            assemble(settings, market, number),
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
             verbose=0,
@@ -183,15 +229,7 @@ def take_part(flags: Flags, market: Market, folder: Path, *, resume: bool, brief
             on_rows=SILENT.note,
         )
         if not brief:
-            explain(trained.deployable, market, fold, seed=flags.SEED)
-
-
-def _write_predictions(market: Market, trained, split: str, path: Path) -> pd.DataFrame:
-    table = evaluation.predictions_table(
-        market, [t.fold for t in trained], [t.probabilities[split] for t in trained], split
-    )
-    files.write(path, lambda temporary: table.to_parquet(temporary, index=False))
-    return table
+            explain(result.deployed.model, market, fold, seed=settings.seed)
 
 
 def _devices() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a change of flags does to NLL, direction, MCC and ECE: paired over seeds, with intervals.
+"""What a change of flags does to NLL, direction, MCC, ECE and the ranks of symbols, with intervals.
 
 Two things differ from study to study: which stretch of time was seen, and which seeds were drawn.
 The variance of an effect is taken as the sum of both parts: a jackknife over blocks of calendar
@@ -7,7 +7,7 @@ and the spread of the effect over the seeds. The degrees of freedom are Welch an
 (Satterthwaite 1946, Biometrics Bulletin 2:110).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ from evaluation.metrics import NUM_BINS, checked, losses, mcc
 from evaluation.verdict import time_blocks
 
 MEASURES = ("direction", "mcc", "nll", "ece")
+RANKED = ("rank_correlation", "timing")  # where enough symbols are at a bar
 _CLASSES, _DIRECTION, _NLL = slice(0, 9), slice(9, 13), 13  # columns of the sums; then the bins
+_RANKED = _NLL + 1 + NUM_BINS  # sum and count of each of RANKED, where there are any
 LEVEL = 0.95
 
 
@@ -45,8 +47,9 @@ def block_sums(
     probabilities: np.ndarray,
     given: Answers,
     block_seconds: float,
+    ranked: tuple[Mapping[str, np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Returns for each block of time what all measures are made of, (blocks, 14 + bins).
+    """Returns for each block of time what all measures are made of, (blocks, 14 + bins [+ 4]).
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,).
@@ -54,6 +57,7 @@ def block_sums(
         probabilities: (samples, 3).
         given: calls and sides of the same windows.
         block_seconds: length of a block; at least the span of a window and its label.
+        ranked: their correlations (see `evaluation.across.cross_section`), if they are ranked.
     """
     labels, probabilities = checked(labels, probabilities)
     blocks = time_blocks(timestamps, block_seconds)
@@ -67,23 +71,43 @@ def block_sums(
         blocks * NUM_BINS + bins, weights=hits - confidence, minlength=num_blocks * NUM_BINS
     )
     counts = [counted[name].reshape(num_blocks, -1) for name in ("classes", "direction")]
-    return np.concatenate([*counts, nll[:, None], gaps.reshape(-1, NUM_BINS)], axis=1)
+    parts = [*counts, nll[:, None], gaps.reshape(-1, NUM_BINS)]
+    if ranked is not None:
+        by_bar, bars_blocks = ranked
+        for name in RANKED:
+            known = np.isfinite(by_bar[name])
+            own = bars_blocks[known]
+            parts.append(np.bincount(own, by_bar[name][known], num_blocks)[:, None])
+            parts.append(np.bincount(own, minlength=num_blocks)[:, None])
+    return np.concatenate(parts, axis=1)
+
+
+def measured(sums: np.ndarray) -> tuple[str, ...]:
+    """Returns the names of what `measures` gives of such sums."""
+    return MEASURES + RANKED if sums.shape[-1] > _RANKED else MEASURES
 
 
 def measures(sums: np.ndarray) -> np.ndarray:
-    """Returns `MEASURES` of sums over blocks, (..., 14 + bins) to (..., 4)."""
+    """Returns the figures of sums over blocks, (..., columns) to (..., measures).
+
+    Of blocks of which none is ranked the mean is NaN.
+    """
     classes = sums[..., _CLASSES].reshape(*sums.shape[:-1], 3, 3)
     direction = sums[..., _DIRECTION].reshape(*sums.shape[:-1], 2, 2)
     total = sums[..., _CLASSES].sum(axis=-1)
-    ece = np.abs(sums[..., _NLL + 1 :]).sum(axis=-1) / total
-    return np.stack([mcc(direction), mcc(classes), sums[..., _NLL] / total, ece], axis=-1)
+    ece = np.abs(sums[..., _NLL + 1 : _RANKED]).sum(axis=-1) / total
+    found = [mcc(direction), mcc(classes), sums[..., _NLL] / total, ece]
+    for column in range(_RANKED, sums.shape[-1], 2):
+        added, count = sums[..., column], sums[..., column + 1]
+        found.append(np.where(count > 0, added / np.maximum(count, 1), np.nan))
+    return np.stack(found, axis=-1)
 
 
 def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
-    """Returns the effect on each measure.
+    """Returns the effect on each measure that all have.
 
     Args:
-        changed: `block_sums` of the changed arm for each seed, (seeds, blocks, 14 + bins).
+        changed: `block_sums` of the changed arm for each seed, (seeds, blocks, columns).
         other: those of the other arm, for the same seeds and blocks.
     """
 
@@ -95,7 +119,11 @@ def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
         without = difference(lambda sums: sums.sum(axis=1, keepdims=True) - sums).mean(axis=0)
     else:
         without = by_seed[:1]  # a block cannot be left out where there is one
-    return {name: _effect(by_seed[:, i], without[:, i]) for i, name in enumerate(MEASURES)}
+    return {
+        name: _effect(by_seed[:, i], without[:, i])
+        for i, name in enumerate(measured(changed))
+        if np.isfinite(by_seed[:, i]).all() and np.isfinite(without[:, i]).all()
+    }
 
 
 def _effect(by_seed: np.ndarray, without: np.ndarray) -> Effect:

@@ -15,8 +15,16 @@ from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
 PAGE, TABLE, RUNS, WINNER = "study.html", "study.csv", "runs.csv", "winner.json"
-MEASURES = ("nll", "direction", "mcc", "ece")
-COLUMNS = [(split, measure) for split in ("validation", "test") for measure in MEASURES]
+# The last two where there are enough symbols at a bar.
+TITLES = {
+    "nll": "NLL",
+    "direction": "direction",
+    "mcc": "MCC",
+    "ece": "ECE",
+    "rank_correlation": "rank correlation",
+    "timing": "timing",
+}
+COLUMNS = [(split, measure) for split in ("validation", "test") for measure in TITLES]
 
 
 def write_study(plan: Plan, say: Callable[[str, str], None]) -> list[Path]:
@@ -58,16 +66,19 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
     ]
     pictures = {}
     if (effects["comparison"] == "off").any():
-        pictures = {m: data_uri(plots.forest(effects, m)) for m in MEASURES}
+        there = set(effects["measure"])
+        pictures = {t: data_uri(plots.forest(effects, m)) for m, t in TITLES.items() if m in there}
     comparisons = {
         title: _rows(effects[effects["comparison"] == comparison])
         for comparison, title in results.COMPARISONS.items()
     }
-    return effects, {"pictures": pictures, "comparisons": comparisons}, findings
+    columns = [column for column in COLUMNS if column[1] in set(effects["measure"])]
+    parts = {"pictures": pictures, "comparisons": comparisons, "columns": columns}
+    return effects, parts, findings
 
 
 def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns for each improvement a row of texts."""
+    """Returns for each improvement a row of texts, with the effects by column."""
     rows = []
     for number, own in effects.groupby("improvement"):
         by_column = {(row["split"], row["measure"]): row for row in own.to_dict("records")}
@@ -76,7 +87,7 @@ def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "name": f"{number or ''} {decides['name']}",
                 "word": decides["word"],
-                "effects": [by_column[column] for column in COLUMNS],
+                "effects": by_column,
                 "p": decides["p_holm"],
                 "cost": decides["cost_seconds"],
                 "seeds": decides["seeds"],
@@ -93,7 +104,7 @@ def _in_words(row: dict[str, Any]) -> str:
 
 
 def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
-    columns = [f"{split}_{measure}" for split, measure in COLUMNS]
+    columns = [name for name in map("_".join, COLUMNS) if name in done]
     spread = done[columns].agg(["mean", "std", "min", "max"]).T.rename_axis("measure")
     parts = {"pictures": {"seeds": data_uri(plots.seed_dots(done))}, "spread": spread.round(4)}
     text = "test direction {mean:+.4f} on average, {min:+.4f} to {max:+.4f}"
@@ -133,7 +144,7 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
         counts={s: int((states == s).sum()) for s in (DONE, FAILED, PRUNED)},
         total=len(states),
         findings=findings,
-        columns=COLUMNS,
+        titles=TITLES,
         runs=runs.to_dict("records"),
         run_columns=[c for c in runs if c != "arm"],
         reasons={c: plan.reason(c) for c in runs["cell"][states.isin([FAILED, PRUNED])]},

@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 from evaluation.report.plots import ACCENT, COLOURS, INK, STYLE, WIDTH
 
 SPLITS = {"validation": (COLOURS[2], "o", 0.17), "test": (COLOURS[1], "D", -0.17)}
-LABELS = {"nll": "NLL (nats)", "direction": "MCC of direction", "mcc": "MCC", "ece": "ECE"}
+LABELS = {
+    "nll": "NLL (nats)",
+    "direction": "MCC of direction",
+    "mcc": "MCC",
+    "ece": "ECE",
+    "rank_correlation": "rank correlation",
+    "timing": "timing",
+}
 LESS_IS_BETTER = ("nll", "ece")
 
 
@@ -19,7 +26,7 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
 
     Args:
         effects: from `recipe.study.results.effects_table`.
-        measure: nll, direction, mcc or ece.
+        measure: a key of `LABELS`.
     """
     rows = effects[(effects["comparison"] == "off") & (effects["measure"] == measure)]
     names = rows.drop_duplicates("improvement").sort_values("improvement")

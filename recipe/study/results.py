@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.market.labels import CLASS_NAMES
+from evaluation.across.cross_section import Said, correlations
 from evaluation.answers import EVEN, Answers, answers
 from recipe.run import folder as files
 from recipe.study import arms
-from recipe.study.effects import MEASURES, block_sums, holm, measures, paired_effects
+from recipe.study.effects import block_sums, holm, measured, measures, paired_effects
 from recipe.study.plan import DONE, Plan
 from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
+PROBABILITIES = [f"p_{name.lower()}" for name in CLASS_NAMES]
 COMPARISONS = {"together": "all switched off", "off": "switched off", "alone": "alone"}
 TOGETHER = 0  # stands for the number of an improvement where all eight are meant
 # The word rests on this: a proper score, and on windows on which something may be chosen.
@@ -153,9 +156,11 @@ def _paired_sums(
 
 
 @cache
-def _read_sums(path, block_seconds: float, _modified: float) -> np.ndarray:
+def _read_sums(
+    path: Path, earlier: Path | None, block_seconds: float, _modified: float
+) -> np.ndarray:
     table = pd.read_parquet(path)
-    probabilities = table[[f"p_{name.lower()}" for name in CLASS_NAMES]].to_numpy()
+    probabilities = table[PROBABILITIES].to_numpy()
     if {"call", "side"} <= set(table):
         given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
     else:  # of an earlier version: the most probable class
@@ -166,7 +171,42 @@ def _read_sums(path, block_seconds: float, _modified: float) -> np.ndarray:
         probabilities,
         given,
         block_seconds,
+        _ranked(table, earlier, block_seconds),
     )
+
+
+def _ranked(
+    table: pd.DataFrame, earlier: Path | None, block_seconds: float
+) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
+    """Returns the rank correlations of the windows' bars; None where too few symbols are there.
+
+    Args:
+        table: predictions of a split.
+        earlier: the file with those of the split before, for the past means.
+        block_seconds: length of a block of time.
+    """
+    keys = ["symbol", "timestamp"]
+    if not {*keys, "forward_return"} <= set(table):
+        return None
+    tables = [table] if earlier is None else [table, pd.read_parquet(earlier)]
+    windows = pd.concat([own.astype({"symbol": str}) for own in tables], ignore_index=True)
+    again = windows.duplicated(keys)  # of a walk-forward: tested in one fold, validated in another
+    codes = pd.factorize(windows["symbol"])[0]
+    times = windows["timestamp"].dt.tz_convert(None).to_numpy()
+    probabilities = windows[PROBABILITIES].to_numpy()
+
+    def said(rows: np.ndarray) -> Said:
+        return Said(times[rows], codes[rows], probabilities[rows])
+
+    place = np.arange(len(windows))
+    before = said(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
+    by_bar, blocks = correlations(
+        said(place[: len(table)]),
+        table["forward_return"].to_numpy(),
+        block_seconds=block_seconds,
+        before=before if len(before.times) else None,
+    )
+    return (by_bar, blocks) if len(blocks) else None
 
 
 def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
@@ -181,11 +221,13 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
             )
         )
     block_seconds = files.read_json(plan.run(cell) / files.METRICS)["verdict"]["block_seconds"]
-    return _read_sums(path, block_seconds, path.stat().st_mtime)
+    earlier = plan.run(cell) / files.VALIDATION
+    past = earlier if split == "test" and earlier.exists() else None
+    return _read_sums(path, past, block_seconds, path.stat().st_mtime)
 
 
 def _measured(sums: np.ndarray) -> dict[str, float]:
-    return dict(zip(MEASURES, measures(sums.sum(axis=0)).tolist(), strict=True))
+    return dict(zip(measured(sums), measures(sums.sum(axis=0)).tolist(), strict=True))
 
 
 def _cost(plan: Plan, both: list[tuple[str, str]], comparison: str) -> float:

@@ -72,7 +72,6 @@ class BestWeights(StatefulCallback):
         self._read_losses, self._blocks = losses, blocks
 
     def reset(self):
-        """Forgets the epochs."""
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
         self.wait = 0
@@ -143,6 +142,5 @@ class BestWeights(StatefulCallback):
         return {"best": self.best, "last": None if same else self.last, "wait": self.wait}
 
     def load(self, state):
-        """Takes over the state of `get_state`."""
         self.best, self.wait = state["best"], state["wait"]
         self.last = self.best if state["last"] is None else state["last"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from models.prediction import Predict, predict_windows
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.best_weights import BestWeights
 from models.training.callbacks.checkpoint import Checkpointer
@@ -98,6 +99,7 @@ def make_training_callbacks(
     feature_names: Sequence[str] | None = None,
     describe_batch: Callable[[int, int], str] | None = None,
     note: Callable[[str], None] | None = None,
+    predict: Predict = predict_windows,
 ) -> TrainingCallbacks:
     """Returns the callbacks of a training.
 
@@ -112,6 +114,7 @@ def make_training_callbacks(
         feature_names: of the input, (features,), to name one that is not finite.
         describe_batch: from (epoch, batch) to a text that says which windows the batch held.
         note: told about alarms.
+        predict: how windows are predicted, on several devices.
 
     Raises:
         ValueError: where a part lacks what it works on.
@@ -127,6 +130,7 @@ def make_training_callbacks(
         validation.window_form,
         validation.restore,
         validation.prior,
+        predict,
     )
     by_nll = validation.monitor == "val_nll" and validation.blocks is not None
     scorer = None
@@ -146,7 +150,7 @@ def make_training_callbacks(
             losses=(lambda: metrics.losses) if by_nll else None,
             blocks=validation.blocks,
         ),
-        mining=HardNegativeMining(batches, ema, mining, scorer) if mining is not None else None,
+        mining=HardNegativeMining(batches, ema, mining, scorer, predict) if mining else None,
         checkpoint_folder=checkpoint_folder,
     )
 

@@ -57,7 +57,7 @@ def load_latest(
 
     Args:
         folder: that of `save_checkpoint`; it need not exist.
-        note: told about every file that is torn or corrupt and therefore passed over.
+        note: told about every file that is incomplete or corrupt and therefore passed over.
     """
     for epoch, path in reversed(_files(Path(folder))):
         try:
@@ -89,7 +89,7 @@ def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
 def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     digest, _break, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise ValueError(_("its checksum is wrong, it is torn or corrupt"))
+        raise ValueError(_("checksum mismatch: incomplete or corrupt"))
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return arrays, json.loads(arrays.pop(_STATE).tobytes())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from core.i18n import LANGUAGES, N_, _, speaking
+from core.i18n import N_, _
 from models.training.callbacks.base import StatefulCallback
 
 LOOK_AT = {
@@ -43,8 +43,8 @@ class CollapseAlarm(StatefulCallback):
     of the batches and of the validation labels: loss parameters and quotas are to blame.
 
     `alarms` has one dictionary for each epoch with an alarm: epoch, kind, favoured (class name),
-    rate (its share of predictions), kl (nats, of the predicted rates to the quotas), spread,
-    mcc, message.
+    rate (its share of predictions), kl (nats, of the predicted rates to the quotas), spread, mcc;
+    `message` puts it in words.
 
     Args:
         quotas: class distribution of the training batches, any positive scale.
@@ -64,7 +64,6 @@ class CollapseAlarm(StatefulCallback):
         self.note = note
 
     def reset(self):
-        """Forgets the alarms."""
         self.alarms: list[dict] = []
 
     def on_epoch_end(self, epoch, logs=None):
@@ -93,19 +92,15 @@ class CollapseAlarm(StatefulCallback):
             "spread": float(spread),
             "mcc": float(logs["val_mcc"]),
         }
-        with speaking(LANGUAGES[0]):  # what is written is the same everywhere
-            alarm["message"] = message(alarm)
         goes_on = any(a["epoch"] == epoch - 1 and a["kind"] == kind for a in self.alarms)
         self.alarms.append(alarm)
         if self.note is not None and not goes_on:
             self.note(message(alarm))
 
     def get_state(self):
-        """Returns the alarms."""
         return {"alarms": [dict(alarm) for alarm in self.alarms]}
 
     def load(self, state):
-        """Takes over the alarms."""
         self.alarms = [dict(alarm) for alarm in state["alarms"]]
 
 

@@ -32,7 +32,6 @@ class CompileBeside(keras.callbacks.Callback):
         self._running: list[Future] = []
 
     def on_train_begin(self, logs=None):
-        """Starts."""
         if keras.backend.backend() == "tensorflow":
             for part in self.parts:
                 part.trace()

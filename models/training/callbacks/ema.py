@@ -56,11 +56,9 @@ class EMAWeightsCallback(StatefulCallback):
         self._raw = None
 
     def on_test_begin(self, logs=None):
-        """Puts the averages into the model."""
         self._swap_in(self.model)
 
     def on_test_end(self, logs=None):
-        """Puts the raw weights back."""
         self._swap_out()
 
     def _swap_in(self, model: keras.Model) -> bool:

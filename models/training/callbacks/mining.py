@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.prediction import compile_prediction, predict_windows
+from models.prediction import Predict, compile_prediction, predict_windows
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -132,6 +132,7 @@ class HardNegativeMining(StatefulCallback):
         plan: when and how hard windows are found.
         scorer: a model that shares the weights of the trained one and scores in its place; None:
             that one.
+        predict: how windows are predicted.
     """
 
     def __init__(
@@ -140,8 +141,10 @@ class HardNegativeMining(StatefulCallback):
         ema: EMAWeightsCallback | None,
         plan: MiningPlan,
         scorer: keras.Model | None = None,
+        predict: Predict = predict_windows,
     ):
         super().__init__()
+        self.predict = predict
         self.batches, self.ema, self.plan, self.scorer = batches, ema, plan, scorer
         self.start_epoch = max(plan.start_epoch, 1)
         self.seconds = 0.0
@@ -183,7 +186,7 @@ class HardNegativeMining(StatefulCallback):
         batches = self.batches
         windows, by_window = self._to_score(epoch)
         with averaged_weights(self.ema, self.model):
-            scored, logits = by_window(predict_windows(self._scorer, windows))
+            scored, logits = by_window(self.predict(self._scorer, windows))
         labels = np.asarray(batches.window_labels)[scored]
         losses = cross_entropies(logits, labels)
         band = hard_band(

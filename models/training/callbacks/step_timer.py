@@ -40,7 +40,6 @@ class StepTimer(keras.callbacks.Callback):
         return first - (statistics.median(others) if others else 0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clocks."""
         self._end_epoch()
         self._begun, self._in_steps = time.perf_counter(), 0.0
 
@@ -64,7 +63,6 @@ class StepTimer(keras.callbacks.Callback):
         self.epochs.append({"training": training, "outside": training - self._in_steps})
 
     def on_train_end(self, logs=None):
-        """Notes the last epoch."""
         self._end_epoch()
 
     def _end_epoch(self) -> None:

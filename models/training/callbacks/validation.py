@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from core.calls import calls
-from models.prediction import compile_prediction, predict_windows, trace_prediction
+from models.prediction import Predict, compile_prediction, predict_windows, trace_prediction
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
@@ -40,6 +40,7 @@ class ValidationMetrics(StatefulCallback):
             (windows, classes); None: the training logits.
         prior: class frequencies over which a call must gain most, (classes,), see `core.priors`;
             None: the most probable class is called.
+        predict: how the windows are predicted.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class ValidationMetrics(StatefulCallback):
         window_form: keras.Model | None = None,
         restore: Callable[[int, np.ndarray], np.ndarray] | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
+        predict: Predict = predict_windows,
     ):
         super().__init__()
-        self.prior = prior
+        self.prior, self.predict = prior, predict
         self.sequence, self.window_form, self.restore = sequence, window_form, restore
         self.seconds = 0.0
         self.labels = np.asarray(labels)
@@ -61,16 +63,13 @@ class ValidationMetrics(StatefulCallback):
         self.class_names = tuple(class_names)
 
     def reset(self):
-        """Forgets the last logits."""
         self.logits: np.ndarray | None = None
         self.losses: np.ndarray | None = None
 
     def trace(self) -> None:
-        """Traces the prediction of the windows, on TensorFlow."""
         trace_prediction(self._predictor, self.sequence)
 
     def compile(self) -> None:
-        """Compiles the prediction of the windows."""
         compile_prediction(self._predictor, self.sequence)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -79,7 +78,7 @@ class ValidationMetrics(StatefulCallback):
         with averaged_weights(self.ema, self.model):
             if self.window_form is not None:
                 take_weights(self.window_form, self.model)
-            self.logits = logits = predict_windows(self._predictor, self.sequence)
+            self.logits = logits = self.predict(self._predictor, self.sequence)
         if self.restore is not None:
             logits = self.restore(epoch, logits)
         logs.update(validation_metrics(self.labels, logits, self.class_names, self.prior))

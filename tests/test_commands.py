@@ -1,4 +1,4 @@
-"""The verbs that talk to an exchange, from the command line to what they print and write."""
+"""The commands that talk to an exchange, from the command line to what they print and write."""
 
 import keras
 import pandas as pd
@@ -32,7 +32,7 @@ def server(monkeypatch):
             return server.point(real(name, note=note, sleep=sleep, clock=clock))
 
         monkeypatch.setattr(recipe.live.exchange, "open_exchange", opened)
-        monkeypatch.setitem(recipe.live.download.download.__kwdefaults__, "open_named", opened)
+        monkeypatch.setattr(recipe.live.download, "open_exchange", opened)
         yield server
 
 

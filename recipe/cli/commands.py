@@ -1,125 +1,23 @@
-"""What each verb of the command line does, from its options to its exit status.
+"""What the commands beside training do, from their options to their exit status.
 
 Everything heavy is imported inside the functions, after the flags and the bars were found good:
 TensorFlow takes seconds to import, and a misspelt flag should not have to wait for it.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import config
-from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
-from core.native_chatter import without_native_chatter
-from recipe.cli.backend import load_model, prepare_process, start_backend
-from recipe.devices import processes
+from recipe.cli.backend import load_model
 from recipe.run import folder as files
-from recipe.run import run_json
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 USUAL_TOP, USUAL_DAYS = 50, 730  # of download: symbols of --quote, and how far back
 FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
-
-# Two small epochs in which every improvement takes part.
-SMOKE = {
-    "SUPERVISED_EPOCHS": 2,
-    "STEPS_PER_EPOCH": 30,
-    "LR_WARMUP_EPOCHS": 0.5,
-    "AFL_WARMUP_EPOCHS": 1,
-    "LOGIT_CLIP_RELEASE_EPOCH": 1,
-    "HNM_START_EPOCH": 1,
-    "HNM_END_EPOCH": 1,
-    "HNM_UPDATE_PERIOD": 1,
-    "HNM_MAX_SCORED": 1024,
-    "VALIDATION_MAX_WINDOWS": 1024,
-}
-
-
-def train(options: argparse.Namespace) -> int:
-    """Reads the bars, trains and judges, and fills a new run folder."""
-    flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
-    with _processes(options):
-        processes.agree(_("flags"), str(flags))
-        if processes.is_first():
-            files.check_absent(options.folder)
-        from recipe.cli import console
-        from recipe.run.market import read_market
-        from recipe.run.origin import ORIGINS, origin
-
-        market, bars_info = read_market(options.data, flags, console, adjust=options.adjust_splits)
-        run_info = {"command": options.command, "data": options.data, **bars_info}
-        run_info |= {ORIGINS: [origin(flags, bars_info)]}
-        run_info |= {"brief": True} if options.brief else {}
-        return _run(flags, market, options.folder, run_info, resume=False)
-
-
-def resume(options: argparse.Namespace) -> int:
-    """Goes on with an interrupted run from its newest checkpoint."""
-    with _processes(options):
-        return _resume(options)
-
-
-def _resume(options: argparse.Namespace) -> int:
-    folder = options.folder
-    if _is_finished(folder):
-        return OK
-    with files.lock(folder) if processes.is_first() else contextlib.nullcontext():
-        if _is_finished(folder):  # by whoever had the lock
-            return OK
-        return _go_on(options, folder)
-
-
-def _is_finished(folder: Path) -> bool:
-    """Returns whether nothing of a run is missing, and says so."""
-    before = run_json.read(folder)
-    if not (folder / files.METRICS).exists():
-        return False
-    from recipe.cli import console
-
-    report, figures = folder / files.REPORT, folder / files.METRICS
-    if report.exists():
-        text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
-    elif before.get("brief"):
-        text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
-    else:  # it ended between the two: the checkpoints still know all that the report shows
-        return False
-    console.log(_("complete"), text)
-    return True
-
-
-def _go_on(options: argparse.Namespace, folder: Path) -> int:
-    before = run_json.read(folder)
-    saved_flags = files.read_json(folder / files.CONFIG)
-    flags = config.load(options.set, folder / files.CONFIG)
-    processes.agree(_("flags"), str(flags))
-    from recipe.cli import console
-    from recipe.run.market import read_market
-    from recipe.run.origin import ACCEPTED, ORIGINS, check_checkpoints, known_origins, origin
-
-    known = known_origins(before, saved_flags)
-    changes = check_checkpoints(folder, known)
-    if processes.is_first():
-        atomic.clear(folder)
-    data = options.data or before.get("data")
-    adjust = before.get("adjust_splits", False)
-    market, bars_info = read_market(data, flags, console, adjust=adjust)
-    own, versions = origin(flags, bars_info), {"versions": files.versions()}
-    then = known[-1] | {"versions": before.get("versions")}
-    changes += files.differences(then, own | versions)
-    if changes and not options.force:
-        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
-    for change in changes:
-        console.note(change)
-    resumes = before.get("resumes", 0) + 1
-    run_info = {**before, "data": data, **bars_info, "resumes": resumes}
-    run_info |= {ORIGINS: known if own == known[-1] else [*known, own]}
-    run_info |= {ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {}
-    return _run(flags, market, folder, run_info, resume=True)
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -350,44 +248,3 @@ def study(options: argparse.Namespace) -> int:
     from recipe.cli.study import study as run_study
 
     return run_study(options)
-
-
-def _processes(options: argparse.Namespace):
-    """Returns the context of a training over several processes, or of one by itself."""
-    prepare_process()  # before JAX starts: a resumed step must be the same program
-    return processes.together(
-        options.coordinator,
-        options.processes,
-        options.process,
-        lambda: how_to_go_on(options.folder),
-    )
-
-
-def how_to_go_on(folder: Path | None) -> str:
-    """Returns what to do after an interruption."""
-    if folder is not None and (folder / files.RUN).exists():
-        return _("go on with: python train_model.py resume {folder}", folder=folder)
-    return _("nothing was written yet: start again")
-
-
-def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
-    with without_native_chatter():
-        start_backend()
-        from models.training.callbacks.nan_guard import TrainingDiverged
-        from recipe.cli import console
-        from recipe.run.run import run, take_part
-
-    processes.agree(_("bars"), run_info["bars_sha256"])
-    try:
-        if not processes.is_first():
-            brief = run_info.get("brief", False)
-            take_part(flags, market, folder, resume=resume, brief=brief)
-            return OK
-        run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
-    except TrainingDiverged as error:
-        print(error, how_to_go_on(folder), sep="; ", file=sys.stderr)
-        return FAILED
-    except OSError:  # a full disk, above all
-        print(_("a file could not be written"), how_to_go_on(folder), sep="; ", file=sys.stderr)
-        raise
-    return OK

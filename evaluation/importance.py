@@ -12,9 +12,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from data.market.market import Fold, Market, training_statistics
-from data.market.windows import gather, spans, subsample
+from data.market.windows import gather, subsample
+from evaluation.judge import blocks_of
 from evaluation.metrics import losses
-from evaluation.verdict import LEVEL, time_blocks
+from evaluation.verdict import LEVEL
 
 MOST_WINDOWS = 256  # evenly spaced over the validation windows: a few seconds in all
 _MOST_BLOCKS = 20  # that the courses are exchanged between
@@ -38,7 +39,7 @@ def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
     ends = ends[np.lexsort((ends, market.timestamps[ends]))]  # by time, all symbols together
     length, rng = market.sequence_length, np.random.default_rng(seed)
     windows, labels = gather(market.features, ends, length), fold.labels[ends]
-    blocks = _blocks_of(market, ends)
+    blocks = blocks_of(market, ends)
 
     def losses_with(changed: np.ndarray) -> np.ndarray:
         return losses(labels, np.asarray(model.predict_on_batch(changed), np.float64))
@@ -100,12 +101,6 @@ def mean_interval(values: np.ndarray, blocks: np.ndarray) -> tuple[float, list[f
     error = np.sqrt(num_blocks / (num_blocks - 1) * (rests**2).sum()) / len(values)
     width = float(student.ppf((1 + LEVEL) / 2, num_blocks - 1) * error)
     return mean, [mean - width, mean + width]
-
-
-def _blocks_of(market: Market, ends: np.ndarray) -> np.ndarray:
-    first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
-    longest = float((last - first).max() / np.timedelta64(1, "s"))
-    return time_blocks(market.timestamps[ends], longest)
 
 
 def _bars_left(length: int) -> list[int]:

@@ -1,0 +1,253 @@
+"""Answers judged as a cross-section: which symbols rise more than the others, and does it pay?
+
+Where all symbols move together, a test time holds few independent events for a forecaster of each
+symbol alone. Ranked within a bar, every bar is a test of its own. The rank correlation is split in
+two: **timing**, the answer less the symbol's own mean answer of the past days, and the **lasting
+tilt**, that past mean alone, which a list of names without any bars could give as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.i18n import _, ngettext
+from evaluation.across.book import best_against_worst, curve_rows, fifths, returns_of_fifths
+from evaluation.across.panel import (
+    LEAST_SYMBOLS,
+    Panel,
+    aged,
+    even_out,
+    favour,
+    make_panel,
+    mean_over_bars,
+    most_symbols,
+    rank_correlations,
+    recent_bars,
+    recent_mean,
+)
+
+AGES = (0, 1, 3, 6)  # bars
+PARTS = ("rank_correlation", "timing", "tilt")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a forecaster says of windows, in any order.
+
+    Attributes:
+        times: of their last bars, datetime64 (windows,).
+        symbols: codes, (windows,).
+        probabilities: (windows, 3).
+    """
+
+    times: np.ndarray
+    symbols: np.ndarray
+    probabilities: np.ndarray
+
+
+def cross_section(
+    windows: Said,
+    forward_return: np.ndarray,
+    trade_return: np.ndarray,
+    *,
+    horizon: int,
+    cost_bps: float,
+    block_seconds: float,
+    before: Said | None = None,
+    baselines: Mapping[str, tuple[np.ndarray, np.ndarray | None]] | None = None,
+    label_reference: str = "none",
+) -> dict[str, Any]:
+    """Returns how well answers rank the symbols of each bar, and what a book by them brings.
+
+    Args:
+        windows: the model's answers to the windows to judge.
+        forward_return: log return over the horizon, (windows,).
+        trade_return: log return from the next bar's open to the horizon's close, (windows,).
+        horizon: bars of both.
+        cost_bps: cost of each side in basis points of the traded value.
+        block_seconds: length of a block of time; at least the span of a window and its label.
+        before: the answers to earlier windows, for the past means; none of them is judged.
+        baselines: probabilities of the same windows, and of those before, by name.
+        label_reference: what the labels' moves are measured against, "none" or "market".
+
+    Returns:
+        most_symbols (at a bar) where no bar has 10 symbols. Else label_reference, bars, symbols,
+        symbols_a_bar (the median), horizon_bars, recent_bars, cost_bps, num_blocks, block_seconds,
+        curve_times, and `model` and `baselines` by name, each with rank_correlation, timing and
+        tilt (`value` and `interval`; None where no past is known), ages (a list of bars, value,
+        interval), fifths (see `returns_of_fifths`) and book (see `best_against_worst`, both of
+        `evaluation.across.book`); of the baselines also `lead`, the model's rank correlation less
+        theirs.
+    """
+    known = np.isfinite(forward_return) & np.isfinite(trade_return)
+    most = most_symbols(windows.times[known])
+    if most < LEAST_SYMBOLS:
+        return {"most_symbols": most}
+    rows = _rows(windows, known, before, block_seconds)
+    panel = rows.panel
+    came, traded = panel.matrix(forward_return), panel.matrix(trade_return)
+    times = np.datetime_as_string(panel.times[curve_rows(len(panel.times))], "m")
+
+    def judged(now: np.ndarray, past: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
+        parts = _parts(rows, came, now, past)
+        members = fifths(panel.matrix(favour(now)), traded)
+        figures = {n: mean_over_bars(parts[n], panel.blocks, widest=1.0) for n in PARTS}
+        old = {0: parts["rank_correlation"]} | _aged(rows, came, now)
+        return parts["rank_correlation"], {
+            **figures,
+            "ages": [
+                {"bars": age, **mean_over_bars(own, panel.blocks, widest=1.0)}
+                for age, own in old.items()
+            ],
+            "fifths": returns_of_fifths(members, traded, panel.blocks),
+            "book": best_against_worst(
+                panel.times,
+                members,
+                traded,
+                panel.blocks,
+                holding_bars=horizon,
+                cost_bps=cost_bps,
+            ),
+        }
+
+    own, model = judged(windows.probabilities, before and before.probabilities)
+    others = {name: judged(*given) for name, given in (baselines or {}).items()}
+    found = {
+        "label_reference": label_reference,
+        "bars": len(panel.times),
+        "symbols": panel.num_symbols,
+        "symbols_a_bar": float(np.median(np.bincount(panel.bars))),
+        "horizon_bars": int(horizon),
+        "recent_bars": rows.num_recent,
+        "cost_bps": float(cost_bps),
+        "num_blocks": len(np.unique(panel.blocks)),
+        "block_seconds": float(block_seconds),
+        "curve_times": times.tolist(),
+        "model": model,
+        "baselines": {
+            name: {"lead": mean_over_bars(own - theirs, panel.blocks, widest=2.0), **figures}
+            for name, (theirs, figures) in others.items()
+        },
+    }
+    return found
+
+
+def correlations(
+    windows: Said, forward_return: np.ndarray, *, block_seconds: float, before: Said | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns the rank correlation, timing and tilt of each bar, and the bars' blocks of time.
+
+    Args:
+        windows: as `cross_section` takes them, as are the others.
+        forward_return: see there.
+        block_seconds: see there.
+        before: see there.
+
+    Returns:
+        by the names of `PARTS` (bars,), NaN where too few symbols have it, and int (bars,), the
+        numbers that `evaluation.verdict.time_blocks` gives to the times of the windows; without
+        bars where none has 10 symbols.
+    """
+    if most_symbols(windows.times[np.isfinite(forward_return)]) < LEAST_SYMBOLS:
+        return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
+    rows = _rows(windows, np.isfinite(forward_return), before, block_seconds)
+    came = rows.panel.matrix(forward_return)
+    past = None if before is None else before.probabilities
+    return _parts(rows, came, windows.probabilities, past), rows.panel.blocks
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """Returns in words of the language of now what `cross_section` found."""
+    if "model" not in found:
+        return _(
+            "Not judged as a cross-section: that needs at least {least} symbols in a bar, and no "
+            "bar has more than {most}.",
+            least=LEAST_SYMBOLS,
+            most=found["most_symbols"],
+        )
+    rank, timing, tilt = (_in_words(found["model"][name]) for name in PARTS)
+    return _(
+        "Within each bar, BUY less SELL has a rank correlation of {rank} with the return of the "
+        "next {horizon} bars. Timing: {timing}. Lasting tilt: {tilt}. In brackets: 95 % intervals "
+        "over {blocks}.",
+        horizon=found["horizon_bars"],
+        rank=rank,
+        timing=timing,
+        tilt=tilt,
+        blocks=ngettext("{n} time blocks", "{n} time blocks", found["num_blocks"]),
+    )
+
+
+def in_language(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `cross_section` found with its sentence in the language of now."""
+    return found | {"sentence" if "model" in found else "left_out": sentence(found)}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Windows and those before them in the order of symbols, then time.
+
+    Attributes:
+        panel: of the windows as they were given.
+        order: of the windows, then those before them, together, (all,).
+        symbols: in that order, (all,).
+        num_windows: those to judge.
+        num_recent: bars of the past mean.
+    """
+
+    panel: Panel
+    order: np.ndarray
+    symbols: np.ndarray
+    num_windows: int
+    num_recent: int
+
+    def past_mean(self, now: np.ndarray, past: np.ndarray | None) -> np.ndarray:
+        """Returns the mean of what was said before each window, (windows,)."""
+        said = now if past is None else np.concatenate([now, past])
+        found = np.empty(len(said))
+        found[self.order] = recent_mean(said[self.order], self.symbols, self.num_recent)
+        return found[: self.num_windows]
+
+    def aged(self, now: np.ndarray, num_bars: int) -> np.ndarray:
+        """Returns what was said `num_bars` windows of the symbol ago, (windows,)."""
+        own = self.order < self.num_windows
+        found = np.empty(self.num_windows)
+        order = self.order[own]
+        found[order] = aged(now[order], self.symbols[own], num_bars)
+        return found
+
+
+def _rows(windows: Said, known: np.ndarray, before: Said | None, block_seconds: float) -> _Rows:
+    parts = [windows] if before is None else [windows, before]
+    times = np.concatenate([part.times for part in parts])
+    symbols = np.concatenate([part.symbols for part in parts])
+    order = np.lexsort((times, symbols))
+    panel = make_panel(windows.times, windows.symbols, known, block_seconds)
+    num_recent = recent_bars(times, symbols)
+    return _Rows(panel, order, symbols[order], len(windows.times), num_recent)
+
+
+def _parts(
+    rows: _Rows, came: np.ndarray, now: np.ndarray, past: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Returns the rank correlation and its parts in each bar, (bars,) by the names of `PARTS`."""
+    said, earlier = favour(now), None if past is None else favour(past)
+    usual = rows.past_mean(said, earlier)
+    return {
+        name: rank_correlations(rows.panel.matrix(even_out(own)), came)
+        for name, own in zip(PARTS, (said, said - usual, usual), strict=True)
+    }
+
+
+def _aged(rows: _Rows, came: np.ndarray, now: np.ndarray) -> dict[int, np.ndarray]:
+    said, matrix = favour(now), rows.panel.matrix
+    return {age: rank_correlations(matrix(rows.aged(said, age)), came) for age in AGES[1:]}
+
+
+def _in_words(part: Mapping[str, Any]) -> str:
+    if part["value"] is None:
+        return _("unknown")
+    low, high = part["interval"]
+    return _("{value:+.3f} ({low:+.3f} to {high:+.3f})", value=part["value"], low=low, high=high)

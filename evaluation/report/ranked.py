@@ -1,0 +1,139 @@
+"""What the report shows of the answers as a cross-section: two tables, the fifths, the book."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from core.i18n import N_, _, listed, ngettext
+from core.i18n import number as i18n_number
+from evaluation.report import market_plots
+from evaluation.report.formats import drawing, picture, signed
+from evaluation.report.plots import COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+
+NAMES = {
+    "rank_correlation": N_("rank correlation"),
+    "timing": N_("timing"),
+    "tilt": N_("lasting tilt"),
+}
+MODEL = "xLSTM"
+_DAYS_ARE_ENOUGH = np.timedelta64(4, "D")  # to name the times of a curve
+
+
+def ranked_part(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the page shows of symbols ranked within bars; nothing where none are.
+
+    Args:
+        metrics: the content of metrics.json.
+
+    Returns:
+        found, columns (the head of the table of correlations), correlations (rows of a name and a
+        cell for the model and each baseline), books (rows of a name and its figures) and pictures.
+    """
+    found = metrics.get("cross_section") or {}
+    if "model" not in found:
+        return {"found": found} if found else {}
+    judged = {MODEL: found["model"], **found["baselines"]}
+    return {
+        "found": found,
+        "columns": ["", *(text for name in judged for text in (_(name), _("95 % interval")))],
+        "correlations": _correlations(judged),
+        "books": [{"name": _(name), **part["book"]} for name, part in judged.items()],
+        "pictures": _pictures(found, judged),
+    }
+
+
+def fifth_bars(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Returns what each fifth brought: bars with intervals of the first part, marks of the others.
+
+    Args:
+        parts: by name, the fifths as `evaluation.across.book.returns_of_fifths` gives them.
+    """
+    (name, own), *others = parts.items()
+    places, values = np.arange(len(own)), [part["value"] for part in own]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 2.9), layout="constrained")
+        panel = figure.subplots()
+        panel.bar(places, values, 0.62, color=COLOURS[2], alpha=0.45, label=_(name))
+        for place, part in zip(places, own, strict=True):
+            if part["interval"] is not None:
+                panel.plot([place] * 2, part["interval"], color=COLOURS[2], linewidth=1.6)
+        for (other, fifths), mark in zip(others, ("D", "s"), strict=False):
+            heights = [part["value"] for part in fifths]
+            panel.plot(places, heights, mark, color=COLOURS[1], markersize=4.5, label=_(other))
+        panel.axhline(0, color=INK, linewidth=0.8)
+        panel.set_xticks(places, [_("least"), "2", "3", "4", _("most")])
+        panel.tick_params(axis="x", length=0)
+        panel.yaxis.set_major_locator(MaxNLocator(5))
+        panel.grid(axis="y", color=GRID, linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.set_xlabel(_("fifth of the symbols, by how much they are favoured"))
+        panel.set_title(_("basis points"))
+        legend_above(panel)
+    return figure
+
+
+def _correlations(judged: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a row for each part and age, and one for the model's lead."""
+    rows = [
+        {"name": _(words), "cells": [own[key] for own in judged.values()]}
+        for key, words in NAMES.items()
+    ]
+    for place, age in enumerate(judged[MODEL]["ages"]):
+        if age["bars"]:
+            name = ngettext(
+                "rank correlation of an answer {n} bar old",
+                "rank correlation of an answer {n} bars old",
+                age["bars"],
+            )
+            rows.append({"name": name, "cells": [own["ages"][place] for own in judged.values()]})
+    leads = [own.get("lead") for own in judged.values()]
+    if any(leads):
+        rows.append({"name": _("lead of the model in rank correlation"), "cells": leads})
+    return rows
+
+
+def _pictures(
+    found: Mapping[str, Any], judged: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    drawn: dict[str, dict[str, str]] = {}
+    parts = {name: own["fifths"] for name, own in judged.items()}
+    said = listed(signed(part["value"], 1) for part in parts[MODEL])
+    with drawing(drawn, "fifths"):
+        drawn["fifths"] = picture(
+            fifth_bars(parts),
+            _(
+                "Return of each fifth over {bars} bars less the mean of all symbols, before "
+                "costs; line: 95 % interval",
+                bars=found["horizon_bars"],
+            ),
+            _("From the least favoured fifth to the most, in basis points: {said}", said=said),
+        )
+    curves, times = _curves(found), found["curve_times"]
+    if np.datetime64(times[-1]) - np.datetime64(times[0]) > _DAYS_ARE_ENOUGH:
+        times = [time[:10] for time in times]
+    ends = listed(f"{_(n)} {i18n_number(own[-1], '+.1%')}" for n, own in curves.items())
+    with drawing(drawn, "book"):
+        drawn["book"] = picture(
+            market_plots.equity_curves(times, curves),
+            _(
+                "Best fifth long, worst fifth short: gains so far, share of the capital, and the "
+                "fall from the last peak"
+            ),
+            _("At the end: {ends}", ends=ends),
+        )
+    return drawn
+
+
+def _curves(found: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Returns the curves of the model after and before costs, and of the best ranked baseline."""
+    own = found["model"]["book"]
+    curves = {MODEL: own["net_curve"], N_("xLSTM without costs"): own["gross_curve"]}
+    others = found["baselines"]
+    if others:
+        best = max(others, key=lambda name: others[name]["rank_correlation"]["value"] or 0.0)
+        curves[best] = others[best]["book"]["net_curve"]
+    return curves
