@@ -216,7 +216,7 @@ def _frame(kept: dict[str, np.ndarray]) -> pd.DataFrame:
     times = pd.to_datetime(rows[:, 0].astype(np.int64), unit="ms", utc=True)
     codes = np.repeat(np.arange(len(names)), [len(kept[name]) for name in names])
     frame = pd.DataFrame({"timestamp": times.astype("datetime64[ns, UTC]")})
-    frame["symbol"] = pd.Categorical.from_codes(codes, categories=names)
+    frame["symbol"] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
     for place, name in enumerate(NAMES, start=1):
         frame[name] = rows[:, place]
     return frame

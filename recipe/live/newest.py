@@ -105,7 +105,7 @@ def _answers(
         note(error.reason)
         return None
     back = {name: symbol for symbol, name in members.names.items()}
-    return table.assign(symbol=[back.get(name, name) for name in table["symbol"]])
+    return table.assign(symbol=table["symbol"].replace(back))
 
 
 def _tell_absent(
