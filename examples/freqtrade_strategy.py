@@ -7,6 +7,8 @@ the model in the environment variable XLSTM_MODEL, and set `timeframe` to that o
 
 A model whose features stand beside the market needs the candles of the symbols of its training:
 they are fetched as informative pairs; a backtest needs their files (`freqtrade download-data`).
+Where its labels are relative to the market, BUY says that a pair will do better than the mean of
+all, not that its price will rise: the strategy holds the market's move as well.
 It shows how to ask the model, not how to earn money: look at the verdict of the run first.
 """
 

@@ -36,6 +36,8 @@ def run_metrics(
         seed: of the run.
     """
     pooled = judge(market, [result.judged for result in results], cost_bps=cost_bps)
+    if market.settings.relative:
+        pooled["verdict"] |= {"relative": True}
     if any(result.importance is None for result in results):
         pooled["verdict"] |= {"verdict": None}
     return {
@@ -104,6 +106,7 @@ def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> dict[str,
         },
         "label": {
             "method": market.label_method,
+            "reference": market.settings.label_reference,
             "future_window_bars": market.future_window,
             "threshold": fold.threshold,
         },
