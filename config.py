@@ -11,7 +11,6 @@ was seen to harm there (benchmarks/ablation.md; real bars are yet to be measured
 
 import dataclasses
 import difflib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from core.errors import InputError
+from core.foreign import read_json
 from core.i18n import _
+from core.texts import printable
 
 
 @dataclass(frozen=True)
@@ -226,13 +227,13 @@ def load(
     for name, value in values.items():
         try:
             values[name] = _coerce(value, types[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             faults.append(
                 _(
-                    "{name} must be {kind}, got {value!r}",
+                    "{name} must be {kind}, got {value}",
                     name=name,
                     kind=_type_name(types[name]),
-                    value=value,
+                    value=printable(repr(value), 200),
                 )
             )
     if faults:
@@ -255,13 +256,13 @@ def _split(assignments: Sequence[str], faults: list[str]) -> list[tuple[str, str
         if equals:
             pairs.append((name.strip(), value.strip()))
         else:
-            faults.append(_("--set needs NAME=VALUE, got {text!r}", text=text))
+            faults.append(_("--set needs NAME=VALUE, got {text}", text=printable(repr(text), 200)))
     return pairs
 
 
 def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path))
     except OSError as error:
         faults.append(
             _("cannot read the flags in {path}: {strerror}", path=path, strerror=error.strerror)
@@ -269,7 +270,11 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
         return {}
     except ValueError as error:
         faults.append(
-            _("{path} must be a config.json of an earlier run: {error}", path=path, error=error)
+            _(
+                "{path} must be a config.json of an earlier run: {error}",
+                path=path,
+                error=printable(str(error), 200),
+            )
         )
         return {}
     if not isinstance(content, dict):
@@ -285,6 +290,7 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _unknown(name: str, types: Mapping[str, Any]) -> str:
+    name = printable(name)
     close = difflib.get_close_matches(name.upper(), types, n=1)
     if close:
         return _("unknown flag {name}; did you mean {close}?", name=name, close=close[0])
@@ -308,7 +314,7 @@ def _coerce(value: Any, kind: Any) -> Any:
             raise TypeError
         return value
     number = kind(value)
-    if number != float(value) or not math.isfinite(number):
+    if number != float(value) or not math.isfinite(number) or kind is int and abs(number) >> 63:
         raise ValueError
     return number
 
@@ -335,5 +341,7 @@ def _holds(rule: str, values: Mapping[str, Any]) -> bool:
 
 def _complaint(rule: str, values: Mapping[str, Any]) -> str:
     words = set(re.findall(r"\w+", rule))
-    named = [f"{name} = {value!r}" for name, value in values.items() if name in words]
+    named = [
+        f"{name} = {printable(repr(value), 200)}" for name, value in values.items() if name in words
+    ]
     return _("need {rule} ({named})", rule=rule, named=", ".join(named))

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from core.texts import one_line
+
+_MOST_FAULTS = 100
+
 
 class InputError(ValueError):
     """Input that cannot be used; the command line prints `faults`, a line each, and exits with 2.
@@ -11,5 +15,6 @@ class InputError(ValueError):
     """
 
     def __init__(self, faults: str | Sequence[str]):
-        self.faults = faults.splitlines() if isinstance(faults, str) else list(faults)
+        lines = faults.splitlines() if isinstance(faults, str) else faults
+        self.faults = [one_line(line) for line in lines[:_MOST_FAULTS]]
         super().__init__("\n".join(self.faults))

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import time
 import weakref
 from pathlib import Path
@@ -94,7 +95,11 @@ class Lock:
 
     def _open(self) -> int:
         try:
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return handle
+            os.close(handle)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         except OSError as error:
             raise InputError(
                 _("{path} cannot be written: {strerror}", path=self.path, strerror=error.strerror)

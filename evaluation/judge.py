@@ -11,7 +11,6 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
 from data.market.windows import gather, spans, subsample
 from evaluation import baselines
-from evaluation.across.cross_section import Said, cross_section
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
@@ -137,11 +136,10 @@ def judge(
 
     Returns:
         `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
-        (theirs, as {"test": ...} by name), `costs` and `cross_section` (with the baselines that
-        were fitted).
+        (theirs, as {"test": ...} by name) and `costs`.
     """
-    test = _pooled(folds, "test")
-    chosen_on = _pooled(folds, "validation", without=test.ends)
+    test = pooled(folds, "test")
+    chosen_on = pooled(folds, "validation", without=test.ends)
     picked = pick({n: chosen_on.evaluate(given) for n, given in chosen_on.baselines.items()})
     said = answers(test.model, test.prior)
     named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
@@ -173,12 +171,11 @@ def judge(
             forward_return=market.forward_return[test.ends],
             close=market.close[test.ends],
         ),
-        "cross_section": _cross_section(market, test, chosen_on, block_seconds, cost_bps),
     }
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """The windows of a split of all folds, by symbol, then time.
 
     Attributes:
@@ -196,10 +193,11 @@ class _Pool:
     baselines: dict[str, np.ndarray]
 
     def evaluate(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """Returns the metrics of probabilities (windows, 3)."""
         return evaluate(self.labels, probabilities, self.prior)
 
 
-def _pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -> _Pool:
+def pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -> Pool:
     """Returns the windows of a split, less those that end in the rows `without`."""
     rows = [getattr(fold, split) for fold, _, _ in folds]
     kept = [np.flatnonzero(~np.isin(ends, () if without is None else without)) for ends in rows]
@@ -213,35 +211,12 @@ def _pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) 
         np.tile(training_prior(fold), (len(ends), 1))
         for (fold, _, _), ends in zip(folds, rows, strict=True)
     ]
-    return _Pool(
+    return Pool(
         ends[order],
         together([fold.labels[ends] for (fold, _, _), ends in zip(folds, rows, strict=True)]),
         together(priors),
         together([model[split] for _, model, _ in folds]),
         {name: together([given[name][split] for _, _, given in folds]) for name in folds[0][2]},
-    )
-
-
-def _cross_section(
-    market: Market, test: _Pool, before: _Pool, block_seconds: float, cost_bps: float
-) -> dict[str, Any]:
-    def said(pool: _Pool) -> Said:
-        return Said(market.timestamps[pool.ends], market.symbols[pool.ends], pool.model)
-
-    return cross_section(
-        said(test),
-        market.forward_return[test.ends],
-        market.trade_return[test.ends],
-        horizon=market.future_window,
-        cost_bps=cost_bps,
-        block_seconds=block_seconds,
-        before=said(before),
-        label_reference=market.settings.label_reference,
-        baselines={
-            name: (test.baselines[name], before.baselines[name])
-            for name in FITTED
-            if name in test.baselines
-        },
     )
 
 

@@ -12,29 +12,38 @@ and BUY are relative to the market.
 """
 
 import argparse
-import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 
 from core.errors import InputError
+from core.foreign import check_regular, parse_json, reason_of
 from data.bars.read import read_bars
 from data.features.settings import settings_of
 from recipe.serve.inference import Note, asked_windows
+from recipe.serve.sheet import plain_cells
 
 _AT_ONCE = 256  # windows
 
 
 def open_model(path: str) -> onnxruntime.InferenceSession:
     """Returns the model in an ONNX file of `train_model.py export`."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    check_regular(Path(path), path)
+    try:
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base class of their own
+        raise InputError(f"{path} must be a model.onnx: {reason_of(error)}") from error
 
 
 def contract_of(model: onnxruntime.InferenceSession) -> dict:
     """Returns what the model was trained on: classes, features, bars of a window, interval."""
-    return json.loads(model.get_modelmeta().custom_metadata_map["contract"])
+    try:
+        return parse_json(model.get_modelmeta().custom_metadata_map["contract"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"the model must have a contract: {reason_of(error)}") from error
 
 
 def probabilities_of(model: onnxruntime.InferenceSession, windows: np.ndarray) -> np.ndarray:
@@ -85,7 +94,7 @@ def main() -> int:
     except InputError as error:
         note(str(error))
         return 2
-    table.to_csv(sys.stdout, index=False)
+    plain_cells(table).to_csv(sys.stdout, index=False)
     return 0
 
 

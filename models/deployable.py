@@ -1,5 +1,6 @@
 """The deployable model: raw windows in, probabilities out, all that it needs inside."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import models.layers.slstm_block  # noqa: F401
 from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
+from core.texts import printable
 from models.calibration import LogOfMean
+from models.model_file import Bounds, check_model_file, refused
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -99,6 +102,7 @@ def load_classifier(
     *,
     feature_names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    bounds: Bounds | None = None,
 ) -> keras.Model:
     """Returns the deployable model in `path`, loaded in Keras's safe mode and uncompiled.
 
@@ -107,19 +111,18 @@ def load_classifier(
         feature_names: if given, the features that the caller will feed, in order.
         class_names: if given, the class order that the caller expects.
 
+        bounds: of its network; None: see `Bounds`.
+
     Raises:
-        InputError: if the file is missing or no such model, or carries other names.
+        InputError: if the file is missing, no such model, broken or beyond the bounds, or carries
+            other names.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not os.path.lexists(path):
         raise InputError(_("need a model file at {path}; there is none", path=path))
-    try:
+    contract = check_model_file(path, bounds or Bounds())
+    with refused(printable(str(path), 200)):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, TypeError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            _("{path} must be a model.keras of this project: {reason}", path=path, reason=reason)
-        ) from error
-    contract = contract_of(model)
     _compare(N_("features"), feature_names, contract["feature_names"], path)
     _compare(N_("classes"), class_names, contract["class_names"], path)
     return model

@@ -5,7 +5,9 @@ import pandas as pd
 
 from data.bars.synthetic import random_walk
 from data.features.settings import FeatureSettings
+from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable
+from models.xlstm_rl_model import build_xlstm_classifier
 
 LENGTH = 10
 # As different files have them; an exchange calls them AAA/USDT to ETH/USDT.
@@ -21,12 +23,15 @@ def random_bars(num_bars, start_ms=1_700_000_100_000, step_ms=300_000):
     return bars
 
 
-def make_model(**changes):
+def make_model(*, to_save=False, **changes):
+    """Returns the model; one to save has layers of the project alone, and is slower to make."""
     keras.utils.set_random_seed(0)
     features = changes.pop("features", FeatureSettings(market=("log_return_1", "rsi")))
     names = features.names(intraday=True)
     inputs = keras.Input((LENGTH, len(names)))
-    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+    if to_save:
+        network = build_xlstm_classifier(LENGTH, len(names), units=4, num_heads=2, blocks="m")
     contract = {
         "class_names": ["SELL", "HOLD", "BUY"],
         "feature_names": list(names),
@@ -39,5 +44,4 @@ def make_model(**changes):
         "universe": UNIVERSE,
         "call": {"rule": "largest lift", "prior": [0.3, 0.4, 0.3]},
     }
-    network = keras.Model(inputs, outputs)
-    return make_deployable(network, keras.layers.Softmax(), contract | changes)
+    return make_deployable(network, RestoreProbabilities(), contract | changes)

@@ -29,7 +29,7 @@ FEATURES = FeatureSettings(
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(features=FEATURES)
+    return make_model(to_save=True, features=FEATURES)
 
 
 @pytest.fixture(scope="module")

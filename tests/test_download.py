@@ -11,6 +11,7 @@ from binance_server import START, STEP, BinanceServer
 import recipe.live.download
 import recipe.live.kept
 from core.errors import InputError
+from core.lock import Lock
 from data.bars.read import read_bars
 from recipe.live.download import bars_file_name, download
 from recipe.live.exchange import open_exchange
@@ -102,7 +103,6 @@ KILLED = """
 import os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import recipe.live.download as d
-import recipe.live.kept as k
 from binance_server import BinanceServer
 from recipe.live.exchange import open_exchange
 d.PAGES_PER_PART = 1
@@ -117,7 +117,7 @@ def replace_or_die(source, target):
     if place == f"before {{len(calls)}}": os._exit(9)
     replace(source, target)
     if place == f"after {{len(calls)}}": os._exit(9)
-k.os.replace = replace_or_die
+os.replace = replace_or_die
 d.download("binance", ["BTC/USDT"], timeframe="5m", since=since, folder=folder, open_named=opened)
 """
 
@@ -186,3 +186,22 @@ def test_bars_before_the_file_are_told_not_fetched(get, server):
     [file] = get(note=notes.append)
     assert opens(file) == expected(2500)[100:]
     assert "earlier bars are not fetched" in notes[0]
+
+
+def test_two_downloads_into_one_folder_exclude_each_other(get, tmp_path, monkeypatch):
+    monkeypatch.setattr("recipe.live.download._PATIENCE", 0)
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    with Lock(folder / ".download.lock", "it"):
+        with pytest.raises(InputError, match=f"downloads .* in use by process {os.getpid()} on"):
+            get()
+    torn = folder / f".A-5m.{'0' * 16}.tmp.parquet"
+    torn.write_bytes(b"torn")
+    assert get() and not torn.exists()
+    assert not (folder / ".download.lock").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(get, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file cannot be made"):
+        get(folder=tmp_path / "file")

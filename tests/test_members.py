@@ -218,7 +218,7 @@ def test_a_pause_is_told_once_for_all_symbols(server, model):
 @pytest.mark.parametrize("market", [("rsi",), ()])
 def test_universe_is_a_file_beside_a_file(market, walk, tmp_path, capsys):
     path = tmp_path / "model.keras"
-    save_model(make_model(features=FeatureSettings(market=market)), path)
+    save_model(make_model(to_save=True, features=FeatureSettings(market=market)), path)
     walk[walk["symbol"] == "BTCUSDT"].to_parquet(tmp_path / "btc.parquet")
     walk.to_parquet(tmp_path / "all.parquet")
     asked = ["predict", str(path), "--universe", str(tmp_path / "all.parquet")]

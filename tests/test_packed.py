@@ -13,8 +13,9 @@ import pytest
 from layout_files import DAY_ROW, DAYS, OHLCV, days, expected, frame
 
 from core.errors import InputError
+from core.texts import printable
 from data.bars import checks, read
-from data.bars.formats.packed import Source, printable
+from data.bars.formats.packed import Source
 from data.bars.read import read_bars
 
 TEXT = days(DAY_ROW, head=f"Date,{OHLCV}").encode()
@@ -164,7 +165,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(error, tmp_path, monkeypatch
     assert not isinstance(raised.value, InputError)
     monkeypatch.undo()
     monkeypatch.setattr("data.bars.formats.texts.two_headers", broken)
-    monkeypatch.setattr("data.bars.formats.packed._ROOM", read.Path(__file__).parent)
+    monkeypatch.setattr("core.foreign._ROOMS", (read.Path(__file__).parent,))
     with pytest.raises(error, match="own") as raised:
         read_bars(tmp_path / "A.csv")
     assert not isinstance(raised.value, InputError)

@@ -10,6 +10,8 @@ from small_market import SETTINGS
 from core.errors import InputError
 from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
+from data.features.settings import FeatureSettings
+from data.market.audit import audit_market
 from data.market.labels import UNLABELLED
 from data.market.market import build_market
 from data.market.relative import MarketMoves, market_scores
@@ -109,3 +111,18 @@ def test_bars_with_holes_have_the_scores_of_the_same_moments(bars):
     market = np.sort(moves)[1:-1].mean()
     assert np.sign(found[row]) == np.sign(logs["SYN1"][304] - logs["SYN1"][298] - market)
     assert isinstance(found, np.ndarray) and len(found) == 598 and pd.notna(found[row])
+
+
+def test_bars_that_close_at_other_times_are_told_and_look_at_closed_ones(bars):
+    own = bars["symbol"] == "SYN4"
+    late, notes = bars.copy(), []
+    late.loc[own, "timestamp"] += pd.Timedelta("6min")
+    settings = replace(RELATIVE, features=FeatureSettings(market=("rsi",)))
+    market = build_market(late, settings, note=notes.append)
+    assert [note for note in notes if "of 1 symbol close at other times than those of most" in note]
+    assert "SYN4" in " ".join(notes)
+    assert audit_market(late, settings, num_cuts=3) == []
+    notes.clear()
+    build_market(bars, settings, note=notes.append)
+    assert notes == []
+    assert set(market.symbol_names) == {f"SYN{number}" for number in range(5)}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from model_files import CONTRACT
 
 from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable, save_model
@@ -174,7 +175,8 @@ def test_wrong_arguments_are_named(changes, text):
 def test_the_saved_classifier_keeps_its_outputs(tmp_path):
     keras.utils.set_random_seed(0)
     model = build(class_prior=None, logit_clip=2.0, recurrent_dropout=0.1, weight_decay_l2=1e-4)
-    contract = {"class_names": ["SELL", "HOLD", "BUY"], "feature_names": list("abcdef")}
+    contract = {**CONTRACT, "feature_names": list("abcdef")}
+    contract |= {"sequence_length": model.input_shape[1], "training_ranges": [[0.0] * 6, [1.0] * 6]}
     deployable = make_deployable(model, RestoreProbabilities(gamma=[1.0, 2.0, 1.0]), contract)
     save_model(deployable, tmp_path / "model.keras")
     loaded = load_classifier(tmp_path / "model.keras", feature_names=list("abcdef"))

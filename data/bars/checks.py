@@ -9,9 +9,9 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _, ngettext
+from core.texts import printable
 from data.bars.faults import Faults
 from data.bars.formats.own_columns import places_of
-from data.bars.formats.packed import printable
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs
 from data.bars.timestamps import complaint, read_times
@@ -20,6 +20,8 @@ PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 COLUMNS = ("timestamp", *NUMBERS)
 MOST_LETTERS = 200  # of a symbol
+# Whatever a symbol's prices do between these, every feature has room in 32 bits.
+LEAST_PRICE, LARGEST_PRICE, LARGEST_VOLUME = 1e-18, 1e18, 1e100
 # Relative: what prices of 32 bits, or ones scaled by a rounded factor, miss each other by.
 _ROUNDING = 1e-6
 
@@ -228,8 +230,11 @@ def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
     """Returns a remark where highs and lows missed other prices by rounding and were put right."""
     for name in PRICES:
         faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
+        beyond = (bars[name] > LARGEST_PRICE) | (bars[name] > 0) & (bars[name] < LEAST_PRICE)
+        faults.add(beyond, _beyond(name, LEAST_PRICE, LARGEST_PRICE), bars[name])
     volume = bars["volume"]
     faults.add(volume < 0, _("volume must not be negative"), volume)
+    faults.add(volume > LARGEST_VOLUME, _beyond("volume", 0, LARGEST_VOLUME), volume)
     open_, high, low, close = (bars[name] for name in PRICES)
     faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
     if faults.lines:
@@ -252,6 +257,12 @@ def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
         row=str(int(missed.argmax()) + 1),
     )
     return [told]
+
+
+def _beyond(name: str, least: float, largest: float) -> str:
+    return _(
+        "{name} must lie between {least:g} and {largest:g}", name=name, least=least, largest=largest
+    )
 
 
 def _check_order(bars: dict[str, Any], faults: Faults, lines: list[str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _, ngettext
-from data.bars.formats.packed import printable
+from core.texts import printable
 
 
 class Faults:

@@ -12,12 +12,13 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
+from core.texts import printable
 from data.bars.adjusted import scale, scale_volumes
 from data.bars.checks import COLUMNS, NUMBERS, PRICES
 from data.bars.formats.columns import open_table
 from data.bars.formats.numerals import read_numbers
 from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, places_of
-from data.bars.formats.packed import Source, printable, reading
+from data.bars.formats.packed import Source, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
 from data.bars.timestamps import day_and_time, is_time_of_day, is_whole_time

@@ -9,7 +9,8 @@ import numpy as np
 
 from core.errors import InputError
 from core.i18n import _, ngettext
-from data.bars.formats.packed import SUFFIXES, Source, forms, printable, stem
+from core.texts import printable
+from data.bars.formats.packed import SUFFIXES, Source, forms, stem
 
 # MetaTrader's timeframes are written out: H24 and M24 are contracts of a future.
 FRAME = (

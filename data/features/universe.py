@@ -6,11 +6,16 @@ it is the bar of that time, or none where it is missing; bars of other lengths o
 the last closed ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from core.i18n import ngettext
+
 _CELLS = 1 << 20  # moments times symbols looked at at a time
+_LATE = 0.05  # of a bar: feeds are late by seconds
+_MOST_NAMED = 12  # symbols in a note
 _MOST_KEPT = 4  # moments times symbols, in bars
 TRIMMED = 0.1  # share of the symbols left out at either end, at least one
 
@@ -103,3 +108,26 @@ def trimmed(values: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
         kept -= mean[rows, None]
         spread[rows] = np.sqrt(np.square(kept, out=kept).mean(axis=1))
     return mean, spread
+
+
+def other_clocks(clocks: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Yields a sentence where bars of some symbols close at other times than those of most.
+
+    Args:
+        clocks: by symbol the length of a bar and when in it one closes, nanoseconds.
+    """
+    usual, phase = Counter(clocks.values()).most_common(1)[0][0]
+    others = [
+        symbol
+        for symbol, (length, own) in clocks.items()
+        if length != usual or abs((own - phase + usual // 2) % usual - usual // 2) > _LATE * usual
+    ]
+    if others:
+        yield ngettext(
+            "the bars of {n} symbol close at other times than those of most: {names}; beside the "
+            "market its last closed bar counts",
+            "the bars of {n} symbols close at other times than those of most: {names}; beside the "
+            "market their last closed bars count",
+            len(others),
+            names=", ".join(others[:_MOST_NAMED]) + ", ..." * (len(others) > _MOST_NAMED),
+        )

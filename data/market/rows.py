@@ -20,7 +20,7 @@ from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.settings import FeatureSettings
-from data.features.universe import Universe
+from data.features.universe import Universe, other_clocks
 from data.market import labels as labelling
 from data.market.moves import Move, advice, find_moves, told
 from data.market.parts import by_symbol
@@ -42,6 +42,7 @@ class _Seen:
             labels are relative to the market.
         rows: when the bars of each symbol's rows close; kept where features stand beside it.
         lengths: of a bar, nanoseconds, of each symbol in `bars`, and of each in `rows`.
+        clocks: length of a bar and when in it one closes, by symbol.
         runs: of each symbol that has rows, its number in `bars`, and first bar and stop of its
             segments.
     """
@@ -49,6 +50,7 @@ class _Seen:
     bars: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     lengths: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    clocks: dict[str, tuple[int, int]] = field(default_factory=dict)
     runs: list[tuple[int, list[tuple[int, int]]]] = field(default_factory=list)
 
 
@@ -102,6 +104,7 @@ def make_rows(
         intraday = is_intraday(own) if intraday is None else intraday
         segments = own_bounds(times, settings.max_gap_bars, peers.get(symbol))
         runs = warm_runs(segments, settings.warm_up_bars)
+        seen.clocks[symbol] = interval, int(np.median(times.view(np.int64) % interval))
         own_rows = sum(stop - start - settings.warm_up_bars for start, stop in runs)
         new = table.grow(own_rows, _kinds(intraday, settings))
         own_first = _fill_symbol(new, own, runs, len(names), intraday, settings)[:-1]
@@ -122,6 +125,9 @@ def make_rows(
     if not num_rows:
         raise InputError(only_holes(settings))
     columns = settings.features.names(intraday=bool(intraday))
+    if settings.features.market or settings.relative:
+        for text in other_clocks(seen.clocks):
+            note(text)
     _fill_market(table, columns, seen, settings)
     facts = {
         "feature_names": columns,

@@ -15,6 +15,7 @@ from typing import Any
 
 from core import atomic
 from core.errors import InputError
+from core.foreign import read_json
 from core.i18n import _
 from core.lock import Lock
 
@@ -100,7 +101,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
             )
         )
     with broken_is_refused(folder):
-        return _checked(json.loads(index_file.read_text(encoding="utf-8")))
+        return _checked(read_json(index_file))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import config
 from core.errors import InputError
 from core.i18n import N_, _
+from core.texts import one_line
 from recipe.cli.backend import load_model
 from recipe.run import folder as files
 
@@ -88,12 +89,13 @@ def predict(options: argparse.Namespace) -> int:
     from data.features.settings import settings_of
     from models.deployable import contract_of
     from recipe.serve.predict import classify
+    from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
 
     def note(text: str) -> None:
         if text not in told:  # --follow would say at every close that the model is old
-            print(text, file=sys.stderr)  # standard output may hold the table
+            print(one_line(text), file=sys.stderr)  # standard output may hold the table
             told.add(text)
 
     if options.exchange:
@@ -126,7 +128,7 @@ def predict(options: argparse.Namespace) -> int:
 
         bars = without_splits(bars, note)
         universe = None if universe is None else without_splits(universe, note)
-    table = classify(model, bars, universe=universe, note=note)
+    table = plain_cells(classify(model, bars, universe=universe, note=note))
     if options.out:
         files.write(options.out, lambda path: table.to_csv(path, index=False))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.i18n import N_, _, date, listed, ngettext, number
+from core.texts import one_line
 from data.bars.grid import every
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
@@ -30,7 +31,7 @@ _COMPARED = {
 
 def log(name: str, text: str) -> None:
     """Prints a name and a text."""
-    print(f"{name:<10} {text}", flush=True)
+    print(f"{name:<10} {one_line(text)}", flush=True)
 
 
 def note(text: str) -> None:
@@ -46,6 +47,7 @@ def table(widths: dict[str, int], rows: list[list[str]]) -> None:
             left.
         rows: texts.
     """
+    rows = [[one_line(text) for text in row] for row in rows]
     if sys.stdout.isatty():
         _drawn_table(list(widths), rows)
         return
@@ -233,7 +235,7 @@ def answers(table) -> None:
         shares = f"({shares})"
         shares += _("  unfamiliar {share:4.0%}", share=row["unfamiliar"]) if known else ""
         when = date(f"{row['timestamp']:%Y-%m-%d %H:%M}")
-        print(f"{when}  {row['symbol']:<14}  {row['call']:<4}  {shares}", flush=True)
+        print(f"{when}  {one_line(row['symbol']):<14}  {row['call']:<4}  {shares}", flush=True)
 
 
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:

@@ -4,13 +4,16 @@ Pages are kept as numbered parts in a hidden folder and joined at the end of a s
 `recipe.live.kept`. What an earlier version stored and cannot be true is dropped and fetched anew.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core import atomic
 from core.errors import InputError
 from core.i18n import _, ngettext
+from core.lock import Lock
 from recipe.live.exchange import (
     Exchange,
     StaysAway,
@@ -25,6 +28,7 @@ from recipe.live.timeframes import Timeframe
 from recipe.live.traded import MostTraded, most_traded
 
 PAGES_PER_PART = 10
+_LOCK, _PATIENCE = ".download.lock", 5  # seconds: one that was just killed may not have ended
 
 
 def download(
@@ -52,7 +56,8 @@ def download(
 
     Raises:
         InputError: if a name or a date is wrong, a file cannot be continued, or the exchange
-            refuses or stays away. What has come by then is kept.
+            refuses or stays away, what has come by then is kept; or another process downloads into
+            the folder.
     """
     exchange = (open_named or open_exchange)(exchange_name, note=note)
     span, since_ms = timeframe_of(exchange, timeframe), _milliseconds(since)
@@ -60,7 +65,37 @@ def download(
         symbols = most_traded(exchange, symbols)
     check_symbols(exchange, symbols)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        return _download(exchange, symbols, span, since_ms, folder, note, progress)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Makes the folder, locks it, and removes what killed downloads left there unfinished."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            _(
+                "the folder {folder} cannot be made: {strerror}",
+                folder=folder,
+                strerror=error.strerror,
+            )
+        ) from error
+    with Lock(folder / _LOCK, _("the folder of downloads {folder}", folder=folder), _PATIENCE):
+        atomic.clear(folder)
+        yield
+
+
+def _download(
+    exchange: Exchange,
+    symbols: Sequence[str],
+    span: Timeframe,
+    since_ms: int,
+    folder: Path,
+    note: Callable[[str], None],
+    progress: Callable[[str, int, datetime], None],
+) -> list[Path]:
     files = [folder / bars_file_name(symbol, span.name) for symbol in symbols]
     newest_ms = span.newest_open(max(exchange.now_ms(), int(exchange.clock() * 1000)))
     stocks = [kept(file, symbol, newest_ms) for file, symbol in zip(files, symbols, strict=True)]

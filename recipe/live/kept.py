@@ -5,7 +5,6 @@ already has are dropped when a part is joined, so that a kill at any moment lose
 in memory.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute, parquet
 
+from core import atomic
 from core.errors import InputError
 from core.i18n import _
 from recipe.live.sound import sound
@@ -180,14 +180,13 @@ def _later_and_later(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
 
 def _write_whole(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
     """Writes beside the file, and takes its place when all is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as sink:
-        with parquet.ParquetWriter(sink, SCHEMA) as writer:
+
+    def save(temporary: Path) -> None:
+        with parquet.ParquetWriter(temporary, SCHEMA) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        sink.flush()
-        os.fsync(sink.fileno())
-    os.replace(partial, path)
+
+    atomic.write(path, save)
 
 
 def _parts_folder(file: Path) -> Path:

@@ -61,7 +61,7 @@ def members_of(
     own = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
     if symbols and not settings.market:
         return Members(tuple(symbols), dict.fromkeys(symbols, own), {}), ""
-    trained = [*universe, *(name for name in contract["symbols"] if name not in universe)]
+    trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
     there = {market: name for name, market in _found(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
     missing = [name for name in universe if name not in there.values()]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
+from core.texts import printable
 from data.features.settings import settings_of
 from data.market.moves import moment
 from models.deployable import contract_of
@@ -16,6 +17,7 @@ from recipe.live.members import Members, members_of, trained_names
 from recipe.live.timeframes import name_of
 from recipe.run import folder as files
 from recipe.serve.predict import classify_latest
+from recipe.serve.sheet import plain_cells
 from recipe.serve.universe import TooFewSymbols, first_of
 
 
@@ -75,7 +77,7 @@ def answer_newest(
             continue
         answered(table)
         if out:
-            _append(out, table)
+            _append(out, plain_cells(table))
 
 
 def _answers(
@@ -144,7 +146,7 @@ def _append(path: Path, table) -> None:
         files.write(path, lambda temporary: table.to_csv(temporary, index=False))
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        there = file.readline().strip()
+        there = file.readline(1000).strip()
     wanted = ",".join(table.columns)
     if there != wanted:
         raise InputError(
@@ -153,7 +155,7 @@ def _append(path: Path, table) -> None:
                 "move it away",
                 path=path,
                 wanted=wanted,
-                there=there,
+                there=printable(there, 200),
             )
         )
     with path.open("ab", buffering=0) as file:

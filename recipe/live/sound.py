@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 
-# Squares and ratios of prices must stay numbers.
-LEAST, LARGEST = 1e-150, 1e150
+from data.bars.checks import LARGEST_PRICE, LARGEST_VOLUME, LEAST_PRICE
+
 SLACK = 1e-9  # of the high, for prices that were rounded one by one
 
 
 def sound(open_, high, low, close, volume) -> np.ndarray:
-    """Returns which bars can be true: finite, above 0, and neither inverted nor out of range.
+    """Returns which bars can be true: finite, in range, and not inverted.
 
-    The arrays, and the booleans that are returned, are `(bars,)`; NaN is never sound.
+    The ranges are those in which bars are read. The arrays, and the booleans that are returned,
+    are `(bars,)`; NaN is never sound.
     """
     values = np.stack([np.asarray(part, np.float64) for part in (open_, high, low, close)])
     volume = np.asarray(volume, np.float64)
     open_, high, low, close = values
-    found = ((values > LEAST) & (values < LARGEST)).all(axis=0)
-    found &= (volume >= 0) & (volume < LARGEST)
+    found = ((values >= LEAST_PRICE) & (values <= LARGEST_PRICE)).all(axis=0)
+    found &= (volume >= 0) & (volume <= LARGEST_VOLUME)
     slack = SLACK * np.where(found, high, 0)
     return (
         found

@@ -1,10 +1,8 @@
 """The files of a run folder: each written whole or not at all; what a run depends on."""
 
 import datetime
-import errno
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
@@ -13,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core import foreign
 from core.atomic import write
 from core.errors import InputError
 from core.i18n import N_, _
 from core.lock import Lock
+from core.texts import printable
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -27,6 +27,7 @@ PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
+MOST_SHOWN = 200  # letters of a value that differs
 _LOCK = ".lock"
 _PATIENCE = 5  # seconds: who was killed a moment ago may not have ended yet
 
@@ -115,10 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: where there is none.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file")
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        content = foreign.read_json(path)
     except OSError as error:
         raise InputError(
             _(
@@ -128,23 +126,21 @@ def read_json(path: Path) -> dict[str, Any]:
                 strerror=error.strerror,
             )
         ) from error
-    except (ValueError, RecursionError) as error:
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(
-            _("{path} must hold a JSON object: {error}", path=path, error=error)
+            _(
+                "{path} must hold a JSON object: {error}",
+                path=path,
+                error=printable(str(error), 200),
+            )
         ) from error
     if not isinstance(content, dict):
         raise InputError(
             _("{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__)
         )
     return content
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    return float(text) if math.isfinite(float(text)) else _no_number(text)  # type: ignore
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -175,7 +171,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
         if isinstance(then, dict) and isinstance(value, dict):
             phrases += differences(then, value, f"{path}{name}.")
         elif then != value:
-            phrases.append(f"{path}{name} was {json.dumps(then)} and is {json.dumps(value)}")
+            shown = [printable(json.dumps(side), MOST_SHOWN) for side in (then, value)]
+            phrases.append(f"{path}{name} was {shown[0]} and is {shown[1]}")
     return phrases
 
 

@@ -14,6 +14,7 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
 from evaluation import made_up
 from evaluation.across import cross_section
+from evaluation.across.judged import judge_across
 from evaluation.judge import describe_splits, drift, judge
 from evaluation.metrics import evaluate
 from evaluation.verdict import sentence
@@ -35,7 +36,9 @@ def run_metrics(
         cost_bps: trading cost per side in basis points.
         seed: of the run.
     """
-    pooled = judge(market, [result.judged for result in results], cost_bps=cost_bps)
+    judged = [result.judged for result in results]
+    pooled = judge(market, judged, cost_bps=cost_bps)
+    pooled["cross_section"] = judge_across(market, judged, cost_bps=cost_bps)
     if market.settings.relative:
         pooled["verdict"] |= {"relative": True}
     if any(result.importance is None for result in results):

@@ -74,6 +74,7 @@ _MUST_BE = {
     "store_sha256": _is_text_or_none,
     "origins": _are_origins,
     "versions": lambda value: isinstance(value, dict),
+    "adjust_splits": lambda value: isinstance(value, bool),
     "brief": lambda value: isinstance(value, bool),
     "resumes": _is_count,
     "accepted_changes": _are_texts,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
+from core.foreign import reading, reason_of
 from core.i18n import _
 from core.native_chatter import without_native_chatter
 from data.bars.checks import digest
@@ -19,6 +20,7 @@ from data.market.moves import adjust_splits
 from data.market.windows import subsample
 from models.deployable import contract_of
 from recipe.run import folder as files
+from recipe.run import run_json
 from recipe.serve import exported
 from recipe.serve.inference import asked_windows
 from recipe.serve.onnx_file import scalings, signature, write_onnx
@@ -97,20 +99,21 @@ def windows_to_compare(
     """
     contract = contract_of(model)
     try:
-        run_info = files.read_json(run / files.RUN)
+        run_info = run_json.read(run)
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
             raise InputError(_("the bars are not those of the run any more"))
         if run_info.get("adjust_splits"):
             bars = adjust_splits(bars)[0]
         asked = asked_windows(contract, bars)
-        test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
+        with reading(files.PREDICTIONS, KeyError, TypeError):
+            test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
+            wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
     except (OSError, KeyError, InputError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         what = _("random windows in the range of the training bars ({reason})", reason=reason)
         return _random_windows(model), what
     keys = pd.MultiIndex.from_arrays([asked.about["timestamp"], asked.about["symbol"]])
-    wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
     places = np.flatnonzero(keys.isin(wanted))
     return asked.gather(places[subsample(len(places), _COMPARED)]), _(
         "windows of the run's test bars"

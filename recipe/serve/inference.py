@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
+from core.contract import check_contract
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import check_bars
@@ -22,6 +23,7 @@ from data.market.labels import CLASS_NAMES
 from data.market.relative import MARKET, relative_in_words
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
+from recipe.serve.finite import check_features, check_probabilities
 from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
 from recipe.serve.universe import check_universe, with_universe
 
@@ -61,7 +63,11 @@ class AskedWindows:
 
         Returns:
             timestamp, symbol, call (SELL, HOLD or BUY), p_sell, p_hold, p_buy, unfamiliar.
+
+        Raises:
+            InputError: where they are no probabilities.
         """
+        check_probabilities(probabilities, self.about)
         columns: dict[str, Any] = {
             "call": np.array(CLASS_NAMES, object)[calls(probabilities, self.prior)]
         }
@@ -106,6 +112,7 @@ def asked_windows(
             or the class order are not those of the contract, or its calls have an unknown rule;
             where features stand beside the market and most of its symbols are missing.
     """
+    check_contract(contract, _("the model"))
     settings = settings_of(contract)
     bars = check_bars(bars, extra=settings.columns)
     _check_contract(contract, bars)
@@ -151,6 +158,7 @@ def asked_windows(
             "unfamiliar": unfamiliar_shares(contract, features, ends),
         }
     )
+    check_features(features, ends, length, contract["feature_names"], about)
     if note is not None:
         others = filter(None, [remark, _other_library(contract), _relative(contract)])
         for warning in [*warnings(contract, about), *others]:

@@ -9,6 +9,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.features.universe import Universe
+from data.market.moves import moment
 
 LEAST_SHARE = 0.5  # of the universe that must have the newest bar
 _MOST_NAMED = 12
@@ -65,7 +66,7 @@ def check_universe(
                 "have the bar that closes at {time} UTC; {count} have, missing are {missing}",
                 total=len(expected),
                 count=int(there[-1]),
-                time=str(moments[-1].view("datetime64[ns]"))[:16],
+                time=moment(moments[-1].view("datetime64[ns]")),
                 missing=first_of(missing),
             ),
             _("add their bars, or name them with --universe PATH"),

@@ -1,7 +1,6 @@
 """Who works on which cell: a file that its worker touches every few seconds while it lives."""
 
 import contextlib
-import json
 import os
 import socket
 import threading
@@ -9,10 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.foreign import read_json
 from recipe.run import folder as files
 
 EVERY = 5.0  # seconds between two touches
 GRACE = 60.0  # seconds without a touch after which a worker counts as dead
+_KINDS = {"cell": str, "host": str, "pid": int}
+_MOST_BYTES, _MOST_PID = 1 << 16, 1 << 31
 
 
 @contextlib.contextmanager
@@ -85,9 +87,12 @@ def _path(folder: Path, trial: int) -> Path:
 
 def _read(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) | {"touched": path.stat().st_mtime}
+        beat = read_json(path, _MOST_BYTES)
+        touched = path.stat().st_mtime
     except (OSError, ValueError):
         return None
+    known = isinstance(beat, dict) and all(isinstance(beat.get(n), k) for n, k in _KINDS.items())
+    return beat | {"touched": touched} if known and 0 < beat["pid"] < _MOST_PID else None
 
 
 def _gone(beat: dict) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from core.contract import is_number
 from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
@@ -82,7 +83,8 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 def wall_seconds(plan: Plan, cell: str) -> float:
     """Returns how long the process took that finished a run."""
-    return files.read_json(plan.run(cell) / files.RUN).get("wall_seconds", 0.0)
+    found = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
+    return found if is_number(found, 0) else 0.0
 
 
 def _span(seconds: float) -> str:

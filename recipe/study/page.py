@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from evaluation.report.formats import data_uri, templates
+from evaluation.report.formats import data_uri, templates, with_policy
 from recipe.run import folder as files
 from recipe.study import plots, results
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan
@@ -137,7 +137,7 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
     environment = templates(Path(__file__).parent)
     environment.filters["figure"] = _figure
     states = runs["state"]
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         title=plan.folder.name,
         kind=plan.kind,
         data=plan.data or "the sample",
@@ -151,6 +151,7 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
         level=results.LEVEL,
         **parts,
     )
+    return with_policy(page)
 
 
 def _figure(value: Any, form: str = ".4f") -> str:

@@ -9,19 +9,25 @@ studies/ID/study.json       kind, bars, flags
 """
 
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import config
+from core.contract import is_count, is_number, is_text
 from core.errors import InputError
 from core.i18n import _
 from recipe.run import folder as files
 from recipe.study import arms
+from recipe.study.checked import validation_nlls, value_of
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
 DONE, FAILED, PRUNED, OPEN = "done", "failed", "pruned", "open"
+ENDS = (FAILED, PRUNED)
+MOST_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,11 @@ class Plan:
         if (self.run(cell) / files.METRICS).exists():
             return DONE
         path = self._ended(cell)
-        return files.read_json(path)["state"] if path.exists() else OPEN
+        return value_of(path, ["state"], ENDS.__contains__) if path.exists() else OPEN
 
     def reason(self, cell: str) -> str:
         """Returns why a cell failed or was pruned."""
-        return files.read_json(self._ended(cell))["reason"]
+        return value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
 
     def end(self, cell: str, state: str, reason: str) -> None:
         """Notes that a cell has no result, and why."""
@@ -101,8 +107,12 @@ class Plan:
 
     def value(self, cell: str) -> float:
         """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
-        folds = files.read_json(self.run(cell) / files.METRICS)["folds"]
-        return sum(fold["validation"]["nll"] for fold in folds) / len(folds)
+        found = validation_nlls(self.run(cell) / files.METRICS)
+        return sum(found) / len(found)
+
+    def drawn(self, cell: str, names: Iterable[str]) -> dict[str, float]:
+        """Returns the values of some flags, numbers, with which a cell was begun."""
+        return {name: value_of(self.flags_file(cell), [name], is_number) for name in names}
 
     def _ended(self, cell: str) -> Path:
         return self.folder / "ended" / f"{cell}.json"
@@ -149,9 +159,9 @@ def load(folder: Path) -> Plan:
         InputError: where there is none.
     """
     content = files.read_json(folder / FILE)
-    missing = {"name", "kind", "data", "count", "database", "flags"} - set(content)
-    if missing or content["kind"] not in KINDS:
-        wrong = ", ".join(sorted(missing)) or "kind"
+    faults = [name for name, holds in _PARTS.items() if not holds(content.get(name))]
+    if faults:
+        wrong = ", ".join(faults)
         raise InputError(
             _(
                 "{folder} must be that of a study; missing or unknown: {wrong}",
@@ -168,3 +178,13 @@ def load(folder: Path) -> Plan:
         content["count"],
         content["database"],
     )
+
+
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "name": is_text,
+    "kind": lambda value: value in KINDS,
+    "data": lambda value: value is None or isinstance(value, str),
+    "count": lambda value: is_count(value, 1, MOST_CELLS),
+    "database": lambda value: isinstance(value, bool),
+    "flags": lambda value: isinstance(value, dict) and not {"assignments", "replay"} & set(value),
+}

@@ -12,7 +12,6 @@ from typing import Any
 import config
 from core.errors import InputError
 from core.i18n import _
-from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, OPEN, PRUNED, Plan
 from recipe.study.space import first_fair_epoch, space_for, suggest
@@ -155,8 +154,7 @@ class Queue:
         path = self._plan.flags_file(cell)
         if self._plan.kind != "sweep" or not path.exists():
             return {}
-        flags = files.read_json(path)
-        return {name: flags[name] for name in space_for(self._plan.flags)}
+        return self._plan.drawn(cell, space_for(self._plan.flags))
 
     def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         try:

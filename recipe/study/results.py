@@ -14,7 +14,7 @@ from data.market.labels import CLASS_NAMES
 from evaluation.across.cross_section import Said, correlations
 from evaluation.answers import EVEN, Answers, answers
 from recipe.run import folder as files
-from recipe.study import arms
+from recipe.study import arms, checked
 from recipe.study.effects import block_sums, holm, measured, measures, paired_effects
 from recipe.study.plan import DONE, Plan
 from recipe.study.space import space_for
@@ -47,8 +47,7 @@ def runs_table(plan: Plan) -> pd.DataFrame:
             row["validation_nll_mean_over_folds"] = plan.value(cell.name)
             row["seconds"] = training_seconds(plan, cell.name)
         if plan.kind == "sweep" and plan.flags_file(cell.name).exists():
-            flags = files.read_json(plan.flags_file(cell.name))
-            row |= {name: flags[name] for name in space_for(plan.flags)}
+            row |= plan.drawn(cell.name, space_for(plan.flags))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -64,10 +63,9 @@ def training_seconds(plan: Plan, cell: str) -> float:
 
     So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
     """
-    metrics = files.read_json(plan.run(cell) / files.METRICS)
-    flags = plan.cells[cell].flags
-    epochs = metrics["num_folds"] * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
-    return float(np.median(metrics["timing"]["seconds_per_epoch"] or [0.0])) * epochs
+    metrics, flags = plan.run(cell) / files.METRICS, plan.cells[cell].flags
+    epochs = checked.num_folds(metrics) * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
+    return float(np.median(checked.epoch_seconds(metrics) or [0.0])) * epochs
 
 
 def effects_table(plan: Plan) -> pd.DataFrame:
@@ -159,7 +157,7 @@ def _paired_sums(
 def _read_sums(
     path: Path, earlier: Path | None, block_seconds: float, _modified: float
 ) -> np.ndarray:
-    table = pd.read_parquet(path)
+    table = checked.predictions(path)
     probabilities = table[PROBABILITIES].to_numpy()
     if {"call", "side"} <= set(table):
         given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
@@ -220,7 +218,7 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
                 path=path.name,
             )
         )
-    block_seconds = files.read_json(plan.run(cell) / files.METRICS)["verdict"]["block_seconds"]
+    block_seconds = checked.block_seconds(plan.run(cell) / files.METRICS)
     earlier = plan.run(cell) / files.VALIDATION
     past = earlier if split == "test" and earlier.exists() else None
     return _read_sums(path, past, block_seconds, path.stat().st_mtime)

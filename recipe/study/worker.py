@@ -114,10 +114,13 @@ def _follow(trial, plan: Plan, cell: str) -> Callable[[], bool]:
         path = plan.run(cell) / files.HISTORY
         if not path.exists():
             return False
-        rows = pd.read_csv(path)
-        # Of the first training alone: other folds have other bars, and members begin anew.
-        first = (rows["fold"] == 0) & (rows["member"] == 0 if "member" in rows else True)
-        values = rows.loc[first, "val_nll"].to_numpy()
+        try:
+            rows = pd.read_csv(path)
+            # Of the first training alone: other folds have other bars, and members begin anew.
+            first = (rows["fold"] == 0) & (rows["member"] == 0 if "member" in rows else True)
+            values = rows.loc[first, "val_nll"].to_numpy(float)
+        except (OSError, ValueError, KeyError, TypeError):  # somebody wrote in it: nothing to tell
+            return False
         for step in range(told, len(values)):
             trial.report(float(values[step]), step)
             told = step + 1

@@ -8,7 +8,8 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.bars.formats.packed import Source, printable
+from core.texts import printable
+from data.bars.formats.packed import Source
 
 PRICES = {"open", "high", "low", "close"}
 FIELDS = PRICES | {"adjclose", "adj close", "volume"}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from core.errors import InputError
 from core.i18n import _
-from data.bars.formats.packed import printable
+from core.texts import printable
 
 # Of a decimal sign: the sign of thousands that goes with it.
 _THOUSANDS = {".": ",", ",": "."}

@@ -6,20 +6,18 @@ import csv
 import gzip
 import io
 import lzma
-import stat
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from core import foreign
 from core.errors import InputError
-from core.i18n import N_, _
+from core.foreign import check_regular
+from core.i18n import _
+from core.texts import printable
 
 TEXTS = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")
@@ -29,19 +27,6 @@ SUFFIXES = (*TEXTS, *(text + packing for text in TEXTS for packing in PACKINGS),
 # that does no harm, was made to fill the memory.
 MOST_RATIO, HARMLESS_BYTES = 30, 1 << 28
 LONGEST_LINE = 1 << 20  # bytes; less than the blocks in which Arrow reads
-MOST_LETTERS = 60  # of a value or a name in a message
-_ROOM = Path(__file__).parents[2]
-_FAILURES = (
-    *(OSError, ValueError, RuntimeError, ArithmeticError, EOFError, MemoryError),
-    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, struct.error, pa.ArrowException),
-)
-_KINDS = (
-    (stat.S_ISDIR, N_("a folder")),
-    (stat.S_ISFIFO, N_("a named pipe")),
-    (stat.S_ISSOCK, N_("a socket")),
-    (stat.S_ISCHR, N_("a device")),
-    (stat.S_ISBLK, N_("a device")),
-)
 
 
 @dataclass(frozen=True)
@@ -68,19 +53,7 @@ class Source:
         Raises:
             InputError: where it is a link to nowhere, a device, a pipe: nothing that ends.
         """
-        try:
-            status = self.path.stat()
-        except (OSError, ValueError) as error:
-            if self.path.is_symlink():
-                told = _("{file} is a link to a file that does not exist", file=self.name)
-                raise InputError(told) from error
-            raise _refusal(self.name, error) from error
-        for of_kind, kind in _KINDS:
-            if of_kind(status.st_mode):
-                raise InputError(
-                    _("{file} must be a regular file, it is {kind}", file=self.name, kind=_(kind))
-                )
-        return status.st_size
+        return check_regular(self.path, self.name)
 
     def check_size(self, num_bytes: int, *, share: float = 1.0) -> None:
         """Raises InputError where the unpacked file is larger than it may be.
@@ -116,12 +89,6 @@ class Source:
         return io.BufferedReader(_Bounded(self, stream, share, lines), 1 << 20)
 
 
-def printable(text: str, most: int = MOST_LETTERS) -> str:
-    """Returns a text as a line that a terminal may show: escaped, and cut where it is long."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def stem(path: Path) -> str:
     """Returns the file's name without what says its form."""
     name = path.name
@@ -148,21 +115,9 @@ def forms() -> str:
     )
 
 
-@contextlib.contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turns what a file made fail inside into an InputError with its name.
-
-    Libraries say with many types of exceptions that a file is broken. Those that this project's
-    own lines raise, and types that only a fault of the program has, go on as they are.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except _FAILURES as error:
-        if type(error) in (ValueError, RuntimeError) and _raised_here(error.__traceback__):
-            raise
-        raise _refusal(name, error) from error
+def reading(name: str) -> contextlib.AbstractContextManager[None]:
+    """Returns the boundary around what reads a file of bars; see `core.foreign.reading`."""
+    return foreign.reading(name, csv.Error, pa.ArrowException)
 
 
 def member(source: Source) -> str:
@@ -237,18 +192,3 @@ def _unpacked(source: Source) -> tuple[Any, bool]:
     if magic[:4] == b"PK\x03\x04":
         return zipfile.ZipFile(path).open(member(source)), True
     return path.open("rb"), False
-
-
-def _refusal(name: str, error: BaseException) -> InputError:
-    text = getattr(error, "strerror", None) or str(error)
-    reason = text.splitlines()[0] if text.strip() else type(error).__name__
-    return InputError(
-        _("{file} cannot be read: {reason}", file=name, reason=printable(reason, 200))
-    )
-
-
-def _raised_here(place: TracebackType | None) -> bool:
-    """Says whether an exception comes from a line of this project, and of no library."""
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return place is not None and _ROOM in Path(place.tb_frame.f_code.co_filename).parents

@@ -10,7 +10,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.bars.formats.packed import printable
+from core.texts import printable
 
 
 @dataclass

@@ -1,0 +1,118 @@
+"""What a study reads of its own files, checked: somebody may have edited them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.contract import is_count, is_number
+from core.errors import InputError
+from core.foreign import check_regular, reading
+from core.i18n import _
+from core.texts import printable
+from data.market.labels import CLASS_NAMES
+from recipe.run import folder as files
+
+_LONGEST = 1e15  # seconds
+_CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
+
+
+def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool]) -> Any:
+    """Returns one value of a JSON file.
+
+    Args:
+        path: of the file, which holds an object.
+        names: keys and places that lead to the value.
+        holds: what must be true of it.
+
+    Raises:
+        InputError: where there is no such value.
+    """
+    found: Any = files.read_json(path)
+    for name in names:
+        inside = isinstance(found, dict) and name in found
+        inside = inside or isinstance(found, list) and isinstance(name, int) and name < len(found)
+        found = found[name] if inside else None
+    if not holds(found):
+        raise InputError(
+            _(
+                "{path} was not written by a run: {name} is {value}",
+                path=path,
+                name=".".join(map(str, names)),
+                value=printable(repr(found)),
+            )
+        )
+    return found
+
+
+def validation_nlls(path: Path) -> list[float]:
+    """Returns the NLL of each fold on its validation windows from a metrics.json."""
+    folds = value_of(path, ["folds"], lambda value: isinstance(value, list) and len(value) > 0)
+    places = range(len(folds))
+    return [value_of(path, ["folds", place, "validation", "nll"], is_number) for place in places]
+
+
+def block_seconds(path: Path) -> float:
+    """Returns the length of the blocks of time from a metrics.json."""
+    names = ["verdict", "block_seconds"]
+    return value_of(path, names, lambda value: is_number(value, 1, _LONGEST))
+
+
+def epoch_seconds(path: Path) -> list[float]:
+    """Returns the seconds of the epochs that a metrics.json tells."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, list) and all(is_number(part, 0, _LONGEST) for part in value)
+
+    return value_of(path, ["timing", "seconds_per_epoch"], holds)
+
+
+def num_folds(path: Path) -> int:
+    """Returns the number of folds from a metrics.json."""
+    return value_of(path, ["num_folds"], lambda value: is_count(value, 1))
+
+
+def predictions(path: Path) -> pd.DataFrame:
+    """Returns the table of a run's windows: timestamp, label, p_sell, p_hold, p_buy.
+
+    And `call` and `side`, where the run is of a version that has them.
+
+    Raises:
+        InputError: where it is no such table.
+    """
+    name = printable(str(path), 300)
+    check_regular(path, name)
+    with reading(name, KeyError, TypeError):
+        table = pd.read_parquet(path)
+        columns = [f"p_{name.lower()}" for name in CLASS_NAMES]
+        faults = [column for column in columns if not _are_shares(table.get(column))]
+        faults += [
+            column
+            for column, codes in _CODES.items()
+            if not (column in table and set(table[column]) <= set(codes))
+            and (column in table or column == "label")
+        ]
+        if not _are_times(table.get("timestamp")):
+            faults.append("timestamp")
+    if faults or not len(table):
+        raise InputError(
+            _(
+                "{path} must be the predictions of a finished run: {error}",
+                path=path,
+                error=", ".join(faults) or "0",
+            )
+        )
+    return table
+
+
+def _are_shares(column: Any) -> bool:
+    return column is not None and column.dtype.kind == "f" and bool(column.between(0, 1.001).all())
+
+
+def _are_times(column: Any) -> bool:
+    return (
+        column is not None
+        and isinstance(column.dtype, pd.DatetimeTZDtype)
+        and not column.isna().any()
+    )
