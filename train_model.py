@@ -235,7 +235,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     )
     add("--universe", metavar="PATH", help=help_)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
-    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=_("its symbols: BTC/USDT ..."))
+    text = _("its symbols: BTC/USDT ...; default: those of the training")
+    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
     add("--out", metavar="FILE", type=Path, help=_("the file to make; default: standard output"))
 

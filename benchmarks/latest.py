@@ -1,8 +1,9 @@
 """Seconds from the bars of many symbols to the answers for the newest bar of each.
 
-    python benchmarks/latest.py [--symbols 500] [--bars 5060] [--profile]
+    python benchmarks/latest.py [--symbols 500] [--bars 5060] [--beside-market] [--profile]
 
-Made-up bars and a small untrained model. The first call traces the model; the median of the
+Made-up bars and a small untrained model, whose features stand beside the market where that is
+asked for. The first call traces the model; the median of the
 next ones is what a live answer takes. `--bars` is the past of each symbol: 5060 is what
 `predict --exchange` asks for with windows of 60 bars.
 """
@@ -23,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from data.bars.synthetic import random_walk
-from data.features.features import feature_names
 from data.features.indicators import FORGOTTEN_AFTER_BARS
+from data.features.settings import STANDARD, FeatureSettings
 from data.market.labels import CLASS_NAMES
 from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable
@@ -34,12 +35,15 @@ from recipe.serve.predict import classify_latest
 LENGTH = 60
 
 
-def small_model() -> keras.Model:
-    names = list(feature_names(True))
+def small_model(symbols: list[str], features: FeatureSettings) -> keras.Model:
+    names = list(features.names(intraday=True))
     classifier = build_xlstm_classifier(LENGTH, len(names), units=32)
     contract = {
         "class_names": list(CLASS_NAMES),
         "feature_names": names,
+        "features": features.as_dict(),
+        "symbols": symbols,
+        "universe": symbols,
         "sequence_length": LENGTH,
         "max_gap_bars": 5,
         "intraday": True,
@@ -64,9 +68,12 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--bars", type=int, default=FORGOTTEN_AFTER_BARS + LENGTH)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--beside-market", action="store_true", help="MARKET_FEATURES=standard")
     parser.add_argument("--profile", action="store_true", help="where the time of a call goes")
     options = parser.parse_args()
-    model, bars = small_model(), many_symbols(options.symbols, options.bars)
+    bars = many_symbols(options.symbols, options.bars)
+    features = FeatureSettings(market=STANDARD if options.beside_market else ())
+    model = small_model(list(bars["symbol"].cat.categories), features)
     seconds, processors = [], []
     for _ in range(1 + options.rounds):
         start, used = time.perf_counter(), time.process_time()

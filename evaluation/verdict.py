@@ -19,6 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from core.i18n import N_, _, ngettext
+from data.market.relative import relative_in_words
 from evaluation.answers import Answers, tables
 from evaluation.metrics import mcc
 
@@ -162,13 +163,18 @@ def _comparison(direction: Mapping[str, Any]) -> str:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """Returns in words of the language of now what `verdict` found; `trials` may be set later."""
+    """Returns in words of the language of now what `verdict` found.
+
+    `trials` may be set later, and `relative` where the labels are relative to the market.
+    """
     pooled, baseline = found["num_folds"] > 1, str(found["baseline"])
     text = _compared(found["verdict"], baseline=_(_IN_A_SENTENCE.get(baseline, baseline)))
     if pooled:
         folds = found["num_folds"]
         text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)
     text += f". {_shown(found)} {_figures(found, _blocks(found['num_blocks'], pooled))}"
+    if found.get("relative"):
+        text += " " + relative_in_words()
     if found["num_blocks"] < FEW_BLOCKS and found["no_skill"]:
         text += " " + _too_short(pooled)
     if found["trials"] > 1:

@@ -5,18 +5,27 @@ the model in the environment variable XLSTM_MODEL, and set `timeframe` to that o
 
     XLSTM_MODEL=runs/ID/model.keras freqtrade trade --strategy XlstmStrategy
 
+A model whose features stand beside the market needs the candles of the symbols of its training:
+they are fetched as informative pairs; a backtest needs their files (`freqtrade download-data`).
+Where its labels are relative to the market, BUY says that a pair will do better than the mean of
+all, not that its price will rise: the strategy holds the market's move as well.
 It shows how to ask the model, not how to earn money: look at the verdict of the run first.
 """
 
+import logging
 import os
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from data.features.indicators import OTHERS_FORGET_AFTER_BARS, WARM_UP_BARS
+from core.errors import InputError
+from data.features.indicators import OTHERS_FORGET_AFTER_BARS
+from data.features.settings import settings_of
 from models.deployable import contract_of, load_classifier
 from recipe.serve.predict import classify
+from recipe.serve.universe import LEAST_SHARE, TooFewSymbols
 
 if TYPE_CHECKING:
     IStrategy = Any
@@ -27,34 +36,59 @@ else:
         IStrategy = object
 
 COLUMNS = ["call", "p_sell", "p_hold", "p_buy", "unfamiliar"]
+_NONE = pd.DataFrame(columns=["timestamp", "symbol", *COLUMNS])
 WINDOW_BARS = 60  # SEQUENCE_LENGTH of the model's training
+logger = logging.getLogger(__name__)
 
 
-def answers(model, dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
-    """Returns what the model says at each candle of freqtrade's frame of one pair.
+def answers(model, frames: Mapping[str, pd.DataFrame], asked: Collection[str]) -> pd.DataFrame:
+    """Returns what the model says of some of freqtrade's frames.
 
     A candle's answer is made of that candle and those before it, so backtests see what a bot sees.
 
     Args:
         model: as `load_classifier` returns it.
-        dataframe: date (UTC, the candle's open), open, high, low, close, volume; closed candles
-            alone, oldest first.
-        pair: such as BTC/USDT.
+        frames: of each symbol date (UTC, the candle's open), open, high, low, close, volume; closed
+            candles alone, oldest first. Symbols of the training have its names where features
+            stand beside the market.
+        asked: symbols that get an answer; the others are the market that features stand beside.
 
     Returns:
-        call, p_sell, p_hold, p_buy and unfamiliar (see `recipe.serve.predict.classify`) with the
-        index of the frame; NaN where a candle ends no window, as in the warm-up.
+        what `recipe.serve.predict.classify` does: no row where a candle ends no window, as in the
+        warm-up, or fewer than half of the symbols of the training have a candle.
 
     Raises:
         InputError: where the candles are faulty, have a hole in each window, or their timeframe is
             not the model's.
+        TooFewSymbols: where fewer than half of the symbols have the newest candle.
     """
-    if len(dataframe) < WARM_UP_BARS + contract_of(model)["sequence_length"]:
-        return pd.DataFrame(float("nan"), index=dataframe.index, columns=COLUMNS)
-    numbers = dataframe[["open", "high", "low", "close", "volume"]]
-    table = classify(model, numbers.assign(timestamp=dataframe["date"], symbol=pair))
+    contract = contract_of(model)
+    settings = settings_of(contract)
+    needed = settings.warm_up_bars + contract["sequence_length"]
+    ready = [symbol for symbol in asked if len(frames[symbol]) >= needed]
+    table = _NONE
+    if ready:
+        others = [symbol for symbol in frames if symbol not in ready and len(frames[symbol])]
+        universe = _bars(frames, others) if settings.market and others else None
+        table = classify(model, _bars(frames, ready), universe=universe)
+    if settings.market:
+        table = table[_enough(contract["universe"], frames, settings.warm_up_bars, table)]
+    return table
+
+
+def at_candles(table: pd.DataFrame, dataframe: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """Returns a symbol's call, p_sell, p_hold, p_buy and unfamiliar with the index of its frame."""
     times = pd.DatetimeIndex(dataframe["date"]).as_unit("ns")
-    return table.set_index("timestamp")[COLUMNS].reindex(times).set_axis(dataframe.index)
+    own = table[table["symbol"] == symbol].set_index("timestamp")
+    return own[COLUMNS].reindex(times).set_axis(dataframe.index)
+
+
+def pair_of(symbol: str, stake: str, *, futures: bool) -> str:
+    """Returns freqtrade's pair of a symbol of the training: BTC/USDT of BTCUSDT and BTC_USDT."""
+    if ":" in symbol or ("/" in symbol and not futures):
+        return symbol
+    base = "".join(filter(str.isalnum, symbol.upper())).removesuffix(stake.upper())
+    return f"{base}/{stake}" + f":{stake}" * futures
 
 
 class XlstmStrategy(IStrategy):
@@ -69,6 +103,7 @@ class XlstmStrategy(IStrategy):
     can_short = False
     process_only_new_candles = True
     # KAMA alone remembers more while prices go nowhere. Exchanges limit the candles of a start.
+    # A model with TIMEFRAMES needs 25 times the longest of them, if that is more.
     startup_candle_count = OTHERS_FORGET_AFTER_BARS + WINDOW_BARS
     minimal_roi = {"0": 10.0}  # the horizon decides when to leave
     stoploss = -0.10
@@ -78,10 +113,22 @@ class XlstmStrategy(IStrategy):
     def bot_start(self, **kwargs) -> None:
         """Loads the model, once."""
         self.model = load_classifier(os.environ.get("XLSTM_MODEL", "model.keras"))
+        self._state, self._table = {}, _NONE
+        if columns := settings_of(contract_of(self.model)).columns:
+            raise InputError(f"the model needs columns that candles lack: {', '.join(columns)}")
+
+    def informative_pairs(self) -> list[tuple[str, str]]:
+        """Returns the pairs that make the market which features stand beside."""
+        return [(pair, self.timeframe) for pair in self._market()]
 
     def populate_indicators(self, dataframe: pd.DataFrame, metadata: dict) -> pd.DataFrame:
         """Adds the model's answers."""
-        dataframe[COLUMNS] = answers(self.model, dataframe, metadata["pair"])
+        pair = metadata["pair"]
+        if settings_of(contract_of(self.model)).market:
+            name, table = self._names().get(pair, pair), self._beside_the_market(pair)
+        else:
+            name, table = pair, answers(self.model, {pair: dataframe}, [pair])
+        dataframe[COLUMNS] = at_candles(table, dataframe, name)
         return dataframe
 
     def populate_entry_trend(self, dataframe: pd.DataFrame, metadata: dict) -> pd.DataFrame:
@@ -111,3 +158,69 @@ class XlstmStrategy(IStrategy):
         num_bars = contract["label"]["future_window_bars"]
         held = timedelta(seconds=num_bars * contract["interval_seconds"])
         return "horizon" if current_time - trade.open_date_utc >= held else None
+
+    def _names(self) -> dict[str, str]:
+        """Returns the training's names of pairs."""
+        stake, futures = self.config["stake_currency"], self.config.get("trading_mode") == "futures"
+        symbols = contract_of(self.model)["symbols"]
+        return {pair_of(name, stake, futures=futures): name for name in symbols}
+
+    def _market(self) -> dict[str, str]:
+        """Returns those that make the market which features stand beside, as the exchange has."""
+        contract = contract_of(self.model)
+        if not settings_of(contract).market:
+            return {}
+        found = self._names().items()
+        return {
+            pair: name
+            for pair, name in found
+            if name in contract["universe"] and self.dp.market(pair)
+        }
+
+    def _beside_the_market(self, pair: str) -> pd.DataFrame:
+        """Returns the answers of all pairs; they are made once for all as candles come."""
+        names = self._names()
+        asked = {own: names.get(own, own) for own in {*self.dp.current_whitelist(), pair}}
+        frames = {
+            name: self.dp.get_pair_dataframe(own, self.timeframe)
+            for own, name in (self._market() | asked).items()
+        }
+        state = {name: (len(own), *own["date"].tail(1)) for name, own in frames.items() if len(own)}
+        if state != self._state:
+            try:
+                self._table = answers(self.model, frames, [*asked.values()])
+            except TooFewSymbols as error:
+                logger.warning("no signal: %s", error.reason)
+                self._table = _NONE
+            self._state = state
+        return self._table
+
+
+def _bars(frames: Mapping[str, pd.DataFrame], symbols: Collection[str]) -> pd.DataFrame:
+    """Returns the candles of some symbols as the project takes them."""
+    numbers = ["open", "high", "low", "close", "volume"]
+    return pd.concat(
+        [
+            frames[symbol][numbers].assign(timestamp=frames[symbol]["date"], symbol=symbol)
+            for symbol in symbols
+        ],
+        ignore_index=True,
+    )
+
+
+def _enough(
+    universe: Collection[str],
+    frames: Mapping[str, pd.DataFrame],
+    warm_up_bars: int,
+    table: pd.DataFrame,
+) -> pd.Series:
+    """Says of which answers half of the market or more had a candle, bool (answers,)."""
+    dates = [
+        pd.DatetimeIndex(frames[name]["date"]).as_unit("ns")[warm_up_bars:]
+        for name in universe
+        if name in frames and len(frames[name])
+    ]
+    counts = pd.Series(0, table["timestamp"].unique())
+    for own in dates:
+        counts[counts.index.isin(own)] += 1
+    return table["timestamp"].map(counts) >= LEAST_SHARE * len(universe)

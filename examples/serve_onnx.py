@@ -2,10 +2,13 @@
 
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet > table.csv
     python examples/serve_onnx.py runs/ID/onnx/model.onnx bars.parquet --newest
+    python examples/serve_onnx.py runs/ID/onnx/model.onnx btc.parquet --universe bars
 
 It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `core/`, `data/` and
 recipe/serve/inference.py alone, which make features and calls as the project does. The table is
-that of `train_model.py predict`.
+that of `train_model.py predict`; own columns of the training must be in the bars, and a model whose
+features stand beside the market finds the other symbols in `--universe`. A remark says where SELL
+and BUY are relative to the market.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import pandas as pd
 from core.errors import InputError
 from core.foreign import check_regular, parse_json, reason_of
 from data.bars.read import read_bars
+from data.features.settings import settings_of
 from recipe.serve.inference import Note, asked_windows
 from recipe.serve.sheet import plain_cells
 
@@ -52,13 +56,16 @@ def classify(
     bars: pd.DataFrame,
     *,
     newest_only: bool = False,
+    universe: pd.DataFrame | None = None,
     note: Note | None = None,
 ) -> pd.DataFrame:
     """Returns timestamp, symbol, call, p_sell, p_hold, p_buy and unfamiliar of windows.
 
-    They are all of the bars, or the newest of each symbol.
+    They are all of the bars, or the newest of each symbol. Those of `universe` get no answer.
     """
-    asked = asked_windows(contract_of(model), bars, newest_only=newest_only, note=note)
+    asked = asked_windows(
+        contract_of(model), bars, newest_only=newest_only, universe=universe, note=note
+    )
     starts = range(0, len(asked.ends), _AT_ONCE)
     parts = [probabilities_of(model, asked.gather(slice(i, i + _AT_ONCE))) for i in starts]
     return asked.table(np.concatenate(parts))
@@ -70,15 +77,20 @@ def main() -> int:
     parser.add_argument("model", help="model.onnx")
     parser.add_argument("bars", help="file or folder of bars")
     parser.add_argument("--newest", action="store_true", help="only each symbol's newest bar")
+    parser.add_argument("--universe", metavar="PATH", help="bars of other symbols of the training")
     options = parser.parse_args()
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
     try:
-        bars = read_bars(options.bars, note=note)
         model = open_model(options.model)
-        table = classify(model, bars, newest_only=options.newest, note=note)
+        own = settings_of(contract_of(model)).columns
+        bars = read_bars(options.bars, note=note, extra=own)
+        universe = None
+        if options.universe:
+            universe = read_bars(options.universe, note=note, extra=own)
+        table = classify(model, bars, newest_only=options.newest, universe=universe, note=note)
     except InputError as error:
         note(str(error))
         return 2

@@ -41,7 +41,7 @@ ROOMS = {
 SCRIPTS = {
     "config.py": {"core"},
     "train_model.py": {"core", "config", "recipe.cli", "recipe.run", "data.batches"},
-    "examples/serve_onnx.py": {"core", "data.bars", "recipe.serve"},
+    "examples/serve_onnx.py": {"core", "data.bars", "data.features", "recipe.serve"},
     "examples/freqtrade_strategy.py": {
         "core",
         "data.bars",

@@ -1,6 +1,5 @@
 """The commands that talk to an exchange, from the command line to what they print and write."""
 
-import keras
 import pandas as pd
 import pytest
 from binance_server import START, STEP, BinanceServer
@@ -10,7 +9,9 @@ import recipe.live.download
 import recipe.live.exchange
 import train_model
 from data.features.features import feature_names
+from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable, save_model
+from models.xlstm_rl_model import build_xlstm_classifier
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 LENGTH = 10
@@ -39,8 +40,7 @@ def server(monkeypatch):
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     names = list(feature_names(True))
-    inputs = keras.Input((LENGTH, len(names)))
-    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    network = build_xlstm_classifier(LENGTH, len(names), units=4, num_heads=2, blocks="m")
     contract = {
         "class_names": ["SELL", "HOLD", "BUY"],
         "feature_names": names,
@@ -53,8 +53,7 @@ def model_file(tmp_path_factory):
         "call": {"rule": "largest lift", "prior": [0.3, 0.4, 0.3]},
     }
     path = tmp_path_factory.mktemp("model") / "model.keras"
-    network = keras.Model(inputs, outputs)
-    save_model(make_deployable(network, keras.layers.Softmax(), contract), path)
+    save_model(make_deployable(network, RestoreProbabilities(), contract), path)
     return path
 
 
@@ -135,9 +134,10 @@ def test_a_table_of_other_columns_gets_no_row(server, model_file, tmp_path, monk
     [
         [],
         ["--data", "bars.csv", "--exchange", "binance", "--symbols", "BTC/USDT"],
-        ["--exchange", "binance"],
+        ["--data", "bars.csv", "--exchange", "binance"],
         ["--data", "bars.csv", "--symbols", "BTC/USDT"],
         ["--data", "bars.csv", "--follow"],
+        ["--exchange", "binance", "--universe", "bars.csv"],
     ],
 )
 def test_options_of_predict_that_do_not_go_together_are_refused(options, capsys):

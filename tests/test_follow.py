@@ -139,6 +139,36 @@ def test_a_symbol_without_a_trade_is_left_out_and_told_and_holds_up_no_other(
     assert opens(frame, "ETH/USDT") == [296, 297, 298, 299, 301]
 
 
+def test_the_first_of_many_symbols_is_asked_once_more_after_a_long_round(server, binance, notes):
+    answers = follow(binance, BOTH, "5m", 5, together=True)
+    next(answers)
+    close, whole = START + 301 * STEP, server.klines
+
+    def slow(query):
+        rows = whole(query)
+        if query["symbol"] == ["ETHUSDT"]:
+            server.now += 100_000  # the other's bar has come by now
+            return rows
+        return [row for row in rows if row[0] < close - STEP or server.now > close + 5000]
+
+    server.klines = slow
+    frame = next(answers)
+    assert opens(frame) == opens(frame, "ETH/USDT") == list(range(296, 301)) and notes == []
+
+
+def test_together_a_symbol_without_a_bar_is_waited_for_and_comes_along_as_it_is(
+    server, binance, notes
+):
+    answers = follow(binance, BOTH, "5m", {"BTC/USDT": 5, "ETH/USDT": 3}, together=True)
+    next(answers)
+    server.klines = lambda query, whole=server.klines: [
+        row for row in whole(query) if query["symbol"] == ["BTCUSDT"] or row[0] < START + 300 * STEP
+    ]
+    frame = next(answers)
+    assert opens(frame) == list(range(296, 301)) and opens(frame, "ETH/USDT") == [297, 298, 299]
+    assert 60_000 < server.now - (START + 301 * STEP) < 75_000 and notes == []
+
+
 def test_a_clock_of_this_machine_that_is_off_moves_no_answer(server, binance):
     binance.clock = lambda: server.now / 1000 + 86_400
     answers = follow(binance, ["BTC/USDT"], "5m", 3)

@@ -28,6 +28,7 @@ def fill_beside(
     """
     own = [names.index(name) for name in settings.market]
     first = names.index(f"market_{settings.market_forms[0]}_{settings.market[0]}")
+    step = len(settings.market_forms)
     means = np.empty((len(own), len(universe.times)), np.float32)
     spreads = np.empty_like(means)
     for number, column in enumerate(own):
@@ -40,15 +41,13 @@ def fill_beside(
     for symbol, closes in enumerate(universe.closes):
         moments = np.searchsorted(universe.times, closes)
         part = features[universe.starts[symbol] : universe.starts[symbol + 1]]
-        column = first
-        for number, place in enumerate(own):
-            forms = _forms(part[:, place], means[number, moments], spreads[number, moments])
-            for form in settings.market_forms:
-                part[:, column] = forms[form]
-                column += 1
+        forms = _forms(part[:, own], means[:, moments].T, spreads[:, moments].T)
+        for number, form in enumerate(settings.market_forms):
+            part[:, first + number : first + step * len(own) : step] = forms[form]
 
 
 def _forms(own: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns how values (rows, features) stand beside the market, the same shape each."""
     mean = np.where(np.isnan(mean), own, mean)
     difference = own - mean
     # A spread that is a millionth of the mean is rounding.

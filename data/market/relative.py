@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from core.i18n import _
 from data.bars.grid import grid_ns
 from data.features.indicators import rolling_sum
 from data.features.settings import LEAST_SYMBOLS, FeatureSettings
@@ -20,6 +21,14 @@ REFERENCES = ("none", MARKET)
 # A symbol takes part from so many bars on: then the length of its bars is sure.
 SETTLED_BARS = 20
 _COMMON = 0.05  # share of all moments from which a step between two of them is worth a table
+
+
+def relative_in_words() -> str:
+    """Returns what SELL and BUY say where labels are relative to the market."""
+    return _(
+        "SELL and BUY are relative to the market: they say which symbols will do worse or better "
+        "than the mean of all, not where prices go."
+    )
 
 
 class MarketMoves:

@@ -75,9 +75,16 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         files.check_new_file(options.out)
     if bool(options.data) == bool(options.exchange):
-        raise InputError(_("predict needs either --data PATH or --exchange NAME --symbols ..."))
-    if bool(options.exchange) != bool(options.symbols) or options.follow > bool(options.exchange):
-        raise InputError(_("--exchange needs --symbols; --symbols and --follow need --exchange"))
+        raise InputError(_("predict needs either --data PATH or --exchange NAME"))
+    if (options.symbols or options.follow) and not options.exchange:
+        raise InputError(_("--symbols and --follow need --exchange"))
+    if options.universe and options.exchange:
+        raise InputError(
+            _(
+                "--universe goes with --data: with --exchange the bars of all symbols come from "
+                "the exchange"
+            )
+        )
 
     model = load_model(options.model)
     from data.bars.read import read_bars
@@ -111,11 +118,13 @@ def predict(options: argparse.Namespace) -> int:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
         return OK
-    own_columns = settings_of(contract_of(model)).columns
-    bars = read_bars(options.data, note=note, extra=own_columns)
+    settings = settings_of(contract_of(model))
+    bars = read_bars(options.data, note=note, extra=settings.columns)
     universe = None
-    if options.universe:
-        universe = read_bars(options.universe, note=note, extra=own_columns)
+    if options.universe and settings.market:
+        universe = read_bars(options.universe, note=note, extra=settings.columns)
+    elif options.universe:
+        note(_("--universe is not used: the model's features do not stand beside the market"))
     if options.adjust_splits:
         from recipe.run.market import without_splits
 

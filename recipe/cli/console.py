@@ -10,6 +10,7 @@ from core.i18n import N_, _, date, listed, ngettext, number
 from core.texts import one_line
 from data.bars.grid import every
 from data.market.labels import CLASS_NAMES
+from data.market.relative import relative_in_words
 from recipe.run import folder as files
 
 OWN = "xLSTM"  # the row of the model
@@ -130,6 +131,8 @@ def announce_market(market, num_bars: int) -> None:
             label_method=market.label_method,
         ),
     )
+    if market.settings.relative:
+        log(_("labels"), relative_in_words())
 
 
 def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:

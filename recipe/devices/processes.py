@@ -139,7 +139,6 @@ def barrier(word: str, value: str = "") -> str:
     return value if _line is None else _line.barrier(word, value)
 
 
-meet = barrier  # as recipe/run/market.py calls it
 
 
 def agree(what: str, value: str) -> None:

@@ -1,8 +1,9 @@
 """The newest closed bars of an exchange's symbols, once or at every next close."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from core.i18n import _
@@ -14,12 +15,16 @@ from recipe.live.timeframes import Timeframe
 POLL_S = 1
 LATEST_SHARE = 0.5  # of a bar's length
 LATEST_S = 30
+LATEST_TOGETHER_SHARE, LATEST_TOGETHER_S = 0.25, 60  # where all symbols are waited for
 TIMES = (1, 4, 16)  # how far back the newest bars are looked for, in times of their number
 NAMES = ("open", "high", "low", "close", "volume")
 
 
 def newest_bars(
-    exchange: Exchange, symbols: Sequence[str], timeframe: str, num_bars: int
+    exchange: Exchange,
+    symbols: Sequence[str],
+    timeframe: str,
+    num_bars: int | Mapping[str, int],
 ) -> pd.DataFrame:
     """Returns the newest `num_bars` closed bars of each symbol.
 
@@ -27,7 +32,8 @@ def newest_bars(
         exchange: from `open_exchange`.
         symbols: ccxt's names, such as BTC/USDT.
         timeframe: such as 5m.
-        num_bars: bars of each symbol; a symbol that has fewer is told by the exchange's `note`.
+        num_bars: bars of each symbol, one number or one a symbol; a symbol that has fewer is told
+            by the exchange's `note`.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
@@ -37,12 +43,17 @@ def newest_bars(
         InputError: if the exchange lacks a symbol or the timeframe, refuses or stays away.
     """
     check_symbols(exchange, symbols)
-    span = timeframe_of(exchange, timeframe)
-    return _frame({name: _newest(exchange, name, span, num_bars) for name in symbols})
+    span, wanted = timeframe_of(exchange, timeframe), _of_each(symbols, num_bars)
+    return _frame({name: _newest(exchange, name, span, wanted[name]) for name in symbols})
 
 
 def follow(
-    exchange: Exchange, symbols: Sequence[str], timeframe: str, num_bars: int
+    exchange: Exchange,
+    symbols: Sequence[str],
+    timeframe: str,
+    num_bars: int | Mapping[str, int],
+    *,
+    together: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """Yields the newest closed bars now, then anew after every next close; never ends by itself.
 
@@ -54,7 +65,9 @@ def follow(
         exchange: from `open_exchange`; its `sleep` waits for the next close.
         symbols: ccxt's names, such as BTC/USDT.
         timeframe: such as 5m.
-        num_bars: bars of each symbol.
+        num_bars: bars of each symbol, one number or one a symbol.
+        together: whether a frame holds all symbols, also those without a new bar, and each bar is
+            waited for longer; whoever takes the frames tells which are missing.
 
     Yields:
         Frames like that of `newest_bars`.
@@ -62,33 +75,50 @@ def follow(
     exchange = dataclasses.replace(exchange, max_tries=None)
     check_symbols(exchange, symbols)
     span = timeframe_of(exchange, timeframe)
+    wanted = _of_each(symbols, num_bars)
     asked_at = exchange.now_ms()
-    kept = {name: _newest(exchange, name, span, num_bars) for name in symbols}
+    kept = {name: _newest(exchange, name, span, wanted[name]) for name in symbols}
     # Weeks begin on Mondays here, on Thursdays there: the closes are those of the bars' own grid.
-    grid = next((_last(rows) for rows in kept.values() if rows), 0)
+    grid = next((_last(rows) for rows in kept.values() if len(rows)), 0)
     close = span.newest_close(asked_at, grid)
-    fresh = {name for name in symbols if kept[name]}
+    fresh = [name for name in symbols if len(kept[name])]
     while True:
         if fresh:
-            yield _frame({name: kept[name] for name in symbols if name in fresh})
+            yield _frame({name: kept[name] for name in (symbols if together else fresh)})
         before = {name: _last(rows) for name, rows in kept.items()}
-        close = _add_next_close(exchange, kept, span, grid, num_bars, span.close(close))
-        fresh = {name for name in symbols if _last(kept[name]) > before[name]}
-        for name in sorted(fresh):
-            missed = span.missing(before[name], _last(kept[name]))
-            if missed and before[name]:
-                exchange.note(
-                    _("{name}: {missed} closes went by without an answer", name=name, missed=missed)
-                )
+        close = _add_next_close(exchange, kept, span, grid, wanted, span.close(close), together)
+        fresh = [name for name in symbols if _last(kept[name]) > before[name]]
+        missed = {
+            name: span.missing(before[name], _last(kept[name])) for name in fresh if before[name]
+        }
+        for text in _missed(missed, together):
+            exchange.note(text)
 
 
-def _newest(exchange: Exchange, symbol: str, span: Timeframe, num_bars: int) -> list:
+def _of_each(symbols: Sequence[str], num_bars: int | Mapping[str, int]) -> Mapping[str, int]:
+    return dict.fromkeys(symbols, num_bars) if isinstance(num_bars, int) else num_bars
+
+
+def _missed(missed: Mapping[str, int], together: bool) -> Iterator[str]:
+    """Yields in words how many closes of which symbols went by."""
+    if together and (count := min(missed.values(), default=0)):
+        yield _("{missed} closes went by without an answer", missed=count)
+    for name in [] if together else sorted(missed):
+        if missed[name]:
+            yield _(
+                "{name}: {missed} closes went by without an answer",
+                name=name,
+                missed=missed[name],
+            )
+
+
+def _newest(exchange: Exchange, symbol: str, span: Timeframe, num_bars: int) -> np.ndarray:
     now = exchange.now_ms()
-    rows: list = []
+    rows = _array([])
     for times in TIMES:
         since = max((now // span.step_ms - times * num_bars) * span.step_ms, 0)
         pages = fetch_closed_bars(exchange, symbol, span.name, since)
-        rows = [row for page in pages for row in page][-num_bars:]
+        rows = _array([row for page in pages for row in page][-num_bars:])
         if len(rows) == num_bars:
             return rows
     exchange.note(
@@ -104,31 +134,43 @@ def _newest(exchange: Exchange, symbol: str, span: Timeframe, num_bars: int) -> 
 
 
 def _add_next_close(
-    exchange: Exchange, kept: dict[str, list], span: Timeframe, grid: int, num_bars: int, close: int
+    exchange: Exchange,
+    kept: dict[str, np.ndarray],
+    span: Timeframe,
+    grid: int,
+    wanted: Mapping[str, int],
+    close: int,
+    together: bool,
 ) -> int:
     """Waits for the close, adds what is new to `kept`, and returns the newest close by then."""
+    share, seconds = LATEST_SHARE, LATEST_S
+    if together:
+        share, seconds = LATEST_TOGETHER_SHARE, LATEST_TOGETHER_S
+    latest_ms = min(share * span.step_ms, seconds * 1000)
     now = _wait(exchange, close, span.step_ms)
-    close, waiting = 0, []
+    close, waiting, rounds = 0, [], 0
     while True:
         newest = span.newest_close(now, grid)
         if newest > close:  # the first close, or one that came during a long fetch
-            close, waiting = newest, list(kept)
+            close, waiting, rounds = newest, list(kept), 0
         for name in waiting:
-            kept[name] = _renewed(exchange, name, kept[name], span, num_bars)
+            kept[name] = _renewed(exchange, name, kept[name], span, wanted[name], now)
         waiting = [name for name in waiting if span.close(_last(kept[name])) < close]
-        now = exchange.now_ms()
+        now, rounds = exchange.now_ms(), rounds + 1
         if span.newest_close(now, grid) > close:
             continue
         if not waiting:
             return close
-        if now > close + min(LATEST_SHARE * span.step_ms, LATEST_S * 1000):
-            exchange.note(
-                _(
-                    "no bar for the close at {close} UTC: {waiting}",
-                    close=_time(close),
-                    waiting=", ".join(waiting),
+        # Of many symbols the first were asked right at the close: once more, however late it is.
+        if now > close + latest_ms and rounds > 1:
+            if not together:
+                exchange.note(
+                    _(
+                        "no bar for the close at {close} UTC: {waiting}",
+                        close=_time(close),
+                        waiting=", ".join(waiting),
+                    )
                 )
-            )
             return close
         exchange.sleep(POLL_S)
         now = exchange.now_ms()
@@ -143,31 +185,38 @@ def _wait(exchange: Exchange, close: int, longest_ms: int) -> int:
     return now
 
 
-def _renewed(exchange: Exchange, symbol: str, rows: list, span: Timeframe, num_bars: int) -> list:
-    if rows:
-        for page in fetch_closed_bars(exchange, symbol, span.name, span.following(_last(rows))):
-            rows = (rows + page)[-num_bars:]
-        return rows
-    since = (exchange.now_ms() // span.step_ms - num_bars) * span.step_ms
-    pages = fetch_closed_bars(exchange, symbol, span.name, since)
-    return [row for page in pages for row in page][-num_bars:]
+def _renewed(
+    exchange: Exchange, symbol: str, rows: np.ndarray, span: Timeframe, num_bars: int, now: int
+) -> np.ndarray:
+    """Returns the rows and those that have closed by `now`, the exchange's time."""
+    since = span.following(_last(rows))
+    if not len(rows):
+        since = (now // span.step_ms - num_bars) * span.step_ms
+    pages = fetch_closed_bars(exchange, symbol, span.name, since, now_ms=now)
+    new = [row for page in pages for row in page]
+    return np.concatenate([rows, _array(new)])[-num_bars:] if new else rows
 
 
-def _last(rows: list) -> int:
-    return int(rows[-1][0]) if rows else 0
+def _array(rows: list) -> np.ndarray:
+    """Returns bars, float64 (bars, 6): a list of lists takes six times the memory."""
+    return np.array(rows, np.float64).reshape(-1, 1 + len(NAMES))
+
+
+def _last(rows: np.ndarray) -> int:
+    return int(rows[-1, 0]) if len(rows) else 0
 
 
 def _time(milliseconds: int) -> str:
     return f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M}"
 
 
-def _frame(kept: dict[str, list]) -> pd.DataFrame:
+def _frame(kept: dict[str, np.ndarray]) -> pd.DataFrame:
     names = sorted(kept)
-    rows = [row for name in names for row in kept[name]]
-    times = pd.to_datetime([int(row[0]) for row in rows], unit="ms", utc=True)
-    codes = [code for code, name in enumerate(names) for _ in kept[name]]
+    rows = np.concatenate([kept[name] for name in names])
+    times = pd.to_datetime(rows[:, 0].astype(np.int64), unit="ms", utc=True)
+    codes = np.repeat(np.arange(len(names)), [len(kept[name]) for name in names])
     frame = pd.DataFrame({"timestamp": times.astype("datetime64[ns, UTC]")})
     frame["symbol"] = pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(names))
     for place, name in enumerate(NAMES, start=1):
-        frame[name] = [float(row[place]) for row in rows]
+        frame[name] = rows[:, place]
     return frame

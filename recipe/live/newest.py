@@ -1,6 +1,6 @@
 """The newest closed bars of an exchange, answered once or at every next close."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,14 +9,17 @@ from core.errors import InputError
 from core.foreign import writing
 from core.i18n import _
 from core.texts import printable
-from data.features.indicators import FORGOTTEN_AFTER_BARS
+from data.features.settings import settings_of
+from data.market.moves import moment
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following
+from recipe.live.members import Members, members_of, trained_names
 from recipe.live.timeframes import name_of
 from recipe.run import folder as files
 from recipe.serve.predict import classify_latest
 from recipe.serve.sheet import plain_cells
+from recipe.serve.universe import TooFewSymbols, first_of
 
 
 def answer_newest(
@@ -31,10 +34,12 @@ def answer_newest(
 ) -> None:
     """Tells the answers to the newest closed bars, and adds them to a table.
 
+    For a model whose features stand beside the market the bars of all its symbols are fetched.
+
     Args:
         model: a deployable model, as `load_classifier` returns it.
         exchange_name: one of ccxt's names.
-        symbols: ccxt's names.
+        symbols: ccxt's names; none: those of the training.
         follow: go on at every next close until Ctrl-C, or answer once.
         out: the CSV file to make or to add to; None: no file.
         note: called with a line for each oddity.
@@ -45,17 +50,92 @@ def answer_newest(
             has other columns.
     """
     contract = contract_of(model)
+    if own := settings_of(contract).columns:
+        raise InputError(
+            _(
+                "the model needs the columns {columns}, which no exchange has: bars of a file, "
+                "with --data PATH, may have them",
+                columns=", ".join(own),
+            )
+        )
     exchange = exchanges.open_exchange(exchange_name, note=note)
     span = _timeframe(contract["interval_seconds"])
-    # With the features' memory: the answer is then that of a file with all bars.
-    asked = symbols, span, FORGOTTEN_AFTER_BARS + contract["sequence_length"]
-    once = following.newest_bars
-    for bars in following.follow(exchange, *asked) if follow else [once(exchange, *asked)]:
-        table = classify_latest(model, bars, note=note)
+    members, remark = members_of(exchange, contract, symbols)
+    if remark:
+        note(remark)
+    asked = [*members.num_bars], span, members.num_bars
+    frames: Iterable[pd.DataFrame] = (
+        following.follow(exchange, *asked, together=members.together)
+        if follow
+        else [following.newest_bars(exchange, *asked)]
+    )
+    absent: list[str] = []
+    for bars in frames:
+        if members.together:
+            absent = _tell_absent(bars, members, absent, note)
+        table = _answers(model, bars, members, absent, note, go_on=follow)
+        if table is None:
+            continue
         answered(table)
         if out:
             with writing(out):
                 _append(out, plain_cells(table))
+
+
+def _answers(
+    model,
+    bars: pd.DataFrame,
+    members: Members,
+    absent: Sequence[str],
+    note: Callable[[str], None],
+    *,
+    go_on: bool,
+) -> pd.DataFrame | None:
+    """Returns the answers, None where a close has none and the next may have."""
+    if not members.together:
+        return classify_latest(model, bars, note=note)
+    wanted = [name for name in members.asked if name not in absent]
+    asked = bars["symbol"].isin(wanted)
+    bars = trained_names(bars, members)
+    own, others = bars.loc[asked], bars.loc[~asked]
+    try:
+        if own.empty:
+            raise TooFewSymbols(_("no symbol that is asked for has a newest bar"))
+        universe = None if others.empty else others
+        table = classify_latest(model, own, universe=universe, note=note)
+    except TooFewSymbols as error:
+        if not go_on:
+            raise InputError(error.reason) from error
+        note(error.reason)
+        return None
+    back = {name: symbol for symbol, name in members.names.items()}
+    return table.assign(symbol=table["symbol"].replace(back))
+
+
+def _tell_absent(
+    bars: pd.DataFrame, members: Members, before: list[str], note: Callable[[str], None]
+) -> list[str]:
+    """Returns the symbols without the newest bar; tells them where they are not those of before."""
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    newest = times.max()
+    here = set(bars["symbol"][times == newest])
+    absent = [name for name in members.num_bars if name not in here]
+    if set(absent) != set(before):
+        time = moment(newest)
+        total = len(members.num_bars)
+        if absent:
+            note(
+                _(
+                    "{count} of {total} symbols have no bar of {time} UTC: {missing}",
+                    count=len(absent),
+                    total=total,
+                    time=time,
+                    missing=first_of(absent),
+                )
+            )
+        else:
+            note(_("all {total} symbols have a bar of {time} UTC", total=total, time=time))
+    return absent
 
 
 def _append(path: Path, table) -> None:

@@ -15,7 +15,12 @@ EMPTY_PAGE_BARS = 200
 
 
 def fetch_closed_bars(
-    exchange: Exchange, symbol: str, timeframe: str, since_ms: int
+    exchange: Exchange,
+    symbol: str,
+    timeframe: str,
+    since_ms: int,
+    *,
+    now_ms: int | None = None,
 ) -> Iterator[list[list[float]]]:
     """Yields pages of closed bars in the order of time, each bar once, no page empty.
 
@@ -27,14 +32,16 @@ def fetch_closed_bars(
         symbol: ccxt's name, such as BTC/USDT.
         timeframe: such as 5m.
         since_ms: the earliest open, in ms since 1970.
+        now_ms: the exchange's time, where it was asked just now; asked for before every page
+            that may reach it by default.
 
     Yields:
         Lists of [open time in ms, open, high, low, close, volume].
     """
     check_symbols(exchange, [symbol])
-    span, now, was_empty = timeframe_of(exchange, timeframe), 0, False
+    span, now, was_empty = timeframe_of(exchange, timeframe), now_ms or 0, False
     while True:
-        if since_ms + PAGE_BARS * span.step_ms >= now:
+        if now_ms is None and since_ms + PAGE_BARS * span.step_ms >= now:
             now = exchange.now_ms()
         if span.close(since_ms) > now:
             return

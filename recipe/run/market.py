@@ -44,7 +44,7 @@ def read_market(
     what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
     with reporter.working(_("reading"), what) as done:
         if flags.FEATURE_STORE and not processes.is_first():
-            bars_info = json.loads(processes.meet(_STORE_MADE))
+            bars_info = json.loads(processes.barrier(_STORE_MADE))
             folder, num_bars = Path(flags.FEATURE_STORE) / bars_info.pop(_STORE_MADE), 0
             market = build_market(None, market_settings(flags), feature_store=folder)
         else:
@@ -63,7 +63,7 @@ def read_market(
             )
             # Its own folder: by now another run may have written the store.
             made = {_STORE_MADE: folder_of(market.features).name} if flags.FEATURE_STORE else {}
-            processes.meet(_STORE_MADE, json.dumps(bars_info | made))
+            processes.barrier(_STORE_MADE, json.dumps(bars_info | made))
     if flags.FEATURE_STORE:
         index = read_index(folder_of(market.features))
         processes.agree(_("FEATURE_STORE, on a disk that all share"), index["made"])

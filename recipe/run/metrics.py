@@ -39,6 +39,8 @@ def run_metrics(
     judged = [result.judged for result in results]
     pooled = judge(market, judged, cost_bps=cost_bps)
     pooled["cross_section"] = judge_across(market, judged, cost_bps=cost_bps)
+    if market.settings.relative:
+        pooled["verdict"] |= {"relative": True}
     if any(result.importance is None for result in results):
         pooled["verdict"] |= {"verdict": None}
     return {
@@ -107,6 +109,7 @@ def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> dict[str,
         },
         "label": {
             "method": market.label_method,
+            "reference": market.settings.label_reference,
             "future_window_bars": market.future_window,
             "threshold": fold.threshold,
         },

@@ -20,6 +20,7 @@ from data.bars.grid import every, grid_ns, no_grid
 from data.bars.sessions import GAP_RULE
 from data.features.settings import settings_of
 from data.market.labels import CLASS_NAMES
+from data.market.relative import MARKET, relative_in_words
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
 from recipe.serve.finite import check_features, check_probabilities
@@ -100,8 +101,8 @@ def asked_windows(
             beside; they get no answer.
         note: called with a sentence for each symbol whose newest bar has no answer, with the
             reason, for moves that look like splits or bad bars, and with one where many windows are
-            unfamiliar, the model is old against its training period, or it was saved before calls
-            had a rule.
+            unfamiliar, the model is old against its training period, it was saved before calls had
+            a rule, or its calls are relative to the market.
 
     Returns:
         windows by symbol, then time.
@@ -159,10 +160,16 @@ def asked_windows(
     )
     check_features(features, ends, length, contract["feature_names"], about)
     if note is not None:
-        others = filter(None, [remark, _other_library(contract)])
+        others = filter(None, [remark, _other_library(contract), _relative(contract)])
         for warning in [*warnings(contract, about), *others]:
             note(warning)
     return AskedWindows(features, ends, length, about, prior)
+
+
+def _relative(contract: Mapping[str, Any]) -> str:
+    """Returns what calls say where that is not the move of prices."""
+    label = contract.get("label") or {}
+    return relative_in_words() if label.get("reference") == MARKET else ""
 
 
 def _other_library(contract: Mapping[str, Any]) -> str:

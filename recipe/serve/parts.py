@@ -25,7 +25,8 @@ class Part:
 
     Attributes:
         bars: sorted by time.
-        code: number of the symbol.
+        symbol: its name.
+        code: its number.
         runs: first bar and stop of the segments that have rows.
         num_rows: how many of their last rows are made.
         fault: why the newest bar has no answer; "" if it has one.
@@ -33,16 +34,12 @@ class Part:
     """
 
     bars: pd.DataFrame
+    symbol: str
     code: int
     runs: list[tuple[int, int]]
     num_rows: int
     fault: str
     length: int
-
-    @property
-    def symbol(self) -> str:
-        """Its name."""
-        return str(self.bars["symbol"].iloc[0])
 
     def closes(self, warm_up_bars: int) -> np.ndarray:
         """Returns when the bars of all its rows close, nanoseconds since 1970."""
@@ -62,17 +59,19 @@ def parts_of(contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bo
     """
     peers, settings = learn_peers(bars), settings_of(contract)
     warm_up, length = settings.warm_up_bars, contract["sequence_length"]
-    places, parts = symbol_bounds(bars["symbol"].cat.codes.to_numpy()), []
+    codes, names = bars["symbol"].cat.codes.to_numpy(), bars["symbol"].cat.categories
+    places, parts = symbol_bounds(codes), []
     for code, (first, last) in enumerate(zip(places[:-1], places[1:], strict=True)):
         own = bars.iloc[first:last]
         times = own["timestamp"].to_numpy("datetime64[ns]")
-        others = peers.get(str(own["symbol"].iloc[0]))
+        symbol = str(names[codes[first]])
+        others = peers.get(symbol)
         bounds = own_bounds(times, contract["max_gap_bars"], others)
         answered = bounds[-1] - bounds[-2] >= warm_up + length
         runs = warm_runs(bounds, warm_up)
         num_rows = sum(stop - start - warm_up for start, stop in runs)
         fault = "" if answered else _fault(times, bounds, warm_up + length, others)
-        parts.append(Part(own, code, runs, num_rows, fault, grid_ns(times)))
+        parts.append(Part(own, symbol, code, runs, num_rows, fault, grid_ns(times)))
     if not newest_only:
         return parts
     if settings.market:

@@ -9,9 +9,23 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.features.universe import Universe
+from data.market.moves import moment
 
 LEAST_SHARE = 0.5  # of the universe that must have the newest bar
 _MOST_NAMED = 12
+
+
+class TooFewSymbols(InputError):
+    """Most of the market that a model's features stand beside is missing.
+
+    Args:
+        reason: who is missing, in a sentence.
+        advice: what to do about it where the bars come from a person.
+    """
+
+    def __init__(self, reason: str, advice: str = ""):
+        self.reason = reason
+        super().__init__(f"{reason}: {advice}" if advice else reason)
 
 
 def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +49,7 @@ def check_universe(
         ends: rows of the windows' last bars.
 
     Raises:
-        InputError: where fewer than half of the symbols that traded at the end of the training
+        TooFewSymbols: where fewer than half of the symbols that traded at the end of the training
             have the newest bar.
     """
     expected = contract["universe"]
@@ -46,16 +60,16 @@ def check_universe(
     if there[-1] < needed:
         have = {name for name, here in zip(names, present[-1], strict=True) if here}
         missing = [name for name in expected if name not in have]
-        raise InputError(
+        raise TooFewSymbols(
             _(
                 "answers stand beside a market of {total} symbols, and at least half of them must "
-                "have the bar that closes at {time} UTC; {count} have, missing are {missing}: add "
-                "their bars, or name them with --universe PATH",
+                "have the bar that closes at {time} UTC; {count} have, missing are {missing}",
                 total=len(expected),
                 count=int(there[-1]),
-                time=str(moments[-1].view("datetime64[ns]"))[:16],
-                missing=", ".join(missing[:_MOST_NAMED]) + ", ..." * (len(missing) > _MOST_NAMED),
-            )
+                time=moment(moments[-1].view("datetime64[ns]")),
+                missing=first_of(missing),
+            ),
+            _("add their bars, or name them with --universe PATH"),
         )
     few = int(counts[there < needed].sum())
     if not few:
@@ -67,3 +81,8 @@ def check_universe(
         total=int(counts.sum()),
         symbols=len(expected),
     )
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Returns the first names, divided by commas."""
+    return ", ".join(names[:_MOST_NAMED]) + ", ..." * (len(names) > _MOST_NAMED)

@@ -1,0 +1,142 @@
+"""Which markets of an exchange are asked, and which make the market that features stand beside."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from core.errors import InputError
+from core.i18n import _
+from data.features.indicators import FORGOTTEN_AFTER_BARS, OTHERS_FORGET_AFTER_BARS
+from data.features.settings import settings_of
+from recipe.live.exchange import Exchange, check_symbols, markets_of
+from recipe.serve.universe import LEAST_SHARE, first_of
+
+_REMEMBERS_LONG = "kama_distance"  # all other features forget after OTHERS_FORGET_AFTER_BARS
+
+
+@dataclass(frozen=True)
+class Members:
+    """The symbols of an exchange that a model needs.
+
+    Attributes:
+        asked: get an answer.
+        num_bars: how many newest bars of each symbol are needed, of the asked ones and of those
+            that only make the market.
+        names: of the exchange's symbols in the training; empty where symbols stand alone.
+    """
+
+    asked: tuple[str, ...]
+    num_bars: Mapping[str, int]
+    names: Mapping[str, str]
+
+    @property
+    def together(self) -> bool:
+        """Whether an answer depends on the bars of all."""
+        return bool(self.names)
+
+
+def members_of(
+    exchange: Exchange, contract: Mapping[str, Any], symbols: Sequence[str]
+) -> tuple[Members, str]:
+    """Returns the symbols that a model needs, and a remark on those that the exchange lacks.
+
+    Args:
+        exchange: from `open_exchange`.
+        contract: of the model.
+        symbols: ccxt's names that are asked for; none: those of the training that still traded at
+            its end.
+
+    Raises:
+        InputError: where a symbol is unknown, the contract names none, or features stand beside
+            the market and the exchange lacks more than half of it.
+    """
+    settings, universe = settings_of(contract), list(contract.get("universe", ()))
+    if symbols:
+        check_symbols(exchange, symbols)
+    elif not universe:
+        raise InputError(_("--exchange needs --symbols: the model does not know its symbols"))
+    length = int(contract["sequence_length"])
+    own = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
+    if symbols and not settings.market:
+        return Members(tuple(symbols), dict.fromkeys(symbols, own), {}), ""
+    trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
+    there = {market: name for name, market in _found(exchange, trained, symbols).items()}
+    living = [market for market, name in there.items() if name in universe]
+    missing = [name for name in universe if name not in there.values()]
+    remark = _check_enough(exchange, len(universe), missing, beside=bool(settings.market))
+    asked = tuple(symbols or living)
+    if not settings.market:
+        return Members(asked, dict.fromkeys(asked, own), {}), remark
+    past = max(OTHERS_FORGET_AFTER_BARS, settings.warm_up_bars) + length
+    num_bars = dict.fromkeys(living, own if _REMEMBERS_LONG in settings.market else past)
+    return Members(asked, num_bars | dict.fromkeys(asked, own), there), remark
+
+
+def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
+    """Returns bars with the names that the symbols had in the training."""
+    names = {name: members.names.get(name, name) for name in bars["symbol"].cat.categories}
+    return bars.assign(symbol=bars["symbol"].cat.rename_categories(names))
+
+
+def _found(exchange: Exchange, names: Sequence[str], asked: Sequence[str]) -> dict[str, str]:
+    """Returns the exchange's symbol of each name that it has, each symbol for one name.
+
+    The name itself goes first. Else letters and digits are compared, so that BTCUSDT and BTC_USDT
+    are BTC/USDT; they are also those of the perpetual BTC/USDT:USDT, which goes first where
+    perpetuals are asked for.
+    """
+    markets = markets_of(exchange)
+    by_key: dict[str, list[str]] = {}
+    for symbol, market in markets.items():
+        if market.get("active") is not False:
+            for key in _keys(symbol, market):
+                by_key.setdefault(key, []).append(symbol)
+    perpetuals = any(":" in symbol for symbol in asked)
+    found, taken = {}, set()
+    for name in sorted(names, key=lambda name: name not in markets):
+        alike = [name] if name in markets else by_key.get(_plain(name), [])
+        free = [symbol for symbol in alike if symbol not in taken]
+        if free:
+            found[name] = min(free, key=lambda symbol: ((":" in symbol) != perpetuals, symbol))
+            taken.add(found[name])
+    return {name: found[name] for name in names if name in found}
+
+
+def _keys(symbol: str, market: Mapping[str, Any]) -> set[str]:
+    pair, _colon, settled = symbol.partition(":")
+    names = [symbol, str(market.get("id") or "")] + [pair] * ("-" not in settled)
+    return {_plain(name) for name in names} - {""}
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.upper()))
+
+
+def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], *, beside: bool) -> str:
+    """Returns in words which symbols of the training an exchange lacks; raises if it is most."""
+    if not missing:
+        return ""
+    values = {
+        "exchange": exchange.name,
+        "total": total,
+        "count": total - len(missing),
+        "missing": first_of(missing),
+    }
+    if beside and total - len(missing) < LEAST_SHARE * total:
+        raise InputError(
+            _(
+                "answers stand beside a market of {total} symbols, and {exchange} must have at "
+                "least half of them; it has {count}, missing are {missing}",
+                **values,
+            )
+        )
+    if len(missing) == total:
+        raise InputError(
+            _("{exchange} has none of the symbols of the training: {missing}", **values)
+        )
+    return _(
+        "{exchange} has {count} of the {total} symbols of the training; missing are {missing}",
+        **values,
+    )
