@@ -29,7 +29,7 @@ from models.declared import Foreign, declared
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", _CONFIG, _WEIGHTS}
 _DIRECTORY_BYTES = 1 << 16  # of the list of a zip's members
-_CONFIG_BYTES = 1 << 24
+_CONFIG_BYTES = 1 << 22
 _BYTES_PER_WEIGHT, _SLACK_BYTES = 8, 1 << 24
 _END = struct.Struct("<4s4H2LH")  # of a zip
 _END_64 = 20  # bytes before it, where a zip is larger than 4 GiB
