@@ -212,15 +212,17 @@ class HardNegativeMining(StatefulCallback):
 
     def _hand_over(self) -> None:
         # A loss that does not correct for the weights takes plain class codes.
-        corrects = getattr(self.model.loss, "hard_offsets", None) is not None
-        bands = {"bands": self.bands} if corrects else {}
+        bands = {} if self._offsets is None else {"bands": self.bands}
         self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch, **bands)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Tells the loss what hard windows weigh in the epoch."""
-        offsets = getattr(self.model.loss, "hard_offsets", None)
-        if offsets is not None:
-            offsets.assign(self.batches.hard_offsets(epoch))
+        if self._offsets is not None:
+            self._offsets.assign(self.batches.hard_offsets(epoch))
+
+    @property
+    def _offsets(self) -> keras.Variable | None:
+        return getattr(getattr(self.model, "loss", None), "hard_offsets", None)
 
     def _mine(self, epoch: int) -> tuple[dict[int, np.ndarray], np.ndarray, dict[int, dict]]:
         """Returns the pools by class code, the bands, and how hard the pools' windows are."""
