@@ -6,8 +6,7 @@ files that implement it. `load` returns the flags checked; a notebook changes on
 replayed with `--config`.
 
 All eight are on: together they lowered the test NLL of a made-up market with something to find, and
-none was seen to harm there (benchmarks/ablation.md). On 136 hourly pairs with labels relative to the
-market hard-negative mining [5] harms (benchmarks/mining.md).
+none was seen to harm there (benchmarks/ablation.md; real bars are yet to be measured whole).
 """
 
 import dataclasses

@@ -86,9 +86,15 @@ class TrainingBatches(keras.utils.PyDataset):
         """Makes the batches from now on those of an epoch."""
         self.epoch = int(epoch)
 
-    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
+    def set_hard_pool(
+        self, pool: Mapping[int, np.ndarray], *, epoch: int, bands: np.ndarray | None = None
+    ) -> None:
         """Sets the hard windows of each class, positions by class code, from an epoch on."""
-        self.plan.set_hard_pool(pool, epoch=epoch)
+        self.plan.set_hard_pool(pool, epoch=epoch, bands=bands)
+
+    def hard_offsets(self, epoch: int) -> np.ndarray:
+        """Returns what a loss adds to the logits for hard windows, see `data.batches.pools`."""
+        return self.plan.hard_offsets(epoch)
 
     def pool_figures(self, epoch: int) -> dict[int, dict[str, float]]:
         """Returns by class code what the hard pools do in an epoch, see `data.batches.pools`."""
@@ -207,7 +213,7 @@ class WindowBatches(TrainingBatches):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
         drawn = drawn[self.own]
-        batch = (x, self.window_labels[drawn].astype(np.int32))
+        batch = (x, self.plan.coded(drawn, self.epoch))
         if self._weights is not None:
             batch += (self._weights[drawn].astype(np.float32),)
         self.ready[index] = time.perf_counter()

@@ -13,6 +13,7 @@ import numpy as np
 # the class: the effective sample is at least 0.6 of a class at a share of 0.2, 0.4 at 0.5. Where a
 # pool is too small for its share, the share is cut.
 MOST_MULTIPLIED = 4
+_LEAST = 1e-6  # has a logarithm
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class HardPools:
     def __init__(self, labels: np.ndarray, share: Callable[[int], float] | None):
         self._labels, self._share = labels, share
         self._pools: dict[int, dict[int, np.ndarray]] = {}
+        self._bands: dict[int, np.ndarray] = {}
 
     def share(self, epoch: int) -> float:
         """Returns the hard share of an epoch.
@@ -70,8 +72,20 @@ class HardPools:
         since = max((e for e in self._pools if e <= epoch), default=0)
         return since, self._pools.get(since, {})
 
-    def set(self, pool: Mapping[int, np.ndarray], epoch: int) -> None:
+    def bands(self, epoch: int) -> np.ndarray | None:
+        """Returns the bands of an epoch, as `set` took them; None where none are known."""
+        return self._bands.get(self.at(epoch)[0])
+
+    def set(
+        self, pool: Mapping[int, np.ndarray], epoch: int, bands: np.ndarray | None = None
+    ) -> None:
         """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
+
+        Args:
+            pool: positions of the hard windows by class code.
+            epoch: the first that they are for.
+            bands: in which classes' bands each window lies, or would if it were of the class: bit
+                k for class k, (windows,); None: not known.
 
         Raises:
             ValueError: if a class's pool holds anything but windows of the class.
@@ -85,6 +99,9 @@ class HardPools:
             if len(positions):
                 checked[int(label)] = np.unique(positions)
         self._pools = {e: p for e, p in self._pools.items() if e < epoch} | {int(epoch): checked}
+        self._bands = {e: b for e, b in self._bands.items() if e < epoch}
+        if bands is not None:
+            self._bands[int(epoch)] = np.asarray(bands, np.uint8)
 
 
 class PooledPlan:
@@ -142,11 +159,44 @@ class PooledPlan:
             }
         return figures
 
-    def set_hard_pool(self, pool: Mapping[int, np.ndarray], *, epoch: int) -> None:
-        """Sets the hard windows of each class from an epoch on; forgets pools of later epochs.
+    def set_hard_pool(
+        self, pool: Mapping[int, np.ndarray], *, epoch: int, bands: np.ndarray | None = None
+    ) -> None:
+        """Sets the hard windows of each class from an epoch on, as `HardPools.set` does.
+
+        With `bands` the targets of these epochs are coded, see `coded`.
 
         Raises:
             ValueError: if a class's pool holds anything but windows of the class.
         """
-        self._pools.set(pool, epoch)
+        self._pools.set(pool, epoch, bands)
         self._forget()
+
+    def coded(self, windows: np.ndarray, epoch: int) -> np.ndarray:
+        """Returns the class codes of windows, int32, plus the number of classes times their bands.
+
+        A loss with `hard_offsets` takes both apart, see `models.training.losses.MixedLoss`.
+        """
+        labels, bands = self.labels[windows].astype(np.int32), self._pools.bands(epoch)
+        if bands is None:
+            return labels
+        return labels + len(self._totals) * bands[windows].astype(np.int32)
+
+    def hard_offsets(self, epoch: int) -> np.ndarray:
+        """Returns the logarithm of what a window weighs, if of a class, for being hard or not.
+
+        Returns:
+            float32 (2, classes): outside and inside of the class's band, where the thinned pool
+            counts by its share of the band; 0 where there is no pool or no band is known.
+        """
+        offsets, bands = np.zeros((2, len(self._totals)), np.float32), self._pools.bands(epoch)
+        if bands is None:
+            return offsets
+        pools = self._pools.at(epoch)[1]
+        for label, mixture in self.mixtures(epoch).items():
+            inside = np.flatnonzero((self.labels == label) & (bands >> label & 1 == 1))
+            kept = min(self._base(pools[label]).sum() / self._base(inside).sum(), 1.0)
+            others = max(1 - mixture.share, _LEAST)
+            mean = kept * mixture.multiplier + (1 - kept) * others
+            offsets[:, label] = np.log([others, mean])
+        return offsets

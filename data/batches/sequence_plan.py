@@ -111,10 +111,13 @@ class SequencePlan(PooledPlan):
         return made[1]
 
     def targets(self, sequences: Sequences, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns y int32 and weights float32 (sequences, K); both 0 where there is no label."""
+        """Returns y int32 and weights float32 (sequences, K); both 0 where there is no label.
+
+        y are class codes, `coded` where hard windows are known with their bands.
+        """
         at, labelled = sequences.positions, sequences.positions >= 0
         weights = np.where(labelled, self.label_weights(epoch)[at], np.float32(0))
-        return np.where(labelled, self.labels[at], 0).astype(np.int32), weights
+        return np.where(labelled, self.coded(at, epoch), 0).astype(np.int32), weights
 
     def in_order(self) -> Segmentation:
         """Returns a segmentation that is the same for every epoch, to score all labels."""

@@ -19,6 +19,7 @@ Keras's `CategoricalFocalCrossentropy` clips, and its gradient is exactly 0 ther
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from models.probabilities import PerClass, log_of_rest, plain
@@ -160,22 +161,53 @@ class MixedLoss(AsymmetricFocalLoss):
     the two are equal. Because the loss changes its scale during training, no choice may be made
     by it.
 
+    Hard-negative mining makes some windows of a class heavier than others, by what the network
+    said of their label: weights of window and label bend the answer, as those of classes do.
+    With `hard_classes` the loss corrects for them as one does for a stratified sample (McFadden
+    1978; for class weights Menon et al. 2021, arXiv 2007.07314): it adds to each logit the
+    logarithm of what the window would weigh if it were of that class, so that the best logits are
+    those of the unweighted stream (exactly for cross-entropy, nearly for the focal part). Labels
+    are then class codes plus `hard_classes` times a number whose bit k says that the window lies
+    in the band of class k, and `hard_offsets`, (2, classes), has the logarithms outside and inside
+    of it: 0 at first.
+
     Args:
         ce_weight: weight of cross-entropy at the start, in [0, 1].
+        hard_classes: number of classes, where labels are coded so; 0: they are class codes.
         **kwargs: those of `AsymmetricFocalLoss`.
     """
 
-    def __init__(self, ce_weight: float = 1.0, name: str = "mixed_loss", **kwargs):
+    def __init__(
+        self,
+        ce_weight: float = 1.0,
+        hard_classes: int = 0,
+        name: str = "mixed_loss",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         if not 0 <= ce_weight <= 1:
             raise ValueError(f"ce_weight must be in [0, 1], got {ce_weight}")
         self.ce_weight = keras.Variable(
             float(ce_weight), trainable=False, dtype="float32", name="ce_weight"
         )
+        self.hard_classes, self.hard_offsets = int(hard_classes), None
+        if hard_classes:
+            self.hard_offsets = keras.Variable(
+                np.zeros((2, hard_classes), np.float32),
+                trainable=False,
+                dtype="float32",
+                name="hard_offsets",
+            )
 
     def call(self, y_true, y_pred):
         """Returns the loss of each window, (batch,)."""
         logits = ops.cast(y_pred, "float32")
+        if self.hard_offsets is not None:
+            codes = _codes(y_true, logits)
+            bands, y_true = codes // self.hard_classes, codes % self.hard_classes
+            powers = ops.convert_to_tensor(2 ** np.arange(self.hard_classes), "int32")
+            inside = ops.expand_dims(bands, -1) // powers % 2 == 1  # (batch, classes)
+            logits = logits + ops.where(inside, self.hard_offsets[1], self.hard_offsets[0])
         entropy = keras.losses.sparse_categorical_crossentropy(
             _codes(y_true, logits), logits, from_logits=True
         )
@@ -185,11 +217,13 @@ class MixedLoss(AsymmetricFocalLoss):
     @property
     def variables(self) -> list[keras.Variable]:
         """What changes during training; Keras tracks no variables of a loss, checkpoints do."""
-        return [self.ce_weight]
+        offsets = [] if self.hard_offsets is None else [self.hard_offsets]
+        return [self.ce_weight, *offsets]
 
     def get_config(self):
         """Returns the arguments of the loss, with the weight as it is now."""
-        return {**super().get_config(), "ce_weight": float(self.ce_weight)}
+        own = {"ce_weight": float(self.ce_weight), "hard_classes": self.hard_classes}
+        return {**super().get_config(), **own}
 
 
 class CrossEntropyWeight(keras.metrics.Metric):
@@ -205,7 +239,7 @@ class CrossEntropyWeight(keras.metrics.Metric):
 
     def __init__(self, loss: MixedLoss, name: str = "ce_weight"):
         super().__init__(name=name)
-        self.ce_weight = loss.ce_weight
+        self.ce_weight, self.hard_offsets = loss.ce_weight, loss.hard_offsets
 
     def update_state(self, *args, **kwargs):
         """Does nothing: the weight is assigned by whoever plans it."""

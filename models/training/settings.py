@@ -42,9 +42,13 @@ class LossSettings:
         """Returns the weight of cross-entropy in an epoch."""
         return linear_ramp(epoch, 0, self.warmup_epochs, self.ce_start, self.ce_end)
 
-    def build(self) -> MixedLoss:
-        """Returns the loss as it is in the first epoch."""
-        return MixedLoss(ce_weight=self.ce_start, **self.focal)
+    def build(self, hard_classes: int = 0) -> MixedLoss:
+        """Returns the loss as it is in the first epoch.
+
+        Args:
+            hard_classes: number of classes, where hard windows are mined; 0: they are not.
+        """
+        return MixedLoss(ce_weight=self.ce_start, hard_classes=hard_classes, **self.focal)
 
 
 @dataclass(frozen=True)

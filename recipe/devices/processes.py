@@ -139,8 +139,6 @@ def barrier(word: str, value: str = "") -> str:
     return value if _line is None else _line.barrier(word, value)
 
 
-
-
 def agree(what: str, value: str) -> None:
     """Checks that a text is the same in all processes.
 

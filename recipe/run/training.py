@@ -13,6 +13,7 @@ from data.batches.datasets import WindowBatches
 from data.batches.sequence_plan import SequencePlan
 from data.batches.sequences import SequenceBatches
 from data.batches.training_batches import training_batches
+from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior, training_statistics
 from models.prediction import Predict, predict_windows
 from models.restoration import Restoration
@@ -144,7 +145,7 @@ def _classifiers(
         window_form.jit_compile = training.jit_compile
     else:
         classifier = window_form = build(market.sequence_length)
-    loss = training.loss.build()
+    loss = training.loss.build(len(CLASS_NAMES) if settings.mining else 0)
     classifier.compile(
         optimizer=training.optimizer.build(training.epochs, plan.num_batches),
         loss=loss,

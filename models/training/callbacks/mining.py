@@ -61,6 +61,34 @@ def hard_band(
     return band
 
 
+def class_bands(
+    logits: np.ndarray, labels: np.ndarray, *, top_k_fraction: float, trim_fraction: float
+) -> np.ndarray:
+    """Returns in which classes' bands each window lies, or would if it were of the class.
+
+    A window would lie in a class's band if its loss as one of the class were among those of the
+    band, see `hard_band`. So whether it does depends on the window, not on its label.
+
+    Args:
+        logits: (windows, classes).
+        labels: class codes, (windows,).
+        top_k_fraction: see `hard_band`.
+        trim_fraction: see `hard_band`.
+
+    Returns:
+        uint8 (windows,): bit k for class k.
+    """
+    bands = np.zeros(len(labels), np.uint8)
+    for label in np.unique(labels).tolist():
+        losses = cross_entropies(logits, np.full(len(labels), label))
+        own = np.sort(np.where(np.isnan(losses), np.inf, losses)[labels == label])[::-1]
+        first = int(np.ceil(trim_fraction * len(own)))
+        band = own[first : first + int(np.ceil(top_k_fraction * len(own)))]
+        if len(band):
+            bands |= ((losses >= band[-1]) & (losses <= band[0])).astype(np.uint8) << label
+    return bands
+
+
 def class_ranks(losses: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns how many windows of its class are harder than each, int64 (windows,)."""
     hardness = -np.where(np.isnan(losses), np.inf, losses)
@@ -152,6 +180,7 @@ class HardNegativeMining(StatefulCallback):
     def reset(self):
         """Forgets the pool, and what is known of all pools."""
         self.pool: dict[int, np.ndarray] = {}
+        self.bands = np.zeros(0, np.uint8)
         self.pool_epoch: int | None = None
         self.refreshes: list[dict[str, Any]] = []
 
@@ -172,17 +201,31 @@ class HardNegativeMining(StatefulCallback):
         if epoch + 1 == (self.params or {}).get("epochs"):
             return
         started = time.perf_counter()
-        self.pool, seen = self._mine(epoch)
+        self.pool, self.bands, seen = self._mine(epoch)
         self.pool_epoch = epoch + 1
-        self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)
+        self._hand_over()
         given = self.batches.pool_figures(self.pool_epoch)
         classes = {str(label): figures | given[label] for label, figures in seen.items()}
         num_scored = sum(figures["scored"] for figures in seen.values())
         self.refreshes.append({"epoch": self.pool_epoch, "scored": num_scored, "classes": classes})
         self.seconds += time.perf_counter() - started
 
-    def _mine(self, epoch: int) -> tuple[dict[int, np.ndarray], dict[int, dict[str, Any]]]:
-        """Returns the pools by class code, and how hard their windows are."""
+    def _hand_over(self) -> None:
+        # A loss that does not correct for the weights takes plain class codes.
+        bands = {} if self._offsets is None else {"bands": self.bands}
+        self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch, **bands)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Tells the loss what hard windows weigh in the epoch."""
+        if self._offsets is not None:
+            self._offsets.assign(self.batches.hard_offsets(epoch))
+
+    @property
+    def _offsets(self) -> keras.Variable | None:
+        return getattr(getattr(self.model, "loss", None), "hard_offsets", None)
+
+    def _mine(self, epoch: int) -> tuple[dict[int, np.ndarray], np.ndarray, dict[int, dict]]:
+        """Returns the pools by class code, the bands, and how hard the pools' windows are."""
         batches = self.batches
         windows, by_window = self._to_score(epoch)
         with averaged_weights(self.ema, self.model):
@@ -198,12 +241,19 @@ class HardNegativeMining(StatefulCallback):
             trim_fraction=self.plan.trim_fraction,
             spacing=self.plan.spacing,
         )
+        bands = np.zeros(len(batches.window_labels), np.uint8)
+        bands[scored] = class_bands(
+            logits,
+            labels,
+            top_k_fraction=self.plan.top_k_fraction,
+            trim_fraction=self.plan.trim_fraction,
+        )
         ranks = class_ranks(losses, labels)
         seen = {
             label: _hardness(ranks[indices], losses[indices], int((labels == label).sum()))
             for label, indices in band.items()
         }
-        return {label: scored[indices] for label, indices in band.items()}, seen
+        return {label: scored[indices] for label, indices in band.items()}, bands, seen
 
     def _to_score(self, epoch: int):
         rng = np.random.default_rng((self.plan.seed, epoch))
@@ -216,14 +266,20 @@ class HardNegativeMining(StatefulCallback):
     def get_state(self):
         """Returns the pool, the first epoch it is for, and what is known of all pools."""
         pool = {str(label): positions for label, positions in self.pool.items()}
-        return {"pool": pool, "pool_epoch": self.pool_epoch, "refreshes": list(self.refreshes)}
+        return {
+            "pool": pool,
+            "bands": self.bands,
+            "pool_epoch": self.pool_epoch,
+            "refreshes": list(self.refreshes),
+        }
 
     def load(self, state):
         """Takes over a pool and hands it to the batches."""
         self.pool = {int(label): positions for label, positions in state["pool"].items()}
         self.pool_epoch, self.refreshes = state["pool_epoch"], list(state["refreshes"])
+        self.bands = np.asarray(state["bands"], np.uint8)
         if self.pool_epoch is not None:
-            self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch)
+            self._hand_over()
 
 
 def _hardness(ranks: np.ndarray, losses: np.ndarray, num_scored: int) -> dict[str, Any]:
