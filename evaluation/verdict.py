@@ -12,7 +12,7 @@ groups (Ibragimov and Mueller 2010, Journal of Business & Economic Statistics 28
 benchmarks/intervals.md shows how often it misses the truth, and what skill it finds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,8 @@ def _compared(comparison: str, baseline: str) -> str:
 def _shown(found: Mapping[str, Any]) -> str:
     """Returns which skill is known not to be chance."""
     where, when = (found[skill]["interval"] for skill in SKILLS)
+    if found.get("relative"):
+        return _shown_relative(where, when)
     if where[1] < 0:
         return _("It is worse than chance: prices tend to move against the side that it favours.")
     if where[0] > 0 and when[0] > 0:
@@ -211,6 +213,24 @@ def _shown(found: Mapping[str, Any]) -> str:
             "worth nothing to a trade."
         )
     return _("It shows no skill: neither where prices move nor when is told better than by chance.")
+
+
+def _shown_relative(where: Sequence[float], when: Sequence[float]) -> str:
+    if where[1] < 0:
+        return _("It is worse than chance: symbols tend to leave the market on the other side.")
+    if where[0] > 0 and when[0] > 0:
+        return _("It sees when symbols part from the market, and on which side.")
+    if where[0] > 0:
+        return _("It sees on which side symbols part from the market.")
+    if when[0] > 0:
+        return _(
+            "It shows no skill in direction: it sees when symbols part from the market, not on "
+            "which side, and that is worth nothing to a trade."
+        )
+    return _(
+        "It shows no skill: neither on which side symbols part from the market nor when is told "
+        "better than by chance."
+    )
 
 
 def _figures(found: Mapping[str, Any], blocks: str) -> str:

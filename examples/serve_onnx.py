@@ -5,7 +5,7 @@
     python examples/serve_onnx.py runs/ID/onnx/model.onnx btc.parquet --universe bars
 
 It needs onnxruntime, NumPy, pandas, PyArrow and TA-Lib, and of this project `core/`, `data/` and
-recipe/serve/inference.py alone, which make features and calls as the project does. The table is
+recipe/serve/ alone, which make features and calls as the project does. The table is
 that of `train_model.py predict`; own columns of the training must be in the bars, and a model whose
 features stand beside the market finds the other symbols in `--universe`. A remark says where SELL
 and BUY are relative to the market.

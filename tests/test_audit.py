@@ -5,11 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.bars.read import check_bars
-from data.bars.synthetic import random_walk
-from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
-from data.market import audit
-from data.market.audit import (
+from data.audit import audit
+from data.audit.audit import (
     alter_bars,
     audit_market,
     audit_rows,
@@ -17,10 +14,13 @@ from data.market.audit import (
     drawn_cuts,
     features_with,
 )
+from data.audit.spans_met import SPLITS, meetings
+from data.bars.read import check_bars
+from data.bars.synthetic import random_walk
+from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
 from data.market.labels import label_scores
 from data.market.market import build_market
 from data.market.settings import MarketSettings
-from data.market.spans_met import SPLITS, meetings
 from data.market.windows import ends_within
 
 SETTINGS = MarketSettings(

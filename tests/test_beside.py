@@ -8,12 +8,12 @@ import pytest
 from small_market import SETTINGS
 
 from core.errors import InputError
+from data.audit.audit import audit_market
 from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
 from data.features.beside import MOST_SPREADS
 from data.features.settings import STANDARD, FeatureSettings, settings_of
 from data.features.universe import Universe, trimmed
-from data.market.audit import audit_market
 from data.market.market import build_market
 
 BESIDE = replace(SETTINGS, features=FeatureSettings(market=("log_return_1", "rsi")))
@@ -172,7 +172,7 @@ def test_a_leak_through_another_symbol_is_found(bars):
         ({"market": ("time_of_day_sin",)}, "got time_of_day_sin"),
         ({"market": ("rsi",), "market_forms": ()}, "must be some of mean, difference, spread"),
         ({"market_min_symbols": 3}, "at least 4 symbols, got 3"),
-        ({"timeframes": (1,)}, "at least 2 bars each, got"),
+        ({"timeframes": (1,)}, "at least 2 bars each"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, line):

@@ -152,8 +152,8 @@ def test_an_exchange_without_half_of_the_market_is_refused_before_bars_are_fetch
     with pytest.raises(InputError, match="--exchange needs --symbols"):
         answers(make_model(universe=[], features=FeatureSettings()))
     assert server.asked == []
-    _tables, notes = answers(make_model(universe=strangers[:2] + UNIVERSE[:3]), "BTC/USDT")
-    assert notes == ["binance has 3 of the 5 symbols of the training; missing are XXXUSDT, YYYUSDT"]
+    _tables, notes = answers(make_model(universe=strangers[:2] + UNIVERSE[:4]), "BTC/USDT")
+    assert notes == ["binance has 4 of the 6 symbols of the training; missing are XXXUSDT, YYYUSDT"]
 
 
 def test_own_columns_are_refused_before_the_exchange_is_opened(monkeypatch):

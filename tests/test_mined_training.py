@@ -105,7 +105,7 @@ def test_what_is_told_of_each_refresh_is_bounded_and_json(mined):
         for figures in refresh["classes"].values():
             assert 1 < figures["multiplier"] <= 4
             assert 0 < figures["share_given"] <= figures["share_asked"]
-            assert 0.4 < figures["effective_size"] < 1
+            assert 0.39 < figures["effective_size"] < 1
             assert 0.04 < figures["ranks"][0] < figures["ranks"][2] < 0.36
     assert told[0]["classes"]["SELL"]["share_given"] == pytest.approx(0.1)
 

@@ -8,10 +8,10 @@ import pytest
 from small_market import SETTINGS
 
 from core.errors import InputError
+from data.audit.audit import audit_market
 from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
 from data.features.settings import FeatureSettings
-from data.market.audit import audit_market
 from data.market.labels import UNLABELLED
 from data.market.market import build_market
 from data.market.relative import MarketMoves, market_scores
@@ -126,3 +126,14 @@ def test_bars_that_close_at_other_times_are_told_and_look_at_closed_ones(bars):
     build_market(bars, settings, note=notes.append)
     assert notes == []
     assert set(market.symbol_names) == {f"SYN{number}" for number in range(5)}
+
+
+def test_seconds_by_which_feeds_are_late_change_nothing(bars):
+    settings = replace(RELATIVE, features=FeatureSettings(market=("rsi",)))
+    late = bars.copy()
+    seconds = np.random.default_rng(0).uniform(0, 5, len(bars))
+    late["timestamp"] += pd.to_timedelta(seconds, unit="s").astype("timedelta64[ns]")
+    whole, jittered = build_market(bars, settings), build_market(late, settings)
+    column = whole.feature_names.index("market_difference_rsi")
+    np.testing.assert_array_equal(whole.features[:, column], jittered.features[:, column])
+    np.testing.assert_array_equal(whole.folds[0].labels, jittered.folds[0].labels)

@@ -65,7 +65,7 @@ def test_the_newest_windows_are_the_last_of_all(contract, bars):
 
 
 def test_a_few_symbols_are_answered_from_the_universe_alone(contract, bars, market):
-    with pytest.raises(InputError, match="at least half of them must have the bar.*SYN1, SYN2"):
+    with pytest.raises(InputError, match="4 of which at least must have the bar.*SYN1, SYN2"):
         asked_windows(contract, of(bars, "SYN0"))
     for newest_only in (False, True):
         asked = asked_windows(contract, of(bars, "SYN0"), universe=bars, newest_only=newest_only)
@@ -108,3 +108,21 @@ def test_500_symbols_need_only_their_newest_rows(contract, bars, monkeypatch):
     monkeypatch.setattr(rows, "fill_features", counted)
     asked_windows(contract, of(bars, "SYN0", "SYN1", "SYN2", "SYN4"), newest_only=True)
     assert max(filled) <= L + 1
+
+
+def test_a_universe_of_other_bars_is_refused(contract, bars):
+    hourly = random_walk(7, 500, interval="1h")
+    with pytest.raises(InputError, match="trained on bars every 15 minutes, got bars every hour"):
+        asked_windows(contract, of(bars, "SYN0"), universe=hourly)
+
+
+def test_half_of_a_small_universe_is_no_market(contract, bars):
+    with pytest.raises(InputError, match="4 of which at least"):
+        asked_windows(contract, of(bars, "SYN0", "SYN1", "SYN2"))
+
+
+def test_one_symbol_that_is_a_bar_ahead_does_not_refuse_all_others(contract, bars):
+    ahead = bars[(bars["symbol"] == "SYN0") | (bars["timestamp"] < bars["timestamp"].max())]
+    notes = []
+    table = asked_windows(contract, ahead.reset_index(drop=True), note=notes.append)
+    assert len(table.ends) > 1000 and [note for note in notes if note.startswith("1 of ")]

@@ -7,6 +7,7 @@ import numpy as np
 from data.features.settings import FeatureSettings
 from data.features.universe import Universe, trimmed
 
+_ROUNDING = 1e-9
 MOST_SPREADS = 10.0  # at which the distance from the market is cut
 
 
@@ -50,8 +51,8 @@ def _forms(own: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> dict[str, n
     """Returns how values (rows, features) stand beside the market, the same shape each."""
     mean = np.where(np.isnan(mean), own, mean)
     difference = own - mean
-    # A spread that is a millionth of the mean is rounding.
-    wide = spread > 1e-6 * np.abs(mean)
+    # A spread that is a millionth of the mean, or of a ratio, is rounding.
+    wide = spread > np.maximum(1e-6 * np.abs(mean), _ROUNDING)
     units = np.divide(difference, spread, out=np.zeros_like(difference), where=wide)
     return {
         "mean": mean,

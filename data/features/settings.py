@@ -60,10 +60,12 @@ class FeatureSettings:
                     got=", ".join(unknown or self.market),
                 )
             )
-        if not self.market_forms or not set(self.market_forms) <= set(FORMS):
+        twice = len(set(self.market_forms)) < len(self.market_forms)
+        if not self.market_forms or twice or not set(self.market_forms) <= set(FORMS):
             faults.append(
                 _(
-                    "the forms of features beside the market must be some of {known}, got {got}",
+                    "the forms of features beside the market must be some of {known}, each once; "
+                    "got {got}",
                     known=", ".join(FORMS),
                     got=", ".join(self.market_forms) or _("nothing"),
                 )
@@ -76,10 +78,19 @@ class FeatureSettings:
                     got=self.market_min_symbols,
                 )
             )
-        if any(factor < 2 for factor in self.timeframes):
+        if any(factor < 2 for factor in self.timeframes) or len(set(self.timeframes)) < len(
+            self.timeframes
+        ):
             faults.append(
-                _("coarser bars must have at least 2 bars each, got {got}", got=self.timeframes)
+                _(
+                    "coarser bars must have at least 2 bars each, each length once; got {got}",
+                    got=self.timeframes,
+                )
             )
+        names = self.names(intraday=True)
+        if not faults and len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            faults.append(_("two features would be called {name}; rename the column", name=twice))
         if faults:
             raise InputError(faults)
 

@@ -13,7 +13,7 @@ from core.i18n import _
 from data.bars.grid import grid_ns
 from data.features.indicators import rolling_sum
 from data.features.settings import LEAST_SYMBOLS, FeatureSettings
-from data.features.universe import Universe, trimmed
+from data.features.universe import Universe, closes_of, trimmed
 from data.market.labels import VOLATILITY_BARS, in_units
 
 MARKET = "market"
@@ -186,6 +186,6 @@ def _all_moves(symbols: Sequence[pd.DataFrame], least: int):
     """Returns the market's moves, and logarithms and times of the closes of each symbol."""
     times = [own["timestamp"].to_numpy("datetime64[ns]") for own in symbols]
     lengths = [grid_ns(own) for own in times]
-    closes = [own.astype(np.int64) + length for own, length in zip(times, lengths, strict=True)]
+    closes = [closes_of(own, length) for own, length in zip(times, lengths, strict=True)]
     logs = [np.log(own["close"].to_numpy(np.float64)) for own in symbols]
     return MarketMoves(closes, logs, lengths, least), [*zip(logs, closes, strict=True)]

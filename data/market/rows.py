@@ -20,7 +20,7 @@ from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.settings import FeatureSettings
-from data.features.universe import Universe, other_clocks
+from data.features.universe import Universe, closes_of, other_clocks
 from data.market import labels as labelling
 from data.market.moves import Move, advice, find_moves, told
 from data.market.parts import by_symbol
@@ -92,7 +92,7 @@ def make_rows(
             note(_too_short(symbol, len(own), settings))
         interval = grid_ns(times) if len(own) > 1 else 0
         if settings.relative and interval:
-            closes = times.view(np.int64) + interval
+            closes = closes_of(times, interval)
             seen.bars.append((closes, np.log(own["close"].to_numpy(np.float64))))
             seen.lengths[0].append(interval)
         if len(own) < settings.num_bars_used:
@@ -111,7 +111,7 @@ def make_rows(
         own_first = _fill_symbol(new, own, runs, len(names), intraday, settings)[:-1]
         bounds.append(num_rows + own_first)
         if settings.features.market:
-            seen.rows.append(new["timestamps"].view(np.int64) + interval)
+            seen.rows.append(closes_of(new["timestamps"], interval))
             seen.lengths[1].append(interval)
         seen.runs.append((len(seen.bars) - 1, runs))
         lost += _num_windows([(0, len(own))], settings) - _num_windows(runs, settings)
@@ -126,6 +126,16 @@ def make_rows(
     if not num_rows:
         raise InputError(only_holes(settings))
     columns = settings.features.names(intraday=bool(intraday))
+    least = settings.features.market_min_symbols
+    if settings.features.market and len(names) < least:
+        note(
+            _(
+                "MARKET_FEATURES needs at least {least} symbols, there are {count}: beside the "
+                "market all features are those of the symbol itself",
+                least=least,
+                count=len(names),
+            )
+        )
     if settings.features.market or settings.relative:
         for text in other_clocks(seen.clocks):
             note(text)

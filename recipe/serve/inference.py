@@ -119,7 +119,9 @@ def asked_windows(
     prior, remark = prior_of_calls(contract)
     asked = bars["symbol"].cat.categories
     if universe is not None and settings.market:
-        bars = with_universe(bars, check_bars(universe, extra=settings.columns))
+        others = check_bars(universe, extra=settings.columns)
+        _check_contract(contract, others)
+        bars = with_universe(bars, others)
     length, names = contract["sequence_length"], bars["symbol"].cat.categories.to_numpy()
     parts = parts_of(contract, bars, newest_only=newest_only)
     features, timestamps, bounds = rows_of(contract, parts)
@@ -148,7 +150,9 @@ def asked_windows(
         )
     if settings.market:
         known = universe_of(contract, parts, timestamps)
-        text = check_universe(contract, [part.symbol for part in parts], known, ends)
+        text = check_universe(
+            contract, [part.symbol for part in parts], known, ends, newest_only=newest_only
+        )
         if text and note is not None:
             note(text)
     about = pd.DataFrame(

@@ -13,7 +13,7 @@ from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
 from data.features.beside import fill_beside
 from data.features.settings import settings_of
-from data.features.universe import Universe
+from data.features.universe import Universe, closes_of
 from data.market.moves import advice, find_moves, moment, told
 from data.market.rows import fill_rows, warm_runs
 from data.market.windows import own_bounds, symbol_bounds
@@ -43,9 +43,9 @@ class Part:
 
     def closes(self, warm_up_bars: int) -> np.ndarray:
         """Returns when the bars of all its rows close, nanoseconds since 1970."""
-        times = self.bars["timestamp"].to_numpy("datetime64[ns]").view(np.int64)
+        times = closes_of(self.bars["timestamp"].to_numpy("datetime64[ns]"), self.length)
         made = [times[start + warm_up_bars : stop] for start, stop in self.runs]
-        return np.concatenate([np.zeros(0, np.int64), *made]) + self.length
+        return np.concatenate([np.zeros(0, np.int64), *made])
 
 
 def parts_of(contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bool) -> list[Part]:
@@ -185,6 +185,6 @@ def universe_of(contract: Mapping[str, Any], parts: list[Part], timestamps: np.n
     closes, stop = [], 0
     for part in parts:
         start, stop = stop, stop + part.num_rows
-        closes.append(timestamps[start:stop].view(np.int64) + part.length)
+        closes.append(closes_of(timestamps[start:stop], part.length))
     members = np.isin([part.symbol for part in parts], contract["symbols"])
     return Universe(closes, [part.length for part in parts], members)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
+from data.features.settings import settings_of
 from data.features.universe import Universe
 from data.market.moves import moment
 
@@ -38,7 +39,12 @@ def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_universe(
-    contract: Mapping[str, Any], names: Sequence[str], universe: Universe, ends: np.ndarray
+    contract: Mapping[str, Any],
+    names: Sequence[str],
+    universe: Universe,
+    ends: np.ndarray,
+    *,
+    newest_only: bool,
 ) -> str:
     """Returns a remark where windows were answered beside few symbols of the training; "" if none.
 
@@ -47,24 +53,27 @@ def check_universe(
         names: of the symbols of `universe`.
         universe: when the bars of all rows close.
         ends: rows of the windows' last bars.
+        newest_only: whether they are the newest windows alone.
 
     Raises:
-        TooFewSymbols: where fewer than half of the symbols that traded at the end of the training
-            have the newest bar.
+        TooFewSymbols: where fewer than half of the symbols that traded at the end of the training,
+            or than make a market, have the newest bar; of all windows, where none has enough.
     """
     expected = contract["universe"]
-    needed = LEAST_SHARE * len(expected)
+    least = min(settings_of(contract).market_min_symbols, len(expected))
+    needed = max(LEAST_SHARE * len(expected), least)
     moments, counts = np.unique(np.concatenate(universe.closes)[ends], return_counts=True)
     present = universe.at(moments) >= 0
     there = present.sum(axis=1)
-    if there[-1] < needed:
+    if there[-1] < needed and (newest_only or (there < needed).all()):
         have = {name for name, here in zip(names, present[-1], strict=True) if here}
         missing = [name for name in expected if name not in have]
         raise TooFewSymbols(
             _(
-                "answers stand beside a market of {total} symbols, and at least half of them must "
+                "answers stand beside a market of {total} symbols, {least} of which at least must "
                 "have the bar that closes at {time} UTC; {count} have, missing are {missing}",
                 total=len(expected),
+                least=int(np.ceil(needed)),
                 count=int(there[-1]),
                 time=moment(moments[-1].view("datetime64[ns]")),
                 missing=first_of(missing),
@@ -75,8 +84,9 @@ def check_universe(
     if not few:
         return ""
     return _(
-        "{few:,} of {total:,} windows end when fewer than half of the {symbols} symbols of the "
-        "training had a bar: their answers stand beside a smaller market",
+        "{few:,} of {total:,} windows end when fewer than {least} of the {symbols} symbols of the "
+        "training had a bar: their answers stand beside a smaller market, or none",
+        least=int(np.ceil(needed)),
         few=few,
         total=int(counts.sum()),
         symbols=len(expected),

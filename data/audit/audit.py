@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import N_, _
+from data.audit.spans_met import meetings
 from data.bars.grid import grid_ns
 from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import WARM_UP_BARS, is_intraday
-from data.features.universe import Universe
+from data.features.universe import Universe, closes_of
 from data.market import labels as labelling
 from data.market.market import Fold, Market, build_market, training_statistics
 from data.market.relative import market_scores
 from data.market.settings import MarketSettings
-from data.market.spans_met import meetings
 from data.market.windows import symbol_bounds
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)
@@ -213,9 +213,9 @@ def features_with(settings: MarketSettings) -> Callable[[pd.DataFrame], pd.DataF
             part, values = bars.iloc[own], np.empty((len(own[warm_up:]), len(names)), np.float32)
             fill_features(part, values, intraday=intraday, settings=features)
             found[own[warm_up:]] = values
-            times = part["timestamp"].to_numpy("datetime64[ns]").astype(np.int64)
-            lengths.append(grid_ns(times.view("datetime64[ns]")))
-            closes.append(times[warm_up:] + lengths[-1])
+            times = part["timestamp"].to_numpy("datetime64[ns]")
+            lengths.append(grid_ns(times))
+            closes.append(closes_of(times[warm_up:], lengths[-1]))
             rows.append(own[warm_up:])
         if features.market:
             together = np.concatenate(rows)
