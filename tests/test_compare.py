@@ -80,7 +80,7 @@ def test_the_page_says_how_many_were_looked_at(runs):
     page = compare_page(compare_runs(runs))
     assert "3 runs were looked at" in page and "other test windows or labels" in page
     assert page.index(">best<") < page.index(">worse<")
-    assert "http" not in page
+    assert "http:" not in page and "https:" not in page
 
 
 def test_the_page_and_the_lines_are_in_russian_too(runs, capsys):

@@ -31,6 +31,7 @@ from data.bars.synthetic import persistent_drift
 from data.market.market import build_market
 from models.deployable import contract_of, load_classifier, save_model
 from models.training.callbacks import checkpoint_file
+from recipe.cli import training
 from recipe.live import kept
 from recipe.serve.finite import check_probabilities
 from recipe.serve.inference import asked_windows
@@ -113,7 +114,7 @@ class Command(JsonFile):
         shutil.copytree(finished, self.run)
         shutil.copytree(finished, folder / "other")
         self.other = folder / "other"
-        monkeypatch.setattr(train_model.verbs, "_run", lambda *_, **__: 0)
+        monkeypatch.setattr(training, "_run", lambda *_, **__: 0)
 
     def asks(self, *arguments):
         self.page.unlink(missing_ok=True)
@@ -274,13 +275,14 @@ class Store(JsonFile):
     """The index of a feature store, read by a process that maps it."""
 
     def __init__(self, folder, fixture):
-        self.settings = SETTINGS | {"feature_store": folder / "store"}
-        build_market(persistent_drift(num_symbols=2, num_bars=900, seed=0), **self.settings)
+        self.store = folder / "store"
+        bars = persistent_drift(num_symbols=2, num_bars=900, seed=0)
+        build_market(bars, SETTINGS, feature_store=self.store)
         self.path = folder / "store" / "feature_store.json"
         self.remember()
 
     def read(self):
-        build_market(None, **self.settings)
+        build_market(None, SETTINGS, feature_store=self.store)
 
 
 class Download:

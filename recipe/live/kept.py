@@ -145,17 +145,18 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
     """Yields a file's batches in our types; what is no file of ours is refused."""
     check_regular(path, str(path))
     try:
-        with parquet.ParquetFile(path, read_dictionary=["symbol"]) as source:
-            if source.schema_arrow.names != SCHEMA.names:
-                raise InputError(
-                    _(
-                        "{path} must hold the columns {names} to be continued, has {found}; "
-                        "move it away",
-                        path=path,
-                        names=", ".join(SCHEMA.names),
-                        found=", ".join(source.schema_arrow.names),
-                    )
+        names = parquet.read_schema(path).names
+        if names != SCHEMA.names:
+            raise InputError(
+                _(
+                    "{path} must hold the columns {names} to be continued, has {found}; "
+                    "move it away",
+                    path=path,
+                    names=", ".join(SCHEMA.names),
+                    found=", ".join(names),
                 )
+            )
+        with parquet.ParquetFile(path, read_dictionary=["symbol"]) as source:
             for batch in source.iter_batches(ROWS_AT_ONCE):
                 yield batch.cast(SCHEMA)
     except InputError:

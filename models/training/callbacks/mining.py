@@ -184,6 +184,12 @@ class HardNegativeMining(StatefulCallback):
         self.pool_epoch: int | None = None
         self.refreshes: list[dict[str, Any]] = []
 
+    def on_train_begin(self, logs=None):
+        """Hands a pool that was set over again: now the model and its loss are known."""
+        super().on_train_begin(logs)
+        if self.pool_epoch is not None:
+            self._hand_over()
+
     def trace(self) -> None:
         """Does nothing: the scoring comes last of what is compiled, and is traced then."""
 
