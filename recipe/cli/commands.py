@@ -25,7 +25,8 @@ FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what th
 def audit(options: argparse.Namespace) -> int:
     """Looks for values that depend on later bars, and for splits whose windows share time."""
     flags = config.load(options.set, options.config)
-    from data.audit.audit import CUT_SHARES, NUM_CUTS, audit_market
+    from data.audit.audit import NUM_CUTS, audit_market
+    from data.audit.cuts import CUT_SHARES
     from recipe.cli import console
     from recipe.run.market import bars_or_sample, market_settings, without_splits
 

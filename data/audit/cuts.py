@@ -1,0 +1,67 @@
+"""Where the later bars are taken away, and how: moments to cut at, and bars altered after one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from data.features.indicators import WARM_UP_BARS
+
+CUT_SHARES = (0.35, 0.55, 0.75, 0.95)  # of all bar times
+_NUMBERS = ("open", "high", "low", "close", "volume")
+
+
+def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[np.datetime64]:
+    """Returns bar times at these shares of all bar times."""
+    times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
+    return [times[int(share * (len(times) - 1))] for share in shares]
+
+
+def drawn_cuts(
+    bars: pd.DataFrame, num_cuts: int, seed: int = 0, warm_up_bars: int = WARM_UP_BARS
+) -> list[np.datetime64]:
+    """Returns bar times after the warm-up: random ones, and as many in a row from a random one.
+
+    Args:
+        bars: of all symbols.
+        num_cuts: of either kind; fewer where there are not so many bars.
+        seed: of the draw.
+        warm_up_bars: before a symbol's first row.
+    """
+    times = np.unique(bars["timestamp"].to_numpy("datetime64[ns]"))
+    times = times[min(warm_up_bars, len(times) // 2) : -1]  # after the last one nothing comes
+    num_cuts, rng = min(num_cuts, len(times)), np.random.default_rng(seed)
+    start = rng.integers(len(times) - num_cuts + 1)
+    return [*rng.choice(times, num_cuts, replace=False), *times[start : start + num_cuts]]
+
+
+def alter_bars(bars: pd.DataFrame, cut: np.datetime64) -> pd.DataFrame:
+    """Returns the bars with every move after the cut mirrored and resized, and other volumes.
+
+    Each bar's log moves are multiplied by its own factor in -2 .. -1.1, so that neither a mean nor
+    an absolute move nor a move relative to volatility stays; times and the order
+    low <= open, close <= high do.
+    """
+    altered = bars.copy()
+    rng = np.random.default_rng(0)
+    columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
+    later = bars["timestamp"].to_numpy("datetime64[ns]") > cut
+    for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
+        rows = rows[later[rows]]
+        if len(rows):
+            _mirror(columns, rows, rng)
+    for name, values in columns.items():
+        altered[name] = values
+    return altered
+
+
+def _mirror(columns: dict[str, np.ndarray], rows: np.ndarray, rng: np.random.Generator) -> None:
+    """Changes the prices and volumes of one symbol's last rows in place."""
+    log = {name: np.log(columns[name][rows]) for name in _NUMBERS[:4]}
+    before = np.log(columns["close"][rows[0] - 1]) if rows[0] else log["close"][0]
+    factor = -rng.uniform(1.1, 2.0, len(rows))
+    path = before + np.cumsum(factor * np.diff(log["close"], prepend=before))
+    sources = {"open": "open", "high": "low", "low": "high", "close": "close"}
+    for name, source in sources.items():
+        columns[name][rows] = np.exp(path + factor * (log[source] - log["close"]))
+    columns["volume"][rows] *= rng.uniform(1.5, 3.0, len(rows))
