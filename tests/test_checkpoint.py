@@ -98,6 +98,7 @@ def test_the_comparison_notices_what_is_forgotten(forgotten, uninterrupted, inte
         (seed,) = [v for v in run.model.variables if "seed" in v.path]
         seed.assign(seed.numpy() * 0)
     elif forgotten == "hard pool":
+        run.parts["mining"].reset()
         run.batches.set_hard_pool({}, epoch=2)
     elif forgotten == "averages":
         run.model.optimizer.average.assign(run.model.optimizer.average.numpy() * 0)
