@@ -126,7 +126,7 @@ class _Run:
             first,
             self.folder / files.CHECKPOINTS / f"fold-{number}",
             resume=self.resume,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0 if self.reporter is SILENT else 1 if sys.stdout.isatty() else 2,
             note=lambda text: self.reporter.log(_("alarm"), text),
             on_member=self.reporter.announce_member,
             on_rows=keep,
