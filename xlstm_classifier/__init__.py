@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.errors import InputError
+    from data.bars.read import read_bars
     from xlstm_classifier.blocks import (
         AsymmetricFocalLoss,
         AveragedAdam,
@@ -43,6 +44,7 @@ __all__ = [
     "build_xlstm_classifier",
     "get_training_callbacks",
     "load_classifier",
+    "read_bars",
 ]
 
 
@@ -54,6 +56,8 @@ def __getattr__(name: str) -> Any:
         from xlstm_classifier import classifier as home
     elif name == "InputError":
         from core import errors as home
+    elif name == "read_bars":
+        from data.bars import read as home
     else:
         from recipe.cli.backend import quiet_backend
 
