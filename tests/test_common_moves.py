@@ -49,7 +49,7 @@ def test_too_few_symbols_or_moves_have_no_share():
     assert common_variance(moves[short], times[short], symbols[short]) is None
     still = np.where(symbols < 3, moves, 0.0)
     assert common_variance(still, times, symbols) is None
-    apart = times.astype("datetime64[ns]").astype(int) * 100 + symbols  # no two at a bar
+    apart = times + symbols * np.timedelta64(10, "m")  # no two at a bar
     assert common_variance(moves, apart, symbols) is None
 
 
@@ -83,3 +83,9 @@ def test_other_windows_than_those_of_training_change_nothing(together):
     assert common_moves(replace(together, forward_return=changed), fold) == common_moves(
         together, fold
     )
+
+
+def test_seconds_by_which_feeds_are_late_change_nothing():
+    moves, times, symbols = planted(0.4, 6)
+    late = times + np.where(symbols % 2, 2, 0) * np.timedelta64(1, "s")
+    assert common_variance(moves, late, symbols) == common_variance(moves, times, symbols)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.i18n import _
+from data.features.universe import moments_of
 from data.market.market import Fold, Market
 
 LEAST_SYMBOLS = 4
@@ -35,7 +36,7 @@ def common_variance(moves: np.ndarray, times: np.ndarray, symbols: np.ndarray) -
         return None
     kept = able[symbols]
     scaled = apart[kept] / spread[symbols[kept]]
-    bars = np.unique(times[kept], return_inverse=True)[1]
+    bars = np.unique(moments_of(times, symbols)[kept], return_inverse=True)[1]
     present = np.bincount(bars)
     # The sum over pairs is (sum^2 - sum of squares) / 2, their number n (n - 1) / 2.
     products = np.bincount(bars, scaled) ** 2 - np.bincount(bars, scaled**2)

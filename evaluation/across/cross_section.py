@@ -82,7 +82,7 @@ def cross_section(
         theirs.
     """
     known = np.isfinite(forward_return) & np.isfinite(trade_return)
-    most = most_symbols(windows.times[known])
+    most = most_symbols(windows.times, windows.symbols, known)
     if most < LEAST_SYMBOLS:
         return {"most_symbols": most}
     rows = _rows(windows, known, before, block_seconds)
@@ -150,9 +150,10 @@ def correlations(
         numbers that `evaluation.verdict.time_blocks` gives to the times of the windows; without
         bars where none has 10 symbols.
     """
-    if most_symbols(windows.times[np.isfinite(forward_return)]) < LEAST_SYMBOLS:
+    known = np.isfinite(forward_return)
+    if most_symbols(windows.times, windows.symbols, known) < LEAST_SYMBOLS:
         return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
-    rows = _rows(windows, np.isfinite(forward_return), before, block_seconds)
+    rows = _rows(windows, known, before, block_seconds)
     came = rows.panel.matrix(forward_return)
     past = None if before is None else before.probabilities
     return _parts(rows, came, windows.probabilities, past), rows.panel.blocks

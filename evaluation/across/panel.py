@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from data.features.universe import moments_of
 from data.market.labels import BUY, SELL
 from evaluation.verdict import interval, time_blocks
 
@@ -25,7 +26,7 @@ class Panel:
     """Where windows stand in a matrix of bars and symbols.
 
     Attributes:
-        times: of the bars that have enough symbols, rising, (bars,).
+        times: moments of the bars that have enough symbols, rising, (bars,).
         num_symbols: columns.
         rows: the windows that stand in it, (places,).
         bars: the bar of each of them, (places,).
@@ -52,6 +53,9 @@ def make_panel(
 ) -> Panel:
     """Returns the panel of the windows that are known, without bars of too few symbols.
 
+    Windows stand in one bar where they are known together: see
+    `data.features.universe.moments_of`.
+
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.
         symbols: codes, (windows,).
@@ -59,7 +63,8 @@ def make_panel(
         block_seconds: length of a block; at least the span of a window and its label.
     """
     blocks = time_blocks(times, block_seconds)
-    distinct, first, bars = np.unique(times, return_index=True, return_inverse=True)
+    moments = moments_of(times, symbols)
+    distinct, first, bars = np.unique(moments, return_index=True, return_inverse=True)
     counts = np.bincount(bars[known], minlength=len(distinct))
     kept = counts >= LEAST_SYMBOLS
     rows = np.flatnonzero(known & kept[bars])
@@ -68,9 +73,10 @@ def make_panel(
     return Panel(distinct[kept], len(codes), rows, place[bars[rows]], columns, blocks[first[kept]])
 
 
-def most_symbols(times: np.ndarray) -> int:
-    """Returns how many windows (windows,) the fullest bar has."""
-    return int(np.unique(times, return_counts=True)[1].max()) if len(times) else 0
+def most_symbols(times: np.ndarray, symbols: np.ndarray, known: np.ndarray) -> int:
+    """Returns how many of the windows that are known, bool (windows,), the fullest bar has."""
+    moments = moments_of(times, symbols)[known]
+    return int(np.unique(moments, return_counts=True)[1].max()) if len(moments) else 0
 
 
 def favour(probabilities: np.ndarray) -> np.ndarray:
