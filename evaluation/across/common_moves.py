@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.i18n import _
-from data.features.universe import moments_of
+from data.bars.moments import moments_of
 from data.market.market import Fold, Market
 
 LEAST_SYMBOLS = 4

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from data.features.universe import moments_of
+from data.bars.moments import moments_of
 from data.market.labels import BUY, SELL
 from evaluation.verdict import interval, time_blocks
 
@@ -54,7 +54,7 @@ def make_panel(
     """Returns the panel of the windows that are known, without bars of too few symbols.
 
     Windows stand in one bar where they are known together: see
-    `data.features.universe.moments_of`.
+    `data.bars.moments.moments_of`.
 
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.
