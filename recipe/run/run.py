@@ -17,7 +17,7 @@ from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
 from data.market.market import Market
 from evaluation import judge
-from evaluation.across.common_moves import common_moves
+from evaluation.across.common_moves import by_heart, common_moves
 from evaluation.importance import explain
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
@@ -74,9 +74,8 @@ def run(
         }
         files.write_json(folder / files.CONFIG, as_dict(flags))
         files.write_json(folder / files.RUN, run_info)
-        common = common_moves(market, market.folds[0])
-        if common is not None:
-            reporter.note(common)
+        for text in filter(None, [common_moves(market, market.folds[0]), by_heart(market)]):
+            reporter.note(text)
         run = _Run(settings, market, folder, run_info, reporter, resume)
         results = run.train(first, begun)
         del first
