@@ -16,7 +16,7 @@ from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import pick, time_blocks, verdict
+from evaluation.verdict import of_calls, of_trades, pick, time_blocks, verdict
 
 Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
 
@@ -145,32 +145,35 @@ def judge(
     named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
     times, symbols = market.timestamps[test.ends], market.symbols[test.ends]
     block_seconds = longest_span(market, test.ends)
+    costs = simulate_trades(
+        times,
+        symbols,
+        said.calls,
+        market.trade_return[test.ends],
+        holding_bars=market.future_window,
+        cost_bps=cost_bps,
+        baselines={name: own.calls for name, own in named.items()},
+        forward_return=market.forward_return[test.ends],
+        close=market.close[test.ends],
+    )
+    judged = verdict(
+        times,
+        test.labels,
+        said,
+        named[picked],
+        baseline=picked,
+        block_seconds=block_seconds,
+        num_folds=len(folds),
+    )
+    scores = test.evaluate(test.model)
     return {
-        "verdict": verdict(
-            times,
-            test.labels,
-            said,
-            named[picked],
-            baseline=picked,
-            block_seconds=block_seconds,
-            num_folds=len(folds),
-        ),
+        "verdict": judged | of_trades(costs, picked) | of_calls(scores["class_rates"]),
         "skill": skill_by_part(
             times, symbols, market.symbol_names, test.labels, said, block_seconds=block_seconds
         ),
-        "test": test.evaluate(test.model),
+        "test": scores,
         "baselines": {n: {"test": test.evaluate(given)} for n, given in test.baselines.items()},
-        "costs": simulate_trades(
-            times,
-            symbols,
-            said.calls,
-            market.trade_return[test.ends],
-            holding_bars=market.future_window,
-            cost_bps=cost_bps,
-            baselines={name: own.calls for name, own in named.items()},
-            forward_return=market.forward_return[test.ends],
-            close=market.close[test.ends],
-        ),
+        "costs": costs,
     }
 
 

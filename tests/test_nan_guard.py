@@ -57,7 +57,7 @@ def test_a_nan_feature_stops_the_training_and_is_named(steps):
     with pytest.raises(TrainingDiverged, match="feature 2 is not finite") as caught:
         fit(make_model(steps_per_execution=steps), batches, guard)
     assert (caught.value.epoch, caught.value.batch) == (0, 2)
-    assert str(caught.value).startswith("training diverged in epoch 0, batch 2: the loss")
+    assert str(caught.value).startswith("training diverged in epoch 1, batch 3: the loss")
     assert "(windows of 0/2)" in str(caught.value)
 
 
@@ -96,7 +96,7 @@ def test_weights_broken_by_the_last_step_of_an_epoch_are_found():
     model, batches = with_gradients_broken_by(4)
     guard = NonFiniteLoss(batches)
     guard.on_train_batch_end = lambda batch, logs=None: None  # which sees it first, but on JAX
-    with pytest.raises(TrainingDiverged, match="epoch 0: weight embedding/kernel"):
+    with pytest.raises(TrainingDiverged, match="epoch 1: weight embedding/kernel"):
         fit(model, batches, guard)
 
 
@@ -138,7 +138,7 @@ def test_the_message_is_one_line_that_names_feature_and_windows():
     with pytest.raises(TrainingDiverged) as caught:
         fit(make_model(), Windows(broken=2), guard)
     assert str(caught.value) == (
-        "training diverged in epoch 0, batch 2: the loss is not finite; input feature 2 (volume) "
+        "training diverged in epoch 1, batch 3: the loss is not finite; input feature 2 (volume) "
         "is not finite (windows of AAPL 2024-01-02 to 2024-01-05)"
     )
 
