@@ -1,5 +1,6 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,7 +63,12 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 
 
 def baseline_probabilities(
-    market: Market, fold: Fold, *, seed: int, fitted: bool = True
+    market: Market,
+    fold: Fold,
+    *,
+    seed: int,
+    fitted: bool = True,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
 
@@ -71,6 +77,7 @@ def baseline_probabilities(
         fold: whose training windows they know.
         seed: of the fits.
         fitted: whether those that take seconds to fit are wanted, too.
+        progress: told the share that is done.
     """
     train_labels = fold.labels[fold.train]
     found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
@@ -82,8 +89,14 @@ def baseline_probabilities(
         )
     if fitted:
         windows, prior = fitting_windows(market, fold), training_prior(fold)
-        for baseline, fit in FITTED.items():
-            model = fit(windows["train"], windows["validation"], prior=prior, seed=seed)
+        for place, (baseline, fit) in enumerate(FITTED.items()):
+            model = fit(
+                windows["train"],
+                windows["validation"],
+                prior=prior,
+                seed=seed,
+                progress=lambda share, place=place: progress((place + share) / len(FITTED)),
+            )
             found[baseline] = {name: model.predict_proba(windows[name].x) for name in SPLITS[1:]}
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.i18n import N_, _, ngettext
 from data.market.relative import relative_in_words
-from evaluation.verdict import FEW_BLOCKS, NONE, NOT_SHOWN, SKILLS, WORSE, YES
+from evaluation.verdict import FEW_BLOCKS, LEAST_SKILL, NONE, NOT_SHOWN, SKILLS, WORSE, YES
 
 _IN_A_SENTENCE = {"constant prior": N_("the constant prior")}  # the others need no article
 ANSWERS = {YES: N_("yes"), NOT_SHOWN: N_("not shown"), NONE: N_("none"), WORSE: N_("worse")}
@@ -140,8 +140,8 @@ def _how_sure(found: Mapping[str, Any]) -> str:
     num_blocks, num_folds = found["num_blocks"], found["num_folds"]
     if num_folds > 1:
         text = ngettext(
-            "In brackets: 95 % intervals over {n} time block of all {num_folds} walk-forward folds",
-            "In brackets: 95 % intervals over {n} time blocks of all {num_folds} walk-forward folds",
+            "In brackets: 95 % intervals over {n} time block of {num_folds} walk-forward folds",
+            "In brackets: 95 % intervals over {n} time blocks of {num_folds} walk-forward folds",
             num_blocks,
             num_folds=num_folds,
         )
@@ -156,8 +156,10 @@ def _how_sure(found: Mapping[str, Any]) -> str:
 
 def _too_short(found: Mapping[str, Any]) -> str:
     """Returns what to do where the test time is too short for an answer."""
-    answers = found["skill_in_direction"], found["better_than_baseline"]
-    if NOT_SHOWN not in answers or found["num_blocks"] >= FEW_BLOCKS:
+    known = found["skill_in_direction"] != NOT_SHOWN
+    if found["better_than_baseline"] == NOT_SHOWN:
+        known = known and found["direction"]["difference_interval"][1] < LEAST_SKILL
+    if known or found["num_blocks"] >= FEW_BLOCKS:
         return ""
     if found["num_folds"] > 1:
         return _(", too few to tell: more bars or a shorter horizon give more")

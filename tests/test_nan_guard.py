@@ -117,7 +117,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_its_own_batch():
     with pytest.raises(TrainingDiverged, match="steps since then are at fault") as caught:
         fit(model, batches, NonFiniteLoss(batches))
     assert caught.value.batch == 3
-    assert "batch 3: the weights are not finite after its step; with" in str(caught.value)
+    assert "batch 4: the weights are not finite after its step; with" in str(caught.value)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="found in its own batch")
@@ -126,7 +126,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_the_next_batch():
     with pytest.raises(TrainingDiverged, match="steps since then are at fault") as caught:
         fit(model, batches, NonFiniteLoss(batches))
     assert caught.value.batch == 4
-    assert "batch 4: the loss is not finite; with" in str(caught.value)
+    assert "batch 5: the loss is not finite; with" in str(caught.value)
 
 
 def test_the_message_is_one_line_that_names_feature_and_windows():

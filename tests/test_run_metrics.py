@@ -299,6 +299,8 @@ def test_figures_know_no_language_and_words_do(run):
     assert seen["verdict"]["sentence"].startswith("Умение")
     for number, fold in enumerate(seen["folds"]):
         (alarm,) = fold["collapse"]["alarms"]
-        assert alarm["message"].startswith(f"эпоха {number + 1}: нет сигнала: сеть не различает окна")
+        assert alarm["message"].startswith(
+            f"эпоха {number + 1}: нет сигнала: сеть не различает окна"
+        )
         assert "MCC +0,000" in alarm["message"]
     assert json.dumps(metrics) == before and before.isascii()

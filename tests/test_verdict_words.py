@@ -68,6 +68,11 @@ def test_the_time_is_too_short_only_where_an_interval_covers_0(
     assert (told or "time blocks") in text
 
 
+def test_who_is_as_good_as_the_baseline_needs_no_more_time():
+    close = found() | {"direction": part(0.6, (0.5, 0.7), 0.605, (-0.022, 0.013))}
+    assert "not shown" in sentence(close) and "too few" not in sentence(close)
+
+
 def test_movement_alone_earns_nothing():
     told = "It sees when prices move, not where to; that alone earns nothing."
     assert told in sentence(found("not shown", "yes"))
@@ -115,7 +120,7 @@ def test_a_class_that_is_hardly_called_is_named(called, told):
 def test_several_trials_and_folds_are_counted():
     assert "one of 7 runs tried" in sentence(found(trials=7))
     assert "runs tried" not in sentence(found())
-    assert "over 7 time blocks of all 3 walk-forward folds" in sentence(found(num_folds=3))
+    assert "over 7 time blocks of 3 walk-forward folds" in sentence(found(num_folds=3))
 
 
 def test_the_words_are_of_the_language():
