@@ -51,7 +51,7 @@ class Layout:
 def plain(name) -> str:
     """Returns a column's name without case, blanks, brackets, signs and `_`."""
     text = re.sub(r"^\s*\d+\.\s+", "", str(name).lower())
-    return re.sub(r"[^a-z0-9]", "", text)
+    return re.sub(r"[\W_]", "", text)
 
 
 def read_layout(
@@ -272,7 +272,7 @@ def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
             source=source,
             role=role,
             count=len(places[name]),
-            name=printable(name),
+            name=printable(names[places[name][0]]) or "''",
         )
         for role, name in found.items()
         if len(places[name]) > 1

@@ -38,6 +38,7 @@ class ValidationPlan:
         blocks: number of each window's block of time, 0.. without holes, (windows,): where the NLL
             chooses, an earlier epoch must be better than the last beyond a standard error over
             them; None: the best one is taken.
+        judge: from the logits that are judged to more figures for the logs; None: none.
     """
 
     windows: keras.utils.PyDataset | np.ndarray
@@ -50,6 +51,7 @@ class ValidationPlan:
     restore: Callable[[int, np.ndarray], np.ndarray] | None = None
     prior: Sequence[float] | np.ndarray | None = None
     blocks: np.ndarray | None = None
+    judge: Callable[[np.ndarray], dict[str, float]] | None = None
 
 
 @dataclass
@@ -136,6 +138,7 @@ def make_training_callbacks(
         validation.restore,
         validation.prior,
         predict,
+        validation.judge,
     )
     by_nll = validation.monitor == "val_nll" and validation.blocks is not None
     scorer = None

@@ -12,14 +12,24 @@ from models.training.callbacks.base import StatefulCallback, copy_of
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss or weight became NaN or infinite; has `epoch`, `batch` and `fault`."""
+    """A loss or weight became NaN or infinite.
+
+    Attributes:
+        epoch: counted from 0; the message counts epochs and batches from 1.
+        batch: counted from 0; None where no batch is at fault.
+        fault: what was found, in words.
+    """
 
     def __init__(self, epoch: int, batch: int | None, fault: str):
-        values = {"epoch": epoch, "batch": batch, "fault": fault}
+        told = {"epoch": epoch + 1, "fault": fault}
         if batch is None:
-            super().__init__(_("training diverged in epoch {epoch}: {fault}", **values))
+            super().__init__(_("training diverged in epoch {epoch}: {fault}", **told))
         else:
-            message = _("training diverged in epoch {epoch}, batch {batch}: {fault}", **values)
+            message = _(
+                "training diverged in epoch {epoch}, batch {batch}: {fault}",
+                **told,
+                batch=batch + 1,
+            )
             super().__init__(message)
         self.epoch, self.batch, self.fault = epoch, batch, fault
 
