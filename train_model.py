@@ -149,7 +149,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
             "Without a command it trains."
         ),
-        epilog=_("example: {command}", command=f"{place.PROGRAM} train --help"),
+        epilog=_("example: {command}", command=place.PROGRAM + " train --help"),
     )
     found = parser.add_subparsers(
         dest="asked", metavar="COMMAND", title=_("commands"), required=True
@@ -160,7 +160,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=_("example: {command}", command=f"{place.PROGRAM} {example}"),
+            epilog=_("example: {command}", command=place.PROGRAM + " " + example),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
         languages = _(" or ").join(i18n.LANGUAGES)

@@ -54,15 +54,16 @@ def _faults(bars: pd.DataFrame, one: OwnFeature) -> Iterator[str]:
             made = one.compute(later)[past : cut + 1]
             column = _differs(made, whole[past : cut + 1], _EXACT * scale)
             if column is not None:
-                yield _told(bars, one, column, cut) + _("it looks ahead")
+                yield _told(bars, one, column, cut, _("it looks ahead"))
         made = one.compute(bars.iloc[cut - past : cut + 1])[-1:]
         column = _differs(made, whole[cut : cut + 1], _NEAR * scale)
         if column is not None:
-            yield _told(bars, one, column, cut) + _(
+            what = _(
                 "it depends on more than the {past} bars before; name them, "
                 "@feature(past_bars=...), or let it forget",
                 past=past,
             )
+            yield _told(bars, one, column, cut, what)
 
 
 def _differs(made: np.ndarray, whole: np.ndarray, slack: np.ndarray) -> int | None:
@@ -71,11 +72,12 @@ def _differs(made: np.ndarray, whole: np.ndarray, slack: np.ndarray) -> int | No
     return int(apart.any(axis=0).argmax()) if apart.any() else None
 
 
-def _told(bars: pd.DataFrame, one: OwnFeature, column: int, cut: int) -> str:
+def _told(bars: pd.DataFrame, one: OwnFeature, column: int, cut: int, what: str) -> str:
     return _(
-        "the feature {name} ({column}) at {time} of {symbol}: ",
+        "the feature {name} ({column}) at {time} of {symbol}: {what}",
         name=one.name,
         column=one.columns[column],
         time=str(bars["timestamp"].iloc[cut])[:16],
         symbol=bars["symbol"].iloc[cut],
+        what=what,
     )
