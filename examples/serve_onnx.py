@@ -79,7 +79,9 @@ def main() -> int:
     parser.add_argument("bars", help="file or folder of bars")
     parser.add_argument("--newest", action="store_true", help="only each symbol's newest bar")
     parser.add_argument("--universe", metavar="PATH", help="bars of other symbols of the training")
-    parser.add_argument("--features", metavar="FILE", help="OWN_FEATURES of the training; it is run")
+    parser.add_argument(
+        "--features", metavar="FILE", help="OWN_FEATURES of the training; it is run"
+    )
     options = parser.parse_args()
 
     def note(text: str) -> None:
