@@ -18,7 +18,7 @@ def test_notebooks_run_from_top_to_bottom_quietly_and_leave_no_file(path):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") or "sys.path" in cell.source for cell in notebook.cells)
     client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
     assert set(path.parent.iterdir()) == before
