@@ -9,7 +9,8 @@ from evaluation.backtest import simulate_trades
 from evaluation.baselines import constant_prior
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import sentence, verdict
+from evaluation.verdict import of_calls, of_trades, verdict
+from evaluation.verdict_words import sentence
 from models.training.collapse_forecast import forecast_collapse
 
 NAMES = ("SELL", "HOLD", "BUY")
@@ -97,6 +98,17 @@ def training_run():
     found = verdict(
         timestamps, labels, said, constant, baseline="constant prior", block_seconds=9000
     )
+    costs = simulate_trades(
+        timestamps,
+        np.zeros(600, int),
+        said.calls,
+        rng.normal(0, 0.01, 600),
+        holding_bars=12,
+        cost_bps=5.0,
+        baselines={"constant prior": constant.calls},
+    )
+    found |= of_trades(costs, "constant prior") | of_calls(test["class_rates"])
+    found |= {"hardly_called": {"SELL": {"called": 0.0, "true": 0.25}}}
     metrics = {
         "num_folds": 1,
         "verdict": found | {"sentence": sentence(found)},
@@ -110,15 +122,7 @@ def training_run():
         ),
         "test": test,
         "baselines": {name: {"test": f} for name, f in given.items()},
-        "costs": simulate_trades(
-            timestamps,
-            np.zeros(600, int),
-            said.calls,
-            rng.normal(0, 0.01, 600),
-            holding_bars=12,
-            cost_bps=5.0,
-            baselines={"constant prior": constant.calls},
-        ),
+        "costs": costs,
         "cross_section": ranked(),
         "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
         "seed": 7,
