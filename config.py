@@ -35,9 +35,10 @@ class Flags:
     MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
-    # --- features beside the indicators of a symbol's own bars:
-    #     data/features/extra.py, data/features/timeframes.py, data/features/beside.py
+    # --- features beside the indicators of a symbol's own bars: data/features/extra.py,
+    #     data/features/own.py, data/features/timeframes.py, data/features/beside.py
     EXTRA_COLUMNS: str = ""  # own columns, "funding_rate:level, open_interest:change"; "": none
+    OWN_FEATURES: str = ""  # file of functions marked @feature, "my_features.py"; "": none
     TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
     MARKET_FEATURES: tuple[str, ...] = ()  # set beside the market; "standard": nine; (): off
     MARKET_FORMS: tuple[str, ...] = ("mean", "difference", "spread")  # of each of them

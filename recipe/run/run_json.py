@@ -72,6 +72,7 @@ _MUST_BE = {
     "data": _is_text_or_none,
     "bars_sha256": _is_text,
     "store_sha256": _is_text_or_none,
+    "features_sha256": _is_text,
     "origins": _are_origins,
     "versions": lambda value: isinstance(value, dict),
     "adjust_splits": lambda value: isinstance(value, bool),
