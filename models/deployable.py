@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
+import models.blend  # noqa: F401
 import models.layers.head  # noqa: F401
 import models.layers.mlstm_block  # noqa: F401
 import models.layers.slstm_block  # noqa: F401
