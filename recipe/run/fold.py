@@ -80,6 +80,8 @@ def train(
 ) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
+    Where the training has its choice from before, it ends with the epoch that was chosen.
+
     Args:
         training: fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints of this training go.
@@ -89,7 +91,7 @@ def train(
         on_rows: given all rows of the history after each epoch.
         made_from: the origin of the run, for the checkpoints.
     """
-    classifier, epochs = training.classifier, training.settings.training.epochs
+    classifier, epochs = training.classifier, training.epochs
     parts = _callbacks(training, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
     checkpointer.saves = processes.is_first()
@@ -109,7 +111,7 @@ def train(
             callbacks=[training.timer, *parts.ordered(), keep_history],
         )
     on_rows(checkpointer.rows)
-    best_epoch = best.restore(classifier)
+    best_epoch = best.restore(classifier, last=training.chosen is not None)
     if training.window_form is not classifier:
         take_weights(training.window_form, classifier)
     return TrainedMember(
@@ -201,7 +203,7 @@ def _describe(training: Training, epoch: int, index: int) -> str:
 
 def _repeats(training: Training) -> dict[str, Any]:
     """Returns how often the last epoch drew a window, with the symbols' names."""
-    last = training.settings.training.epochs - 1
+    last = training.epochs - 1
     repeats = training.batches.plan.effective_repeats(last)
     names = training.market.symbol_names
     symbols = {names[int(code)]: values for code, values in repeats["symbols"].items()}
