@@ -4,7 +4,7 @@ The learners may look at the validation windows for what the network chooses the
 to be, how long to train, and the temperature about the prior.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -93,7 +93,12 @@ def persistence(
 
 
 def logistic_regression(
-    train: Windows, validation: Windows, *, prior: np.ndarray, seed: int = 0
+    train: Windows,
+    validation: Windows,
+    *,
+    prior: np.ndarray,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> "Fitted":
     """Returns a logistic regression on standardised summaries, at a temperature about the prior.
 
@@ -107,13 +112,13 @@ def logistic_regression(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: for equal signatures; the solver draws nothing.
+        progress: told the share that is done.
     """
-    candidates = [
-        _fit(_regression(penalty * len(train.labels), seed), train, prior).with_temperature(
-            validation
-        )
-        for penalty in PENALTIES
-    ]
+    candidates = []
+    for penalty in PENALTIES:
+        fitted = _fit(_regression(penalty * len(train.labels), seed), train, prior)
+        candidates.append(fitted.with_temperature(validation))
+        progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
     errors = [_standard_error(own - best, validation.blocks) for own in losses]
@@ -125,7 +130,12 @@ def logistic_regression(
 
 
 def boosted_trees(
-    train: Windows, validation: Windows, *, prior: np.ndarray, seed: int = 0
+    train: Windows,
+    validation: Windows,
+    *,
+    prior: np.ndarray,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> "Fitted":
     """Returns gradient-boosted trees on summaries, at a temperature about the prior.
 
@@ -145,10 +155,14 @@ def boosted_trees(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: of the estimator.
+        progress: told the share that is done.
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
     parts = [*_parts_left_out(few), (few, validation)]
-    judges = [(_judge(*part, prior, seed), part[1]) for part in parts]
+    judges = []
+    for fitting, left in parts:
+        judges.append((_judge(fitting, left, prior, seed), left))
+        progress(len(judges) / len(parts))
     weights = np.array([len(left.labels) for _, left in judges], float)
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)

@@ -117,7 +117,6 @@ def train_whole(market, folder, **changes):
         training,
         folder,
         resume=False,
-        verbose=0,
         note=lambda text: None,
         on_rows=lambda rows: None,
     )
