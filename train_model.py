@@ -185,6 +185,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         default=default_folder(),
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
+    text = _("start at the weights of an earlier run, with its flags and newer bars")
+    add("--from", metavar="RUN", dest="start", type=Path, help=text)
     _add_processes(add)
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     text = _("figures of the model alone: no fitted baselines, no verdict, no report")
