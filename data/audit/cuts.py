@@ -47,6 +47,7 @@ def alter_bars(bars: pd.DataFrame, cut: np.datetime64) -> pd.DataFrame:
     columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
     later = bars["timestamp"].to_numpy("datetime64[ns]") > cut
     for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
+        rows = np.asarray(rows)
         rows = rows[later[rows]]
         if len(rows):
             _mirror(columns, rows, rng)
