@@ -64,6 +64,7 @@ class Flags:
     SUPERVISED_BATCH_SIZE: int = 16  # sequences per batch; windows if LABELS_PER_SEQUENCE = 1
     STEPS_PER_EPOCH: int = 0  # batches per epoch; 0: one pass over the windows, more if it is short
     USE_UNIQUENESS_WEIGHTS: bool = False  # weigh windows by average label uniqueness; false: off
+    RECENCY_HALF_LIFE: int = 0  # bars after which a label weighs half; 0: off
 
     # --- [7] light augmentation of training batches: data/batches/augment.py
     USE_AUGMENTATIONS: bool = True  # [7] false: off
@@ -164,6 +165,7 @@ RULES = (
     "0 <= LABELS_PER_SEQUENCE < 2 * SEQUENCE_LENGTH",
     "SUPERVISED_BATCH_SIZE >= 3",
     "STEPS_PER_EPOCH >= 0",
+    "RECENCY_HALF_LIFE >= 0",
     "AUG_NOISE_STD >= 0",
     "AUG_TIME_SHIFT >= 0",
     "0 <= AUG_MASK_PROB <= 1",

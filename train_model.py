@@ -4,14 +4,13 @@ import argparse
 import contextlib
 import difflib
 import gettext
-import importlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import i18n
+from core import i18n, place
 from core.errors import InputError
 from core.foreign import check_path
 from core.i18n import N_, _
@@ -114,13 +113,13 @@ def _screen(quiet: bool) -> Iterator[None]:
 
 def __getattr__(name: str) -> Any:
     """Imports what notebooks expect here, when it is asked for: it needs NumPy and more."""
-    homes = {
-        "augment_sequences_batched": "data.batches.augment",
-        "balanced_batch_generator": "data.batches.generator",
-    }
-    if name not in homes:
+    if name == "augment_sequences_batched":
+        from data.batches import augment as home
+    elif name == "balanced_batch_generator":
+        from data.batches import generator as home
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(homes[name]), name)
+    return getattr(home, name)
 
 
 def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
@@ -145,12 +144,12 @@ def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     """Returns the parser of the command line and the names of its commands."""
     parser = argparse.ArgumentParser(
-        prog="train_model.py",
+        prog=place.PROGRAM.rpartition(" ")[2],
         description=_(
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
             "Without a command it trains."
         ),
-        epilog=_("example: {command}", command="python train_model.py train --help"),
+        epilog=_("example: {command}", command=f"{place.PROGRAM} train --help"),
     )
     found = parser.add_subparsers(
         dest="asked", metavar="COMMAND", title=_("commands"), required=True
@@ -161,7 +160,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=_("example: {command}", command=f"python train_model.py {example}"),
+            epilog=_("example: {command}", command=f"{place.PROGRAM} {example}"),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
         languages = _(" or ").join(i18n.LANGUAGES)

@@ -66,7 +66,6 @@ def trained_members(market: Market, settings: RunSettings, folder: Path) -> list
             training,
             folder / f"member-{number}",
             resume=True,
-            verbose=0,
             note=print,
             on_rows=lambda rows: None,
         )

@@ -21,3 +21,14 @@ def calls(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> np.
     lifts = probabilities / np.asarray(prior, np.float64)
     largest = lifts >= lifts.max(axis=-1, keepdims=True) * (1 - _EQUAL)
     return np.where(largest, probabilities, -1.0).argmax(axis=-1)
+
+
+def hardly_called(called: Sequence[float], true: Sequence[float]) -> list[int]:
+    """Returns the codes of the classes that are called a fiftieth as often as they come, or never.
+
+    Args:
+        called: share of each class in the calls, (classes,).
+        true: its share in the labels, (classes,).
+    """
+    pairs = enumerate(zip(called, true, strict=True))
+    return [code for code, (said, came) in pairs if said < came / 50]

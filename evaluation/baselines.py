@@ -4,7 +4,7 @@ The learners may look at the validation windows for what the network chooses the
 to be, how long to train, and the temperature about the prior.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -93,7 +93,12 @@ def persistence(
 
 
 def logistic_regression(
-    train: Windows, validation: Windows, *, prior: np.ndarray, seed: int = 0
+    train: Windows,
+    validation: Windows,
+    *,
+    prior: np.ndarray,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> "Fitted":
     """Returns a logistic regression on standardised summaries, at a temperature about the prior.
 
@@ -107,12 +112,13 @@ def logistic_regression(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: for equal signatures; the solver draws nothing.
+        progress: told the share that is done.
     """
     candidates = [
         _fit(_regression(penalty * len(train.labels), seed), train, prior).with_temperature(
             validation
         )
-        for penalty in PENALTIES
+        for penalty in _counted(PENALTIES, progress)
     ]
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
@@ -125,7 +131,12 @@ def logistic_regression(
 
 
 def boosted_trees(
-    train: Windows, validation: Windows, *, prior: np.ndarray, seed: int = 0
+    train: Windows,
+    validation: Windows,
+    *,
+    prior: np.ndarray,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> "Fitted":
     """Returns gradient-boosted trees on summaries, at a temperature about the prior.
 
@@ -145,10 +156,12 @@ def boosted_trees(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: of the estimator.
+        progress: told the share that is done.
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
     parts = [*_parts_left_out(few), (few, validation)]
-    judges = [(_judge(*part, prior, seed), part[1]) for part in parts]
+    counted = _counted(parts, progress)
+    judges = [(_judge(*part, prior, seed), part[1]) for part in counted]
     weights = np.array([len(left.labels) for _, left in judges], float)
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)
@@ -223,6 +236,13 @@ class Fitted:
         """Returns the NLL of each window in nats, (windows,)."""
         own = self.predict_proba(windows.x)[np.arange(len(windows.labels)), windows.labels]
         return -np.log(np.maximum(own, _LEAST))
+
+
+def _counted(parts: Sequence, progress: Callable[[float], None]) -> Iterator:
+    """Yields the parts, and tells the share of them that is done as the next is asked for."""
+    for number, part in enumerate(parts, 1):
+        yield part
+        progress(number / len(parts))
 
 
 def _regression(penalty: float, seed: int):

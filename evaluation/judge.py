@@ -1,5 +1,6 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import pick, time_blocks, verdict
+from evaluation.verdict import of_calls, of_trades, pick, time_blocks, verdict
 
 Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
 
@@ -62,7 +63,12 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 
 
 def baseline_probabilities(
-    market: Market, fold: Fold, *, seed: int, fitted: bool = True
+    market: Market,
+    fold: Fold,
+    *,
+    seed: int,
+    fitted: bool = True,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
 
@@ -71,6 +77,7 @@ def baseline_probabilities(
         fold: whose training windows they know.
         seed: of the fits.
         fitted: whether those that take seconds to fit are wanted, too.
+        progress: told the share that is done.
     """
     train_labels = fold.labels[fold.train]
     found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
@@ -82,8 +89,14 @@ def baseline_probabilities(
         )
     if fitted:
         windows, prior = fitting_windows(market, fold), training_prior(fold)
-        for baseline, fit in FITTED.items():
-            model = fit(windows["train"], windows["validation"], prior=prior, seed=seed)
+        for place, (baseline, fit) in enumerate(FITTED.items()):
+            model = fit(
+                windows["train"],
+                windows["validation"],
+                prior=prior,
+                seed=seed,
+                progress=lambda share, place=place: progress((place + share) / len(FITTED)),
+            )
             found[baseline] = {name: model.predict_proba(windows[name].x) for name in SPLITS[1:]}
     return found
 
@@ -145,32 +158,35 @@ def judge(
     named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
     times, symbols = market.timestamps[test.ends], market.symbols[test.ends]
     block_seconds = longest_span(market, test.ends)
+    costs = simulate_trades(
+        times,
+        symbols,
+        said.calls,
+        market.trade_return[test.ends],
+        holding_bars=market.future_window,
+        cost_bps=cost_bps,
+        baselines={name: own.calls for name, own in named.items()},
+        forward_return=market.forward_return[test.ends],
+        close=market.close[test.ends],
+    )
+    judged = verdict(
+        times,
+        test.labels,
+        said,
+        named[picked],
+        baseline=picked,
+        block_seconds=block_seconds,
+        num_folds=len(folds),
+    )
+    scores = test.evaluate(test.model)
     return {
-        "verdict": verdict(
-            times,
-            test.labels,
-            said,
-            named[picked],
-            baseline=picked,
-            block_seconds=block_seconds,
-            num_folds=len(folds),
-        ),
+        "verdict": judged | of_trades(costs, picked) | of_calls(scores["class_rates"]),
         "skill": skill_by_part(
             times, symbols, market.symbol_names, test.labels, said, block_seconds=block_seconds
         ),
-        "test": test.evaluate(test.model),
+        "test": scores,
         "baselines": {n: {"test": test.evaluate(given)} for n, given in test.baselines.items()},
-        "costs": simulate_trades(
-            times,
-            symbols,
-            said.calls,
-            market.trade_return[test.ends],
-            holding_bars=market.future_window,
-            cost_bps=cost_bps,
-            baselines={name: own.calls for name, own in named.items()},
-            forward_return=market.forward_return[test.ends],
-            close=market.close[test.ends],
-        ),
+        "costs": costs,
     }
 
 

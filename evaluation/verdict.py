@@ -1,7 +1,8 @@
-"""Whether the model beats a baseline at saying where prices move: a jackknife over blocks of time.
+"""Two answers, each with its interval: is there skill, and is it more than a baseline has?
 
-Two skills are shown (see `evaluation.answers`): when prices move, and where to. The comparison
-rests on the second: who knows the size of moves alone earns nothing by a trade.
+Two skills are told apart (see `evaluation.answers`): when prices move, and where to. Whether the
+model is better than a baseline rests on the second: who knows the size of moves alone earns nothing
+by a trade. `evaluation.verdict_words` says it in words.
 
 Neighbouring windows share bars and label bars, and all symbols move together, so the windows are
 no independent draws. Blocks of calendar time with all symbols in them are left out in turn, the
@@ -18,15 +19,18 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from core.i18n import N_, _, ngettext
-from data.market.relative import relative_in_words
+from core.calls import hardly_called
+from data.market.labels import CLASS_NAMES
 from evaluation.answers import Answers, tables
 from evaluation.metrics import mcc
 
 LEVEL = 0.95
 FEW_BLOCKS = 20  # at 10 a fifth of the models with a direction of 0.17 were missed
 SKILLS = ("direction", "movement")
-_IN_A_SENTENCE = {"constant prior": N_("the constant prior")}  # the others need no article
+YES, NOT_SHOWN, NONE, WORSE = "yes", "not shown", "none", "worse"
+# An interval below it rules out more: 52.5 % of the sides right. A 12-bar move of 1 % then brings
+# 5 basis points, half of what the default costs take.
+LEAST_SKILL = 0.05
 
 
 def verdict(
@@ -53,10 +57,12 @@ def verdict(
         num_folds: walk-forward folds that the windows come from.
 
     Returns:
-        verdict ("beats", "no better than" or "worse than" the baseline, by the difference in
-        direction), no_skill (the interval of direction covers 0), baseline, direction and
-        movement (each: mcc, interval, baseline, difference, difference_interval), mcc (of the
-        three classes), mcc_interval, num_blocks, block_seconds, trials, num_folds.
+        skill_in_direction and skill_in_movement ("yes": the interval lies above 0; "none": it
+        lies below `LEAST_SKILL`, and not above 0; else "not shown"), better_than_baseline ("yes",
+        "not shown" or "worse", by the difference in direction; "yes" needs skill in direction,
+        too), baseline, direction and movement (each: mcc, interval, baseline, difference,
+        difference_interval), mcc (of the three classes), mcc_interval, num_blocks, block_seconds,
+        trials, num_folds.
 
     Raises:
         ValueError: if arrays do not fit together.
@@ -72,9 +78,45 @@ def verdict(
         "trials": trials,
         "num_folds": num_folds,
     }
-    found["no_skill"] = _covers_zero(found["direction"]["interval"])
-    found["verdict"] = _comparison(found["direction"])
-    return {"verdict": found["verdict"], **found}
+    answered = {f"skill_in_{skill}": _skill(found[skill]["interval"]) for skill in SKILLS}
+    return answered | {"better_than_baseline": _better(found["direction"])} | found
+
+
+def of_trades(costs: Mapping[str, Any], baseline: str) -> dict[str, Any]:
+    """Returns what trading brought after costs, for the verdict.
+
+    Args:
+        costs: from `evaluation.backtest.simulate_trades`.
+        baseline: the one that the model is compared with.
+
+    Returns:
+        net_return (share of the capital), trades, baseline_net_return, buy_and_hold_net_return and
+        cost_bps (of a side).
+    """
+    own = costs["model"]
+    return {
+        "net_return": own["net_return"],
+        "trades": own["trades"],
+        "baseline_net_return": costs["baselines"][baseline]["net_return"],
+        "buy_and_hold_net_return": costs["buy_and_hold"]["net_return"],
+        "cost_bps": costs["cost_bps"],
+    }
+
+
+def of_calls(class_rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Returns which classes the model never calls or hardly ever, for the verdict.
+
+    Args:
+        class_rates: predicted and true shares, as `evaluation.metrics.evaluate` has them.
+
+    Returns:
+        hardly_called: by class name, the shares called and true.
+    """
+    called, true = class_rates["predicted"], class_rates["true"]
+    found = hardly_called(called, true)
+    return {
+        "hardly_called": {CLASS_NAMES[c]: {"called": called[c], "true": true[c]} for c in found}
+    }
 
 
 def pick(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -151,129 +193,15 @@ def interval(value: float, without: np.ndarray, widest: float) -> list[float]:
     return [max(value - reach, -widest), min(value + reach, widest)]
 
 
-def _covers_zero(reach: list[float]) -> bool:
-    return reach[0] <= 0 <= reach[1]
+def _skill(reach: Sequence[float]) -> str:
+    low, high = reach
+    if low > 0:
+        return YES
+    return NONE if high < LEAST_SKILL else NOT_SHOWN
 
 
-def _comparison(direction: Mapping[str, Any]) -> str:
+def _better(direction: Mapping[str, Any]) -> str:
     low, high = direction["difference_interval"]
     if high < 0:
-        return N_("worse than")
-    return N_("beats") if low > 0 and direction["interval"][0] > 0 else N_("no better than")
-
-
-def sentence(found: Mapping[str, Any]) -> str:
-    """Returns in words of the language of now what `verdict` found.
-
-    `trials` may be set later, and `relative` where the labels are relative to the market.
-    """
-    pooled, baseline = found["num_folds"] > 1, str(found["baseline"])
-    text = _compared(found["verdict"], baseline=_(_IN_A_SENTENCE.get(baseline, baseline)))
-    if pooled:
-        folds = found["num_folds"]
-        text += ngettext(" over {n} walk-forward fold", " over {n} walk-forward folds", folds)
-    text += f". {_shown(found)} {_figures(found, _blocks(found['num_blocks'], pooled))}"
-    if found.get("relative"):
-        text += " " + relative_in_words()
-    if found["num_blocks"] < FEW_BLOCKS and found["no_skill"]:
-        text += " " + _too_short(pooled)
-    if found["trials"] > 1:
-        text += " " + ngettext(
-            "It is one of {n} run tried on these bars, and the best of several looks better than "
-            "it is.",
-            "It is one of {n} runs tried on these bars, and the best of several looks better than "
-            "it is.",
-            found["trials"],
-        )
-    return text
-
-
-def _compared(comparison: str, baseline: str) -> str:
-    if comparison == "beats":
-        return _("The model beats {baseline}", baseline=baseline)
-    if comparison == "worse than":
-        return _("The model is worse than {baseline}", baseline=baseline)
-    return _("The model is no better than {baseline}", baseline=baseline)
-
-
-def _shown(found: Mapping[str, Any]) -> str:
-    """Returns which skill is known not to be chance."""
-    where, when = (found[skill]["interval"] for skill in SKILLS)
-    if found.get("relative"):
-        return _shown_relative(where, when)
-    if where[1] < 0:
-        return _("It is worse than chance: prices tend to move against the side that it favours.")
-    if where[0] > 0 and when[0] > 0:
-        return _("It sees when prices move, and where to.")
-    if where[0] > 0:
-        return _("It sees where prices move.")
-    if when[0] > 0:
-        return _(
-            "It shows no skill in direction: it sees when prices move, not where to, and that is "
-            "worth nothing to a trade."
-        )
-    return _("It shows no skill: neither where prices move nor when is told better than by chance.")
-
-
-def _shown_relative(where: Sequence[float], when: Sequence[float]) -> str:
-    if where[1] < 0:
-        return _("It is worse than chance: symbols tend to leave the market on the other side.")
-    if where[0] > 0 and when[0] > 0:
-        return _("It sees when symbols part from the market, and on which side.")
-    if where[0] > 0:
-        return _("It sees on which side symbols part from the market.")
-    if when[0] > 0:
-        return _(
-            "It shows no skill in direction: it sees when symbols part from the market, not on "
-            "which side, and that is worth nothing to a trade."
-        )
-    return _(
-        "It shows no skill: neither on which side symbols part from the market nor when is told "
-        "better than by chance."
-    )
-
-
-def _figures(found: Mapping[str, Any], blocks: str) -> str:
-    """Returns direction, its distance to the baseline, and movement, each with its interval."""
-    where, when = (found[skill] for skill in SKILLS)
-    ranges = {
-        f"{end}_{name}": value
-        for name, reach in (
-            ("own", where["interval"]),
-            ("apart", where["difference_interval"]),
-            ("when", when["interval"]),
-        )
-        for end, value in zip(("low", "high"), reach, strict=True)
-    }
-    return _(
-        "Direction: MCC {where:+.3f} ({low_own:+.3f} to {high_own:+.3f}) against {other:+.3f}, "
-        "difference {apart:+.3f} ({low_apart:+.3f} to {high_apart:+.3f}). Movement: MCC "
-        "{when:+.3f} ({low_when:+.3f} to {high_when:+.3f}). In brackets: 95 % intervals over "
-        "{blocks}.",
-        where=where["mcc"],
-        other=where["baseline"],
-        apart=where["difference"],
-        when=when["mcc"],
-        blocks=blocks,
-        **ranges,
-    )
-
-
-def _blocks(num_blocks: int, pooled: bool) -> str:
-    if pooled:
-        return ngettext("{n} time block of all folds", "{n} time blocks of all folds", num_blocks)
-    return ngettext("{n} time block", "{n} time blocks", num_blocks)
-
-
-def _too_short(pooled: bool) -> str:
-    if pooled:
-        return _(
-            "With fewer than {least} time blocks the test time is too short to tell weak skill "
-            "from none, also of all folds together.",
-            least=FEW_BLOCKS,
-        )
-    return _(
-        "With fewer than {least} time blocks the test time is too short to tell weak skill from "
-        "none; a walk-forward gives more.",
-        least=FEW_BLOCKS,
-    )
+        return WORSE
+    return YES if low > 0 and direction["interval"][0] > 0 else NOT_SHOWN

@@ -14,6 +14,7 @@ from core.texts import printable
 
 PACKAGE = "xlstm_classifier"
 CONTRACT = "ModelContract"
+NETWORK = "LogitsModel"  # of the builder, not of a run
 _LAYERS = ("Functional", "InputLayer", "Normalization", "Dense", "Dropout", "Cropping1D")
 _LAYERS += ("LayerNormalization",)
 _OTHERS = ("GlorotUniform", "Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "L2")
@@ -60,6 +61,14 @@ def declared(config: Any) -> Declared:
         Foreign: where it is none of a model of this project.
     """
     objects = list(_objects(config))
+    if objects and objects[0]["class_name"] in ("Functional", NETWORK):
+        if not any(item["class_name"] == CONTRACT for item in objects):
+            raise Foreign(
+                _(
+                    "it has no contract, as a network of build_xlstm_classifier has none: "
+                    "keras.models.load_model reads one"
+                )
+            )
     if not objects or objects[0] is not config or config["class_name"] != "Functional":
         raise Foreign(_("its config.json describes no model"))
     for item in objects:

@@ -8,15 +8,14 @@ from typing import Any
 import keras
 from keras import layers
 
-# Importing the modules registers their classes, so that loading needs no custom_objects.
-import models.layers.head  # noqa: F401
-import models.layers.mlstm_block  # noqa: F401
-import models.layers.slstm_block  # noqa: F401
 from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
 from core.texts import printable
 from models.calibration import LogOfMean
+
+# Importing the modules registers their classes, so that loading needs no custom_objects.
+from models.layers import head, mlstm_block, slstm_block  # noqa: F401
 from models.model_file import Bounds, check_model_file, refused
 
 

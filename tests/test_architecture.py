@@ -39,6 +39,10 @@ ROOMS = {
         *("recipe.devices", "recipe.run", "recipe.serve", "recipe.live", "recipe.study"),
         "config",
     },
+    "xlstm_classifier": {
+        *LIBRARY,
+        *("recipe.run", "recipe.serve", "recipe.cli", "config", "train_model"),
+    },
 }
 SCRIPTS = {
     "config.py": {"core"},
@@ -65,6 +69,7 @@ MOST_WITH_FLAGS = 25  # functions that the flags pass through
 # They speak where nobody else can: native code failed, or the process is about to be ended.
 LAST_WORDS = ("native_chatter", "processes")
 OURS = {"config", "train_model", "core", "data", "models", "evaluation", "recipe"}
+OURS |= {"xlstm_classifier"}
 
 
 def modules(folder):
@@ -89,7 +94,7 @@ def roots(path):
 
 
 def library():
-    rooms = ("core", "data", "models", "evaluation", "recipe")
+    rooms = ("core", "data", "models", "evaluation", "recipe", "xlstm_classifier")
     return [path for room in rooms for path in modules(room)]
 
 

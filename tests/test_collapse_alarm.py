@@ -36,6 +36,7 @@ def test_equal_logits_are_no_signal():
     (alarm,) = alarms_of(logits, rng.integers(0, 3, 300))
     assert alarm["kind"] == "no signal" and alarm["favoured"] == "HOLD" and alarm["rate"] == 1
     assert "FUTURE_WINDOW" in message(alarm) and alarm["epoch"] == 3
+    assert message(alarm).startswith("epoch 4: ")
 
 
 def test_spread_logits_with_one_favoured_class_are_a_prior_shift():
@@ -45,6 +46,22 @@ def test_spread_logits_with_one_favoured_class_are_a_prior_shift():
     (alarm,) = alarms_of(logits, labels)
     assert alarm["kind"] == "prior shift" and alarm["favoured"] == "BUY"
     assert "AFL_GAMMA" in message(alarm) and alarm["spread"] > 0.3
+
+
+def test_a_class_that_is_never_called_is_named():
+    """The training logits tell all three apart; what is shipped never says SELL."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    logits = np.eye(3)[labels] + rng.normal(0, 1, (300, 3))
+    called = np.where(logits.argmax(axis=1) == 0, 1, logits.argmax(axis=1))
+    validation = Validation()
+    alarm = CollapseAlarm(QUOTAS, validation)
+    validation.logits, validation.labels = logits, labels
+    alarm.on_epoch_end(3, validation_metrics(labels, np.eye(3)[called], NAMES))
+    (found,) = alarm.alarms
+    assert (found["kind"], found["favoured"], found["rate"]) == ("missing class", "SELL", 0)
+    assert found["share"] == pytest.approx((labels == 0).mean())
+    assert "SELL is 0.00% of the calls and 3" in message(found)
 
 
 def test_a_healthy_network_raises_no_alarm():

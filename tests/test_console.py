@@ -9,6 +9,7 @@ from report_run import training_run
 from tiny_run import settings
 
 import train_model
+from evaluation import verdict_words
 from recipe.cli import console
 
 RUN_INFO = {"wall_seconds": 61.2, "peak_memory_bytes": 1.5e9}
@@ -46,7 +47,9 @@ def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
     assert lines[5] == "true, predicted        SELL     HOLD      BUY"
     counts = "".join(f"{count:>9,}" for count in test["confusion"][0])
     assert lines[6] == f"SELL              {counts}"
-    assert lines[-3] == f"verdict    {metrics['verdict']['sentence']}"
+    told = verdict_words.lines(metrics["verdict"])
+    first = lines.index(f"verdict    {told[0]}")
+    assert lines[first + 1 : -2] == [f"{'':<11}{line}" for line in told[1:]]
     assert lines[-2:] == ["run        61 s, 1.50 GB at its peak", "report     runs/one/report.html"]
 
 
@@ -62,7 +65,8 @@ def test_on_a_terminal_the_same_figures_are_drawn(metrics, terminal):
     assert "───" in text
     for figure in ("direction", "movement", "mcc", "nll", "ece"):
         assert f"{metrics['test'][figure]:.4f}" in text
-    assert metrics["verdict"]["sentence"] in text
+    assert metrics["verdict"]["sentence"] in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
 
 
 SPLITS = {
@@ -78,8 +82,7 @@ SPLITS = {
 def test_splits_are_lines_elsewhere_and_drawn_on_a_terminal(capsys, terminal):
     console.describe(SPLITS)
     assert capsys.readouterr().out == (
-        "train          7,078 windows  SELL  28.1%  HOLD  37.7%  BUY  34.2%  "
-        "2001-05-10 to 2009-07-01\n"
+        "train        7,078 windows  SELL 28.1%  HOLD 37.7%  BUY 34.2%  2001-05-10 to 2009-07-01\n"
     )
     with contextlib.redirect_stdout(terminal):
         console.describe(SPLITS)
@@ -91,6 +94,60 @@ def test_names_are_no_markup(terminal):
     with contextlib.redirect_stdout(terminal):
         console.table({"run": 10, "[red]MCC[/red]": 5}, [["runs/[bold]x", "1"]])
     assert "runs/[bold]x" in terminal.getvalue() and "[red]MCC[/red]" in terminal.getvalue()
+
+
+LONG = "the quick brown fox jumps over the lazy dog " * 4
+
+
+@pytest.mark.parametrize("columns", [80, 120, 30])
+def test_a_text_is_wrapped_by_words_where_the_width_is_known(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console.log("name", LONG + "runs/" + "x" * 130)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("name       the quick") and len(others) > 1
+    assert all(line.startswith(" " * 11) and line[11] != " " for line in others)
+    *words, path = [first, *others]
+    assert path.strip() == "runs/" + "x" * 130  # never broken
+    assert max(map(len, words)) <= max(columns, 40)
+    assert " ".join(" ".join(words).split()[1:]) == LONG.strip()
+
+
+def test_a_text_is_one_line_where_no_one_says_how_wide_it_may_be(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.log("name", LONG)
+    assert capsys.readouterr().out == f"name       {LONG}\n"
+
+
+def test_an_epoch_is_one_line_and_counts_from_1(capsys):
+    row = {"loss": 0.8356, "val_nll": 1.0712, "val_direction": 0.03, "val_mcc": 0.1}
+    console.epoch(2, 10, row, 4.2)
+    console.epoch(0, 10, {"loss": 1.0}, 754.0)
+    assert capsys.readouterr().out == (
+        "epoch      3/10  loss 0.836  val NLL 1.0712  direction +0.030  4 s\n"
+        "epoch      1/10  loss 1.000  13 min\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "devices, told", [(["cpu:0"], "CPU, "), (["gpu:0", "gpu:1"], "2 × GPU"), (["tpu:0"], "1 × TPU")]
+)
+def test_the_device_is_told(devices, told, capsys):
+    console.announce_device(devices)
+    assert capsys.readouterr().out.startswith(f"device     {told}")
+
+
+@pytest.mark.parametrize(
+    "seconds, told", [(9.4, "9 s"), (119, "119 s"), (900, "15 min"), (3723, "1 h 2 min")]
+)
+def test_times_are_told_as_people_say_them(seconds, told):
+    assert console.took(seconds) == told
+
+
+@pytest.mark.parametrize("data", [None, "bars"])
+def test_only_the_demo_ends_with_a_market_that_has_something_to_find(metrics, data, capsys):
+    console.conclude(metrics, Path("runs/one"), RUN_INFO | {"data": data})
+    last = capsys.readouterr().out.splitlines()[-1].strip()
+    assert (last == console.TRY_NEXT) == (data is None)
 
 
 def test_what_takes_long_is_a_line_elsewhere(capsys):
@@ -110,7 +167,7 @@ def test_what_takes_long_shows_the_time_left_on_a_terminal(terminal, monkeypatch
 def test_the_time_that_folds_still_take_is_told_once_one_is_over(capsys):
     for arguments in [(0, 1), (0, 3), (1, 3, 3723.4)]:
         console.announce_number(*arguments)
-    said = "fold       1 of 3\nfold       2 of 3, about 1:02:03 left\n"
+    said = "fold       1 of 3\nfold       2 of 3, about 1 h 2 min left\n"
     assert capsys.readouterr().out == said
 
 

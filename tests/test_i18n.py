@@ -179,7 +179,7 @@ def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
         load_latest(tmp_path, notes.append)
         return [str(TrainingDiverged(2, 3, fault)), *notes]
 
-    assert told()[0].startswith("training diverged in epoch 2, batch 3: input feature 1 (rsi) is")
+    assert told()[0].startswith("training diverged in epoch 3, batch 4: input feature 1 (rsi) is")
     with speaking("ru"):
         assert told() == [
             "обучение разошлось: эпоха 2, батч 3: входной признак 1 (rsi) не является конечным "

@@ -59,7 +59,6 @@ def mined(request, market, tmp_path_factory):
             training,
             tmp_path_factory.mktemp("mined"),
             resume=False,
-            verbose=0,
             note=lambda text: None,
             on_rows=lambda rows: None,
         )

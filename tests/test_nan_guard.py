@@ -57,7 +57,7 @@ def test_a_nan_feature_stops_the_training_and_is_named(steps):
     with pytest.raises(TrainingDiverged, match="feature 2 is not finite") as caught:
         fit(make_model(steps_per_execution=steps), batches, guard)
     assert (caught.value.epoch, caught.value.batch) == (0, 2)
-    assert str(caught.value).startswith("training diverged in epoch 0, batch 2: the loss")
+    assert str(caught.value).startswith("training diverged in epoch 1, batch 3: the loss")
     assert "(windows of 0/2)" in str(caught.value)
 
 
@@ -96,7 +96,7 @@ def test_weights_broken_by_the_last_step_of_an_epoch_are_found():
     model, batches = with_gradients_broken_by(4)
     guard = NonFiniteLoss(batches)
     guard.on_train_batch_end = lambda batch, logs=None: None  # which sees it first, but on JAX
-    with pytest.raises(TrainingDiverged, match="epoch 0: weight embedding/kernel"):
+    with pytest.raises(TrainingDiverged, match="epoch 1: weight embedding/kernel"):
         fit(model, batches, guard)
 
 
@@ -117,7 +117,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_its_own_batch():
     with pytest.raises(TrainingDiverged, match="steps since then are at fault") as caught:
         fit(model, batches, NonFiniteLoss(batches))
     assert caught.value.batch == 3
-    assert "batch 3: the weights are not finite after its step; with" in str(caught.value)
+    assert "batch 4: the weights are not finite after its step; with" in str(caught.value)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="found in its own batch")
@@ -126,7 +126,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_the_next_batch():
     with pytest.raises(TrainingDiverged, match="steps since then are at fault") as caught:
         fit(model, batches, NonFiniteLoss(batches))
     assert caught.value.batch == 4
-    assert "batch 4: the loss is not finite; with" in str(caught.value)
+    assert "batch 5: the loss is not finite; with" in str(caught.value)
 
 
 def test_the_message_is_one_line_that_names_feature_and_windows():
@@ -138,7 +138,7 @@ def test_the_message_is_one_line_that_names_feature_and_windows():
     with pytest.raises(TrainingDiverged) as caught:
         fit(make_model(), Windows(broken=2), guard)
     assert str(caught.value) == (
-        "training diverged in epoch 0, batch 2: the loss is not finite; input feature 2 (volume) "
+        "training diverged in epoch 1, batch 3: the loss is not finite; input feature 2 (volume) "
         "is not finite (windows of AAPL 2024-01-02 to 2024-01-05)"
     )
 

@@ -106,7 +106,7 @@ def test_page_is_well_formed_and_says_everything(run, source):
 def test_the_page_is_read_in_order(source):
     text = Page(source).text
     parts = [
-        "The model beats",
+        "Skill in direction",
         "Against the baselines",
         "Does it hold over time and markets?",
         "Symbol against symbol",

@@ -296,9 +296,11 @@ def test_figures_know_no_language_and_words_do(run):
     before = json.dumps(metrics)
     with speaking("ru"):
         seen = in_words(metrics, 4)
-    assert seen["verdict"]["sentence"].startswith("Модель ")
+    assert seen["verdict"]["sentence"].startswith("Умение")
     for number, fold in enumerate(seen["folds"]):
         (alarm,) = fold["collapse"]["alarms"]
-        assert alarm["message"].startswith(f"эпоха {number}: нет сигнала: сеть не различает окна")
+        assert alarm["message"].startswith(
+            f"эпоха {number + 1}: нет сигнала: сеть не различает окна"
+        )
         assert "MCC +0,000" in alarm["message"]
     assert json.dumps(metrics) == before and before.isascii()

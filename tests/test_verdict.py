@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from core.i18n import speaking
 from data.market.labels import BUY, HOLD, SELL
 from evaluation.answers import Answers
 from evaluation.metrics import evaluate, mcc
-from evaluation.verdict import interval, left_out, pick, sentence, time_blocks, verdict
+from evaluation.verdict import (
+    _skill,
+    interval,
+    left_out,
+    of_calls,
+    pick,
+    time_blocks,
+    verdict,
+)
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")
@@ -48,11 +55,17 @@ def judged(timestamps, labels, model, other=None, baseline="constant prior", **s
     )
 
 
+def answered(found):
+    return tuple(
+        found[name] for name in ("skill_in_direction", "skill_in_movement", "better_than_baseline")
+    )
+
+
 def test_strong_model_beats_the_baseline(market):
     timestamps, labels, rng = market
     model, other = answers(labels, 0.5, rng), answers(labels, 0.2, rng)
     found = judged(timestamps, labels, model, other, "persistence")
-    assert (found["verdict"], found["no_skill"]) == ("beats", False)
+    assert answered(found) == ("yes", "yes", "yes")
     assert found["baseline"] == "persistence"
     for skill in ("direction", "movement"):
         part = found[skill]
@@ -61,8 +74,6 @@ def test_strong_model_beats_the_baseline(market):
         assert 0 < low < part["difference"] < high
         low, high = part["interval"]
         assert 0 < low < part["mcc"] < high
-    assert "beats persistence. It sees when prices move, and where to." in sentence(found)
-    assert "no skill" not in sentence(found)
     assert found["num_blocks"] == 75
 
 
@@ -81,10 +92,9 @@ def test_both_skills_are_those_of_the_whole(market):
 def test_random_answers_show_no_skill(market):
     timestamps, labels, rng = market
     found = judged(timestamps, labels, answers(labels, 0.0, rng))
-    assert (found["verdict"], found["no_skill"]) == ("no better than", True)
+    assert answered(found)[0] in ("none", "not shown") and answered(found)[2] == "not shown"
     low, high = found["direction"]["interval"]
     assert low <= 0 <= high
-    assert "than the constant prior. It shows no skill: neither where" in sentence(found)
 
 
 def test_constant_answer_shows_no_skill(market):
@@ -92,23 +102,21 @@ def test_constant_answer_shows_no_skill(market):
     found = judged(timestamps, labels, constant(labels))
     for skill in ("direction", "movement"):
         assert found[skill]["interval"] == found[skill]["difference_interval"] == [0, 0]
-    assert (found["verdict"], found["no_skill"]) == ("no better than", True)
+    assert answered(found) == ("none", "none", "not shown")
 
 
 def test_weak_model_is_worse_than_a_strong_baseline(market):
     timestamps, labels, rng = market
     model, other = answers(labels, 0.1, rng), answers(labels, 0.4, rng)
     found = judged(timestamps, labels, model, other, "persistence")
-    assert (found["verdict"], found["no_skill"]) == ("worse than", False)
-    assert "is worse than persistence" in sentence(found)
+    assert answered(found)[2] == "worse" and answered(found)[0] == "yes"
 
 
 def test_answers_turned_round_are_worse_than_chance(market):
     timestamps, labels, _ = market
     found = judged(timestamps, labels, Answers(2 - labels, 1 - labels))
-    assert (found["verdict"], found["no_skill"]) == ("worse than", False)
+    assert answered(found) == ("none", "yes", "worse")
     assert found["movement"]["mcc"] == 1 and found["direction"]["mcc"] == -1
-    assert "worse than chance" in sentence(found)
 
 
 @pytest.mark.parametrize("hit_rate", [0.0, None])
@@ -122,7 +130,7 @@ def test_without_skill_in_direction_nothing_is_beaten(market, hit_rate):
         model = answers(labels, hit_rate, rng)
     found = judged(timestamps, labels, model, turned, "turned")
     assert found["direction"]["difference_interval"][0] > 0
-    assert found["verdict"] == "no better than"
+    assert found["better_than_baseline"] == "not shown"
 
 
 def clock(num_bars, num_symbols, rng):
@@ -143,8 +151,7 @@ def test_a_clock_of_volatility_sees_when_and_not_where_to_and_beats_nothing(mark
     assert found["movement"]["interval"][0] > 0.4
     low, high = found["direction"]["interval"]
     assert low < 0 < high
-    assert (found["verdict"], found["no_skill"]) == ("no better than", True)
-    assert "no skill in direction: it sees when prices move, not where to" in sentence(found)
+    assert answered(found)[0] != "yes" and answered(found)[1:] == ("yes", "not shown")
 
 
 def test_direction_alone_is_enough_to_beat_even_where_hold_is_always_called(market):
@@ -154,8 +161,7 @@ def test_direction_alone_is_enough_to_beat_even_where_hold_is_always_called(mark
     sides = np.where(known & (labels != HOLD), labels - 1, rng.choice([-1, 1], len(labels)))
     found = judged(timestamps, labels, Answers(np.full(len(labels), HOLD), sides))
     assert found["movement"]["mcc"] == found["mcc"] == 0
-    assert (found["verdict"], found["no_skill"]) == ("beats", False)
-    assert "It sees where prices move." in sentence(found)
+    assert answered(found) == ("yes", "none", "yes")
 
 
 def test_a_clock_is_taken_for_direction_as_seldom_as_chance_says():
@@ -181,56 +187,6 @@ def test_the_baseline_is_picked_by_direction_and_then_by_its_nll():
     assert pick(scores | {"trees": {"direction": 0.01, "nll": 2.0}}) == "trees"
     with pytest.raises(ValueError, match="at least one baseline"):
         pick({})
-
-
-def test_several_trials_are_counted_in_the_sentence(market):
-    timestamps, labels, _ = market
-    given = timestamps, labels, constant(labels)
-    assert "runs tried" not in sentence(judged(*given))
-    assert "one of 7 runs tried" in sentence(judged(*given, trials=7))
-
-
-def test_the_sentence_is_of_the_language(market):
-    timestamps, labels, rng = market
-    given = timestamps, labels, answers(labels, 0.5, rng)
-    with speaking("ru"):
-        told = sentence(judged(*given, block_seconds=100 * BAR, trials=2))
-    assert told.startswith("Модель лучше базового прогноза «априорные доли». ")
-    assert "Направление: MCC +0," in told
-    assert "15 временных блоков" in told and "один из 2 запусков" in told
-    assert not set("abcdefghijklmnopqrstuvxyz") & set(told.replace("walk-forward", ""))
-
-
-def test_several_folds_are_counted_in_the_sentence(market):
-    timestamps, labels, _ = market
-    given = timestamps, labels, constant(labels)
-    assert "fold" not in sentence(judged(*given))
-    found = judged(*given, num_folds=3)
-    assert "than the constant prior over 3 walk-forward folds. It" in sentence(found)
-
-
-@pytest.mark.parametrize(
-    "block_bars, num_folds, expected",
-    [
-        (75, 1, None),  # 20 blocks
-        (76, 1, "too short to tell weak skill from none; a walk-forward gives more."),
-        (76, 3, "too short to tell weak skill from none, also of all folds together."),
-    ],
-)
-def test_below_20_blocks_the_sentence_says_that_the_test_time_is_too_short(
-    market, block_bars, num_folds, expected
-):
-    timestamps, labels, rng = market
-    # Whole blocks only.
-    kept = timestamps < START + np.timedelta64(1500 // block_bars * block_bars * BAR, "s")
-    settings = {"block_seconds": block_bars * BAR, "num_folds": num_folds}
-    given = timestamps[kept], labels[kept]
-    found = judged(*given, constant(labels[kept]), **settings)
-    assert found["num_blocks"] == 1500 // block_bars
-    assert ("too short" in sentence(found)) == (expected is not None)
-    assert (expected or "20 time blocks") in sentence(found)
-    shown = judged(*given, answers(labels[kept], 0.5, rng), **settings)
-    assert not shown["no_skill"] and "too short" not in sentence(shown)
 
 
 def test_rows_of_all_symbols_may_come_in_any_order(market):
@@ -321,7 +277,29 @@ def test_a_single_block_says_nothing(market):
     timestamps, labels, rng = market
     found = judged(timestamps, labels, answers(labels, 0.9, rng), block_seconds=1e9)
     assert (found["num_blocks"], found["direction"]["interval"]) == (1, [-1, 1])
-    assert (found["verdict"], found["no_skill"]) == ("no better than", True)
+    assert answered(found) == ("not shown", "not shown", "not shown")
+
+
+@pytest.mark.parametrize(
+    "reach, answer",
+    [
+        ([0.001, 0.9], "yes"),
+        ([0.0, 0.9], "not shown"),
+        ([-0.1, 0.05], "not shown"),
+        ([-0.1, 0.0499], "none"),
+        ([0.001, 0.01], "yes"),  # little, and no chance
+        ([-0.3, -0.1], "none"),
+    ],
+)
+def test_no_skill_is_said_only_where_the_interval_leaves_room_for_none(reach, answer):
+    assert _skill(reach) == answer
+
+
+@pytest.mark.parametrize("called, told", [(0.0, True), (0.005, True), (0.006, False)])
+def test_a_class_is_hardly_called_at_a_fiftieth_of_its_share(called, told):
+    rates = {"predicted": [called, 0.5, 0.5 - called], "true": [0.28, 0.4, 0.32]}
+    expected = {"SELL": {"called": called, "true": 0.28}} if told else {}
+    assert of_calls(rates)["hardly_called"] == expected
 
 
 @pytest.mark.parametrize(

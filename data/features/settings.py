@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import InputError
 from core.i18n import _
-from data.features.extra import ExtraColumn, columns_of, parse_extra
+from data.features.extra import ExtraColumn, columns_of, extra_past_bars, parse_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
 from data.features.timeframes import PAST_COARSE_BARS, timeframe_names
 
@@ -102,7 +102,8 @@ class FeatureSettings:
     @property
     def warm_up_bars(self) -> int:
         """Bars of a symbol before its first row."""
-        return max([WARM_UP_BARS, *(PAST_COARSE_BARS * factor for factor in self.timeframes)])
+        past = [PAST_COARSE_BARS * factor for factor in self.timeframes]
+        return max(WARM_UP_BARS, *past, extra_past_bars(self.fill_bars) if self.extra else 0)
 
     def own_names(self, *, intraday: bool) -> tuple[str, ...]:
         """Returns the names of the columns that a symbol's own bars fill, in their order."""

@@ -14,13 +14,14 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
-from data.bars.grid import grid_ns, no_grid
+from data.bars.grid import check_one_length, grid_ns, no_grid
+from data.bars.moments import closes_of
 from data.bars.peers import Peers
 from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.settings import FeatureSettings
-from data.features.universe import Universe, closes_of, other_clocks
+from data.features.universe import Universe, other_clocks
 from data.market import labels as labelling
 from data.market.moves import Move, advice, find_moves, told
 from data.market.parts import by_symbol
@@ -91,6 +92,8 @@ def make_rows(
         if len(own) < settings.num_bars_needed:
             note(_too_short(symbol, len(own), settings))
         interval = grid_ns(times) if len(own) > 1 else 0
+        if interval and (settings.relative or settings.features.market):
+            check_one_length(symbol, times, interval)
         if settings.relative and interval:
             closes = closes_of(times, interval)
             seen.bars.append((closes, np.log(own["close"].to_numpy(np.float64))))

@@ -35,12 +35,17 @@ def _tensorflow_version() -> str:
 
 def load_model(path: str | Path):
     """Returns the deployable model in a file, once the backend has started."""
+    quiet_backend()
+    from models.deployable import load_classifier
+
+    return load_classifier(path)
+
+
+def quiet_backend() -> None:
+    """Has the backend start without what its native code says of itself."""
     prepare_process()
     with without_native_chatter():
         start_backend()
-        from models.deployable import load_classifier
-
-    return load_classifier(path)
 
 
 def start_backend() -> None:

@@ -1,8 +1,8 @@
-"""All that is printed on the screen: aligned lines, a name and a text each."""
+"""All that is said on the screen: aligned lines, a name and a text each."""
 
-import contextlib
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,14 @@ from core.texts import one_line
 from data.bars.grid import every
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
+from evaluation.verdict_words import lines
+from recipe.cli.screen import OWN, bar, drawn_table, log, note, paragraphs, table, working
 from recipe.run import folder as files
 
-OWN = "xLSTM"  # the row of the model
+__all__ = ["bar", "log", "note", "table", "working"]  # what a Reporter has, beside what is here
+
+# It learns in half a minute what there is to learn.
+TRY_NEXT = "python train_model.py --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
 _FIGURES = {
     "direction": (N_("direction"), 11),
     "movement": (N_("movement"), 10),
@@ -29,83 +34,6 @@ _COMPARED = {
 }
 
 
-def log(name: str, text: str) -> None:
-    """Prints a name and a text."""
-    print(f"{name:<10} {one_line(text)}", flush=True)
-
-
-def note(text: str) -> None:
-    """Prints a remark."""
-    log(_("note"), text)
-
-
-def table(widths: dict[str, int], rows: list[list[str]]) -> None:
-    """Prints a table: drawn on a terminal, aligned text elsewhere.
-
-    Args:
-        widths: of the columns as text, by their names, at the least; the first is aligned to the
-            left.
-        rows: texts.
-    """
-    rows = [[one_line(text) for text in row] for row in rows]
-    if sys.stdout.isatty():
-        _drawn_table(list(widths), rows)
-        return
-    lines = [list(widths), *rows]
-    needed = [max(len(text) for text in column) + 2 for column in zip(*lines, strict=True)]
-    places = [max(both) for both in zip(widths.values(), needed, strict=True)]
-    for row in lines:
-        first, *others = zip(row, places, strict=True)
-        line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
-        print(line.rstrip())
-
-
-def _drawn_table(names: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(names):
-        drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place > 0)
-    for row in rows:
-        drawn.add_row(*map(Text, row), style="bold" if row[0] == OWN else "")
-    Console().print(drawn)
-
-
-@contextlib.contextmanager
-def working(name: str, text: str) -> Iterator[Callable[[float], None]]:
-    """Says what takes a while: a line, and on a terminal a clock under it until it is done.
-
-    Yields:
-        A function that takes the share that is done, 0 to 1: the clock then has a bar and the
-        time left. A share below the last one begins anew, with what comes next.
-    """
-    log(name, text)
-    if not sys.stdout.isatty():
-        yield lambda share: None
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def done(share: float) -> None:
-            if share < progress.tasks[0].completed:
-                progress.reset(task)
-            progress.update(task, total=1.0, completed=share)
-
-        yield done
-
-
 def announce_market(market, num_bars: int) -> None:
     """Says which bars were read and what their windows are."""
     first, last = market.timestamps.min(), market.timestamps.max()
@@ -115,8 +43,8 @@ def announce_market(market, num_bars: int) -> None:
             "{num_bars:,} of {num_symbols} symbols, {first} to {last} UTC, {span}",
             num_bars=num_bars,
             num_symbols=len(market.symbol_names),
-            first=date(str(first)[:16]),
-            last=date(str(last)[:16]),
+            first=_moment(first, market.interval_seconds),
+            last=_moment(last, market.interval_seconds),
             span=every(market.interval_seconds),
         ),
     )
@@ -135,6 +63,12 @@ def announce_market(market, num_bars: int) -> None:
         log(_("labels"), relative_in_words())
 
 
+def _moment(time: Any, interval_seconds: float) -> str:
+    """Returns a time as minutes, of daily bars as days."""
+    letters = 10 if interval_seconds >= 86_400 else 16
+    return date(str(time)[:letters].replace("T", " "))
+
+
 def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
     """Says which of several folds begins.
 
@@ -145,7 +79,7 @@ def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
     """
     if num_folds > 1:
         text = _("{n} of {num_folds}", n=number + 1, num_folds=num_folds)
-        log(_("fold"), text + (_(", about {span} left", span=span(left)) if left else ""))
+        log(_("fold"), text + (_(", about {span} left", span=took(left)) if left else ""))
 
 
 def announce_fold(training, splits: dict[str, Any]) -> None:
@@ -156,26 +90,66 @@ def announce_fold(training, splits: dict[str, Any]) -> None:
         splits: as `evaluation.judge.describe_splits` returns them.
     """
     describe(splits)
-    for why, count in (training.market.dropped | training.fold.dropped).items():
-        if count:
-            log(_("dropped"), f"{number(count, ',')} {_(why)}")
-    plan = training.batches.plan
-    quotas = "  ".join(
-        f"{name} {number(share, '.3f')}"
-        for name, share in zip(CLASS_NAMES, plan.class_prior, strict=True)
-    )
-    log(
-        _("batches"),
-        _(
-            "{num_batches} of {batch_size}; {quotas}",
-            num_batches=plan.num_batches,
-            batch_size=plan.batch_size,
-            quotas=quotas,
-        ),
-    )
+    dropped = (training.market.dropped | training.fold.dropped).items()
+    told = listed(f"{_(why)} {number(count, ',')}" for why, count in dropped if count)
+    if told:
+        log(_("dropped"), told)
+    log(_("batches"), _batches_in_words(training.batches.plan))
     size = training.classifier.count_params()
     log(_("model"), ngettext("{n:,} parameter", "{n:,} parameters", size))
     log(_("forecast"), forecast_in_words(training.forecast().as_dict(CLASS_NAMES)))
+
+
+def _batches_in_words(plan) -> str:
+    several = hasattr(plan, "runs")  # labels in a sequence
+    what = (
+        N_("{num_batches} an epoch, of {batch_size} sequences each; weight of the classes {shares}")
+        if several
+        else N_("{num_batches} an epoch, of {batch_size} windows each; shares {shares}")
+    )
+    return _(
+        what,
+        num_batches=plan.num_batches,
+        batch_size=plan.batch_size,
+        shares=_shares_in_words(zip(CLASS_NAMES, plan.class_prior, strict=True)),
+    )
+
+
+def _shares_in_words(shares) -> str:
+    return listed(f"{name} {number(share, '.1%')}" for name, share in shares)
+
+
+def announce_device(devices: Sequence[str]) -> None:
+    """Says what is trained on.
+
+    Args:
+        devices: as Keras names them: cpu:0, gpu:0.
+    """
+    kinds = [device.partition(":")[0].upper() for device in devices]
+    others = [kind for kind in kinds if kind != "CPU"]
+    if others:
+        log(_("device"), f"{len(others)} × {others[0]}")
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    log(_("device"), ngettext("CPU, {n} core", "CPU, {n} cores", cores or 1))
+
+
+def epoch(place: int, num_epochs: int, row: Mapping[str, float], seconds: float) -> None:
+    """Says what an epoch gave.
+
+    Args:
+        place: of the epoch, counted from 0.
+        num_epochs: of the training.
+        row: its logs.
+        seconds: that it took, with validation and mining.
+    """
+    figures = [
+        (N_("loss {value:.3f}"), "loss"),
+        (N_("val NLL {value:.4f}"), "val_nll"),
+        (N_("direction {value:+.3f}"), "val_direction"),
+    ]
+    told = [_(text, value=row[name]) for text, name in figures if name in row]
+    log(_("epoch"), "  ".join([f"{place + 1}/{num_epochs}", *told, took(seconds)]))
 
 
 def announce_member(training) -> None:
@@ -209,14 +183,14 @@ def describe(splits: dict[str, Any]) -> None:
         )
     if sys.stdout.isatty():
         names = [_("split"), _("windows"), *CLASS_NAMES, _("from"), _("to")]
-        _drawn_table(names, rows)
+        drawn_table(names, rows)
         return
     for name, total, *shares, first, last in rows:
-        told = "  ".join(f"{c} {share:>6}" for c, share in zip(CLASS_NAMES, shares, strict=True))
+        told = "  ".join(f"{c} {share:>5}" for c, share in zip(CLASS_NAMES, shares, strict=True))
         log(
             name,
             _(
-                "{total:>9} windows  {told}  {first} to {last}",
+                "{total:>7} windows  {told}  {first} to {last}",
                 total=total,
                 told=told,
                 first=first,
@@ -257,7 +231,7 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
         [[name, *(number(count, ",") for count in counts)] for name, counts in confusion],
     )
     print()
-    log(_("verdict"), metrics["verdict"]["sentence"])
+    paragraphs(_("verdict"), lines(metrics["verdict"]))
     for place, fold in enumerate(metrics["folds"], 1):
         if "members" in fold:
             where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
@@ -265,11 +239,14 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     if "known_optimum" in metrics:
         log(_("made up"), metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
-    took = _("{seconds:.0f} s", seconds=seconds)
+    text = took(seconds)
     if peak is not None:
-        took = _("{seconds:.0f} s, {peak:.2f} GB at its peak", seconds=seconds, peak=peak / 1e9)
-    log(_("run"), took)
+        text = _("{time}, {peak:.2f} GB at its peak", time=text, peak=peak / 1e9)
+    log(_("run"), text)
     log(_("report"), str(folder / files.REPORT))
+    if run_info.get("data", "") is None:
+        log(_("next"), _("a market with something to find, in under a minute:"))
+        print(f"{'':<10} {TRY_NEXT}")
 
 
 def _spread(fold: dict[str, Any]) -> str:
@@ -328,20 +305,21 @@ def forecast_in_words(forecast: Mapping[str, Any]) -> str:
     """Returns what `Forecast.as_dict` gives in the language of now."""
     from models.training.collapse_forecast import NO_EDGE
 
-    shares = listed(
-        f"{name} {number(share, '.3f')}" for name, share in forecast["probabilities"].items()
-    )
+    shares = _shares_in_words(forecast["probabilities"].items())
     if forecast["margin"] < NO_EDGE:
-        return _("without signal no class is favoured ({shares})", shares=shares)
+        return _("with nothing to learn no class is favoured: {shares}", shares=shares)
     return _(
-        "without signal every window would be {favoured}, ahead by {margin:.3f} ({shares})",
+        "with nothing to learn the raw outputs end at {shares}: {favoured} everywhere",
         favoured=forecast["favoured"],
-        margin=forecast["margin"],
         shares=shares,
     )
 
 
-def span(seconds: float) -> str:
-    """Returns a time as hours, minutes and seconds: 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+def took(seconds: float) -> str:
+    """Returns a time as people say it: 9 s, 12 min, 1 h 2 min."""
+    if seconds < 120:
+        return _("{n} s", n=round(seconds))
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return _("{n} min", n=minutes)
+    return _("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)

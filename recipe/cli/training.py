@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import config
-from core import atomic
+from core import atomic, place
 from core.errors import InputError
 from core.i18n import _
 from core.native_chatter import without_native_chatter
@@ -95,7 +95,13 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     processes.agree(_("flags"), str(flags))
     from recipe.cli import console
     from recipe.run.market import read_market
-    from recipe.run.origin import ACCEPTED, ORIGINS, check_checkpoints, known_origins, origin
+    from recipe.run.origin import (
+        changes_since,
+        check_checkpoints,
+        known_origins,
+        origin,
+        taken_up,
+    )
 
     known = known_origins(before, saved_flags)
     changes = check_checkpoints(folder, known)
@@ -104,17 +110,13 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     data = options.data or before.get("data")
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
-    own, versions = origin(flags, bars_info), {"versions": files.versions()}
-    then = known[-1] | {"versions": before.get("versions")}
-    changes += files.differences(then, own | versions)
+    own = origin(flags, bars_info)
+    changes += changes_since(before, known, own)
     if changes and not options.force:
         raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
     for change in changes:
         console.note(change)
-    resumes = before.get("resumes", 0) + 1
-    run_info = {**before, "data": data, **bars_info, "resumes": resumes}
-    run_info |= {ORIGINS: known if own == known[-1] else [*known, own]}
-    run_info |= {ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {}
+    run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
     return _run(flags, market, folder, run_info, resume=True)
 
 
@@ -132,7 +134,8 @@ def _processes(options: argparse.Namespace):
 def how_to_go_on(folder: Path | None) -> str:
     """Returns what to do after an interruption."""
     if folder is not None and (folder / files.RUN).exists():
-        return _("go on with: python train_model.py resume {folder}", folder=folder)
+        command = f"{place.PROGRAM} resume {folder}"
+        return _("go on with: {command}", command=command)
     return _("nothing was written yet: start again")
 
 

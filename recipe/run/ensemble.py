@@ -11,6 +11,7 @@ from data.market.market import Fold
 from evaluation.judge import Judged
 from recipe.run.deploy import Deployed, deploy_mean
 from recipe.run.fold import TrainedMember, train
+from recipe.run.reporter import SILENT, Reporter
 from recipe.run.training import Training, assemble
 
 Rows = list[dict[str, Any]]
@@ -45,11 +46,11 @@ def train_fold(
     folder: Path,
     *,
     resume: bool,
-    verbose: int,
     note: Callable[[str], None],
     on_member: Callable[[Training], None],
     on_rows: Callable[[Rows], None],
     made_from: Mapping[str, Any] | None = None,
+    reporter: Reporter = SILENT,
 ) -> FoldResult:
     """Trains the members of a fold one after another, and makes one model of them.
 
@@ -57,12 +58,12 @@ def train_fold(
         first: the first member, fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints go; where there are several members, in a folder each.
         resume: whether to go on from the newest checkpoint of each.
-        verbose: that of Keras's `fit`.
         note: told about alarms, and checkpoints that are passed over.
         on_member: told before a member is trained.
         on_rows: given the history of all members so far after each epoch, with the number of the
             `member` where there are several.
         made_from: the origin of the run, for the checkpoints.
+        reporter: told how far a training is.
     """
     size = first.settings.ensemble_size
     members, earlier = [], []
@@ -76,12 +77,12 @@ def train_fold(
             training,
             folder / f"member-{number}" if size > 1 else folder,
             resume=resume,
-            verbose=verbose,
             note=note,
             on_rows=lambda rows, before=earlier, tag=tag: on_rows(
                 before + [tag | row for row in rows]
             ),
             made_from=made_from,
+            reporter=reporter,
         )
         members.append(trained)
         earlier = earlier + [tag | row for row in trained.rows]

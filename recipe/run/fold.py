@@ -1,5 +1,7 @@
 """The recipe: from a training that is ready to a trained and calibrated member of a fold."""
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +9,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from core.i18n import _, date, listed
 from data.market.labels import CLASS_NAMES
 from data.market.windows import subsample
+from evaluation.answers import answers, directions
 from evaluation.judge import blocks_of
+from evaluation.metrics import mcc
 from models.training.callbacks.callback_list import (
     TrainingCallbacks,
     ValidationPlan,
@@ -23,6 +28,7 @@ from models.training.collapse_forecast import Forecast
 from recipe.devices import processes
 from recipe.run.deploy import Deployed, deploy, window_sequence
 from recipe.run.origin import of_part
+from recipe.run.reporter import SILENT, Reporter
 from recipe.run.training import Training
 
 _LEAST_VALIDATED = 2048  # windows, where there are as many
@@ -73,10 +79,10 @@ def train(
     folder: Path,
     *,
     resume: bool,
-    verbose: int,
     note: Callable[[str], None],
     on_rows: Callable[[list[dict[str, float]]], None],
     made_from: Mapping[str, Any] | None = None,
+    reporter: Reporter = SILENT,
 ) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
@@ -84,10 +90,10 @@ def train(
         training: fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints of this training go.
         resume: whether to go on from the newest checkpoint in it.
-        verbose: that of Keras's `fit`.
         note: told about alarms, and checkpoints that are passed over.
         on_rows: given all rows of the history after each epoch.
         made_from: the origin of the run, for the checkpoints.
+        reporter: told how far the training is.
     """
     classifier, epochs = training.classifier, training.settings.training.epochs
     parts = _callbacks(training, folder, note)
@@ -100,14 +106,17 @@ def train(
         on_epoch_end=lambda epoch, logs: on_rows(checkpointer.rows)
     )
     if start < epochs and not best.exhausted:
-        classifier.fit(
-            training.batches.stream(),
-            epochs=epochs,
-            initial_epoch=start,
-            shuffle=False,  # the plan has shuffled
-            verbose=verbose,
-            callbacks=[training.timer, *parts.ordered(), keep_history],
-        )
+        if training.settings.training.jit_compile:
+            reporter.log(_("compiling"), _("the training step, about 10 s"))
+        with _Epochs(reporter, training) as told:
+            classifier.fit(
+                training.batches.stream(),
+                epochs=epochs,
+                initial_epoch=start,
+                shuffle=False,  # the plan has shuffled
+                verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
+                callbacks=[training.timer, *parts.ordered(), keep_history, told],
+            )
     on_rows(checkpointer.rows)
     best_epoch = best.restore(classifier)
     if training.window_form is not classifier:
@@ -134,6 +143,33 @@ def train(
     )
 
 
+class _Epochs(keras.callbacks.Callback):
+    """Tells how far an epoch is, and its figures when it ends; listed last."""
+
+    def __init__(self, reporter: Reporter, training: Training):
+        super().__init__()
+        self.reporter, self.training = reporter, training
+        self._bar = contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_fault):
+        self._bar.close()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begun = time.perf_counter()
+        self._done = self._bar.enter_context(self.reporter.bar())
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._done((batch + 1) / self.training.batches.plan.num_batches)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._bar.close()
+        num_epochs, seconds = self.training.settings.training.epochs, time.perf_counter()
+        self.reporter.epoch(epoch, num_epochs, logs or {}, seconds - self._begun)
+
+
 def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
     settings, market, fold = training.settings, training.market, training.fold
     few = fold.validation[subsample(len(fold.validation), _most_validated(training))]
@@ -148,6 +184,7 @@ def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) ->
         restore=lambda epoch, logits: training.restoration.fitted(epoch, logits, labels, blocks)[1],
         prior=training.restoration.natural_prior,
         blocks=blocks,
+        judge=lambda logits: {"val_direction": _direction(training, logits, labels)},
         monitor=settings.training.monitor,
         patience=settings.training.patience,
     )
@@ -168,6 +205,12 @@ def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) ->
         note=note,
         predict=training.predict,
     )
+
+
+def _direction(training: Training, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the skill in direction of logits (windows, classes) that are judged."""
+    said = answers(softmax(np.float64(logits), axis=-1), training.restoration.natural_prior)
+    return float(mcc(directions(np.zeros(len(labels), int), labels, said.sides)[0]))
 
 
 def _most_validated(training: Training) -> int:

@@ -179,6 +179,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
 def git_commit() -> str | None:
     """Returns the commit of this source tree, with `+` where files differ from it, or None."""
     here = Path(__file__).parents[2]
+    if not (here / ".git").exists():  # of a wheel: git would find the repository around it
+        return None
 
     def git(*arguments: str) -> str | None:
         try:

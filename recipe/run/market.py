@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from config import Flags
+from core.errors import InputError
 from core.i18n import _
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
@@ -22,18 +23,19 @@ from data.market.store_folder import read_index
 from recipe.devices import processes
 from recipe.run.reporter import SILENT, Reporter
 
+IN_MEMORY = "DataFrame"  # what run.json says of bars that no file holds
 _STORE_MADE = "feature store"
 
 
 def read_market(
-    path: str | None, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
+    path: Any, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
 ) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
 
     A feature store is made by process 0, and mapped by the others, which read no bars.
 
     Args:
-        path: a file or folder of bars; None for the sample.
+        path: a file or folder of bars, or a frame of them; None for the sample.
         flags: checked.
         reporter: told what was read.
         adjust: scales the past of splits away.
@@ -41,7 +43,7 @@ def read_market(
     Raises:
         InputError: where the bars are faulty, or too few for the flags.
     """
-    what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
+    what = source_of(path) or _("the sample: daily bars of five US stocks, 2000 to 2013")
     with reporter.working(_("reading"), what) as done:
         if flags.FEATURE_STORE and not processes.is_first():
             bars_info = json.loads(processes.barrier(_STORE_MADE))
@@ -72,8 +74,13 @@ def read_market(
     return market, bars_info
 
 
+def source_of(bars: Any) -> str | None:
+    """Returns what run.json says of bars: their path; None for the sample."""
+    return str(bars) if isinstance(bars, (str, Path)) else None if bars is None else IN_MEMORY
+
+
 def bars_or_sample(
-    path: str | None,
+    path: Any,
     reporter: Reporter = SILENT,
     progress: Callable[[float], None] | None = None,
     *,
@@ -82,13 +89,15 @@ def bars_or_sample(
     """Returns the checked bars of a path, or those of the sample for None, as they are there.
 
     Args:
-        path: of the bars; None for the sample.
+        path: of the bars, or a frame of them; None for the sample.
         reporter: told what is odd.
         progress: called with the share that was read.
         extra: own columns to keep.
     """
     if path is None:
         return load_sample(extra)
+    if isinstance(path, str) and path == IN_MEMORY:
+        raise InputError(_("the bars of the run were a DataFrame in memory: give them again"))
     return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 

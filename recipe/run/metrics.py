@@ -17,7 +17,7 @@ from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
 from evaluation.judge import describe_splits, drift, judge
 from evaluation.metrics import evaluate
-from evaluation.verdict import sentence
+from evaluation.verdict_words import sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
 from recipe.run.fold import TrainedMember
@@ -42,7 +42,7 @@ def run_metrics(
     if market.settings.relative:
         pooled["verdict"] |= {"relative": True}
     if any(result.importance is None for result in results):
-        pooled["verdict"] |= {"verdict": None}
+        pooled["verdict"] |= {"better_than_baseline": None}
     return {
         "num_folds": len(results),
         **pooled,
@@ -74,7 +74,7 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
 
 
 def _verdict_in_words(verdict: dict[str, Any]) -> str:
-    if verdict["verdict"] is None:
+    if verdict["better_than_baseline"] is None:
         return _("No verdict: a brief run has no baselines that were fitted.")
     return sentence(verdict)
 

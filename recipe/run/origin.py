@@ -47,6 +47,37 @@ def known_origins(run_info: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     return run_info.get(ORIGINS) or [{"flags": dict(config), **digests}]
 
 
+def changes_since(before: Mapping[str, Any], known: Sequence[Origin], own: Origin) -> list[str]:
+    """Returns a phrase for each flag, digest and version that is not what it was.
+
+    Args:
+        before: the content of run.json.
+        known: the origins that the run has had.
+        own: the one that it would go on with.
+    """
+    then = known[-1] | {"versions": before.get("versions")}
+    return files.differences(then, own | {"versions": files.versions()})
+
+
+def taken_up(
+    before: Mapping[str, Any],
+    known: Sequence[Origin],
+    own: Origin,
+    changes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the content of run.json of a run that goes on.
+
+    Args:
+        before: what it was.
+        known: the origins that the run has had.
+        own: the one that it goes on with.
+        changes: that were accepted.
+    """
+    run_info = {**before, "resumes": before.get("resumes", 0) + 1}
+    run_info |= {ORIGINS: [*known] if own == known[-1] else [*known, own]}
+    return run_info | ({ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {})
+
+
 def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
     """Checks that the checkpoints of a run are its own.
 

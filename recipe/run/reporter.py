@@ -1,7 +1,7 @@
 """What a run says while it works: nothing, unless it is given somebody who prints it."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,18 @@ class Reporter(Protocol):
         """Is told what the training of a fold is about to see."""
         ...
 
+    def announce_device(self, devices: Sequence[str], /) -> None:
+        """Is told what it is trained on, as Keras names it."""
+        ...
+
+    def bar(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Is told that something is under way; gives a function that takes the share done."""
+        ...
+
+    def epoch(self, number: int, num_epochs: int, row: Mapping[str, float], s: float, /) -> None:
+        """Is told the figures of an epoch, counted from 0, and its seconds."""
+        ...
+
     def announce_member(self, training: Any, /) -> None:
         """Is told which member of an ensemble is trained."""
         ...
@@ -50,6 +62,10 @@ class Silent:
         return lambda *_what, **_more: None
 
     def working(self, _name: str, _text: str) -> AbstractContextManager[Callable[[float], None]]:
+        """Gives a function that does nothing."""
+        return self.bar()
+
+    def bar(self) -> AbstractContextManager[Callable[[float], None]]:
         """Gives a function that does nothing."""
         return contextlib.nullcontext(lambda _share: None)
 

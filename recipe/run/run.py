@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,7 +16,7 @@ from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
 from data.market.market import Market
 from evaluation import judge
-from evaluation.across.common_moves import common_moves
+from evaluation.across.common_moves import by_heart, common_moves
 from evaluation.importance import explain
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
@@ -74,9 +73,8 @@ def run(
         }
         files.write_json(folder / files.CONFIG, as_dict(flags))
         files.write_json(folder / files.RUN, run_info)
-        common = common_moves(market, market.folds[0])
-        if common is not None:
-            reporter.note(common)
+        for text in filter(None, [common_moves(market, market.folds[0]), by_heart(market)]):
+            reporter.note(text)
         run = _Run(settings, market, folder, run_info, reporter, resume)
         results = run.train(first, begun)
         del first
@@ -117,6 +115,7 @@ class _Run:
     def _train_fold(self, first: Training) -> FoldResult:
         number, fold, earlier = first.number, first.fold, list(self.history)
         self.reporter.announce_fold(first, judge.describe_splits(self.market, fold))
+        self.reporter.announce_device(self.info["devices"])
 
         def keep(rows: list[dict[str, Any]]) -> None:
             self.history = [*earlier, *({"fold": number, **row} for row in rows)]
@@ -126,21 +125,20 @@ class _Run:
             first,
             self.folder / files.CHECKPOINTS / f"fold-{number}",
             resume=self.resume,
-            verbose=1 if sys.stdout.isatty() else 2,
             note=lambda text: self.reporter.log(_("alarm"), text),
             on_member=self.reporter.announce_member,
             on_rows=keep,
             made_from=self.info[ORIGINS][-1],
+            reporter=self.reporter,
         )
         seed, importance = self.settings.seed, None
         if not self.brief:  # before the baselines: other processes take part in it
             importance = explain(result.deployed.model, self.market, fold, seed=seed)
         what = _("constant prior, persistence, logistic regression, boosted trees")
-        with (
-            contextlib.nullcontext() if self.brief else self.reporter.working(_("baselines"), what)
-        ):
+        shown = SILENT if self.brief else self.reporter
+        with shown.working(_("baselines"), what) as done:
             baselines = judge.baseline_probabilities(
-                self.market, fold, seed=seed, fitted=not self.brief
+                self.market, fold, seed=seed, fitted=not self.brief, progress=done
             )
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
@@ -223,7 +221,6 @@ def run_worker(flags: Flags, market: Market, folder: Path, *, resume: bool, brie
             assemble(settings, market, number),
             folder / files.CHECKPOINTS / f"fold-{number}",
             resume=resume,
-            verbose=0,
             note=SILENT.note,
             on_member=SILENT.announce_member,
             on_rows=SILENT.note,

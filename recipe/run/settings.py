@@ -99,6 +99,7 @@ def _batches(flags: Flags) -> BatchSettings:
         balance_symbols=flags.SYMBOL_STRATIFIED_BATCHING,
         hard_share=mined if flags.USE_HARD_NEGATIVE_MINING else None,
         weigh_uniqueness=flags.USE_UNIQUENESS_WEIGHTS,
+        half_life=flags.RECENCY_HALF_LIFE,
         augmentations=augmentations if flags.USE_AUGMENTATIONS else None,
     )
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from core.calls import hardly_called
 from core.i18n import N_, _
 from models.training.callbacks.base import StatefulCallback
 
 LOOK_AT = {
     "no signal": "FUTURE_WINDOW, SEQUENCE_LENGTH, LABEL_METHOD, LR_BASE, WEIGHT_DECAY_L2",
     "prior shift": "AFL_GAMMA, AFL_ALPHA, CLASS_SMOOTHING, CE_WEIGHT_END, TARGET_CLASS_RATIOS",
+    "missing class": "LABEL_METHOD, TARGET_CLASS_RATIOS, AFL_ALPHA, RESTORE_TEMPERATURE",
 }
 # To be filled with an alarm and `look_at`.
 MESSAGES = {
@@ -23,6 +25,10 @@ MESSAGES = {
         "epoch {epoch}: prior shift: the network tells windows apart but favours one class "
         "({favoured} is {rate:.0%} of the predictions, logit spread {spread:.3f}, MCC {mcc:+.3f}); "
         "look at {look_at}"
+    ),
+    "missing class": N_(
+        "epoch {epoch}: missing class: {favoured} is {rate:.2%} of the calls and {share:.0%} of "
+        "the validation windows; look at {look_at}"
     ),
 }
 
@@ -41,10 +47,13 @@ class CollapseAlarm(StatefulCallback):
     class throughout for an edge of a few per cent; another loss would only change which class.
     *Prior shift*: the logits tell windows apart, but one class is favoured far beyond its share
     of the batches and of the validation labels: loss parameters and quotas are to blame.
+    *Missing class*: a class is hardly ever called (see `core.calls.hardly_called`), though the
+    logits are neither of these: whoever reads the answers never hears of it.
 
-    `alarms` has one dictionary for each epoch with an alarm: epoch, kind, favoured (class name),
-    rate (its share of predictions), kl (nats, of the predicted rates to the quotas), spread, mcc;
-    `message` puts it in words.
+    `alarms` has one dictionary for each epoch with an alarm: epoch (counted from 0), kind, favoured
+    (class name; of a missing class the one that is missing), rate (its share of predictions), share
+    (that of the labels), kl (nats, of the predicted rates to the quotas), spread, mcc; `message`
+    puts it in words.
 
     Args:
         quotas: class distribution of the training batches, any positive scale.
@@ -79,15 +88,20 @@ class CollapseAlarm(StatefulCallback):
         shifted = min(kl, kl_divergence(rates, shares)) > _MAX_KL
         luck = max(_MAX_MCC, 2 / math.sqrt(len(labels)))
         skilled = abs(logs["val_mcc"]) > luck
-        kind = _kind(spread < _MIN_SPREAD, skilled, shifted)
+        called = [logs[f"val_rate_{name}"] for name in names]
+        missing = hardly_called(called, shares)
+        kind = _kind(spread < _MIN_SPREAD, skilled, shifted, bool(missing))
         if kind is None:
             return
         favoured = int(np.argmax(rates / self.quotas))
+        if kind == "missing class":
+            favoured, rates = missing[0], called
         alarm = {
             "epoch": int(epoch),
             "kind": kind,
             "favoured": names[favoured].upper(),
             "rate": float(rates[favoured]),
+            "share": float(shares[favoured]),
             "kl": float(kl),
             "spread": float(spread),
             "mcc": float(logs["val_mcc"]),
@@ -105,14 +119,17 @@ class CollapseAlarm(StatefulCallback):
 
 
 def message(alarm: Mapping[str, Any]) -> str:
-    """Returns an alarm of `CollapseAlarm.alarms` in the language of now."""
-    return _(MESSAGES[alarm["kind"]], **alarm, look_at=LOOK_AT[alarm["kind"]])
+    """Returns an alarm of `CollapseAlarm.alarms` in the language of now; epochs count from 1."""
+    told = {**alarm, "epoch": alarm["epoch"] + 1, "look_at": LOOK_AT[alarm["kind"]]}
+    return _(MESSAGES[alarm["kind"]], **told)
 
 
-def _kind(equal_logits: bool, skilled: bool, shifted: bool) -> str | None:
+def _kind(equal_logits: bool, skilled: bool, shifted: bool, missing: bool) -> str | None:
     if equal_logits and not skilled:
         return "no signal"
-    return "prior shift" if shifted else None
+    if shifted:
+        return "prior shift"
+    return "missing class" if missing else None
 
 
 def logit_spread(logits: np.ndarray) -> float:

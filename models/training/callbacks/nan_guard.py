@@ -12,14 +12,24 @@ from models.training.callbacks.base import StatefulCallback, copy_of
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss or weight became NaN or infinite; has `epoch`, `batch` and `fault`."""
+    """A loss or weight became NaN or infinite.
+
+    Attributes:
+        epoch: counted from 0; the message counts epochs and batches from 1.
+        batch: counted from 0; None where no batch is at fault.
+        fault: what was found, in words.
+    """
 
     def __init__(self, epoch: int, batch: int | None, fault: str):
-        values = {"epoch": epoch, "batch": batch, "fault": fault}
+        told = {"epoch": epoch + 1, "fault": fault}
         if batch is None:
-            super().__init__(_("training diverged in epoch {epoch}: {fault}", **values))
+            super().__init__(_("training diverged in epoch {epoch}: {fault}", **told))
         else:
-            message = _("training diverged in epoch {epoch}, batch {batch}: {fault}", **values)
+            message = _(
+                "training diverged in epoch {epoch}, batch {batch}: {fault}",
+                **told,
+                batch=batch + 1,
+            )
             super().__init__(message)
         self.epoch, self.batch, self.fault = epoch, batch, fault
 
@@ -39,6 +49,7 @@ class NonFiniteLoss(StatefulCallback):
 
     Args:
         batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
+            None: `fit` is given arrays, of which a batch is not known.
         describe: from (epoch, batch) to a text that says which windows the batch held.
         feature_names: of the input, (features,), to name one that is not finite.
 
@@ -95,6 +106,8 @@ class NonFiniteLoss(StatefulCallback):
         """Returns the batch at fault and what is wrong with it."""
         for variable, value in zip(self.model.variables, self._start, strict=True):
             variable.assign(value)
+        if self.batches is None:
+            return suspects[0], _("which layer is at fault is not known: fit was given arrays")
         for index in suspects:
             fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if fault is not None:

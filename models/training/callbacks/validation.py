@@ -30,7 +30,7 @@ class ValidationMetrics(StatefulCallback):
     metrics.
 
     Args:
-        sequence: the validation windows in order, a Keras PyDataset.
+        sequence: the validation windows in order, a Keras PyDataset or an array.
         labels: class codes of the windows, (windows,).
         class_names: for the logs, in lower case, by class code.
         ema: callback with the averages; None for raw weights.
@@ -41,11 +41,13 @@ class ValidationMetrics(StatefulCallback):
         prior: class frequencies over which a call must gain most, (classes,), see `core.priors`;
             None: the most probable class is called.
         predict: how the windows are predicted.
+        judge: from the logits that the figures are of, (windows, classes), to more figures, by
+            their names in the logs.
     """
 
     def __init__(
         self,
-        sequence: keras.utils.PyDataset,
+        sequence: keras.utils.PyDataset | np.ndarray,
         labels: np.ndarray,
         class_names: Sequence[str],
         ema: EMAWeightsCallback | None = None,
@@ -53,9 +55,10 @@ class ValidationMetrics(StatefulCallback):
         restore: Callable[[int, np.ndarray], np.ndarray] | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
         predict: Predict = predict_windows,
+        judge: Callable[[np.ndarray], dict[str, float]] | None = None,
     ):
         super().__init__()
-        self.prior, self.predict = prior, predict
+        self.prior, self.predict, self.judge = prior, predict, judge
         self.sequence, self.window_form, self.restore = sequence, window_form, restore
         self.seconds = 0.0
         self.labels = np.asarray(labels)
@@ -82,6 +85,8 @@ class ValidationMetrics(StatefulCallback):
         if self.restore is not None:
             logits = self.restore(epoch, logits)
         logs.update(validation_metrics(self.labels, logits, self.class_names, self.prior))
+        if self.judge is not None:
+            logs.update(self.judge(logits))
         self.losses = cross_entropies(logits, self.labels)
         self.seconds += time.perf_counter() - started
 

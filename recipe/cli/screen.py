@@ -1,0 +1,129 @@
+"""How things are printed: a name and a text, a table, a bar.
+
+On a terminal texts are wrapped by words at its width, 120 columns at most; elsewhere a text is one
+line, for whoever searches it, unless COLUMNS says how wide it may be.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+
+from core.i18n import _
+from core.texts import one_line
+
+OWN = "xLSTM"  # the row of the model
+_NAME = 10  # columns
+_WIDEST = 120  # columns; longer lines are hard to read
+_NARROWEST = 40
+
+
+def log(name: str, text: str) -> None:
+    """Prints a name and a text."""
+    paragraphs(name, [text])
+
+
+def paragraphs(name: str, texts: Sequence[str]) -> None:
+    """Prints a name and several texts, each on a line of its own."""
+    head, width = f"{name:<{_NAME}} ", _width()
+    for text in texts:
+        lines = [one_line(text)]
+        if width:
+            lines = textwrap.wrap(
+                lines[0],
+                width - len(head),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        for line in lines or [""]:
+            print(head + line, flush=True)
+            head = " " * len(head)
+
+
+def note(text: str) -> None:
+    """Prints a remark."""
+    log(_("note"), text)
+
+
+def _width() -> int | None:
+    """Returns how wide a line may be, in columns; None: as wide as it likes."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
+
+
+def table(widths: dict[str, int], rows: list[list[str]]) -> None:
+    """Prints a table: drawn on a terminal, aligned text elsewhere.
+
+    Args:
+        widths: of the columns as text, by their names, at the least; the first is aligned to the
+            left.
+        rows: texts.
+    """
+    rows = [[one_line(text) for text in row] for row in rows]
+    if sys.stdout.isatty():
+        drawn_table(list(widths), rows)
+        return
+    lines = [list(widths), *rows]
+    needed = [max(len(text) for text in column) + 2 for column in zip(*lines, strict=True)]
+    places = [max(both) for both in zip(widths.values(), needed, strict=True)]
+    for row in lines:
+        first, *others = zip(row, places, strict=True)
+        line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
+        print(line.rstrip())
+
+
+def drawn_table(names: list[str], rows: list[list[str]]) -> None:
+    """Prints a table as terminals show it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(names):
+        drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place > 0)
+    for row in rows:
+        drawn.add_row(*map(Text, row), style="bold" if row[0] == OWN else "")
+    Console().print(drawn)
+
+
+@contextlib.contextmanager
+def working(name: str, text: str) -> Iterator[Callable[[float], None]]:
+    """Says what takes a while: a line, and on a terminal a `bar` under it until it is done."""
+    log(name, text)
+    with bar() as done:
+        yield done
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Callable[[float], None]]:
+    """Shows on a terminal that something is under way, with a clock.
+
+    Yields:
+        A function that takes the share that is done, 0 to 1: the clock then has a bar and the
+        time left. A share below the last one begins anew, with what comes next.
+    """
+    if not sys.stdout.isatty():
+        yield lambda share: None
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def done(share: float) -> None:
+            if share < progress.tasks[0].completed:
+                progress.reset(task)
+            progress.update(task, total=1.0, completed=share)
+
+        yield done
