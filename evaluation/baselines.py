@@ -4,7 +4,7 @@ The learners may look at the validation windows for what the network chooses the
 to be, how long to train, and the temperature about the prior.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -114,12 +114,11 @@ def logistic_regression(
         seed: for equal signatures; the solver draws nothing.
         progress: told the share that is done.
     """
-    candidates = [
-        _fit(_regression(penalty * len(train.labels), seed), train, prior).with_temperature(
-            validation
-        )
-        for penalty in _counted(PENALTIES, progress)
-    ]
+    candidates = []
+    for penalty in PENALTIES:
+        fitted = _fit(_regression(penalty * len(train.labels), seed), train, prior)
+        candidates.append(fitted.with_temperature(validation))
+        progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
     errors = [_standard_error(own - best, validation.blocks) for own in losses]
@@ -160,8 +159,10 @@ def boosted_trees(
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
     parts = [*_parts_left_out(few), (few, validation)]
-    counted = _counted(parts, progress)
-    judges = [(_judge(*part, prior, seed), part[1]) for part in counted]
+    judges = []
+    for fitting, left in parts:
+        judges.append((_judge(fitting, left, prior, seed), left))
+        progress(len(judges) / len(parts))
     weights = np.array([len(left.labels) for _, left in judges], float)
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)
@@ -236,13 +237,6 @@ class Fitted:
         """Returns the NLL of each window in nats, (windows,)."""
         own = self.predict_proba(windows.x)[np.arange(len(windows.labels)), windows.labels]
         return -np.log(np.maximum(own, _LEAST))
-
-
-def _counted(parts: Sequence, progress: Callable[[float], None]) -> Iterator:
-    """Yields the parts, and tells the share of them that is done as the next is asked for."""
-    for number, part in enumerate(parts, 1):
-        yield part
-        progress(number / len(parts))
 
 
 def _regression(penalty: float, seed: int):

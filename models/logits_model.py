@@ -29,7 +29,7 @@ class LogitsModel(keras.Model):
         given = kwargs.get("loss", args[1] if len(args) > 1 else None)
         if _takes_probabilities(given):
             name = given if isinstance(given, str) else getattr(given, "name", None)
-            name = name or given.__name__
+            name = name or getattr(given, "__name__", "")
             raise ValueError(
                 f"the model gives logits, and the loss {name} takes probabilities: use MixedLoss, "
                 "or keras.losses.SparseCategoricalCrossentropy(from_logits=True)"

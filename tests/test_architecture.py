@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 LIBRARY = (
     "core",
+    "data.times",
     "data.bars",
     "data.features",
     "data.market",
@@ -22,13 +23,14 @@ LIBRARY = (
 # What a room may import, beside itself: what comes before it as the data flows.
 ROOMS = {
     "core": set(),
-    "data.bars": {"core"},
-    "data.features": {"core", "data.bars"},
-    "data.market": {"core", "data.bars", "data.features"},
-    "data.audit": {"core", "data.bars", "data.features", "data.market"},
+    "data.times": {"core"},
+    "data.bars": {"core", "data.times"},
+    "data.features": {"core", "data.times", "data.bars"},
+    "data.market": {"core", "data.times", "data.bars", "data.features"},
+    "data.audit": {"core", "data.times", "data.bars", "data.features", "data.market"},
     "data.batches": {"core", "data.market"},
     "models": {"core"},
-    "evaluation": {"core", "data.bars", "data.market"},
+    "evaluation": {"core", "data.times", "data.bars", "data.market"},
     "recipe.devices": {"core"},
     "recipe.run": {*LIBRARY, "recipe.devices", "config"},
     "recipe.serve": {*LIBRARY, "recipe.run"},
@@ -47,9 +49,10 @@ ROOMS = {
 SCRIPTS = {
     "config.py": {"core"},
     "train_model.py": {"core", "config", "recipe.cli", "recipe.run", "data.batches"},
-    "examples/serve_onnx.py": {"core", "data.bars", "data.features", "recipe.serve"},
+    "examples/serve_onnx.py": {"core", "data.times", "data.bars", "data.features", "recipe.serve"},
     "examples/freqtrade_strategy.py": {
         "core",
+        "data.times",
         "data.bars",
         "data.features",
         "models",

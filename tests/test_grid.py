@@ -4,8 +4,8 @@ import pytest
 
 from core import i18n
 from core.errors import InputError
-from data.bars.grid import bar_interval_ns, check_one_length, every, grid_ns, no_grid
 from data.features.indicators import is_intraday
+from data.times.grid import bar_interval_ns, check_one_length, every, grid_ns, no_grid
 
 HOUR = 3_600 * 10**9
 

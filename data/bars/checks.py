@@ -14,7 +14,7 @@ from data.bars.faults import Faults
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs
-from data.bars.timestamps import complaint, read_times
+from data.times.timestamps import complaint, read_times
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")

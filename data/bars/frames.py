@@ -12,7 +12,7 @@ from data.bars.checks import checked
 from data.bars.formats.nested import stacked, two_headers
 from data.bars.formats.table import Table, of_frame
 from data.bars.layouts import TIMES, plain, read_table
-from data.bars.timestamps import read_times
+from data.times.timestamps import read_times
 
 ONE_SYMBOL = "bars"  # the name of the only symbol of a frame that has no column for it
 

@@ -21,7 +21,7 @@ from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, place
 from data.bars.formats.packed import Source, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
-from data.bars.timestamps import day_and_time, is_time_of_day, is_whole_time
+from data.times.timestamps import day_and_time, is_time_of_day, is_whole_time
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
 TIMES = (*TIMES, "dtyyyymmdd", "tradedate", "gmttime", "utctime", "localtime", "starttime")

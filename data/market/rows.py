@@ -14,8 +14,6 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
-from data.bars.grid import check_one_length, grid_ns, no_grid
-from data.bars.moments import closes_of
 from data.bars.peers import Peers
 from data.features.beside import fill_beside
 from data.features.features import fill_features
@@ -31,6 +29,8 @@ from data.market.store import FolderTable, MemoryTable, open_store
 from data.market.store_check import check_facts
 from data.market.store_folder import broken_is_refused, read_index
 from data.market.windows import own_bounds
+from data.times.grid import check_one_length, grid_ns, no_grid
+from data.times.moments import closes_of
 
 KEPT = ("close",)  # what labels are made of and others need as well
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from data.bars.moments import moments_of
 from data.market.labels import BUY, SELL
+from data.times.moments import moments_of
 from evaluation.verdict import interval, time_blocks
 
 LEAST_SYMBOLS = 10  # at a bar, for a correlation over them
@@ -57,7 +57,7 @@ def make_panel(
     """Returns the panel of the windows that are known, without bars of too few symbols.
 
     Windows stand in one bar where they are known together: see
-    `data.bars.moments.moments_of`.
+    `data.times.moments.moments_of`.
 
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.

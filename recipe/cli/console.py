@@ -8,9 +8,9 @@ from typing import Any
 
 from core.i18n import N_, _, date, listed, ngettext, number
 from core.texts import one_line
-from data.bars.grid import every
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
+from data.times.grid import every
 from evaluation.verdict_words import lines
 from recipe.cli.screen import OWN, bar, drawn_table, log, note, paragraphs, table, working
 from recipe.run import folder as files

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _
-from data.bars.grid import check_one_length, grid_ns
-from data.bars.moments import closes_of
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
 from data.features.beside import fill_beside
@@ -18,6 +16,8 @@ from data.features.universe import Universe
 from data.market.moves import advice, find_moves, moment, told
 from data.market.rows import fill_rows, warm_runs
 from data.market.windows import own_bounds, symbol_bounds
+from data.times.grid import check_one_length, grid_ns
+from data.times.moments import closes_of
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,9 @@ class EpochTracker(StatefulCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets epoch, weight of cross-entropy and logit cap."""
-        if hasattr(self.batches, "set_epoch"):
-            self.batches.set_epoch(epoch)
+        set_epoch = getattr(self.batches, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
         if self.schedules.ce_weight is not None:
             self.model.loss.ce_weight.assign(self.schedules.ce_weight(epoch))
         if self.schedules.logit_cap is not None:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from data.bars.grid import grid_ns
+from data.times.grid import grid_ns
 
 _FEW_BARS = 20  # of a symbol: then its bars are taken to be as long as those of most
 
