@@ -139,7 +139,10 @@ def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
     """
     stored = contract.get("features", {})
     try:
-        values = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
         values["extra"] = parse_extra(",".join(values.get("extra", ())))
         values |= {"own": known_features(values["own"])} if values.get("own") else {}
         return FeatureSettings(**values)
