@@ -52,11 +52,6 @@ class RunSettings:
         return self.seed + fold * self.ensemble_size + member
 
 
-def run_settings(flags: Flags) -> RunSettings:
-    """Returns the settings of all rooms but those of the bars."""
-    return replace(_run_settings(flags), warm=_run_settings(warm_flags(flags)))
-
-
 def warm_flags(flags: Flags) -> Flags:
     """Returns the flags of a training that starts at weights.
 
@@ -80,7 +75,13 @@ def warm_flags(flags: Flags) -> Flags:
     )
 
 
-def _run_settings(flags: Flags) -> RunSettings:
+def run_settings(flags: Flags, *, warm: bool = True) -> RunSettings:
+    """Returns the settings of all rooms but those of the bars.
+
+    Args:
+        flags: checked.
+        warm: whether those of a training that starts at weights are wanted, too.
+    """
     return RunSettings(
         batches=_batches(flags),
         network=NetworkSettings(
@@ -108,6 +109,7 @@ def _run_settings(flags: Flags) -> RunSettings:
         ensemble_size=flags.ENSEMBLE_SIZE,
         refit=flags.REFIT,
         walk_warm=flags.WALK_FORWARD_WARM,
+        warm=run_settings(warm_flags(flags), warm=False) if warm else None,
     )
 
 
