@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import gettext
-import importlib
 import importlib.metadata
 import os
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config
-from core import i18n
+from core import i18n, place
 from core.errors import InputError
 from core.foreign import check_path
 from core.i18n import N_, _
@@ -139,13 +138,13 @@ def _screen(quiet: bool) -> Iterator[None]:
 
 def __getattr__(name: str) -> Any:
     """Imports what notebooks expect here, when it is asked for: it needs NumPy and more."""
-    homes = {
-        "augment_sequences_batched": "data.batches.augment",
-        "balanced_batch_generator": "data.batches.generator",
-    }
-    if name not in homes:
+    if name == "augment_sequences_batched":
+        from data.batches import augment as home
+    elif name == "balanced_batch_generator":
+        from data.batches import generator as home
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(homes[name]), name)
+    return getattr(home, name)
 
 
 def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
@@ -168,16 +167,15 @@ def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
 def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """Returns the parser of the command line, and those of its commands by name."""
     parser = argparse.ArgumentParser(
-        prog="train_model.py",
+        prog=place.PROGRAM.rpartition(" ")[2],
         description=_(
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
             "Without a command it trains."
         ),
-        epilog=_("example: {command}", command="python train_model.py train --help"),
+        epilog=_("example: {command}", command=place.PROGRAM + " train --help"),
     )
-    told = ", ".join(
-        f"{name} {number}" for name, number in {**_own_version(), **versions()}.items()
-    )
+    numbers = _own_version() | versions()
+    told = ", ".join(f"{name} {number}" for name, number in numbers.items())
     text = _("show versions and exit")
     parser.add_argument("--version", action="version", version=told, help=text)
     found = parser.add_subparsers(
@@ -189,7 +187,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=_("example: {command}", command=f"python train_model.py {example}"),
+            epilog=_("example: {command}", command=place.PROGRAM + " " + example),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
         languages = _(" or ").join(i18n.LANGUAGES)
@@ -214,6 +212,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         default=default_folder(),
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
+    text = _("start at the weights of an earlier run, with its flags and newer bars")
+    add("--from", metavar="RUN", dest="start", type=Path, help=text)
     _add_processes(add)
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     text = _("figures of the model alone: no fitted baselines, no verdict, no report")
@@ -262,6 +262,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "bars of the symbols of the training that are not asked for, where the model needs them"
     )
     add("--universe", metavar="PATH", help=help_)
+    _add_features(add)
     text = _("with --data: the newest call of each symbol alone, in words")
     add("--newest", action="store_true", help=text)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
@@ -277,6 +278,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "export runs/ID --format onnx",
     )
     add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
+    _add_features(add)
     add("--format", metavar="NAME", required=True, help=_(" or ").join(commands.FORMATS))
     add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
@@ -346,6 +348,11 @@ def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
 def _add_adjust(add: Callable) -> None:
     text = _("scale the bars before a jump that looks like a split to the prices after it")
     add("--adjust-splits", action="store_true", help=text)
+
+
+def _add_features(add: Callable) -> None:
+    text = _("the file of OWN_FEATURES that the model was trained with; it is run")
+    add("--features", metavar="FILE", type=Path, help=text)
 
 
 def _add_processes(add: Callable) -> None:

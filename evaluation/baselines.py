@@ -4,7 +4,7 @@ The learners may look at the validation windows for what the network chooses the
 to be, how long to train, and the temperature about the prior.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ UNKNOWN = -1  # of a label
 SUMMARIES = 4  # of each feature in a window
 PENALTIES = (0.3, 0.1, 0.01, 0.001)  # of the regression, the strongest first: times |w|^2 / 2
 ROUNDS = range(10, 201, 10)  # of boosting; one is chosen
+CLIP = 5.0  # standard deviations; what the regression sees of a column ends there
 PARTS = 4  # of the training time, each left out once
 _MOST_JUDGED = 33_000  # training windows by which the rounds are chosen, evenly spaced
 _PATIENCE = 10  # rounds without a lower NLL after which a part has seen enough
@@ -114,12 +115,11 @@ def logistic_regression(
         seed: for equal signatures; the solver draws nothing.
         progress: told the share that is done.
     """
-    candidates = [
-        _fit(_regression(penalty * len(train.labels), seed), train, prior).with_temperature(
-            validation
-        )
-        for penalty in _counted(PENALTIES, progress)
-    ]
+    candidates = []
+    for penalty in PENALTIES:
+        fitted = _fit(_regression(penalty * len(train.labels), seed), train, prior)
+        candidates.append(fitted.with_temperature(validation))
+        progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
     errors = [_standard_error(own - best, validation.blocks) for own in losses]
@@ -160,8 +160,10 @@ def boosted_trees(
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
     parts = [*_parts_left_out(few), (few, validation)]
-    counted = _counted(parts, progress)
-    judges = [(_judge(*part, prior, seed), part[1]) for part in counted]
+    judges = []
+    for fitting, left in parts:
+        judges.append((_judge(fitting, left, prior, seed), left))
+        progress(len(judges) / len(parts))
     weights = np.array([len(left.labels) for _, left in judges], float)
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)
@@ -238,13 +240,6 @@ class Fitted:
         return -np.log(np.maximum(own, _LEAST))
 
 
-def _counted(parts: Sequence, progress: Callable[[float], None]) -> Iterator:
-    """Yields the parts, and tells the share of them that is done as the next is asked for."""
-    for number, part in enumerate(parts, 1):
-        yield part
-        progress(number / len(parts))
-
-
 def _regression(penalty: float, seed: int):
     return make_pipeline(
         StandardScaler(),
@@ -255,7 +250,7 @@ def _regression(penalty: float, seed: int):
 
 def _clipped(x: np.ndarray) -> np.ndarray:
     """Returns standardised columns without what a line should not follow."""
-    return np.clip(x, -5, 5)
+    return np.clip(x, -CLIP, CLIP)
 
 
 def _trees(num_windows: int, rounds: int, seed: int, **early) -> HistGradientBoostingClassifier:

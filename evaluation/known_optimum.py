@@ -27,7 +27,7 @@ from data.bars.synthetic import (
     read_synthetic,
 )
 from data.market.labels import past_scale
-from data.market.relative import MARKET, market_scales
+from data.market.relative import LEAST_SYMBOLS, MARKET, market_scales
 
 SIGNS = np.array([-1.0, 0.0, 1.0])  # of the drift, equally often
 SIMULATED = 4000  # futures of the drift
@@ -36,7 +36,13 @@ _EQUAL = 1e-9  # differences of probabilities that are rounding
 
 
 def best_probabilities(
-    text: str, *, label_method: str, threshold: float, horizon: int, reference: str = "none"
+    text: str,
+    *,
+    label_method: str,
+    threshold: float,
+    horizon: int,
+    reference: str = "none",
+    min_symbols: int = LEAST_SYMBOLS,
 ) -> dict[str, np.ndarray]:
     """Returns the best P(SELL, HOLD, BUY) at each bar of the market that the text names.
 
@@ -47,9 +53,10 @@ def best_probabilities(
         horizon: bars of a label.
         reference: "none", or "market" for labels of moves less the market's, on markets whose
             symbols have something in common.
+        min_symbols: without which there is no market.
 
     Returns:
-        (bars, 3) by symbol name.
+        (bars, 3) by symbol name; NaN where labels have no market whose past they are in units of.
     """
     name, values = parsed(text)
     if name in COMMON_RATIOS:
@@ -58,7 +65,7 @@ def best_probabilities(
         seen = _seen_alone(name, values, horizon)
     parts = {str(s): own for s, own in read_synthetic(text).groupby("symbol", observed=True)}
     if reference == MARKET:
-        scales = market_scales([*parts.values()], horizon)
+        scales = market_scales([*parts.values()], horizon, min_symbols)
     else:
         scales = [past_scale(own["close"].to_numpy(), horizon) for own in parts.values()]
     found = {}

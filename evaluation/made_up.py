@@ -98,6 +98,7 @@ def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
         threshold=fold.threshold,
         horizon=market.future_window,
         reference=market.settings.label_reference,
+        min_symbols=market.settings.features.market_min_symbols,
     )
     starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
     found = np.empty((len(fold.test), len(CLASS_NAMES)))

@@ -25,7 +25,7 @@ from data.features.indicators import OTHERS_FORGET_AFTER_BARS
 from data.features.settings import settings_of
 from models.deployable import contract_of, load_classifier
 from recipe.serve.predict import classify
-from recipe.serve.universe import LEAST_SHARE, TooFewSymbols
+from recipe.serve.universe import TooFewSymbols, symbols_needed
 
 if TYPE_CHECKING:
     IStrategy = Any
@@ -55,12 +55,13 @@ def answers(model, frames: Mapping[str, pd.DataFrame], asked: Collection[str]) -
 
     Returns:
         what `recipe.serve.predict.classify` does: no row where a candle ends no window, as in the
-        warm-up, or fewer than half of the symbols of the training have a candle.
+        warm-up, or too few symbols of the training have a candle: fewer than half of them, or than
+        make a market.
 
     Raises:
         InputError: where the candles are faulty, have a hole in each window, or their timeframe is
             not the model's.
-        TooFewSymbols: where fewer than half of the symbols have the newest candle.
+        TooFewSymbols: where too few symbols have the newest candle.
     """
     contract = contract_of(model)
     settings = settings_of(contract)
@@ -72,7 +73,7 @@ def answers(model, frames: Mapping[str, pd.DataFrame], asked: Collection[str]) -
         universe = _bars(frames, others) if settings.market and others else None
         table = classify(model, _bars(frames, ready), universe=universe)
     if settings.market:
-        table = table[_enough(contract["universe"], frames, settings.warm_up_bars, table)]
+        table = table[_enough(contract, frames, table)]
     return table
 
 
@@ -209,18 +210,15 @@ def _bars(frames: Mapping[str, pd.DataFrame], symbols: Collection[str]) -> pd.Da
 
 
 def _enough(
-    universe: Collection[str],
-    frames: Mapping[str, pd.DataFrame],
-    warm_up_bars: int,
-    table: pd.DataFrame,
+    contract: Mapping[str, Any], frames: Mapping[str, pd.DataFrame], table: pd.DataFrame
 ) -> pd.Series:
-    """Says of which answers half of the market or more had a candle, bool (answers,)."""
+    """Says of which answers enough of the market had a candle, bool (answers,)."""
     dates = [
-        pd.DatetimeIndex(frames[name]["date"]).as_unit("ns")[warm_up_bars:]
-        for name in universe
+        pd.DatetimeIndex(frames[name]["date"]).as_unit("ns")[settings_of(contract).warm_up_bars :]
+        for name in contract["universe"]
         if name in frames and len(frames[name])
     ]
     counts = pd.Series(0, table["timestamp"].unique())
     for own in dates:
         counts[counts.index.isin(own)] += 1
-    return table["timestamp"].map(counts) >= LEAST_SHARE * len(universe)
+    return table["timestamp"].map(counts) >= symbols_needed(contract)

@@ -8,15 +8,21 @@ from typing import Any
 import keras
 from keras import layers
 
-# Importing the modules registers their classes, so that loading needs no custom_objects.
-import models.layers.head  # noqa: F401
-import models.layers.mlstm_block  # noqa: F401
-import models.layers.slstm_block  # noqa: F401
 from core import atomic
 from core.errors import InputError
 from core.i18n import N_, _
 from core.texts import printable
 from models.calibration import LogOfMean
+
+# Importing the modules registers their classes, so that loading needs no custom_objects.
+from models.layers import (  # noqa: F401
+    boosted_trees,
+    clipped_dense,
+    head,
+    mlstm_block,
+    slstm_block,
+    window_summary,
+)
 from models.model_file import Bounds, check_model_file, refused
 
 
@@ -76,6 +82,14 @@ def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Mo
     ]
     mean = LogOfMean(name="log_of_mean")([member(windows) for member in each])
     return keras.Model(windows, mean)
+
+
+def networks_in(model: keras.Model) -> list[keras.Model]:
+    """Returns the classifiers inside a deployable model: itself, or its members in their order."""
+    if any(layer.name == "classifier" for layer in model.layers):
+        return [model]
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [network for layer in inside for network in networks_in(layer)]
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:

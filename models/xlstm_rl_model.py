@@ -16,6 +16,7 @@ from models.deployable import load_classifier
 from models.layers.head import CappedDense, PriorBias
 from models.layers.mlstm_block import MLSTMBlock
 from models.layers.slstm_block import SLSTMBlock
+from models.logits_model import LogitsModel
 from models.training.callbacks.callback_list import ValidationPlan, get_training_callbacks
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
@@ -96,9 +97,10 @@ def build_xlstm_classifier(
 ) -> keras.Model:
     """Returns an uncompiled model from windows (batch, time, features) to logits (batch, classes).
 
-    Scaling, a linear embedding, xLSTM blocks (Beck et al. 2024, arXiv 2405.04517), of the last of
-    them the last time step, a norm, and the head `classifier`. Every neutral default leaves its
-    part out.
+    Logits, not probabilities: `keras.ops.softmax` makes those, and a loss must take logits, as
+    `MixedLoss` does; labels are class codes. Scaling, a linear embedding, xLSTM blocks (Beck et al.
+    2024, arXiv 2405.04517), of the last of them the last time step, a norm, and the head
+    `classifier`. Every neutral default leaves its part out.
 
     With `labels_per_sequence` K above 1 it is the training form: logits (batch, K, classes) of the
     last K steps of a longer sequence. Both forms have the same weights in the same order and under
@@ -161,7 +163,7 @@ def build_xlstm_classifier(
         x = layers.Cropping1D((early_steps, 0), name="labelled_steps")(x)  # (batch, K, units)
     x = layers.LayerNormalization(epsilon=1e-5, center=False, name="post_norm")(x)
     logits = _head(num_classes, class_prior, logit_clip, weight_decay_l2)(x)
-    return keras.Model(inputs, logits, name=name)
+    return LogitsModel(inputs, logits, name=name)
 
 
 def _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence) -> None:

@@ -118,7 +118,7 @@ def training_run():
             ("AAA", "BBB"),
             labels,
             said,
-            block_seconds=9000,
+            block_seconds=36_000,
         ),
         "test": test,
         "baselines": {name: {"test": f} for name, f in given.items()},
@@ -154,7 +154,7 @@ def training_run():
 def ranked():
     """Returns how 12 symbols of 100 bars are ranked, by `evaluation.across.cross_section`."""
     rng = np.random.default_rng(2)
-    times = np.datetime64("2024-01-01", "ns") + np.arange(100) * np.timedelta64(900, "s")
+    times = np.datetime64("2024-01-01", "ns") + np.arange(100) * np.timedelta64(3600, "s")
     times, symbols = np.tile(times, 12), np.repeat(np.arange(12), 100)
     model, trees = rng.dirichlet([20, 20, 20], (2, 1200))
     returns = 0.01 * (model[:, 2] - model[:, 0]) + 0.002 * rng.normal(size=1200)
@@ -164,7 +164,7 @@ def ranked():
         returns,
         horizon=4,
         cost_bps=5.0,
-        block_seconds=9000,
+        block_seconds=36_000,
         baselines={"boosted trees": (trees, None)},
     )
     return in_language(found)

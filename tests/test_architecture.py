@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 LIBRARY = (
     "core",
+    "data.times",
     "data.bars",
     "data.features",
     "data.market",
@@ -22,13 +23,14 @@ LIBRARY = (
 # What a room may import, beside itself: what comes before it as the data flows.
 ROOMS = {
     "core": set(),
-    "data.bars": {"core"},
-    "data.features": {"core", "data.bars"},
-    "data.market": {"core", "data.bars", "data.features"},
-    "data.audit": {"core", "data.bars", "data.features", "data.market"},
+    "data.times": {"core"},
+    "data.bars": {"core", "data.times"},
+    "data.features": {"core", "data.times", "data.bars"},
+    "data.market": {"core", "data.times", "data.bars", "data.features"},
+    "data.audit": {"core", "data.times", "data.bars", "data.features", "data.market"},
     "data.batches": {"core", "data.market"},
     "models": {"core"},
-    "evaluation": {"core", "data.bars", "data.market"},
+    "evaluation": {"core", "data.times", "data.bars", "data.market"},
     "recipe.devices": {"core"},
     "recipe.run": {*LIBRARY, "recipe.devices", "config"},
     "recipe.serve": {*LIBRARY, "recipe.run"},
@@ -39,13 +41,18 @@ ROOMS = {
         *("recipe.devices", "recipe.run", "recipe.serve", "recipe.live", "recipe.study"),
         "config",
     },
+    "xlstm_classifier": {
+        *LIBRARY,
+        *("recipe.run", "recipe.serve", "recipe.cli", "config", "train_model"),
+    },
 }
 SCRIPTS = {
     "config.py": {"core"},
     "train_model.py": {"core", "config", "recipe.cli", "recipe.run", "data.batches"},
-    "examples/serve_onnx.py": {"core", "data.bars", "data.features", "recipe.serve"},
+    "examples/serve_onnx.py": {"core", "data.times", "data.bars", "data.features", "recipe.serve"},
     "examples/freqtrade_strategy.py": {
         "core",
+        "data.times",
         "data.bars",
         "data.features",
         "models",
@@ -65,6 +72,7 @@ MOST_WITH_FLAGS = 25  # functions that the flags pass through
 # They speak where nobody else can: native code failed, or the process is about to be ended.
 LAST_WORDS = ("native_chatter", "processes")
 OURS = {"config", "train_model", "core", "data", "models", "evaluation", "recipe"}
+OURS |= {"xlstm_classifier"}
 
 
 def modules(folder):
@@ -89,7 +97,7 @@ def roots(path):
 
 
 def library():
-    rooms = ("core", "data", "models", "evaluation", "recipe")
+    rooms = ("core", "data", "models", "evaluation", "recipe", "xlstm_classifier")
     return [path for room in rooms for path in modules(room)]
 
 

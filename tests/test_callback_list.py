@@ -12,6 +12,7 @@ from models.training.callbacks.callback_list import (
 from models.training.callbacks.checkpoint_file import load_latest
 from models.training.callbacks.epoch_tracker import EpochSchedules
 from models.training.callbacks.mining import MiningPlan
+from models.training.callbacks.nan_guard import TrainingDiverged
 from models.training.losses import MixedLoss
 from models.training.optimizers import AveragedAdam
 
@@ -168,3 +169,49 @@ def test_a_model_that_is_not_compiled_is_refused(tmp_path):
     plan = ValidationPlan(Windows(), Windows().y, NAMES, QUOTAS)
     with pytest.raises(ValueError, match="must be compiled"):
         get_training_callbacks(model, Windows(), plan, tmp_path)
+
+
+def arrays(seed=0, num=40):
+    windows = Windows(num, seed)
+    return windows.x, windows.y
+
+
+@pytest.mark.parametrize("as_array", [True, False])
+def test_plain_arrays_train_as_batches_of_them_do(as_array, tmp_path):
+    x, y = arrays()
+    shown, labels = arrays(seed=1)
+    plan = ValidationPlan(shown, labels, NAMES, QUOTAS)
+    model = make_model()
+    schedules = EpochSchedules(ce_weight=lambda epoch: 1 / (1 + epoch))
+    given = x if as_array else None
+    callbacks = get_training_callbacks(model, given, plan, tmp_path, schedules=schedules)
+    options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    found = model.fit(x, y, callbacks=callbacks, **options).history
+    other = make_model()
+    callbacks = get_training_callbacks(
+        other, Windows(), plan, tmp_path / "other", schedules=schedules
+    )
+    expected = fit(other, callbacks, epochs=2)
+    assert found["ce_weight"] == [1.0, 0.5]
+    for name in ("loss", "val_nll", "val_mcc"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
+def test_of_plain_arrays_a_fault_is_told_without_its_layer(tmp_path):
+    x, y = arrays()
+    x[20] = np.nan
+    plan = ValidationPlan(*arrays(seed=1), NAMES, QUOTAS)
+    model = make_model()
+    callbacks = get_training_callbacks(model, x, plan, tmp_path)
+    with pytest.raises(TrainingDiverged, match="fit was given arrays"):
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
+
+
+def test_arrays_cannot_be_mined(tmp_path):
+    x, y = arrays()
+    plan = MiningPlan(
+        start_epoch=1, update_period=1, top_k_fraction=0.2, trim_fraction=0.05, max_scored=30
+    )
+    validation = ValidationPlan(x, y, NAMES, QUOTAS)
+    with pytest.raises(ValueError, match="mining needs batches of data.batches"):
+        get_training_callbacks(make_model(), x, validation, tmp_path, mining=plan)

@@ -12,7 +12,9 @@ from core.errors import InputError
 from core.near import hint
 from data.bars.synthetic import random_walk
 from data.features.settings import FeatureSettings
-from models.deployable import save_model
+from models.calibration import RestoreProbabilities
+from models.deployable import contract_of, make_deployable, save_model
+from models.xlstm_rl_model import build_xlstm_classifier
 from recipe.cli.study import SMALL, study
 from recipe.serve.predict import classify
 
@@ -21,7 +23,16 @@ from recipe.serve.predict import classify
 def run(tmp_path_factory):
     """Returns a run folder with a model alone, and bars for it."""
     folder = tmp_path_factory.mktemp("run")
-    save_model(make_model(), folder / "model.keras")
+    contract = contract_of(make_model())
+    network = build_xlstm_classifier(
+        contract["sequence_length"],
+        len(contract["feature_names"]),
+        units=4,
+        num_heads=2,
+        blocks="m",
+    )
+    model = make_deployable(network, RestoreProbabilities(), contract)
+    save_model(model, folder / "model.keras")
     random_walk(2, 300).to_parquet(folder / "bars.parquet")
     return folder
 
@@ -103,7 +114,7 @@ def test_a_model_that_was_cut_off_says_so(run, tmp_path, capsys):
 
 def test_a_model_of_another_version_says_which_feature_changed(run):
     bars = pd.read_parquet(run / "bars.parquet")
-    names = list(make_model().get_layer("contract").contract["feature_names"])
+    names = list(contract_of(make_model())["feature_names"])
     old = ["momentum", *names[1:]]
     with pytest.raises(InputError, match=f"trained on momentum, .* without {names[0]}; train"):
         classify(make_model(feature_names=old), bars)

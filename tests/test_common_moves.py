@@ -6,8 +6,9 @@ from planted_answers import grid, rows
 from small_market import SETTINGS
 
 from data.bars.synthetic import random_walk
+from data.features.settings import FeatureSettings
 from data.market.market import build_market
-from evaluation.across.common_moves import common_moves, common_variance
+from evaluation.across.common_moves import by_heart, common_moves, common_variance
 
 
 def planted(share, num_symbols, num_bars=3000, seed=0):
@@ -49,7 +50,7 @@ def test_too_few_symbols_or_moves_have_no_share():
     assert common_variance(moves[short], times[short], symbols[short]) is None
     still = np.where(symbols < 3, moves, 0.0)
     assert common_variance(still, times, symbols) is None
-    apart = times.astype("datetime64[ns]").astype(int) * 100 + symbols  # no two at a bar
+    apart = times + symbols * np.timedelta64(10, "m")  # no two at a bar
     assert common_variance(moves, apart, symbols) is None
 
 
@@ -83,3 +84,17 @@ def test_other_windows_than_those_of_training_change_nothing(together):
     assert common_moves(replace(together, forward_return=changed), fold) == common_moves(
         together, fold
     )
+
+
+def test_seconds_by_which_feeds_are_late_change_nothing():
+    moves, times, symbols = planted(0.4, 6)
+    late = times + np.where(symbols % 2, 2, 0) * np.timedelta64(1, "s")
+    assert common_variance(moves, late, symbols) == common_variance(moves, times, symbols)
+
+
+def test_market_features_with_absolute_labels_are_warned_of():
+    bars, beside = random_walk(4, 400), FeatureSettings(market=("rsi",))
+    for features, reference in [(beside, "none"), (beside, "market"), (FeatureSettings(), "none")]:
+        settings = replace(SETTINGS, features=features, label_reference=reference)
+        told = by_heart(build_market(bars, settings))
+        assert bool(told) == (features is beside and reference == "none")

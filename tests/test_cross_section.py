@@ -182,3 +182,11 @@ def test_windows_without_a_return_are_not_judged(rng):
     assert judged(scores, came)["bars"] == 40
     times, symbols = grid(60, 12)
     assert times.shape == symbols.shape == (720,)
+
+
+def test_seconds_by_which_feeds_are_late_change_nothing(rng):
+    scores, came = rng.normal(size=(2, 100, 12)).clip(-3, 3)
+    windows = said(scores)
+    late = np.where(windows.symbols % 2, 1, 0) * np.timedelta64(3, "s")
+    found = judged(Said(windows.times + late, windows.symbols, windows.probabilities), came)
+    assert found == judged(scores, came)

@@ -1,17 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from core.errors import InputError
 from data.features.extra import (
-    EXTRA_PAST_BARS,
     TRANSFORMS,
     ExtraColumn,
     columns_of,
+    extra_past_bars,
     fill_extra,
     parse_extra,
 )
 from data.features.indicators import WARM_UP_BARS
+from data.features.settings import FeatureSettings
 
 NUM_BARS, GAP, WINDOW = 400, 5, 96
 ALL = [ExtraColumn("own", transform) for transform in TRANSFORMS]
@@ -20,7 +23,8 @@ ALL = [ExtraColumn("own", transform) for transform in TRANSFORMS]
 def made(values, columns=ALL, *, rows=None, gap=GAP):
     """Returns the features of one own column, (rows, columns)."""
     bars = pd.DataFrame({"own": np.asarray(values, np.float64)})
-    rows = len(bars) - WARM_UP_BARS if rows is None else rows
+    past = max(WARM_UP_BARS, extra_past_bars(gap))
+    rows = len(bars) - past if rows is None else rows
     out = np.full((rows, len(columns)), np.nan, np.float32)
     fill_extra(bars, columns, out, max_gap_bars=gap)
     return out
@@ -97,25 +101,37 @@ def test_nothing_changes_where_the_future_is_cut_off(cut):
     np.testing.assert_array_equal(made(values[:cut]), made(values)[: cut - WARM_UP_BARS])
 
 
-@pytest.mark.parametrize("gap", [0, 3, GAP, 54, 1000])
+@pytest.mark.parametrize("gap", [0, 3, GAP, 54, 200])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_newest_rows_alone_and_a_shorter_past_give_the_same(gap, seed):
     values = holed(seed=seed, share=0.4 if gap < 54 else 0.99)
-    whole = made(values, gap=gap)
+    whole, past_bars = made(values, gap=gap), max(WARM_UP_BARS, extra_past_bars(gap))
     np.testing.assert_array_equal(made(values, rows=1, gap=gap), whole[-1:])
     for row in (0, 70, len(whole) - 1):
-        past = values[row : row + EXTRA_PAST_BARS + 1]
+        past = values[row : row + past_bars + 1]
         np.testing.assert_array_equal(made(past, gap=gap), whole[row : row + 1])
 
 
-def test_no_value_older_than_the_past_that_is_kept_reaches_a_row():
-    values = walk()
-    row = WARM_UP_BARS + 50
-    oldest, first = row - EXTRA_PAST_BARS - 1, row - WINDOW + 1
-    values[:first] = np.nan
-    values[oldest] = 3.0
+@pytest.mark.parametrize("gap", [GAP, 54, 120])
+def test_no_value_older_than_the_past_that_is_kept_reaches_a_row(gap):
+    values, row = walk(), 300
+    oldest, first = row - extra_past_bars(gap) - 1, row - WINDOW + 1
+    values[: first + 60] = np.nan
+    values[oldest : oldest + 2] = 3.0
     past = values[oldest + 1 : row + 1]
-    np.testing.assert_array_equal(made(past, gap=1000)[0], made(values, gap=1000)[50])
+    whole = made(values, gap=gap)
+    np.testing.assert_array_equal(made(past, rows=1, gap=gap)[0], whole[row - len(values)])
+
+
+def test_a_value_counts_for_more_than_54_bars_where_that_is_asked_for():
+    values = np.full(NUM_BARS, np.nan)
+    values[280] = 7.0
+    settings = FeatureSettings(extra=(ExtraColumn("own"),), fill_bars=100)
+    assert settings.warm_up_bars == extra_past_bars(100) == 196
+    level = made(values, gap=100)[:, 0]
+    assert np.flatnonzero(level).tolist() == list(range(280 - 196, 381 - 196))
+    assert replace(settings, fill_bars=54).warm_up_bars == WARM_UP_BARS
+    assert replace(settings, extra=()).warm_up_bars == WARM_UP_BARS
 
 
 @pytest.mark.parametrize("num_bars", [WARM_UP_BARS, WARM_UP_BARS + 1])

@@ -76,6 +76,7 @@ FLIPS = {
     "[8] symbols": {"SYMBOL_STRATIFIED_BATCHING": False},
     "gate cap": {"GATE_SOFT_CAP": 0.5},
     "uniqueness": {"USE_UNIQUENESS_WEIGHTS": True},
+    "recency": {"RECENCY_HALF_LIFE": 100},
     "validated windows": {"VALIDATION_MAX_WINDOWS": 0},
     "restored loss": {"RESTORE_LOSS": False},
     "restored prior": {"RESTORE_PRIOR": False},
@@ -193,7 +194,7 @@ def test_sequences_with_many_labels_train_repeatably(market, of_sequences, tmp_p
         "[8] classes",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("[5] mining", "[2] prior bias", "[7] shift", "uniqueness")
+            for name in ("[5] mining", "[2] prior bias", "[7] shift", "uniqueness", "recency")
         ),
     ],
 )

@@ -182,9 +182,11 @@ def test_with_less_than_half_of_the_market_there_is_no_signal(market_strategy, c
     assert told["enter_long"].isna().all() and len(caplog.messages) == 1
 
 
-def test_candles_of_a_smaller_market_have_no_signal(market_strategy):
+@pytest.mark.parametrize("names", [("AAA", "BBB", "CCC", "DDD"), ("AAA", "BBB", "CCC")])
+def test_candles_of_a_smaller_market_have_no_signal(market_strategy, names):
+    """Two of six are fewer than half, three are half but do not make a market."""
     late = {
-        pair: own.iloc[50:] if pair[:3] in ("AAA", "BBB", "CCC", "DDD") else own
+        pair: own.iloc[50:] if pair[:3] in names else own
         for pair, own in market_strategy.dp.frames.items()
     }
     market_strategy.dp.frames = late

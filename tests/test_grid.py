@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 
 from core import i18n
-from data.bars.grid import bar_interval_ns, every, grid_ns, no_grid
+from core.errors import InputError
 from data.features.indicators import is_intraday
+from data.times.grid import bar_interval_ns, check_one_length, every, grid_ns, no_grid
 
 HOUR = 3_600 * 10**9
 
@@ -41,6 +42,32 @@ def test_half_days_with_one_bar_of_two_do_not_either():
 def test_minutes_without_a_trade_do_not_lengthen_a_bar(share):
     at = seconds(np.full(20000, 60))[np.random.default_rng(0).random(20000) < share]
     assert bar_interval_ns(at) == grid_ns(at) == 60 * 10**9
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        session(7, "1h"),
+        session(2, "4h"),
+        session(3, "130min"),
+        *(
+            seconds(np.full(9000, 60))[np.random.default_rng(0).random(9000) < p]
+            for p in (0.2, 0.7)
+        ),
+        pd.date_range("1990-01-01", periods=90, freq="MS").to_numpy("datetime64[ns]"),
+        seconds([3600] * 300 + [900] * 40 + [3600] * 300),  # a repair of a few hours
+    ],
+)
+def test_nights_and_quiet_minutes_are_no_bars_of_another_length(at):
+    check_one_length("A", at, grid_ns(at))
+
+
+@pytest.mark.parametrize("steps", [(900, 1800), (1800, 900), (3600, 900), (900, 86_400)])
+@pytest.mark.parametrize("num_after", [150, 450])
+def test_bars_that_become_longer_or_shorter_are_refused(steps, num_after):
+    at = seconds([steps[0]] * 450 + [steps[1]] * num_after)
+    with pytest.raises(InputError, match="symbol A: beside the market its bars must be of one len"):
+        check_one_length("A", at, grid_ns(at))
 
 
 @pytest.mark.parametrize("freq", ["D", "B", "W", "3D", "11min"])

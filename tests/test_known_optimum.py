@@ -111,3 +111,12 @@ def test_on_a_market_the_best_beat_argmax_and_the_largest_lift(name):
     assert all(mcc > expected_mcc(p, other) for other in others)
     found = matthews_corrcoef(labels, called)
     assert abs(found - mcc) < 0.06  # what happened is what was expected
+
+
+def test_too_few_symbols_are_no_market_that_labels_are_relative_to():
+    text = "synthetic:relative_drift?bars=300&symbols=5&seed=3"
+    for least, known in [(4, True), (5, True), (6, False)]:
+        found = best_probabilities(text, **LABEL, reference="market", min_symbols=least)
+        for probabilities in found.values():
+            assert np.isfinite(probabilities[200:]).all() == known
+            assert np.isnan(probabilities).all() != known

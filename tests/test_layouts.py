@@ -289,3 +289,21 @@ def test_a_frame_in_memory_with_a_column_twice_or_lists_is_refused():
         check_bars(pd.concat([good, good[["close"]]], axis=1))
     with pytest.raises(InputError, match="column volume must hold numbers"):
         check_bars(good.assign(volume=[[1.0]] * ROWS))
+
+
+def test_headers_in_cyrillic_are_named_whole_in_one_line(tmp_path):
+    names = "Дата,Тикер,Открытие,Максимум,Минимум,Закрытие,Объём"
+    (tmp_path / "сбер.csv").write_text(f"{names}\n2024-01-01,SBER,1,2,1,1,5\n")
+    with pytest.raises(InputError) as error:
+        read_bars(tmp_path / "сбер.csv")
+    (line,) = error.value.faults
+    assert line.startswith("сбер.csv must have the columns timestamp, open")
+    assert f"(it has {names.replace(',', ', ')})" in line
+
+
+def test_a_column_twice_is_named_as_it_is_written(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "Date,Open,High,Low,Close,Volume,Объём,Объём,Adj Close, date \n"
+    )
+    with pytest.raises(InputError, match="one column for timestamp, it has 2 named Date; rename"):
+        read_bars(tmp_path / "a.csv")

@@ -151,6 +151,9 @@ def test_an_exchange_without_half_of_the_market_is_refused_before_bars_are_fetch
         answers(alone)
     with pytest.raises(InputError, match="--exchange needs --symbols"):
         answers(make_model(universe=[], features=FeatureSettings()))
+    three = make_model(universe=strangers[:3] + UNIVERSE[:3])  # half, but 4 make a market
+    with pytest.raises(InputError, match="must have at least 4 of them; it has 3, missing are XXX"):
+        answers(three, "BTC/USDT")
     assert server.asked == []
     _tables, notes = answers(make_model(universe=strangers[:2] + UNIVERSE[:4]), "BTC/USDT")
     assert notes == ["binance has 4 of the 6 symbols of the training; missing are XXXUSDT, YYYUSDT"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from planted_answers import grid, rows
+from planted_answers import HOUR, START, grid, rows
 
 from evaluation.across.panel import (
     aged,
@@ -9,8 +9,8 @@ from evaluation.across.panel import (
     make_panel,
     mean_over_bars,
     rank_correlations,
-    recent_bars,
     recent_mean,
+    recent_span,
 )
 from evaluation.verdict import interval
 
@@ -56,13 +56,16 @@ def test_a_panel_leaves_out_bars_of_too_few_symbols_and_keeps_what_comes_and_goe
     assert len(unknown.times) == 0
 
 
-def test_the_past_mean_is_of_the_bars_before_of_the_symbol():
+def test_the_past_mean_is_of_the_time_before_of_the_symbol():
     values, symbols = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 5.0, 7.0]), np.array([0] * 5 + [1] * 2)
-    found = recent_mean(values, symbols, 2)
-    assert found[[1, 2, 3, 4, 6]].tolist() == [1, 1.5, 3, 6, 5]
-    assert np.isnan(found[[0, 5]]).all()
-    assert np.isnan(recent_mean(values, symbols, 8)[[0, 1, 5, 6]]).all()  # a quarter is 2 bars
-    assert recent_mean(values, symbols, 8)[[2, 4]].tolist() == [1.5, 3.75]
+    hours = np.array([0, 1, 2, 3, 6, 0, 1])  # two bars are missing
+    times = START + hours * HOUR
+    found = recent_mean(values, symbols, times, 2 * HOUR)
+    assert found[[1, 2, 3, 6]].tolist() == [1, 1.5, 3, 5]
+    assert np.isnan(found[[0, 4, 5]]).all()  # of the two hours before the fifth nothing is there
+    found = recent_mean(values, symbols, times, 8 * HOUR)
+    assert np.isnan(found[[0, 1, 5, 6]]).all()  # a quarter is 2 hours
+    assert found[[2, 4]].tolist() == [1.5, 3.75]
 
 
 def test_no_later_bar_changes_a_past_mean_or_an_old_answer():
@@ -71,7 +74,7 @@ def test_no_later_bar_changes_a_past_mean_or_an_old_answer():
     early = np.tile(np.arange(30) < 20, 2)
     changed = np.where(np.tile(np.arange(30) <= 20, 2), values, 1e6)
     for later in (
-        lambda v, s: recent_mean(v, s, 5),
+        lambda v, s: recent_mean(v, s, START + np.arange(len(v)) % (len(v) // 2) * HOUR, 5 * HOUR),
         lambda v, s: aged(v, s, 3),
     ):
         whole = later(values, symbols)
@@ -88,17 +91,35 @@ def test_an_old_answer_is_that_of_the_symbol_so_many_bars_ago():
     assert np.isnan(found[[0, 1, 4, 5]]).all()
 
 
-@pytest.mark.parametrize("bar, bars", [(3600, 120), (900, 480), (86_400, 20), (604_800, 20)])
-def test_the_past_goes_back_five_days_or_twenty_bars(bar, bars):
-    times, symbols = grid(1000, 2, np.timedelta64(bar, "s"))
-    assert recent_bars(times, symbols) == bars
+def days(found):
+    return found / np.timedelta64(1, "D")
 
 
-def test_the_past_of_a_session_counts_its_own_bars():
+@pytest.mark.parametrize("bar, known", [(3600, 5), (900, 5), (86_400, 20), (604_800, 140)])
+def test_the_past_goes_back_five_days_or_twenty_bars(bar, known):
+    assert days(recent_span(*grid(1000, 2, np.timedelta64(bar, "s")))) == known
+
+
+@pytest.mark.parametrize("num_bars, first", [(30, 20), (100, 6), (130, 23)])
+def test_five_days_are_so_many_in_a_short_file_too(num_bars, first):
+    """The first and the last day have fewer bars, and they count as much as a whole one."""
+    times, symbols = grid(num_bars, 3)
+    assert days(recent_span(times + first * HOUR, symbols)) == 5
+
+
+def test_five_days_of_a_market_that_is_closed_at_weekends_are_a_week():
     times, symbols = grid(2400, 3)
     hours = times.astype("datetime64[h]").astype(int) % 24
-    traded = (hours >= 14) & (hours < 21)
-    assert recent_bars(times[traded], symbols[traded]) == 35
+    session = (hours >= 14) & (hours < 21)
+    assert days(recent_span(times[session], symbols[session])) == 5
+    weekday = np.is_busday(times.astype("datetime64[D]"))
+    sunday = times.astype("datetime64[D]").astype(int) % 7 == 3
+    late = hours >= 22  # currencies open on Sunday evening
+    for open_ in (session & weekday, weekday, weekday | late & sunday):
+        assert days(recent_span(times[open_], symbols[open_])) == 7
+    daily, codes = grid(400, 2, np.timedelta64(1, "D"))
+    weekday = np.is_busday(daily.astype("datetime64[D]"))
+    assert days(recent_span(daily[weekday], codes[weekday])) == 28
 
 
 def test_what_is_favoured_is_buy_less_sell():

@@ -128,6 +128,41 @@ def test_bars_that_close_at_other_times_are_told_and_look_at_closed_ones(bars):
     assert set(market.symbol_names) == {f"SYN{number}" for number in range(5)}
 
 
+def thinned(bars, symbol, first, last):
+    """Returns the bars with bars twice as long of a symbol from one of its rows to another."""
+    rows = np.flatnonzero(bars["symbol"] == symbol)[first:last:2]
+    return bars.drop(bars.index[rows]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("part", [(0, 300), (300, 600)])
+@pytest.mark.parametrize("features", [(), ("rsi",)])
+@pytest.mark.parametrize("reference", ["none", "market"])
+def test_a_symbol_whose_bars_change_their_length_is_refused(bars, part, features, reference):
+    settings = replace(
+        SETTINGS, label_reference=reference, features=FeatureSettings(market=features)
+    )
+    changed = thinned(bars, "SYN2", *part)
+    if settings.relative or features:
+        with pytest.raises(InputError, match="SYN2: beside the market.*one length.*30 min"):
+            build_market(changed, settings)
+    else:
+        build_market(changed, settings)
+
+
+def test_bars_of_several_lengths_are_clean(bars):
+    """At the close of a longer bar, shorter ones that opened after it are known."""
+    longer = thinned(bars, "SYN2", 0, 600)
+    settings = replace(RELATIVE, features=FeatureSettings(market=("rsi",)))
+    assert audit_market(longer, settings, num_cuts=6) == []
+
+
+def test_seconds_by_which_feeds_are_late_are_clean(bars):
+    late = bars.copy()
+    late.loc[bars["symbol"] == "SYN4", "timestamp"] += pd.Timedelta("3s")
+    settings = replace(RELATIVE, features=FeatureSettings(market=("rsi",)))
+    assert audit_market(late, settings, num_cuts=3) == []
+
+
 def test_seconds_by_which_feeds_are_late_change_nothing(bars):
     settings = replace(RELATIVE, features=FeatureSettings(market=("rsi",)))
     late = bars.copy()

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.bars.grid import bar_interval_ns
 from data.bars.peers import learn_peers
 from data.bars.sessions import missed_bars
+from data.times.grid import bar_interval_ns
 
 MINUTE = np.timedelta64(60, "s").astype("timedelta64[ns]")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.bars.timestamps import complaint, is_time_of_day, read_times
+from data.times.timestamps import complaint, is_time_of_day, read_times
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 

@@ -2,12 +2,16 @@ import ast
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 
 import pytest
-from tiny_run import ROOT
+from tiny_run import ROOT, TINY, metrics_of, settings
 
+PACKAGE = "xlstm_classifier"
 ROOMS = ("core", "data", "models", "evaluation", "recipe")
+TOP = {"config", "train_model", *ROOMS}
+STRANGERS = "raise ImportError('this is not for you')"
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +39,125 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_wheel_holds_every_module_template_and_catalogue(wheel):
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The folder of somebody whose own modules have the names that the checkout has, too."""
+    folder = tmp_path / "elsewhere"
+    for name in ROOMS:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(STRANGERS)
+    for name in ("config.py", "train_model.py"):
+        (folder / name).write_text(STRANGERS)
+    return folder
+
+
+def run(folder, command, **environment):
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONPATH"} | environment
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_wheel_holds_every_module_template_and_catalogue_in_one_package(unpacked):
+    found = {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file()}
+    inside = {name for name in found if ".dist-info/" not in name}
     expected = {"config.py", "train_model.py"}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*"):
             if path.suffix in (".py", ".jinja", ".mo"):
                 expected.add(path.relative_to(ROOT).as_posix())
     assert {".py", ".jinja", ".mo"} == {os.path.splitext(name)[1] for name in expected}
-    assert names == expected
+    own = {path.name for path in (ROOT / PACKAGE).iterdir() if path.suffix in (".py", ".jinja")}
+    assert inside == {f"{PACKAGE}/{name}" for name in expected | own}
+    (top,) = unpacked.glob("*.dist-info/top_level.txt")
+    assert top.read_text().split() == [PACKAGE]
+
+
+def test_no_module_of_the_wheel_imports_what_only_the_checkout_has(unpacked):
+    for path in (unpacked / PACKAGE).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            assert not {name.partition(".")[0] for name in names} & TOP, path
+
+
+@pytest.mark.parametrize("text", ["import data.bars.read", "import config, os"])
+def test_an_import_that_cannot_be_moved_ends_the_build(text, monkeypatch):
+    import setuptools
+
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    found: dict = {}
+    exec(compile((ROOT / "setup.py").read_text(), "setup.py", "exec"), found)
+    with pytest.raises(ValueError, match=text):
+        found["moved"](text)
+    moved = found["moved"]("def f():\n    from core import i18n, place\n    import config\n")
+    assert moved == (
+        "def f():\n    from xlstm_classifier.core import i18n, place\n"
+        "    from xlstm_classifier import config\n"
+    )
+    assert found["moved"]("import os\nfrom datetime import date\n'import config'\n") == (
+        "import os\nfrom datetime import date\n'import config'\n"
+    )
+
+
+def test_the_wheel_speaks_where_modules_of_the_same_names_are(unpacked, elsewhere):
+    done = run(elsewhere, [sys.executable, "-m", PACKAGE, "--help"], PYTHONPATH=str(unpacked))
+    assert done.returncode == 0, done.stderr
+    assert "xlstm-classifier train --help" in done.stdout
+    code = f"from {PACKAGE} import InputError, XLSTMClassifier as X; print(X(SEED=1))"
+    done = run(elsewhere, [sys.executable, "-c", code], PYTHONPATH=str(unpacked))
+    assert (done.stdout, done.stderr) == ("XLSTMClassifier(SEED=1)\n", "")
+
+
+# Half a minute: the wheel in an environment of its own, which borrows the libraries of this one.
+TRAINS = f"""
+from pathlib import Path
+from xlstm_classifier import XLSTMClassifier
+from xlstm_classifier.data.bars.synthetic import persistent_drift
+bars = persistent_drift(num_symbols=3, num_bars=900, seed=1)
+bars.to_parquet("bars.parquet")
+model = XLSTMClassifier(**{TINY}).fit(bars, "run", quiet=True)
+again = XLSTMClassifier.load(model.save("kept"))
+assert again.predict(bars).equals(model.predict("bars.parquet"))
+print(__import__("xlstm_classifier").__file__)
+"""
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
-    venv, empty = tmp_path / "venv", tmp_path / "empty"
-    empty.mkdir()
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
-    # From the source folder pip would find the project installed already.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def run(*words):
-        return subprocess.run(
-            [python, *words], cwd=empty, env=environment, capture_output=True, text=True
-        )
-
-    assert run("-m", "pip", "install", "-q", wheel).returncode == 0
-    code = "import train_model; print(repr(train_model.__file__))"
-    commands = [["-c", code], ["-m", "train_model", "--help"], ["-m", "train_model", "--smoke"]]
-    told = [run(*words) for words in commands]
-    assert [done.returncode for done in told] == [0, 0, 0], told[-1].stderr
-    assert ast.literal_eval(told[0].stdout.strip()).startswith(str(venv))
-    assert "export" in told[1].stdout
-    (run,) = (empty / "runs").iterdir()
-    assert (run / "report.html").exists() and (run / "metrics.json").exists()
+def test_an_installed_wheel_trains_beside_modules_of_the_same_names(
+    wheel, elsewhere, tmp_path, finished
+):
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
+    pip = [sys.executable, "-m", "pip", "--python", scripts / "python", "install", "-q"]
+    done = run(elsewhere, [*pip, "--no-deps", "--no-index", wheel])
+    assert done.returncode == 0, done.stderr
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = run(elsewhere, [scripts / "python", "-c", ask]).stdout.strip()
+    # What an editable install put there is not followed from here.
+    with open(os.path.join(own, "borrowed.pth"), "w") as file:
+        file.write(sysconfig.get_path("purelib"))
+    (elsewhere / "trains.py").write_text(TRAINS)
+    done = run(elsewhere, [scripts / "python", "trains.py"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith(str(venv)) and done.stderr == ""
+    # The checkout and the wheel give the same figures and read each other's models.
+    assert metrics_of(elsewhere / "run") == metrics_of(finished)
+    program = scripts / "xlstm-classifier"
+    for model in (finished / "model.keras", elsewhere / "kept" / "model.keras"):
+        command = [program, "predict", model, "--data", "bars.parquet"]
+        done = run(elsewhere, command)
+        assert done.returncode == 0 and done.stdout.startswith("timestamp,symbol,call"), done.stderr
+    command = [program, "study", "seeds", "--seeds", "2", "--data", "bars.parquet"]
+    done = run(elsewhere, [*command, "--out", "study", *settings(SUPERVISED_EPOCHS=1)])
+    assert done.returncode == 0 and (elsewhere / "study" / "study.html").exists(), done.stderr

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_windows import intersecting, window_ends
 
-from data.bars.grid import bar_interval_ns
 from data.market.windows import (
     ends_within,
     first_window_ends,
@@ -15,6 +14,7 @@ from data.market.windows import (
     subsample_by_class,
     symbol_bounds,
 )
+from data.times.grid import bar_interval_ns
 
 MINUTE = np.timedelta64(60, "s").astype("timedelta64[ns]")
 

@@ -8,7 +8,12 @@ from model_files import CONTRACT
 
 from models.calibration import RestoreProbabilities
 from models.deployable import make_deployable, save_model
-from models.xlstm_rl_model import MixedLoss, build_xlstm_classifier, load_classifier
+from models.xlstm_rl_model import (
+    AsymmetricFocalLoss,
+    MixedLoss,
+    build_xlstm_classifier,
+    load_classifier,
+)
 
 ROOT = Path(__file__).parent.parent
 PRIOR = np.array([0.33, 0.40, 0.33])
@@ -186,3 +191,64 @@ def test_the_saved_classifier_keeps_its_outputs(tmp_path):
         load_classifier(tmp_path / "model.keras", feature_names=list("azcdef"))
     with pytest.raises(ValueError, match="classes must be those"):
         load_classifier(tmp_path / "model.keras", class_names=["BUY", "HOLD", "SELL"])
+
+
+PROBABILITIES = {
+    "by name": "sparse_categorical_crossentropy",
+    "by the name of its class": "SparseCategoricalCrossentropy",
+    "as a function": keras.losses.categorical_crossentropy,
+    "as an object": keras.losses.SparseCategoricalCrossentropy(),
+}
+
+
+@pytest.mark.parametrize("loss", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_a_loss_of_probabilities_is_refused(loss):
+    for given in [{"loss": loss}, {"optimizer": "adam", "loss": loss}]:
+        with pytest.raises(ValueError, match="gives logits, and the loss"):
+            build().compile(**given)
+    with pytest.raises(ValueError, match="from_logits=True"):
+        build().compile("adam", loss)
+
+
+LOGITS = {
+    "our own": MixedLoss(gamma=1.0),
+    "of Keras": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "one's own": lambda y, logits: ops.mean((logits - 1.0) ** 2, axis=-1),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("loss", LOGITS.values(), ids=LOGITS)
+def test_a_loss_of_logits_is_taken(loss):
+    build().compile("adam", loss)
+
+
+def test_a_compiled_model_goes_on_where_it_was_saved(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build(class_prior=None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.02), loss)
+    labels = np.arange(5) % 3
+    model.fit(windows(), labels, epochs=2, verbose=0)
+    model.save(tmp_path / "own.keras")
+    loaded = keras.models.load_model(tmp_path / "own.keras")
+    losses = [each.fit(windows(), labels, verbose=0).history["loss"] for each in (model, loaded)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_saved_network_says_how_it_is_loaded(tmp_path):
+    build().save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match="no contract.*keras.models.load_model reads one"):
+        load_classifier(tmp_path / "own.keras")
+
+
+@pytest.mark.parametrize("loss", [MixedLoss(ce_weight=0.5), AsymmetricFocalLoss(gamma=1.0)])
+@pytest.mark.parametrize("form", [{}, {"labels_per_sequence": 3}])
+def test_one_hot_labels_are_told(loss, form):
+    model = build(**form)
+    shape = (5, 3) if form else (5,)
+    codes = np.random.default_rng(0).integers(0, 3, shape)
+    model.compile("sgd", loss, run_eagerly=True)
+    model.train_on_batch(windows(), codes)
+    with pytest.raises(ValueError, match="must be class codes.*argmax"):
+        model.train_on_batch(windows(), np.eye(3)[codes])

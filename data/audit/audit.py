@@ -17,18 +17,19 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import N_, _
-from data.audit.cuts import alter_bars, cut_times, drawn_cuts
+from data.audit.cuts import alter_bars, cut_times, drawn_cuts, moments_of_bars, moments_of_rows
 from data.audit.spans_met import meetings
-from data.bars.grid import grid_ns
 from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
-from data.features.universe import Universe, closes_of
+from data.features.universe import Universe
 from data.market import labels as labelling
 from data.market.market import Fold, Market, build_market, training_statistics
 from data.market.relative import market_scores
 from data.market.settings import MarketSettings
 from data.market.windows import symbol_bounds
+from data.times.grid import grid_ns
+from data.times.moments import closes_of
 
 NUM_CUTS = 50  # at random, and as many one after the other
 
@@ -45,8 +46,8 @@ class Finding:
         symbol: of the first bar that changed; "" for a figure of a whole fold. Of a split, that of
             the earliest window of the second split that the first one reaches.
         bar: the time of that bar; of a figure, the cut. Of a split, of that window's first bar.
-        cut: the time of the last bar that was left as it was. Of a split, what its first part
-            reaches with label and embargo.
+        cut: the moment of the last bars that were left as they were, as the open of a usual bar.
+            Of a split, what its first part reaches with label and embargo.
     """
 
     kind: str
@@ -108,13 +109,15 @@ def audit_market(
     for threshold in {fold.threshold for fold in market.folds}:
         labels = _labels_with(settings, threshold)
         findings += audit_rows(kept, labels, cuts, kind=N_("label"), horizon=market.future_window)
-    ends = [market.timestamps[fold.train + market.future_window].max() for fold in market.folds]
+    moments, rows = moments_of_bars(kept), moments_of_rows(market, kept)
+    ends = [rows[fold.train + market.future_window].max() for fold in market.folds]
     for cut in sorted({*many, *ends}):
-        other = build(alter_bars(kept, cut), settings)
-        findings += _compare_rows(market, other, cut)
+        other = build(alter_bars(kept, moments > cut), settings)
+        known = _known(market, rows <= cut)
+        findings += _compare_rows(market, other, cut, known)
         for number, end in enumerate(ends):
             if end <= cut and cut in {*cuts, *ends}:
-                findings += _compare_folds(market, other, number, cut, scale)
+                findings += _compare_folds(market, other, number, cut, known, scale)
     return _first_of_each(findings) + _splits_that_meet(market, settings)
 
 
@@ -132,7 +135,7 @@ def audit_rows(
         bars: of one or many symbols, with unique index.
         compute: bars -> a frame of values with the index of the bars, for all symbols at once,
             so that one symbol's future in another's value shows.
-        cuts: times; everything after a cut is cut off on all symbols, and all values up to it are
+        cuts: moments; every bar that closes after one is cut off, and all values of the others are
             compared.
         kind: goes into the findings.
         horizon: bars after its own that a value may look at; the last ones are not compared.
@@ -141,10 +144,10 @@ def audit_rows(
         a finding per column with the first bar that changed, of the first cut that shows it.
     """
     whole = compute(bars).loc[bars.index]
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    times, moments = bars["timestamp"].to_numpy("datetime64[ns]"), moments_of_bars(bars)
     findings = []
     for cut in cuts:
-        early = times <= cut
+        early = moments <= cut
         known = bars[early]
         left = known.groupby("symbol", observed=True).cumcount(ascending=False).to_numpy()
         values, settled = compute(known).loc[known.index], left >= horizon
@@ -210,9 +213,9 @@ def _labels(bars: pd.DataFrame, settings: MarketSettings, threshold: float) -> n
     return labelling.triple_barrier_labels(close, high, low, widths, horizon)
 
 
-def _compare_rows(market: Market, other: Market, cut: np.datetime64) -> list[Finding]:
+def _compare_rows(market: Market, other: Market, cut: np.datetime64, rows) -> list[Finding]:
     """Returns the features and moves at or before the cut that differ between two markets."""
-    known, settled = _known(market, cut)
+    known, settled = rows
     compared = [
         ("feature", market.feature_names[i], market.features[:, i], other.features[:, i], known)
         for i in np.flatnonzero(_features_changed(market, other, known))
@@ -233,17 +236,16 @@ def _features_changed(market: Market, other: Market, known: np.ndarray) -> np.nd
     return changed
 
 
-def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
+def _compare_folds(market, other, number: int, cut, rows, scale) -> list[Finding]:
     """Returns what differs in a fold whose training labels end at or before the cut."""
     own, altered = market.folds[number], other.folds[number]
     fold = f"of fold {number + 1}"
     if own.threshold != altered.threshold:  # moves the labels too: one line says enough
         findings = [Finding(N_("threshold"), fold, "", cut, cut)]
     else:
-        known, settled = _known(market, cut)
         columns = [
-            ("label", f"{name} {fold}", getattr(own, name), getattr(altered, name), rows)
-            for name, rows in (("labels", settled), ("persistence", known))
+            ("label", f"{name} {fold}", getattr(own, name), getattr(altered, name), compared)
+            for name, compared in zip(("persistence", "labels"), rows, strict=True)
         ]
         findings = _compare_columns(columns, market, cut)
     figures = zip(("mean", "variance"), scale(market, own), scale(other, altered), strict=True)
@@ -254,9 +256,8 @@ def _compare_folds(market, other, number: int, cut, scale) -> list[Finding]:
     return findings
 
 
-def _known(market: Market, cut: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
-    """Says which rows are at or before the cut, and which with their horizon, bool (rows,)."""
-    known = market.timestamps <= cut
+def _known(market: Market, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Says which rows are known at a cut, and which with their horizon, bool (rows,) each."""
     settled, horizon = np.zeros_like(known), market.future_window
     same = market.symbols[horizon:] == market.symbols[:-horizon]
     settled[:-horizon] = known[horizon:] & same

@@ -6,7 +6,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import PRICES
-from data.bars.timestamps import read_times
+from data.times.timestamps import read_times
 
 # A step of adjusted / raw close is a split's if it is that far from 1: a dividend is less.
 _LEAST_SPLIT = 1.09
@@ -80,7 +80,8 @@ def _by_symbol(bars: dict[str, pd.Series]) -> list[np.ndarray]:
     """Returns the rows of each symbol."""
     if "symbol" not in bars:
         return [np.arange(len(bars["volume"]))]
-    return list(bars["symbol"].groupby(bars["symbol"], observed=True).indices.values())
+    groups = bars["symbol"].groupby(bars["symbol"], observed=True).indices
+    return [np.asarray(rows) for rows in groups.values()]
 
 
 def _split_steps(scales: np.ndarray) -> np.ndarray:

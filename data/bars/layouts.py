@@ -21,7 +21,7 @@ from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, place
 from data.bars.formats.packed import Source, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
-from data.bars.timestamps import day_and_time, is_time_of_day, is_whole_time
+from data.times.timestamps import day_and_time, is_time_of_day, is_whole_time
 
 TIMES = ("timestamp", "opentime", "windowstart", "tsevent", "unix", "datetime", "date", "time")
 TIMES = (*TIMES, "dtyyyymmdd", "tradedate", "gmttime", "utctime", "localtime", "starttime")
@@ -51,7 +51,7 @@ class Layout:
 def plain(name) -> str:
     """Returns a column's name without case, blanks, brackets, signs and `_`."""
     text = re.sub(r"^\s*\d+\.\s+", "", str(name).lower())
-    return re.sub(r"[^a-z0-9]", "", text)
+    return re.sub(r"[\W_]", "", text)
 
 
 def read_layout(
@@ -70,28 +70,43 @@ def read_layout(
     """
     with reading(source.name):
         table = open_table(source)
-    symbol = named(source.path).symbol
-    headless = table.names is None
-    layout = _headless(table, source.name) if headless else _by_names(table, source.name, symbol)
-    layout = _with_clock(layout, table, source.name)
+    return read_table(table, source.name, named(source.path).symbol, extra)
+
+
+def read_table(
+    table: Table, source: str, symbol: str = "", extra: Sequence[str] = ()
+) -> tuple[dict[str, pd.Series], list[str], list[str]]:
+    """Returns what `read_layout` does, of a table that is open.
+
+    Args:
+        table: of a file or a frame.
+        source: what the faults name.
+        symbol: of all its bars, as far as that is known.
+        extra: names of own columns that are wanted as well.
+    """
+    if table.names is None:
+        layout = _headless(table, source)
+    else:
+        layout = _by_names(table, table.names, source, symbol)
+    layout = _with_clock(layout, table, source)
     roles = dict(layout.roles)
     names = table.names or (KLINE if table.width == len(KLINE) else None)
     taken = {role: place for role, place in roles.items() if role != "tickvol"}
-    own = places_of(names, extra, source.name, taken)
+    own = places_of(names, extra, source, taken)
     texts = [roles[role] for role in ("symbol", "clock") if role in roles]
     if "clock" in roles or "broker" in roles:
         texts.append(roles["timestamp"])
     of_a_broker = roles.pop("broker", None) is not None
     numbers = [place for role, place in roles.items() if role not in OTHERS]
     numbers += own.values()
-    with reading(source.name):
+    with reading(source):
         places = list(dict.fromkeys([*roles.values(), *own.values()]))
         columns = table.read(places, texts, numbers)
     roles |= own
     bars = {role: _plain(columns, place, table, source) for role, place in roles.items()}
     del columns
     remarks = [*table.remarks, *layout.remarks]
-    remarks += _read_texts(bars, source.name, of_a_broker or not table.semicolons)
+    remarks += _read_texts(bars, source, of_a_broker or not table.semicolons)
     if "clock" in bars:
         bars["timestamp"] = day_and_time(bars["timestamp"], bars.pop("clock"))
         remarks.append(_("time of date and time together"))
@@ -102,7 +117,7 @@ def read_layout(
         bars |= {name: bars[name] * 1e-9 for name in PRICES}
         remarks.append(_("prices in units of 1e-9"))
     if "adjusted" in bars:
-        remarks += scale(bars, source.name)
+        remarks += scale(bars, source)
     elif "rawclose" in bars:
         prices = [pd.to_numeric(bars[name], errors="coerce") for name in ("close", "rawclose")]
         remarks += scale_volumes(bars, prices[0] / prices[1])
@@ -127,9 +142,9 @@ def _left(layout: Layout, table: Table, own: set[int]) -> tuple[list[str], list[
     return ignored, not_used
 
 
-def _plain(columns: dict[int, pd.Series], place: int, table: Table, source: Source) -> pd.Series:
+def _plain(columns: dict[int, pd.Series], place: int, table: Table, source: str) -> pd.Series:
     name = table.names[place] if table.names else str(place + 1)
-    return plain_column(columns[place], name, source.name)
+    return plain_column(columns[place], name, source)
 
 
 def _read_texts(bars: dict[str, pd.Series], source: str, points: bool) -> list[str]:
@@ -196,31 +211,31 @@ def _headless(table: Table, source: str) -> Layout:
     return Layout(roles, [_("no header: read as {columns}", columns=", ".join(COLUMNS))])
 
 
-def _by_names(table: Table, source: str, symbol: str) -> Layout:
+def _by_names(table: Table, names: list[str], source: str, symbol: str) -> Layout:
     places: dict[str, list[int]] = {}
-    for position, name in enumerate(table.names):
+    for position, name in enumerate(names):
         places.setdefault(plain(name), []).append(position)
     if set(LETTERS) <= set(places):
         places = {LETTERS.get(name, name): where for name, where in places.items()}
     found: dict[str, str] = {}
-    for role, names in _candidates(places, table, symbol).items():
-        name = next((name for name in names if name in places), None)
+    for role, known in _candidates(places, table, symbol).items():
+        name = next((name for name in known if name in places), None)
         if name is not None:
             found[role] = name
-    _refuse(found, places, table.names, source)
+    _refuse(found, places, names, source)
     adjusted, remarks = _adjusted(found, places)
     roles = {role: places[name][0] for role, name in {**found, **adjusted}.items()}
     used = set(roles.values())
     words = []
     for role, name in found.items():
-        written = table.names[places[name][0]]
+        written = names[places[name][0]]
         if role != "clock" and plain(written) != role:
             words.append(
                 _("{role} from {name}", role=role, name=printable(written) or _("the index"))
             )
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(_(BROKER))
-    others = [i for i in range(len(table.names)) if i not in used]
+    others = [i for i in range(len(names)) if i not in used]
     return Layout(roles, [", ".join(words), *remarks] if words else remarks, others)
 
 
@@ -259,7 +274,7 @@ def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
             source=source,
             role=role,
             count=len(places[name]),
-            name=printable(name),
+            name=printable(names[places[name][0]]) or "''",
         )
         for role, name in found.items()
         if len(places[name]) > 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from data.bars.checks import (
 )
 from data.bars.formats.own_columns import NoSuchColumn, not_used
 from data.bars.formats.packed import Source
+from data.bars.frames import read_frame
 from data.bars.layouts import read_layout
 from data.bars.names import COPY, files_of, first_of, named, symbol_of
 from data.bars.synthetic import PREFIX, read_synthetic
@@ -66,20 +68,20 @@ class _Part:
 
 
 def read_bars(
-    path: str | Path,
+    path: Any,
     *,
     extra: Sequence[str] = (),
     note: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
     unpacked_bytes: int | None = None,
 ) -> pd.DataFrame:
-    """Returns the checked bars of a file, of a folder of files, or of a made-up market.
+    """Returns the checked bars of a file, a folder of files, a made-up market or a frame.
 
     Args:
         path: a CSV, text, JSON (each also packed with gzip, bzip2, xz or Zstandard), zip, Parquet,
             Feather or Arrow file in any layout that `data.bars.layouts` knows; a folder of them;
             or a market such as `synthetic:walk?bars=5000&symbols=8&seed=1`. Without a column for
-            it, a file's symbol is in its name.
+            it, a file's symbol is in its name. Or a frame, see `data.bars.frames.read_frame`.
         extra: names of own columns that are wanted as well, such as a funding rate; where none is
             written so, case does not count. Values may be missing.
         note: called with what was recognised, once for each kind of file, and with the names of
@@ -94,10 +96,12 @@ def read_bars(
     Raises:
         InputError: with a line for every fault: file, symbol, row (counted from 1).
     """
+    note = note or (lambda text: None)
+    if not isinstance(path, (str, Path)):
+        return _of_frame(path, extra, note)
     if str(path).startswith(PREFIX):
         bars = read_synthetic(str(path))
         return check_bars(bars, str(path), extra=extra) if extra else bars
-    note = note or (lambda text: None)
     faults: list[str] = []
     kinds: dict[str, list[str]] = {}
     lacking: dict[str, list[str]] = {}
@@ -128,11 +132,30 @@ def read_bars(
     faults = faults or _overlaps(parts) or _steps_of_files(parts)
     if faults:
         raise InputError(faults)
+    bars = _together(parts, extra, Path(path).name, note)
+    release_memory()
+    return bars
+
+
+def _of_frame(frame: Any, extra: Sequence[str], note: Callable[[str], None]) -> pd.DataFrame:
+    columns, remarks, unused = read_frame(frame, extra)
+    for text in remarks:
+        note(_("the frame") + f": {text}")
+    if unused:
+        note(not_used(unused))
+    symbols = columns.pop("symbol")
+    part = _Part(list(symbols.categories), symbols.codes, columns)
+    return _together({"": part}, extra, _("the frame"), note)
+
+
+def _together(
+    parts: dict[str, _Part], extra: Sequence[str], source: str, note: Callable[[str], None]
+) -> pd.DataFrame:
+    """Returns the bars of all parts, sorted, of one timeframe."""
     bars = sorted_bars(_joined(parts, extra))
-    _one_interval(bars, Path(path).name)
+    _one_interval(bars, source)
     for told in _doubles(bars):
         note(told)
-    release_memory()
     return bars
 
 
@@ -154,7 +177,8 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
     unnamed = "symbol" not in raw
     if unnamed:
         codes = np.zeros(len(raw["timestamp"]), np.int8)
-        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [named(source.path).symbol]))
+        kind = pd.CategoricalDtype([named(source.path).symbol])
+        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     more: list[str] = []
     columns = checked(raw, source.name, more, extra)
     own = columns.pop("symbol")
@@ -173,7 +197,7 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
 def _falls(part: _Part) -> bool:
     first = np.flatnonzero(part.codes == part.codes[0])[:2]
     times = part.columns["timestamp"]
-    return len(first) > 1 and times[first[1]] < times[first[0]]
+    return len(first) > 1 and bool(times[first[1]] < times[first[0]])
 
 
 def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
@@ -189,7 +213,9 @@ def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
         columns[name] = own[0] if len(own) == 1 else np.concatenate(own)
         del own
     columns["timestamp"] = pd.Series(columns["timestamp"]).dt.tz_localize("UTC")
-    columns["symbol"] = pd.Categorical.from_codes(np.concatenate(codes), list(places))
+    columns["symbol"] = pd.Categorical.from_codes(
+        np.concatenate(codes), dtype=pd.CategoricalDtype(list(places))
+    )
     return pd.DataFrame(columns, copy=False)
 
 
@@ -229,7 +255,7 @@ def _steps_of_files(parts: dict[str, _Part]) -> list[str]:
             steps[name] = pd.Timedelta(lengths[counts.argmax()])
     if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return []
-    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     return [
         _(
             "all files must have one timeframe; {low} has a bar every {low_step}, {high} every "
@@ -282,7 +308,7 @@ def _one_interval(bars: pd.DataFrame, source: str) -> None:
     if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return
     steps = {symbol: _usual_step(own) for symbol, own in times.items()}  # bars may be missing
-    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     if steps[high] > LOOSE * steps[low]:
         raise InputError(
             _(

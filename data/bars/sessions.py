@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.bars.grid import DAY, bar_interval_ns
 from data.bars.peers import Peers
+from data.times.grid import DAY, bar_interval_ns
 
 GAP_RULE = "sessions"  # what a model's contract calls the rule of this file
 _WEEK = 7 * DAY

@@ -184,7 +184,8 @@ class WindowBatches(TrainingBatches):
         *args: those of `TrainingBatches`.
         first_ends: first end row to which each window may be shifted, (windows,), see
             `data.market.windows.first_window_ends`; needed for a time shift alone.
-        weights: sample weights of the windows, (windows,); None: batches have none.
+        weights: of the windows, (windows,); of each class they are scaled so that the mean over its
+            draws of an epoch is 1: weights never change the class shares. None: batches have none.
         **kwargs: those of `TrainingBatches`; `plan` is a `BatchPlan`.
 
     Raises:
@@ -200,6 +201,7 @@ class WindowBatches(TrainingBatches):
     ):
         super().__init__(*args, **kwargs)
         self._weights = weights
+        self._scaled: tuple[int, np.ndarray] | None = None  # the epoch, and its weights
         if self._max_shift:
             if first_ends is None:
                 raise ValueError("a time shift needs first_ends, how far back each window may go")
@@ -215,9 +217,26 @@ class WindowBatches(TrainingBatches):
         drawn = drawn[self.own]
         batch = (x, self.plan.coded(drawn, self.epoch))
         if self._weights is not None:
-            batch += (self._weights[drawn].astype(np.float32),)
+            batch += (self._weights_in(self.epoch)[drawn],)
         self.ready[index] = time.perf_counter()
         return batch
+
+    def set_hard_pool(self, *args: Any, **kwargs: Any) -> None:
+        """Sets the hard windows as `TrainingBatches` does: what is drawn then changes."""
+        super().set_hard_pool(*args, **kwargs)
+        self._scaled = None
+
+    def _weights_in(self, epoch: int) -> np.ndarray:
+        """Returns the weights of all windows as they are in an epoch, float32 (windows,)."""
+        made = self._scaled  # read once: Keras may ask from several threads
+        if made is None or made[0] != epoch:
+            drawn, weights = self.plan.table(epoch).ravel(), np.asarray(self._weights, np.float64)
+            codes, totals = self.window_labels, np.ones((2, len(self.plan.class_prior)))
+            for row, values in enumerate([None, weights[drawn]]):
+                totals[row] = np.bincount(codes[drawn], values, totals.shape[1])
+            scale = totals[0] / np.where(totals[1] > 0, totals[1], 1.0)
+            made = self._scaled = epoch, (weights * scale[codes]).astype(np.float32)
+        return made[1]
 
     def _windows(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         ends = self.window_rows[drawn]

@@ -11,7 +11,7 @@ from data.batches.datasets import WindowBatches
 from data.batches.sampling import BatchPlan
 from data.batches.sequence_plan import SequencePlan
 from data.batches.sequences import SequenceBatches
-from data.market.labels import average_uniqueness
+from data.batches.weights import label_weights
 from data.market.market import Fold, Market
 from data.market.windows import first_window_ends
 
@@ -33,6 +33,7 @@ class BatchSettings:
         balance_symbols: whether symbols are spread inside each class.
         hard_share: share of hard windows by epoch; None: no mining.
         weigh_uniqueness: whether windows weigh by the average uniqueness of their labels.
+        half_life: bars after which a label weighs half; 0: labels of every age weigh the same.
         augmentations: those of `data.batches.datasets.TrainingBatches`; None: off.
     """
 
@@ -44,6 +45,7 @@ class BatchSettings:
     balance_symbols: bool = False
     hard_share: Callable[[int], float] | None = None
     weigh_uniqueness: bool = False
+    half_life: int = 0
     augmentations: Mapping[str, Any] | None = None
 
 
@@ -70,7 +72,12 @@ def training_batches(
     """
     ends, length = fold.train, market.sequence_length
     labels, symbols = fold.labels[ends], market.symbols[ends]
-    weights = _uniqueness(ends, market.future_window) if settings.weigh_uniqueness else None
+    weights = label_weights(
+        ends,
+        market.timestamps[ends],
+        horizon=market.future_window if settings.weigh_uniqueness else 0,
+        half_life=settings.half_life,
+    )
     shared = {
         "sequence_length": length,
         "augmentations": settings.augmentations,
@@ -115,8 +122,3 @@ def _long_enough(make: Callable[..., Plan], settings: BatchSettings) -> Plan:
         return plan
     passes = -(-LEAST_BATCHES // plan.num_batches)
     return make(steps_per_epoch=passes * plan.num_batches)
-
-
-def _uniqueness(ends: np.ndarray, future_window: int) -> np.ndarray:
-    weights = average_uniqueness(ends, future_window)
-    return (weights / weights.mean()).astype(np.float32)

@@ -15,6 +15,7 @@ at most 10 in size, and 0 where fewer than 24 of the 96 are known or all are the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -22,14 +23,11 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from data.bars.checks import COLUMNS
-from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
+from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES
 
 LEVEL, CHANGE, ZSCORE = TRANSFORMS = ("level", "change", "zscore")
-EXTRA_PAST_BARS = WARM_UP_BARS  # before a row; nothing earlier reaches it
 _WINDOW, _FEWEST = 96, 24
 _LARGEST = 10.0
-# A value may be that old: the first of 96 differences needs the bar before it.
-_OLDEST = EXTRA_PAST_BARS - _WINDOW
 _BLOCK = 8192  # rows that stay in the cache
 _ROUNDING = 8 * np.finfo(np.float64).eps  # relative; less is no difference
 
@@ -79,6 +77,14 @@ def columns_of(columns: Sequence[ExtraColumn]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(own.column for own in columns))
 
 
+def extra_past_bars(max_gap_bars: int) -> int:
+    """Returns how many bars before a row reach it.
+
+    The first of 96 differences needs the bar before it, whose value may be `max_gap_bars` older.
+    """
+    return _WINDOW + max_gap_bars
+
+
 def fill_extra(
     bars: pd.DataFrame, columns: Sequence[ExtraColumn], out: np.ndarray, *, max_gap_bars: int
 ) -> None:
@@ -87,14 +93,14 @@ def fill_extra(
     Args:
         bars: without a hole in time, the own columns as float64; NaN where a value is not known.
         columns: features to make.
-        out: float32 (rows, columns), at most bars - WARM_UP_BARS rows.
-        max_gap_bars: bars after its own for which a value counts, at most 54: so that no more than
-            `EXTRA_PAST_BARS` bars before a row reach it.
+        out: float32 (rows, columns), at most bars - `extra_past_bars(max_gap_bars)` rows.
+        max_gap_bars: bars after its own for which a value counts.
     """
     num_rows = len(out)
     for position, own in enumerate(columns if num_rows else ()):
-        values = bars[own.column].to_numpy(np.float64)[-(num_rows + EXTRA_PAST_BARS) :]
-        values, known = _filled(values, min(max_gap_bars, _OLDEST))
+        num_bars = num_rows + extra_past_bars(max_gap_bars)
+        values = bars[own.column].to_numpy(np.float64)[-num_bars:]
+        values, known = _filled(values, max_gap_bars)
         made = _MADE[own.transform](values, known, num_rows)
         largest = np.finfo(np.float32).max
         out[:, position] = np.clip(made, -largest, largest)
@@ -159,7 +165,7 @@ def _change(values: np.ndarray, known: np.ndarray, num_rows: int) -> np.ndarray:
     largest = _rolling(np.abs(steps), both).max().to_numpy()[-num_rows:]
 
     def squares(rows: slice, unit: np.ndarray) -> np.ndarray:
-        return sum((own[rows] / unit) ** 2 for own in _lagged(steps, num_rows))
+        return reduce(np.add, ((own[rows] / unit) ** 2 for own in _lagged(steps, num_rows)))
 
     def result(rows: slice, unit: np.ndarray, num: np.ndarray) -> np.ndarray:
         return steps[-num_rows:][rows] / unit / np.sqrt(squares(rows, unit) / num)

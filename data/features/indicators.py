@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import talib
 
-from data.bars.grid import interval_of_steps
+from data.times.grid import interval_of_steps
 
 FEATURE_NAMES = (
     "log_return_1",

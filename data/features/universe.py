@@ -20,19 +20,6 @@ _MOST_KEPT = 4  # moments times symbols, in bars
 TRIMMED = 0.1  # share of the symbols left out at either end, at least one
 
 
-def closes_of(times: np.ndarray, length: int) -> np.ndarray:
-    """Returns when bars close, nanoseconds since 1970, rounded to the 48th part of a bar.
-
-    Feeds stamp bars seconds late: without rounding no two symbols would share a moment.
-
-    Args:
-        times: at which bars open, datetime64[ns] (bars,).
-        length: of a bar, nanoseconds.
-    """
-    unit = max(length // 48, 1)
-    return (times.view(np.int64) + unit // 2) // unit * unit + length
-
-
 class Universe:
     """When the bars of many symbols close.
 
@@ -70,7 +57,7 @@ class Universe:
             int64 (moments, symbols).
         """
         found = np.full((len(times), len(self.closes)), -1)
-        for symbol in np.flatnonzero(self._members):
+        for symbol in np.flatnonzero(self._members).tolist():
             own = self.closes[symbol]
             if len(own):
                 last = np.searchsorted(own, times, side="right") - 1

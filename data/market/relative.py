@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _
-from data.bars.grid import grid_ns
 from data.features.indicators import rolling_sum
 from data.features.settings import LEAST_SYMBOLS, FeatureSettings
-from data.features.universe import Universe, closes_of, trimmed
+from data.features.universe import Universe, trimmed
 from data.market.labels import VOLATILITY_BARS, in_units
+from data.times.grid import grid_ns
+from data.times.moments import closes_of
 
 MARKET = "market"
 REFERENCES = ("none", MARKET)

@@ -14,13 +14,12 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
-from data.bars.grid import grid_ns, no_grid
 from data.bars.peers import Peers
 from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.settings import FeatureSettings
-from data.features.universe import Universe, closes_of, other_clocks
+from data.features.universe import Universe, other_clocks
 from data.market import labels as labelling
 from data.market.moves import Move, advice, find_moves, told
 from data.market.parts import by_symbol
@@ -30,6 +29,8 @@ from data.market.store import FolderTable, MemoryTable, open_store
 from data.market.store_check import check_facts
 from data.market.store_folder import broken_is_refused, read_index
 from data.market.windows import own_bounds
+from data.times.grid import check_one_length, grid_ns, no_grid
+from data.times.moments import closes_of
 
 KEPT = ("close",)  # what labels are made of and others need as well
 
@@ -91,6 +92,8 @@ def make_rows(
         if len(own) < settings.num_bars_needed:
             note(_too_short(symbol, len(own), settings))
         interval = grid_ns(times) if len(own) > 1 else 0
+        if interval and (settings.relative or settings.features.market):
+            check_one_length(symbol, times, interval)
         if settings.relative and interval:
             closes = closes_of(times, interval)
             seen.bars.append((closes, np.log(own["close"].to_numpy(np.float64))))
@@ -198,7 +201,7 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         check_facts(index)
         facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
         facts |= {"bounds": np.array(facts["bounds"])}
-    return open_store(feature_store), facts
+    return dict(open_store(feature_store)), facts
 
 
 def warm_runs(bounds: np.ndarray, warm_up_bars: int) -> list[tuple[int, int]]:

@@ -24,8 +24,8 @@ from evaluation.across.panel import (
     mean_over_bars,
     most_symbols,
     rank_correlations,
-    recent_bars,
     recent_mean,
+    recent_span,
 )
 
 AGES = (0, 1, 3, 6)  # bars
@@ -74,7 +74,7 @@ def cross_section(
 
     Returns:
         most_symbols (at a bar) where no bar has 10 symbols. Else label_reference, bars, symbols,
-        symbols_a_bar (the median), horizon_bars, recent_bars, cost_bps, num_blocks, block_seconds,
+        symbols_a_bar (the median), horizon_bars, recent_days, cost_bps, num_blocks, block_seconds,
         curve_times, and `model` and `baselines` by name, each with rank_correlation, timing and
         tilt (`value` and `interval`; None where no past is known), ages (a list of bars, value,
         interval), fifths (see `returns_of_fifths`) and book (see `best_against_worst`, both of
@@ -82,7 +82,7 @@ def cross_section(
         theirs.
     """
     known = np.isfinite(forward_return) & np.isfinite(trade_return)
-    most = most_symbols(windows.times[known])
+    most = most_symbols(windows.times, windows.symbols, known)
     if most < LEAST_SYMBOLS:
         return {"most_symbols": most}
     rows = _rows(windows, known, before, block_seconds)
@@ -120,7 +120,7 @@ def cross_section(
         "symbols": panel.num_symbols,
         "symbols_a_bar": float(np.median(np.bincount(panel.bars))),
         "horizon_bars": int(horizon),
-        "recent_bars": rows.num_recent,
+        "recent_days": float(rows.recent / np.timedelta64(1, "D")),
         "cost_bps": float(cost_bps),
         "num_blocks": len(np.unique(panel.blocks)),
         "block_seconds": float(block_seconds),
@@ -150,9 +150,10 @@ def correlations(
         numbers that `evaluation.verdict.time_blocks` gives to the times of the windows; without
         bars where none has 10 symbols.
     """
-    if most_symbols(windows.times[np.isfinite(forward_return)]) < LEAST_SYMBOLS:
+    known = np.isfinite(forward_return)
+    if most_symbols(windows.times, windows.symbols, known) < LEAST_SYMBOLS:
         return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
-    rows = _rows(windows, np.isfinite(forward_return), before, block_seconds)
+    rows = _rows(windows, known, before, block_seconds)
     came = rows.panel.matrix(forward_return)
     past = None if before is None else before.probabilities
     return _parts(rows, came, windows.probabilities, past), rows.panel.blocks
@@ -193,21 +194,23 @@ class _Rows:
         panel: of the windows as they were given.
         order: of the windows, then those before them, together, (all,).
         symbols: in that order, (all,).
+        times: the same.
         num_windows: those to judge.
-        num_recent: bars of the past mean.
+        recent: time of the past mean.
     """
 
     panel: Panel
     order: np.ndarray
     symbols: np.ndarray
+    times: np.ndarray
     num_windows: int
-    num_recent: int
+    recent: np.timedelta64
 
     def past_mean(self, now: np.ndarray, past: np.ndarray | None) -> np.ndarray:
         """Returns the mean of what was said before each window, (windows,)."""
         said = now if past is None else np.concatenate([now, past])
         found = np.empty(len(said))
-        found[self.order] = recent_mean(said[self.order], self.symbols, self.num_recent)
+        found[self.order] = recent_mean(said[self.order], self.symbols, self.times, self.recent)
         return found[: self.num_windows]
 
     def aged(self, now: np.ndarray, num_bars: int) -> np.ndarray:
@@ -225,8 +228,8 @@ def _rows(windows: Said, known: np.ndarray, before: Said | None, block_seconds: 
     symbols = np.concatenate([part.symbols for part in parts])
     order = np.lexsort((times, symbols))
     panel = make_panel(windows.times, windows.symbols, known, block_seconds)
-    num_recent = recent_bars(times, symbols)
-    return _Rows(panel, order, symbols[order], len(windows.times), num_recent)
+    recent = recent_span(times, symbols)
+    return _Rows(panel, order, symbols[order], times[order], len(windows.times), recent)
 
 
 def _parts(

@@ -5,6 +5,7 @@ nothing to it. The windows of a bar are counted as one figure, however many ther
 mean has the jackknife's interval over blocks of time (see `evaluation.verdict`).
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from scipy.stats import rankdata
 
 from data.market.labels import BUY, SELL
+from data.times.moments import moments_of
 from evaluation.verdict import interval, time_blocks
 
 LEAST_SYMBOLS = 10  # at a bar, for a correlation over them
 RECENT_DAYS, RECENT_BARS = 5, 20  # of the past mean: the days where a day has bars, else the bars
+_DAY = np.timedelta64(86_400_000_000_000, "ns")
+_TRADES = 0.1  # a weekday trades if it has this share of the windows of the busiest one
 _DIGITS = 7  # of a probability; float32 knows no more
-_LEAST_RECENT = 0.25  # of those bars
+_LEAST_RECENT = 0.25  # of that time
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Panel:
     """Where windows stand in a matrix of bars and symbols.
 
     Attributes:
-        times: of the bars that have enough symbols, rising, (bars,).
+        times: moments of the bars that have enough symbols, rising, (bars,).
         num_symbols: columns.
         rows: the windows that stand in it, (places,).
         bars: the bar of each of them, (places,).
@@ -52,6 +56,9 @@ def make_panel(
 ) -> Panel:
     """Returns the panel of the windows that are known, without bars of too few symbols.
 
+    Windows stand in one bar where they are known together: see
+    `data.times.moments.moments_of`.
+
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.
         symbols: codes, (windows,).
@@ -59,7 +66,8 @@ def make_panel(
         block_seconds: length of a block; at least the span of a window and its label.
     """
     blocks = time_blocks(times, block_seconds)
-    distinct, first, bars = np.unique(times, return_index=True, return_inverse=True)
+    moments = moments_of(times, symbols)
+    distinct, first, bars = np.unique(moments, return_index=True, return_inverse=True)
     counts = np.bincount(bars[known], minlength=len(distinct))
     kept = counts >= LEAST_SYMBOLS
     rows = np.flatnonzero(known & kept[bars])
@@ -68,9 +76,10 @@ def make_panel(
     return Panel(distinct[kept], len(codes), rows, place[bars[rows]], columns, blocks[first[kept]])
 
 
-def most_symbols(times: np.ndarray) -> int:
-    """Returns how many windows (windows,) the fullest bar has."""
-    return int(np.unique(times, return_counts=True)[1].max()) if len(times) else 0
+def most_symbols(times: np.ndarray, symbols: np.ndarray, known: np.ndarray) -> int:
+    """Returns how many of the windows that are known, bool (windows,), the fullest bar has."""
+    moments = moments_of(times, symbols)[known]
+    return int(np.unique(moments, return_counts=True)[1].max()) if len(moments) else 0
 
 
 def favour(probabilities: np.ndarray) -> np.ndarray:
@@ -87,36 +96,56 @@ def even_out(values: np.ndarray) -> np.ndarray:
     return np.round(values, _DIGITS)
 
 
-def recent_bars(times: np.ndarray, symbols: np.ndarray) -> int:
-    """Returns the bars of the past mean: five days of them, or 20 where a day has one.
+def recent_span(times: np.ndarray, symbols: np.ndarray) -> np.timedelta64:
+    """Returns the calendar time of the past mean: five days of trading.
+
+    It is 20 days of trading where a day has one bar, and 20 bars where bars are longer. Of a market
+    that is closed at weekends, five days of trading are a week.
 
     Args:
-        times: datetime64 (windows,).
+        times: datetime64 (windows,), in any order.
         symbols: codes, (windows,).
+
+    Returns:
+        timedelta64[ns].
     """
-    days = np.asarray(times).astype("datetime64[D]").astype(np.int64)
-    own_days = np.asarray(symbols, np.int64) * (int(days.max()) + 1) + days
-    a_day = int(np.median(np.unique(own_days, return_counts=True)[1]))
-    return RECENT_DAYS * a_day if a_day > 1 else RECENT_BARS
+    times = times.astype("datetime64[ns]")
+    order = np.lexsort((times, symbols))
+    steps = np.diff(times[order])[np.diff(symbols[order]) == 0]
+    step = np.median(steps[steps > 0]) if (steps > 0).any() else _DAY
+    if step > 1.5 * _DAY:
+        return RECENT_BARS * step
+    days = times.astype("datetime64[D]")
+    weekdays = days[(days > days.min()) & (days < days.max())].astype(np.int64) % 7  # whole ones
+    offered = min(max(int((days.max() - days.min()).astype(np.int64)) - 1, 1), 7)
+    counts = np.bincount(weekdays, minlength=1)
+    traded = np.count_nonzero(counts >= max(_TRADES * counts.max(), 1))
+    num_days = RECENT_DAYS if step < 0.75 * _DAY else RECENT_BARS
+    return num_days * (offered / max(traded, 1)) * _DAY
 
 
-def recent_mean(values: np.ndarray, symbols: np.ndarray, num_bars: int) -> np.ndarray:
-    """Returns the mean of a symbol's values over its bars before each row, without the row.
+def recent_mean(
+    values: np.ndarray, symbols: np.ndarray, times: np.ndarray, span: np.timedelta64
+) -> np.ndarray:
+    """Returns the mean of a symbol's values over the time before each row, without the row.
 
     Args:
         values: (rows,), sorted by symbol, then time.
         symbols: codes, (rows,).
-        num_bars: that it goes back.
+        times: datetime64 (rows,).
+        span: that it goes back.
 
     Returns:
-        float64 (rows,); NaN where fewer than a quarter of the bars are there.
+        float64 (rows,); NaN where what is there goes back less than a quarter of the span.
     """
-    position = _position(symbols)
-    count = np.minimum(position, num_bars)
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     here = np.arange(len(values))
-    mean = (sums[here] - sums[here - count]) / np.maximum(count, 1)
-    return np.where(count >= max(1, _LEAST_RECENT * num_bars), mean, np.nan)
+    own, first = here - _position(symbols), np.empty(len(values), np.int64)
+    for start, stop in itertools.pairwise([*np.unique(own).tolist(), len(values)]):
+        part = times[start:stop]
+        first[start:stop] = start + np.searchsorted(part, part - span)
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    mean = (sums[here] - sums[first]) / np.maximum(here - first, 1)
+    return np.where((here > first) & (times - times[first] >= _LEAST_RECENT * span), mean, np.nan)
 
 
 def aged(values: np.ndarray, symbols: np.ndarray, num_bars: int) -> np.ndarray:

@@ -40,7 +40,8 @@ def asymmetric_focal_loss(
     """Returns the loss of each window, float32 (batch,).
 
     Args:
-        labels: class codes, (batch,) or (batch, 1), of any number type.
+        labels: class codes, (batch,) or (batch, 1), of any number type; one-hot labels are refused
+            with a ValueError.
         logits: (batch, classes).
         alpha: weight of each class; one number counts for all classes, here and below.
         gamma: focusing exponent of each class, >= 0.
@@ -70,6 +71,14 @@ def asymmetric_focal_loss(
 
 def _codes(labels, logits):
     """Returns the codes in the shape of the logits without their classes."""
+    labels = ops.convert_to_tensor(labels)
+    known = getattr(labels.shape, "rank", 0) is not None  # of TensorFlow it may not be
+    if known and labels.shape[-1:] == logits.shape[-1:] and len(labels.shape) == len(logits.shape):
+        if logits.shape[-1] != 1:
+            raise ValueError(
+                "labels must be class codes, one for each window, got one-hot ones of shape "
+                f"{tuple(labels.shape)}: give labels.argmax(-1)"
+            )
     return ops.cast(ops.reshape(labels, (-1, *logits.shape[1:-1])), "int32")
 
 

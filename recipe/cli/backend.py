@@ -46,12 +46,17 @@ def load_model(path: str | Path):
                     name=path.name,
                 )
             )
+    quiet_backend()
+    from models.deployable import load_classifier
+
+    return load_classifier(path)
+
+
+def quiet_backend() -> None:
+    """Has the backend start without what its native code says of itself."""
     prepare_process()
     with without_native_chatter():
         start_backend()
-        from models.deployable import load_classifier
-
-    return load_classifier(path)
 
 
 def start_backend() -> None:

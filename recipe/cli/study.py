@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import config
+from core import place
 from core.errors import InputError
 from core.i18n import LANGUAGES, _, speaking
 from recipe.cli import console
@@ -114,4 +115,4 @@ def _default_folder() -> Path:
 
 def _how(plan: plans.Plan) -> str:
     storage = " --storage URL" if plan.database else ""
-    return f"python train_model.py study work {plan.folder}{storage}"
+    return f"{place.PROGRAM} study work {plan.folder}{storage}"

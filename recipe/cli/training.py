@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import config
-from core import atomic
+from core import atomic, place
 from core.errors import InputError
 from core.i18n import _
 from core.native_chatter import without_native_chatter
@@ -38,6 +38,10 @@ SMOKE = {
 
 def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
+    before: dict = {}
+    if options.start is not None:
+        before = run_json.read(options.start)
+        options.config = options.config or options.start / files.CONFIG
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     with _processes(options):
         processes.agree(_("flags"), str(flags))
@@ -45,13 +49,20 @@ def train(options: argparse.Namespace) -> int:
             files.check_absent(options.folder)
         from recipe.cli import console
         from recipe.run.market import read_market
-        from recipe.run.origin import ORIGINS, origin
+        from recipe.run.origin import ORIGINS, START, check_flags, origin, started
 
-        market, bars_info = read_market(options.data, flags, console, adjust=options.adjust_splits)
-        run_info = {"command": options.command, "data": options.data, **bars_info}
+        start = None
+        if options.start is not None:
+            check_flags(options.start, flags)
+            start = files.current_model(options.start)
+        data = options.data or before.get("data")
+        adjust = options.adjust_splits or before.get("adjust_splits", False)
+        market, bars_info = read_market(data, flags, console, adjust=adjust)
+        bars_info |= {START: started(start)} if start else {}
+        run_info = {"command": options.command, "data": data, **bars_info}
         run_info |= {ORIGINS: [origin(flags, bars_info)]}
         run_info |= {"brief": True} if options.brief else {}
-        return _run(flags, market, options.folder, run_info, resume=False)
+        return _run(flags, market, options.folder, run_info, resume=False, start=start)
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -95,7 +106,14 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     processes.agree(_("flags"), str(flags))
     from recipe.cli import console
     from recipe.run.market import read_market
-    from recipe.run.origin import ACCEPTED, ORIGINS, check_checkpoints, known_origins, origin
+    from recipe.run.origin import (
+        START,
+        changes_since,
+        check_checkpoints,
+        known_origins,
+        origin,
+        taken_up,
+    )
 
     known = known_origins(before, saved_flags)
     changes = check_checkpoints(folder, known)
@@ -104,18 +122,16 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     data = options.data or before.get("data")
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
-    own, versions = origin(flags, bars_info), {"versions": files.versions()}
-    then = known[-1] | {"versions": before.get("versions")}
-    changes += files.differences(then, own | versions)
+    bars_info |= {START: before[START]} if START in before else {}
+    own = origin(flags, bars_info)
+    changes += changes_since(before, known, own)
     if changes and not options.force:
         raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
     for change in changes:
         console.note(change)
-    resumes = before.get("resumes", 0) + 1
-    run_info = {**before, "data": data, **bars_info, "resumes": resumes}
-    run_info |= {ORIGINS: known if own == known[-1] else [*known, own]}
-    run_info |= {ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {}
-    return _run(flags, market, folder, run_info, resume=True)
+    run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
+    start = folder / files.START if START in before else None
+    return _run(flags, market, folder, run_info, resume=True, start=start)
 
 
 def _processes(options: argparse.Namespace):
@@ -132,11 +148,14 @@ def _processes(options: argparse.Namespace):
 def how_to_go_on(folder: Path | None) -> str:
     """Returns what to do after an interruption."""
     if folder is not None and (folder / files.RUN).exists():
-        return _("go on with: python train_model.py resume {folder}", folder=folder)
+        command = f"{place.PROGRAM} resume {folder}"
+        return _("go on with: {command}", command=command)
     return _("nothing was written yet: start again")
 
 
-def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
+def _run(
+    flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool, start: Path | None
+) -> int:
     with without_native_chatter():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
@@ -147,9 +166,9 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
     try:
         if not processes.is_first():
             brief = run_info.get("brief", False)
-            run_worker(flags, market, folder, resume=resume, brief=brief)
+            run_worker(flags, market, folder, resume=resume, brief=brief, start=start)
             return OK
-        run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
+        run(flags, market, folder, run_info=run_info, resume=resume, start=start, reporter=console)
     except TrainingDiverged as error:
         print(error, how_to_go_on(folder), sep="; ", file=sys.stderr)
         return FAILED

@@ -11,7 +11,7 @@ from core.i18n import _
 from data.features.indicators import FORGOTTEN_AFTER_BARS, OTHERS_FORGET_AFTER_BARS
 from data.features.settings import settings_of
 from recipe.live.exchange import Exchange, check_symbols, markets_of
-from recipe.serve.universe import LEAST_SHARE, first_of
+from recipe.serve.universe import first_of, symbols_needed
 
 _REMEMBERS_LONG = "kama_distance"  # all other features forget after OTHERS_FORGET_AFTER_BARS
 
@@ -50,7 +50,7 @@ def members_of(
 
     Raises:
         InputError: where a symbol is unknown, the contract names none, or features stand beside
-            the market and the exchange lacks more than half of it.
+            the market and the exchange has fewer symbols of it than an answer needs.
     """
     settings, universe = settings_of(contract), list(contract.get("universe", ()))
     if symbols:
@@ -65,7 +65,8 @@ def members_of(
     there = {market: name for name, market in _found(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
     missing = [name for name in universe if name not in there.values()]
-    remark = _check_enough(exchange, len(universe), missing, beside=bool(settings.market))
+    needed = symbols_needed(contract) if settings.market else 0
+    remark = _check_enough(exchange, len(universe), missing, needed)
     asked = tuple(symbols or living)
     if not settings.market:
         return Members(asked, dict.fromkeys(asked, own), {}), remark
@@ -114,8 +115,8 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.upper()))
 
 
-def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], *, beside: bool) -> str:
-    """Returns in words which symbols of the training an exchange lacks; raises if it is most."""
+def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed: int) -> str:
+    """Returns in words which symbols of the training an exchange lacks; raises if too few stay."""
     if not missing:
         return ""
     values = {
@@ -124,11 +125,12 @@ def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], *, bes
         "count": total - len(missing),
         "missing": first_of(missing),
     }
-    if beside and total - len(missing) < LEAST_SHARE * total:
+    if total - len(missing) < needed:
         raise InputError(
             _(
                 "answers stand beside a market of {total} symbols, and {exchange} must have at "
-                "least half of them; it has {count}, missing are {missing}",
+                "least {least} of them; it has {count}, missing are {missing}",
+                least=needed,
                 **values,
             )
         )

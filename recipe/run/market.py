@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 
 from config import Flags
+from core.errors import InputError
 from core.i18n import _
+from data.audit.own_features import check_own_features
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.features.extra import parse_extra
+from data.features.own import load_features
 from data.features.settings import STANDARD, FeatureSettings
 from data.market.market import Market, build_market
 from data.market.moves import adjust_splits, told
@@ -22,26 +25,28 @@ from data.market.store_folder import read_index
 from recipe.devices import processes
 from recipe.run.reporter import SILENT, Reporter
 
+IN_MEMORY = "DataFrame"  # what run.json says of bars that no file holds
 _STORE_MADE = "feature store"
 
 
 def read_market(
-    path: str | None, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
+    path: Any, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
 ) -> tuple[Market, dict[str, Any]]:
     """Returns the market, and what run.json is to say of its bars.
 
     A feature store is made by process 0, and mapped by the others, which read no bars.
 
     Args:
-        path: a file or folder of bars; None for the sample.
+        path: a file or folder of bars, or a frame of them; None for the sample.
         flags: checked.
         reporter: told what was read.
         adjust: scales the past of splits away.
 
     Raises:
-        InputError: where the bars are faulty, or too few for the flags.
+        InputError: where the bars are faulty, or too few for the flags, or a feature of one's own
+            looks ahead.
     """
-    what = path or _("the sample: daily bars of five US stocks, 2000 to 2013")
+    what = source_of(path) or _("the sample: daily bars of five US stocks, 2000 to 2013")
     with reporter.working(_("reading"), what) as done:
         if flags.FEATURE_STORE and not processes.is_first():
             bars_info = json.loads(processes.barrier(_STORE_MADE))
@@ -54,6 +59,10 @@ def read_market(
             if adjust:
                 bars_info |= {"adjust_splits": True}
                 bars = without_splits(bars, reporter.note)
+            own = market_settings(flags).features.own
+            if own is not None:
+                check_own_features(bars, own)
+                bars_info |= {"features_sha256": own.sha256}
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
@@ -72,8 +81,13 @@ def read_market(
     return market, bars_info
 
 
+def source_of(bars: Any) -> str | None:
+    """Returns what run.json says of bars: their path; None for the sample."""
+    return str(bars) if isinstance(bars, (str, Path)) else None if bars is None else IN_MEMORY
+
+
 def bars_or_sample(
-    path: str | None,
+    path: Any,
     reporter: Reporter = SILENT,
     progress: Callable[[float], None] | None = None,
     *,
@@ -82,13 +96,15 @@ def bars_or_sample(
     """Returns the checked bars of a path, or those of the sample for None, as they are there.
 
     Args:
-        path: of the bars; None for the sample.
+        path: of the bars, or a frame of them; None for the sample.
         reporter: told what is odd.
         progress: called with the share that was read.
         extra: own columns to keep.
     """
     if path is None:
         return load_sample(extra)
+    if isinstance(path, str) and path == IN_MEMORY:
+        raise InputError(_("the bars of the run were a DataFrame in memory: give them again"))
     return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 
@@ -120,6 +136,7 @@ def market_settings(flags: Flags) -> MarketSettings:
             timeframes=flags.TIMEFRAMES,
             extra=parse_extra(flags.EXTRA_COLUMNS),
             fill_bars=flags.MAX_GAP_BARS if flags.EXTRA_COLUMNS else 0,
+            own=load_features(flags.OWN_FEATURES) if flags.OWN_FEATURES else None,
             market=STANDARD if standard else flags.MARKET_FEATURES,
             market_forms=flags.MARKET_FORMS,
             market_min_symbols=flags.MARKET_MIN_SYMBOLS,

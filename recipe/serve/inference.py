@@ -16,13 +16,13 @@ from core.contract import check_contract
 from core.errors import InputError
 from core.i18n import _, listed
 from data.bars.checks import check_bars
-from data.bars.grid import every, grid_ns, no_grid
 from data.bars.sessions import GAP_RULE
 from data.features.settings import settings_of
 from data.market.labels import CLASS_NAMES
 from data.market.relative import MARKET, relative_in_words
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
+from data.times.grid import every, grid_ns, no_grid
 from recipe.serve.finite import check_features, check_probabilities
 from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
 from recipe.serve.universe import check_universe, with_universe

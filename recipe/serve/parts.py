@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _
-from data.bars.grid import grid_ns
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
 from data.features.beside import fill_beside
 from data.features.settings import settings_of
-from data.features.universe import Universe, closes_of
+from data.features.universe import Universe
 from data.market.moves import advice, find_moves, moment, told
 from data.market.rows import fill_rows, warm_runs
 from data.market.windows import own_bounds, symbol_bounds
+from data.times.grid import check_one_length, grid_ns
+from data.times.moments import closes_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def parts_of(contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bo
         runs = warm_runs(bounds, warm_up)
         num_rows = sum(stop - start - warm_up for start, stop in runs)
         fault = "" if answered else _fault(times, bounds, warm_up + length, others)
-        parts.append(Part(own, symbol, code, runs, num_rows, fault, grid_ns(times)))
+        interval = grid_ns(times)
+        if interval and settings.market:
+            check_one_length(symbol, times, interval)
+        parts.append(Part(own, symbol, code, runs, num_rows, fault, interval))
     if not newest_only:
         return parts
     if settings.market:

@@ -12,7 +12,7 @@ from data.features.settings import settings_of
 from data.features.universe import Universe
 from data.market.moves import moment
 
-LEAST_SHARE = 0.5  # of the universe that must have the newest bar
+_LEAST_SHARE = 0.5  # of the universe that must have the newest bar
 _MOST_NAMED = 12
 
 
@@ -38,6 +38,16 @@ def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
     return together.sort_values(by=["symbol", "timestamp"], ignore_index=True)
 
 
+def symbols_needed(contract: Mapping[str, Any]) -> int:
+    """Returns how many symbols of the training must have a bar that is answered beside the market.
+
+    Half of those that traded at its end, and as many as make a market.
+    """
+    total = len(contract["universe"])
+    least = min(settings_of(contract).market_min_symbols, total)
+    return max(int(np.ceil(_LEAST_SHARE * total)), least)
+
+
 def check_universe(
     contract: Mapping[str, Any],
     names: Sequence[str],
@@ -60,8 +70,7 @@ def check_universe(
             or than make a market, have the newest bar; of all windows, where none has enough.
     """
     expected = contract["universe"]
-    least = min(settings_of(contract).market_min_symbols, len(expected))
-    needed = max(LEAST_SHARE * len(expected), least)
+    needed = symbols_needed(contract)
     moments, counts = np.unique(np.concatenate(universe.closes)[ends], return_counts=True)
     present = universe.at(moments) >= 0
     there = present.sum(axis=1)
@@ -73,7 +82,7 @@ def check_universe(
                 "answers stand beside a market of {total} symbols, {least} of which at least must "
                 "have the bar that closes at {time} UTC; {count} have, missing are {missing}",
                 total=len(expected),
-                least=int(np.ceil(needed)),
+                least=needed,
                 count=int(there[-1]),
                 time=moment(moments[-1].view("datetime64[ns]")),
                 missing=first_of(missing),
@@ -86,7 +95,7 @@ def check_universe(
     return _(
         "{few:,} of {total:,} windows end when fewer than {least} of the {symbols} symbols of the "
         "training had a bar: their answers stand beside a smaller market, or none",
-        least=int(np.ceil(needed)),
+        least=needed,
         few=few,
         total=int(counts.sum()),
         symbols=len(expected),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from core import place
 from core.contract import is_number
 from recipe.run import folder as files
 from recipe.study import beats
@@ -34,7 +35,7 @@ def run_workers(
     """
     Queue(plan, storage).refill()  # once, before there are several to do it
     environment = own_modules() | {STORAGE: storage}
-    command = [sys.executable, "-m", "recipe.study.worker", str(plan.folder)]
+    command = [sys.executable, "-m", place.module("recipe.study.worker"), str(plan.folder)]
     # In sessions of their own: Ctrl-C is for this process, which ends them.
     workers = [
         subprocess.Popen(command, env=environment, start_new_session=True)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import Flags, as_dict
+from core import place
 from core.errors import InputError
 from recipe.run import folder as files
 from recipe.study import beats
 from recipe.study.plan import DONE, FAILED, PRUNED, Plan, load
 from recipe.study.queue import Queue
 
-ROOT = Path(__file__).parents[2]
 INTERRUPTED = 130
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
@@ -24,7 +24,7 @@ def work(
     folder: Path,
     storage: str = "",
     *,
-    module: str = "train_model",
+    module: str = place.module("train_model"),
     grace: float = beats.GRACE,
     pause: float = 2.0,
 ) -> None:
@@ -73,7 +73,7 @@ def run_cell(
     with (
         open(log, "ab") as told,
         subprocess.Popen(
-            [sys.executable, "-m", "recipe.study.child", module, *arguments],
+            [sys.executable, "-m", place.module("recipe.study.child"), module, *arguments],
             stdin=subprocess.PIPE,
             stdout=told,
             stderr=subprocess.STDOUT,
@@ -133,7 +133,7 @@ def _follow(trial, plan: Plan, cell: str) -> Callable[[], bool]:
 
 def own_modules() -> dict[str, str]:
     """Returns the environment of a process that finds these modules from any folder."""
-    path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    path = filter(None, [str(place.ROOT), os.environ.get("PYTHONPATH")])
     return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
 

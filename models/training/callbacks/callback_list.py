@@ -25,7 +25,7 @@ class ValidationPlan:
     """What is validated after each epoch, and what is concluded from it.
 
     Attributes:
-        windows: to validate, in order.
+        windows: to validate, in order: batches, or an array (windows, time, features).
         labels: class codes of these windows, (windows,).
         class_names: for the logs, in lower case, by class code.
         quotas: class distribution of the training batches, (classes,), for the collapse alarm.
@@ -41,7 +41,7 @@ class ValidationPlan:
         judge: from the logits that are judged to more figures for the logs; None: none.
     """
 
-    windows: keras.utils.PyDataset
+    windows: keras.utils.PyDataset | np.ndarray
     labels: np.ndarray
     class_names: Sequence[str]
     quotas: Sequence[float] | np.ndarray
@@ -92,7 +92,7 @@ class TrainingCallbacks:
 
 def make_training_callbacks(
     model: keras.Model,
-    batches: keras.utils.PyDataset,
+    batches: keras.utils.PyDataset | np.ndarray | None,
     validation: ValidationPlan,
     checkpoint_folder: str | Path,
     *,
@@ -108,7 +108,8 @@ def make_training_callbacks(
     Args:
         model: compiled. Averaged weights are used where its optimizer keeps them (an
             `AveragedAdam` with a decay above 0).
-        batches: the training batches; those of `data.batches` have all that the parts need.
+        batches: the training batches; those of `data.batches` have all that the parts need. An
+            array, or None, where `fit` is given arrays: there is no mining then.
         validation: what is validated after each epoch, and concluded from it.
         checkpoint_folder: where one checkpoint for each epoch goes.
         schedules: what changes with the epoch; None: nothing does.
@@ -122,7 +123,11 @@ def make_training_callbacks(
         ValueError: where a part lacks what it works on.
     """
     schedules = schedules or EpochSchedules()
+    if isinstance(batches, np.ndarray):
+        batches = None
     _check(model, schedules)
+    if mining and not hasattr(batches, "to_score"):
+        raise ValueError("mining needs batches of data.batches, which know their windows")
     ema = EMAWeightsCallback() if _average_decay(model) else None
     metrics = ValidationMetrics(
         validation.windows,
@@ -160,7 +165,7 @@ def make_training_callbacks(
 
 def get_training_callbacks(
     model: keras.Model,
-    batches: keras.utils.PyDataset,
+    batches: keras.utils.PyDataset | np.ndarray | None,
     validation: ValidationPlan,
     checkpoint_folder: str | Path,
     **options,

@@ -89,7 +89,7 @@ class CollapseAlarm(StatefulCallback):
         luck = max(_MAX_MCC, 2 / math.sqrt(len(labels)))
         skilled = abs(logs["val_mcc"]) > luck
         called = [logs[f"val_rate_{name}"] for name in names]
-        missing = hardly_called(called, shares)
+        missing = hardly_called(called, shares.tolist())
         kind = _kind(spread < _MIN_SPREAD, skilled, shifted, bool(missing))
         if kind is None:
             return

@@ -31,13 +31,14 @@ class EpochTracker(StatefulCallback):
     epoch, so there is nothing to store: a resumed run finds every value again.
 
     Args:
-        batches: object with `set_epoch(epoch)`, such as the training batches.
+        batches: the training batches, told the epoch by `set_epoch(epoch)`; None, or what has no
+            such method, as arrays: nothing is told.
         schedules: what loss and head of the model follow.
     """
 
-    def __init__(self, batches, schedules: EpochSchedules):
+    def __init__(self, batches=None, schedules: EpochSchedules | None = None):
         super().__init__()
-        self.batches, self.schedules = batches, schedules
+        self.batches, self.schedules = batches, schedules or EpochSchedules()
 
     def on_train_begin(self, logs=None):
         """Raises ValueError where the training step would not see the weight of cross-entropy."""
@@ -51,7 +52,9 @@ class EpochTracker(StatefulCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets epoch, weight of cross-entropy and logit cap."""
-        self.batches.set_epoch(epoch)
+        set_epoch = getattr(self.batches, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
         if self.schedules.ce_weight is not None:
             self.model.loss.ce_weight.assign(self.schedules.ce_weight(epoch))
         if self.schedules.logit_cap is not None:

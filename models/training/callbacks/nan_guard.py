@@ -49,6 +49,7 @@ class NonFiniteLoss(StatefulCallback):
 
     Args:
         batches: the training batches, to look for the fault in; `batches[index]` gives (x, ...).
+            None: `fit` is given arrays, of which a batch is not known.
         describe: from (epoch, batch) to a text that says which windows the batch held.
         feature_names: of the input, (features,), to name one that is not finite.
 
@@ -105,6 +106,8 @@ class NonFiniteLoss(StatefulCallback):
         """Returns the batch at fault and what is wrong with it."""
         for variable, value in zip(self.model.variables, self._start, strict=True):
             variable.assign(value)
+        if self.batches is None:
+            return suspects[0], _("which layer is at fault is not known: fit was given arrays")
         for index in suspects:
             fault = first_nonfinite_layer(self.model, self.batches[index][0], self.feature_names)
             if fault is not None:

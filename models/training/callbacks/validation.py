@@ -30,7 +30,7 @@ class ValidationMetrics(StatefulCallback):
     metrics.
 
     Args:
-        sequence: the validation windows in order, a Keras PyDataset.
+        sequence: the validation windows in order, a Keras PyDataset or an array.
         labels: class codes of the windows, (windows,).
         class_names: for the logs, in lower case, by class code.
         ema: callback with the averages; None for raw weights.
@@ -47,7 +47,7 @@ class ValidationMetrics(StatefulCallback):
 
     def __init__(
         self,
-        sequence: keras.utils.PyDataset,
+        sequence: keras.utils.PyDataset | np.ndarray,
         labels: np.ndarray,
         class_names: Sequence[str],
         ema: EMAWeightsCallback | None = None,

@@ -4,9 +4,12 @@ Nights, quiet minutes and half days make the usual step longer than the bar: of 
 hours a day every other step is twenty hours.
 """
 
+import itertools
+
 import numpy as np
 
-from core.i18n import N_, _
+from core.errors import InputError
+from core.i18n import N_, _, date
 
 DAY = 86_400_000_000_000  # nanoseconds
 _MINUTE = 60_000_000_000
@@ -21,6 +24,8 @@ _SEEN, _SEEN_BELOW_A_MINUTE = 0.05, 0.25
 # Steps of bars of equal value are spread: of exponential ones 7 % lie within a tenth of a length.
 _MOST_COMMON = 0.4
 _DELAYS = 0.005  # of a bar's length
+_CHUNK, _CHUNKS = 20, 3  # steps, and so many chunks of them in a row: bars of another length
+_OTHER = 1.5  # times as long or as short
 _FEWEST_STEPS = 20  # of fewer nothing can be told: their median is taken
 
 
@@ -62,6 +67,40 @@ def interval_of_steps(steps: np.ndarray) -> int:
     length = int(lengths[counts.argmax()])
     near = np.abs(lengths - length) <= _LATE * length
     return length if counts[near].sum() >= _MOST_COMMON * len(steps) else 0
+
+
+def check_one_length(symbol: str, timestamps: np.ndarray, length: int) -> None:
+    """Raises InputError where a symbol has bars of another length for a while.
+
+    A length that is learnt from all bars would then say of earlier ones when they closed what only
+    later ones know.
+
+    Args:
+        symbol: to be named.
+        timestamps: datetime64 (bars,), rising.
+        length: of a bar, nanoseconds, from `grid_ns`.
+    """
+    steps = np.diff(timestamps.astype("datetime64[ns]", copy=False).view(np.int64))
+    chunks = steps[: len(steps) // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
+    middle = np.median(chunks, axis=1)
+    near = np.abs(chunks - middle[:, None]) <= _LATE * middle[:, None]
+    ratio = np.maximum(middle / length, length / np.maximum(middle, 1))
+    other = (near.mean(axis=1) >= _REGULAR) & (ratio > _OTHER)
+    row = 0
+    for found, run in itertools.groupby(other.tolist()):
+        count = len([*run])
+        if found and count >= _CHUNKS:
+            raise InputError(
+                _(
+                    "symbol {symbol}: beside the market its bars must be of one length; most are "
+                    "{usual} long, those from {time} UTC on {other}",
+                    symbol=symbol,
+                    usual=span(length / 1e9),
+                    other=span(middle[row] / 1e9),
+                    time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
+                )
+            )
+        row += count
 
 
 def no_grid(timestamps: np.ndarray) -> str:

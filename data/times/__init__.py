@@ -1,0 +1,1 @@
+"""Times of bars: read from texts, laid on a grid, compared."""
