@@ -79,6 +79,10 @@ def predict(options: argparse.Namespace) -> int:
         raise InputError(_("predict needs either --data PATH or --exchange NAME"))
     if (options.symbols or options.follow) and not options.exchange:
         raise InputError(_("--symbols and --follow need --exchange"))
+    if options.newest and not options.data:
+        raise InputError(
+            _("--newest goes with --data: --exchange always answers for the newest bars")
+        )
     if options.universe and options.exchange:
         raise InputError(
             _(
@@ -95,7 +99,7 @@ def predict(options: argparse.Namespace) -> int:
         load_features(options.features)
     model = load_model(options.model)
     from models.deployable import contract_of
-    from recipe.serve.predict import classify
+    from recipe.serve.predict import classify, classify_latest
     from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
@@ -135,7 +139,16 @@ def predict(options: argparse.Namespace) -> int:
 
         bars = without_splits(bars, note)
         universe = None if universe is None else without_splits(universe, note)
-    table = plain_cells(classify(model, bars, universe=universe, note=note))
+    if options.newest:
+        from recipe.cli import console
+
+        table = classify_latest(model, bars, universe=universe, note=note)
+        console.answers(table)
+        if not options.out:
+            return OK
+    else:
+        table = classify(model, bars, universe=universe, note=note)
+    table = plain_cells(table)
     if options.out:
         with writing(options.out):
             files.write(options.out, lambda path: table.to_csv(path, index=False))
