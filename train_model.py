@@ -149,7 +149,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
             "Without a command it trains."
         ),
-        epilog=_("example: {command}", command=f"{place.PROGRAM} train --help"),
+        epilog=_("example: {command}", command=place.PROGRAM + " train --help"),
     )
     found = parser.add_subparsers(
         dest="asked", metavar="COMMAND", title=_("commands"), required=True
@@ -160,7 +160,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=_("example: {command}", command=f"{place.PROGRAM} {example}"),
+            epilog=_("example: {command}", command=place.PROGRAM + " " + example),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
         languages = _(" or ").join(i18n.LANGUAGES)
@@ -185,6 +185,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         default=default_folder(),
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
+    text = _("start at the weights of an earlier run, with its flags and newer bars")
+    add("--from", metavar="RUN", dest="start", type=Path, help=text)
     _add_processes(add)
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     text = _("figures of the model alone: no fitted baselines, no verdict, no report")
@@ -233,6 +235,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "bars of the symbols of the training that are not asked for, where the model needs them"
     )
     add("--universe", metavar="PATH", help=help_)
+    _add_features(add)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
     text = _("its symbols: BTC/USDT ...; default: those of the training")
     add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
@@ -246,6 +249,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "export runs/ID --format onnx",
     )
     add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
+    _add_features(add)
     add("--format", metavar="NAME", required=True, help=_(" or ").join(commands.FORMATS))
     add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
@@ -307,6 +311,11 @@ def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
 def _add_adjust(add: Callable) -> None:
     text = _("scale the bars before a jump that looks like a split to the prices after it")
     add("--adjust-splits", action="store_true", help=text)
+
+
+def _add_features(add: Callable) -> None:
+    text = _("the file of OWN_FEATURES that the model was trained with; it is run")
+    add("--features", metavar="FILE", type=Path, help=text)
 
 
 def _add_processes(add: Callable) -> None:

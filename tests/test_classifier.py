@@ -160,12 +160,6 @@ def test_a_fit_that_fails_leaves_the_model_of_before(fitted, frame, monkeypatch)
     assert str(fitted.evaluate()) == before and len(fitted.predict(frame))
 
 
-def test_nothing_is_printed_where_that_is_asked_for(frame, capfd):
-    flags = TINY | {"SUPERVISED_EPOCHS": 1, "STEPS_PER_EPOCH": 2}
-    XLSTMClassifier(**flags).fit(frame, quiet=True)
-    assert capfd.readouterr() == ("", "")
-
-
 def interrupted(model, frame, folder, monkeypatch):
     """Has training end as by Ctrl-C after its first checkpoint."""
     from models.training.callbacks.checkpoint import Checkpointer
@@ -183,7 +177,13 @@ def interrupted(model, frame, folder, monkeypatch):
             model.fit(frame, folder, quiet=True)
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["in a folder", "in a temporary folder"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param(True, id="in a folder"),
+        pytest.param(False, id="in a temporary folder", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_fit_goes_on_to_the_same_figures(
     named, fitted, frame, tmp_path, monkeypatch
 ):
@@ -240,11 +240,11 @@ def test_a_folder_that_lacks_a_part_is_told_in_one_line(name, finished, tmp_path
     assert len(error.value.faults) == 1 and name in error.value.faults[0]
 
 
-def test_a_made_up_market_is_named_as_on_the_command_line(tmp_path):
+def test_a_made_up_market_is_fitted_in_silence_where_that_is_asked_for(capfd):
     flags = TINY | {"SUPERVISED_EPOCHS": 1, "STEPS_PER_EPOCH": 2}
-    model = XLSTMClassifier(**flags).fit(
-        "synthetic:persistent_drift?bars=700&symbols=3", quiet=True
-    )
+    model = XLSTMClassifier(**flags)
+    model.fit("synthetic:persistent_drift?bars=700&symbols=3", quiet=True)
+    assert capfd.readouterr() == ("", "")
     assert "known_optimum" in model.evaluate().metrics
 
 

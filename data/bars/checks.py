@@ -36,7 +36,7 @@ def check_bars(
     places |= places_of(given, extra, source, places)
     own = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
     own.columns = list(places)
-    columns = {name: plain_column(own[name], name, source) for name in own}
+    columns = {name: plain_column(own[name], name, source) for name in places}
     bars = checked(columns, source, extra=extra)
     bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
     return sorted_bars(pd.DataFrame(bars, copy=False))
@@ -140,7 +140,7 @@ def _lacking(given: list, source: str) -> list[str]:
     return faults
 
 
-def _symbols(symbols: pd.Series, source: str) -> tuple[pd.Categorical, list[str]]:
+def _symbols(symbols: pd.Series, source: str) -> tuple[Any, list[str]]:
     """Returns the symbols without blanks around them, and a fault where one is none."""
     given = symbols.astype("category").array
     texts = [str(name).strip() for name in given.categories]
@@ -154,12 +154,12 @@ def _symbols(symbols: pd.Series, source: str) -> tuple[pd.Categorical, list[str]
         text = texts[codes[row]] if codes[row] >= 0 else ""
         lines = [_no_symbol(source, row, text)] if bad.any() else []
     elif used.all() and len(set(texts)) == len(texts):
-        return given.rename_categories(texts), []
+        return given.rename_categories(dict(zip(given.categories, texts, strict=True))), []
     places: dict[str, int] = {}  # printable, as the faults name them
     for place in np.flatnonzero(used):
         places.setdefault(printable(texts[place]), len(places))
     new = np.array([places.get(printable(text), -1) for text in texts] + [-1])
-    return pd.Categorical.from_codes(new[codes], list(places)), lines
+    return pd.Categorical.from_codes(new[codes], dtype=pd.CategoricalDtype(list(places))), lines
 
 
 def _no_symbol(source: str, row: int, text: str) -> str:

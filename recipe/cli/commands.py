@@ -87,9 +87,13 @@ def predict(options: argparse.Namespace) -> int:
             )
         )
 
-    model = load_model(options.model)
     from data.bars.read import read_bars
+    from data.features.own import load_features
     from data.features.settings import settings_of
+
+    if options.features:
+        load_features(options.features)
+    model = load_model(options.model)
     from models.deployable import contract_of
     from recipe.serve.predict import classify
     from recipe.serve.sheet import plain_cells
@@ -166,10 +170,13 @@ def export(options: argparse.Namespace) -> int:
                 missing=_(" and ").join(missing),
             )
         )
+    from data.features.own import load_features
+    from data.features.settings import settings_of
     from recipe.cli import console
 
+    if options.features:
+        load_features(options.features)
     model = load_model(file)
-    from data.features.settings import settings_of
     from models.deployable import contract_of
     from recipe.run.market import bars_or_sample
     from recipe.serve.export import ExportFailed, windows_to_compare

@@ -22,6 +22,8 @@ CONFIG = "config.json"
 RUN = "run.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"
+JUDGED = "judged.keras"  # the model of the verdict, where another one is shipped
+START = "start.keras"  # the model that the run started from
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
@@ -66,6 +68,18 @@ def check_new_file(path: Path) -> None:
         raise InputError(_("the file {path} must not exist yet; it does", path=path))
     if not path.absolute().parent.is_dir():
         raise InputError(_("the file {path} cannot be made: its folder does not exist", path=path))
+
+
+def current_model(run: Path) -> Path:
+    """Returns the model file of a run that is to be used now.
+
+    Raises:
+        InputError: where there is none.
+    """
+    path = run / MODEL
+    if not path.is_file():
+        raise InputError(_("need a finished run with {name}; {run} has none", name=MODEL, run=run))
+    return path
 
 
 def make(folder: Path) -> None:

@@ -21,6 +21,7 @@ from evaluation.verdict_words import sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
 from recipe.run.fold import TrainedMember
+from recipe.run.refit import refit_in_words
 
 
 def run_metrics(
@@ -62,7 +63,7 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
     """
     verdict = metrics["verdict"] | {"trials": trials}
     seen = metrics | {
-        "verdict": verdict | {"sentence": _verdict_in_words(verdict)},
+        "verdict": verdict | {"sentence": _verdict_in_words(verdict, metrics.get("refit"))},
         "folds": [_with_alarms_in_words(fold) for fold in metrics["folds"]],
     }
     if "known_optimum" in seen:
@@ -73,10 +74,12 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
     return seen
 
 
-def _verdict_in_words(verdict: dict[str, Any]) -> str:
+def _verdict_in_words(verdict: dict[str, Any], refit: dict[str, Any] | None) -> str:
     if verdict["better_than_baseline"] is None:
-        return _("No verdict: a brief run has no baselines that were fitted.")
-    return sentence(verdict)
+        text = _("No verdict: a brief run has no baselines that were fitted.")
+    else:
+        text = sentence(verdict)
+    return text if refit is None else f"{text} {refit_in_words(refit)}"
 
 
 def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:

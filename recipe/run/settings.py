@@ -1,7 +1,8 @@
 """From the flags to the settings of each room: the one table of what a flag is for."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from config import Flags
 from data.batches.training_batches import BatchSettings
@@ -25,6 +26,9 @@ class RunSettings:
         cost_bps: trading cost per side in basis points.
         seed: of the run.
         ensemble_size: models of a fold.
+        refit: whether the shipped model is trained once more, on all bars.
+        walk_warm: whether a fold starts at the weights of the one before.
+        warm: of a training that starts at weights; None: these are.
     """
 
     batches: BatchSettings
@@ -36,6 +40,9 @@ class RunSettings:
     cost_bps: float
     seed: int
     ensemble_size: int
+    refit: bool = False
+    walk_warm: bool = False
+    warm: "RunSettings | None" = None
 
     def seed_of(self, fold: int, member: int) -> int:
         """Returns the seed of a training; no two of a run have the same.
@@ -47,6 +54,33 @@ class RunSettings:
 
 def run_settings(flags: Flags) -> RunSettings:
     """Returns the settings of all rooms but those of the bars."""
+    return replace(_run_settings(flags), warm=_run_settings(warm_flags(flags)))
+
+
+def warm_flags(flags: Flags) -> Flags:
+    """Returns the flags of a training that starts at weights.
+
+    Its epochs are like the last ones of a whole training: what depends on the epoch begins as it
+    was by then.
+    """
+    passed = max(flags.SUPERVISED_EPOCHS - flags.WARM_EPOCHS, 0)
+    whole = _training(flags).loss
+    return replace(
+        flags,
+        SUPERVISED_EPOCHS=flags.WARM_EPOCHS,
+        LR_BASE=flags.WARM_LR_BASE,
+        LR_MIN=min(flags.LR_MIN, flags.WARM_LR_BASE),
+        LR_WARMUP_EPOCHS=flags.WARM_LR_WARMUP_EPOCHS,
+        AFL_WARMUP_EPOCHS=max(flags.AFL_WARMUP_EPOCHS - passed, 0),
+        CE_WEIGHT_START=whole.ce_weight(passed),
+        LOGIT_CLIP_RELEASE_EPOCH=max(flags.LOGIT_CLIP_RELEASE_EPOCH - passed, 0),
+        HNM_START_EPOCH=max(flags.HNM_START_EPOCH - passed, 0),
+        HNM_END_EPOCH=max(flags.HNM_END_EPOCH - passed, 0),
+        HNM_HARD_SAMPLE_START=_hard_share(flags)(max(passed, flags.HNM_START_EPOCH)),
+    )
+
+
+def _run_settings(flags: Flags) -> RunSettings:
     return RunSettings(
         batches=_batches(flags),
         network=NetworkSettings(
@@ -72,17 +106,12 @@ def run_settings(flags: Flags) -> RunSettings:
         cost_bps=flags.COST_BPS,
         seed=flags.SEED,
         ensemble_size=flags.ENSEMBLE_SIZE,
+        refit=flags.REFIT,
+        walk_warm=flags.WALK_FORWARD_WARM,
     )
 
 
 def _batches(flags: Flags) -> BatchSettings:
-    mined = functools.partial(
-        hard_share,
-        start_epoch=flags.HNM_START_EPOCH,
-        end_epoch=flags.HNM_END_EPOCH,
-        start_share=flags.HNM_HARD_SAMPLE_START,
-        end_share=flags.HNM_HARD_SAMPLE_END,
-    )
     augmentations = {
         "noise_std": flags.AUG_NOISE_STD,
         # A label that is asked a bar earlier is another one where it looks a few bars ahead.
@@ -97,10 +126,20 @@ def _batches(flags: Flags) -> BatchSettings:
         class_ratios=flags.TARGET_CLASS_RATIOS,
         balance_classes=flags.CLASS_BALANCED_BATCHING,
         balance_symbols=flags.SYMBOL_STRATIFIED_BATCHING,
-        hard_share=mined if flags.USE_HARD_NEGATIVE_MINING else None,
+        hard_share=_hard_share(flags) if flags.USE_HARD_NEGATIVE_MINING else None,
         weigh_uniqueness=flags.USE_UNIQUENESS_WEIGHTS,
         half_life=flags.RECENCY_HALF_LIFE,
         augmentations=augmentations if flags.USE_AUGMENTATIONS else None,
+    )
+
+
+def _hard_share(flags: Flags) -> Callable[[int], float]:
+    return functools.partial(
+        hard_share,
+        start_epoch=flags.HNM_START_EPOCH,
+        end_epoch=flags.HNM_END_EPOCH,
+        start_share=flags.HNM_HARD_SAMPLE_START,
+        end_share=flags.HNM_HARD_SAMPLE_END,
     )
 
 
