@@ -58,7 +58,9 @@ def test_every_page_is_in_the_navigation_and_linked_from_a_first_page():
         assert index in text_of(readme)
 
 
-@pytest.mark.parametrize("page", ["commands", "data", "flags", "market", "studies", "serving"])
+@pytest.mark.parametrize(
+    "page", ["commands", "data", "python", "flags", "market", "studies", "serving", "young"]
+)
 def test_commands_and_code_of_both_languages_are_the_same(page):
     def commands(name):
         lines = [line for line in text_of(name).splitlines() if line.startswith("    python ")]
@@ -83,8 +85,7 @@ def test_the_tree_names_every_folder_and_only_those(name):
         listed.add("".join(stack))
     there = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in tracked("*.py")}
     there |= {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in tracked("*.ipynb")}
-    scripts = {path.name for path in ROOT.glob("*.py")} - {"setup.py"}
-    there = there - {"./"} | scripts
+    there = there - {"./"} | {path.name for path in ROOT.glob("*.py")}
     assert listed - {"tests/golden/"} == there - {"tests/golden/"}
 
 
@@ -112,6 +113,13 @@ def test_every_flag_named_on_a_page_is_one(name):
     for part in re.sub(r"```.*?```", "", text_of(name), flags=re.DOTALL).split("`")[1::2]:
         if part.isupper() and "_" in part and "." not in part and part not in ELSEWHERE:
             assert part in config.Flags.__annotations__, part
+
+
+@EVERY
+def test_files_named_on_a_page_are_there(name):
+    rooms = "benchmarks|examples|notebooks|recipe|tests|models|data|core|evaluation"
+    for path in re.findall(rf"(?<![\w/])(?:{rooms})/[\w/]+\.(?:py|md|ipynb)", text_of(name)):
+        assert (ROOT / path).exists(), path
 
 
 @EVERY
