@@ -152,7 +152,7 @@ def test_without_an_option_it_speaks_that_of_the_locale(monkeypatch, capsys):
 def test_help_and_faults_of_options_are_in_russian(capsys):
     for arguments, told in [
         (["predict", "--help", "--lang", "ru"], "Записать вероятности обученной модели в CSV."),
-        (["predict", "--lang", "ru"], "ошибка: не хватает аргументов: MODEL"),
+        (["predict", "--lang", "ru"], "ошибка: не хватает аргументов: RUN"),
         (["--lang", "ru", "--wrong"], "ошибка: неизвестные аргументы: --wrong"),
     ]:
         with pytest.raises(SystemExit):
