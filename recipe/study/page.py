@@ -10,7 +10,7 @@ from core.i18n import N_, _, listed, ngettext, number
 from evaluation.report.formats import drawing, picture, render
 from recipe.run import folder as files
 from recipe.study import plots, results
-from recipe.study.plan import DONE, FAILED, PRUNED, Plan
+from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
 from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
@@ -23,6 +23,21 @@ TITLES = {
     "ece": "ECE",
     "rank_correlation": N_("rank correlation"),
     "timing": N_("timing"),
+}
+OTHERS = {
+    "cell": N_("run"),
+    "seed": N_("seed"),
+    "state": N_("state"),
+    "seconds": N_("seconds"),
+    "validation_nll_mean_over_folds": N_("validation NLL, mean over folds"),
+    "mean": N_("mean"),
+    "std": N_("standard deviation"),
+    "min": N_("least"),
+    "max": N_("most"),
+    DONE: N_("done"),
+    FAILED: N_("failed"),
+    PRUNED: N_("pruned"),
+    OPEN: N_("open"),
 }
 HEADLINES = {
     "ablation": N_("Which improvement helps?"),
@@ -192,16 +207,25 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
         findings=findings,
         titles=TITLES,
         runs=runs.to_dict("records"),
-        run_columns=[c for c in runs if c != "arm"],
+        run_columns={str(c): _column(str(c)) for c in runs if c != "arm"},
         reasons={c: plan.reason(c) for c in runs["cell"][states.isin([FAILED, PRUNED])]},
         level=number(results.LEVEL),
         figure=_figure,
+        column=_column,
         **parts,
     )
+
+
+def _column(name: str) -> str:
+    """Returns the name of a column of the runs, or of a measure on a split, in words."""
+    split, _rest, measure = name.partition("_")
+    if measure in TITLES:
+        return f"{_(split)} {_(TITLES[measure])}"
+    return _(OTHERS.get(name, name))
 
 
 def _figure(value: Any, form: str = ".4f") -> str:
     """Returns a number as text; a dash for none."""
     if value is None or pd.isna(value):
         return "–"
-    return number(value, form) if isinstance(value, float) else _(str(value))
+    return number(value, form) if isinstance(value, float) else _(OTHERS.get(value, str(value)))
