@@ -52,9 +52,15 @@ KEYS = (
 )
 
 
-def render(template: str, **content: Any) -> str:
-    """Returns a page of this folder as HTML; texts in it are escaped."""
-    environment = templates(Path(__file__).parent)
+def render(template: str, folder: Path | None = None, **content: Any) -> str:
+    """Returns a page as HTML; texts in it are escaped.
+
+    Args:
+        template: its name.
+        folder: where it is, if not here; it may import the parts that are here.
+        **content: what it shows.
+    """
+    environment = templates(*filter(None, [folder, Path(__file__).parent]))
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
     environment.filters |= {"date": i18n.date, "percent": percent, "counted": counted}
     environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
@@ -78,10 +84,10 @@ def with_policy(page: str) -> str:
     return page.replace(_FIRST_META, f"{_FIRST_META}\n{meta}", 1)
 
 
-def templates(folder: Path) -> jinja2.Environment:
-    """Returns the templates of a folder; texts in their pages are escaped."""
+def templates(*folders: Path) -> jinja2.Environment:
+    """Returns the templates of some folders; texts in their pages are escaped."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(folders),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -58,15 +58,17 @@ def audit(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Puts finished runs side by side, on the screen and as a page."""
-    files.check_new_file(options.out)
-    from evaluation.report.compare import compare_page, compare_runs
+    from evaluation.report.compare import compare_page, compare_runs, is_own_page
+
+    if not is_own_page(options.out):
+        files.check_new_file(options.out)
     from recipe.cli import console
-    from recipe.cli.compare import read_runs
+    from recipe.cli.compare import comparison, read_runs
 
     found = compare_runs(read_runs(options.folders))
     with writing(options.out):
         files.write_text(options.out, compare_page(found))
-    console.comparison(found)
+    comparison(found)
     console.log(_("page"), str(options.out))
     return OK
 

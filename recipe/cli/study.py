@@ -6,7 +6,7 @@ from pathlib import Path
 import config
 from core import place
 from core.errors import InputError
-from core.i18n import LANGUAGES, _, speaking
+from core.i18n import _
 from recipe.cli import console
 from recipe.cli.training import SMOKE
 from recipe.study import plan as plans
@@ -35,8 +35,7 @@ def study(options: argparse.Namespace) -> int:
             return INTERRUPTED
     from recipe.study.page import write_study
 
-    with speaking(LANGUAGES[0]):  # the page of a study knows no other language yet
-        paths = write_study(plan, console.log)
+    paths = write_study(plan, console.log)
     for path in paths:
         console.log(_("file"), str(path))
     if not ended:
