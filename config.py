@@ -11,7 +11,6 @@ NLL is better without mining [5] (benchmarks/mining.md); other real bars are yet
 """
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from core.errors import InputError
 from core.foreign import read_json
 from core.i18n import _
+from core.near import nearest
 from core.texts import printable
 
 
@@ -35,9 +35,10 @@ class Flags:
     MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
-    # --- features beside the indicators of a symbol's own bars:
-    #     data/features/extra.py, data/features/timeframes.py, data/features/beside.py
+    # --- features beside the indicators of a symbol's own bars: data/features/extra.py,
+    #     data/features/own.py, data/features/timeframes.py, data/features/beside.py
     EXTRA_COLUMNS: str = ""  # own columns, "funding_rate:level, open_interest:change"; "": none
+    OWN_FEATURES: str = ""  # file of functions marked @feature, "my_features.py"; "": none
     TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
     MARKET_FEATURES: tuple[str, ...] = ()  # set beside the market; "standard": nine; (): off
     MARKET_FORMS: tuple[str, ...] = ("mean", "difference", "spread")  # of each of them
@@ -152,6 +153,28 @@ class Flags:
     ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off
 
 
+# What other tools call them.
+MEANT = {
+    "EPOCHS": "SUPERVISED_EPOCHS",
+    "NUM_EPOCHS": "SUPERVISED_EPOCHS",
+    "LEARNING_RATE": "LR_BASE",
+    "LR": "LR_BASE",
+    "BATCH_SIZE": "SUPERVISED_BATCH_SIZE",
+    "HORIZON": "FUTURE_WINDOW",
+    "LOOKBACK": "SEQUENCE_LENGTH",
+    "WINDOW": "SEQUENCE_LENGTH",
+    "HIDDEN_SIZE": "XLSTM_UNITS",
+    "NUM_HEADS": "XLSTM_HEADS",
+    "NUM_LAYERS": "XLSTM_BLOCKS",
+    "LAYERS": "XLSTM_BLOCKS",
+    "DROPOUT": "DROPOUT_RNN1",
+    "WEIGHT_DECAY": "WEIGHT_DECAY_L2",
+    "PATIENCE": "EARLY_STOPPING_EPOCHS",
+    "THRESHOLD": "PRICE_CHANGE_THRESHOLD",
+    "FEES": "COST_BPS",
+    "FOLDS": "WALK_FORWARD_FOLDS",
+}
+
 # Each is the check and the message; all are evaluated over the flags' values.
 RULES = (
     "SEQUENCE_LENGTH >= 2",
@@ -235,7 +258,7 @@ def load(
     given = _read_replay(replay, faults) if replay is not None else {}
     for name, value in [*given.items(), *overrides.items(), *_split(assignments, faults)]:
         if name not in types:
-            faults.append(_unknown(name, types))
+            faults.append(_unknown(name))
         else:
             values[name] = value
     for name, value in values.items():
@@ -303,11 +326,17 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _unknown(name: str, types: Mapping[str, Any]) -> str:
-    name = printable(name)
-    close = difflib.get_close_matches(name.upper(), types, n=1)
+def meant(name: str) -> str | None:
+    """Returns the flag that other tools call so, or that is spelt alike; None for none."""
+    name = name.strip("-").replace("-", "_").upper()
+    known = [flag.name for flag in dataclasses.fields(Flags)]
+    return MEANT.get(name) or nearest(name, known)
+
+
+def _unknown(name: str) -> str:
+    name, close = printable(name), meant(name)
     if close:
-        return _("unknown flag {name}; did you mean {close}?", name=name, close=close[0])
+        return _("unknown flag {name}; did you mean {close}?", name=name, close=close)
     return _("unknown flag {name}", name=name)
 
 

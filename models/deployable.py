@@ -15,7 +15,14 @@ from core.texts import printable
 from models.calibration import LogOfMean
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+from models.layers import (  # noqa: F401
+    boosted_trees,
+    clipped_dense,
+    head,
+    mlstm_block,
+    slstm_block,
+    window_summary,
+)
 from models.model_file import Bounds, check_model_file, refused
 
 

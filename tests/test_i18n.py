@@ -182,7 +182,7 @@ def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
     assert told()[0].startswith("training diverged in epoch 3, batch 4: input feature 1 (rsi) is")
     with speaking("ru"):
         assert told() == [
-            "обучение разошлось: эпоха 2, батч 3: входной признак 1 (rsi) не является конечным "
+            "обучение разошлось: эпоха 3, батч 4: входной признак 1 (rsi) не является конечным "
             "числом",
             "контрольная точка epoch-000001.checkpoint пропущена: контрольная сумма не сходится, "
             "файл оборван или повреждён",

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from core import i18n
 from core.i18n import N_, _
-from evaluation.report import plots
+from evaluation.report import svg
 
 _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 _FIRST_META = '<meta charset="utf-8">'
@@ -56,7 +56,7 @@ def render(template: str, **content: Any) -> str:
     """Returns a page of this folder as HTML; texts in it are escaped."""
     environment = templates(Path(__file__).parent)
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
-    environment.filters |= {"date": i18n.date, "percent": percent}
+    environment.filters |= {"date": i18n.date, "percent": percent, "counted": counted}
     environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
     return with_policy(environment.get_template(template).render(**content))
 
@@ -108,7 +108,7 @@ def drawing(drawn: dict[str, dict[str, str]], name: str) -> Iterator[None]:
 
 def data_uri(figure: Figure) -> str:
     """Returns a figure as the SVG that a page holds itself."""
-    data = base64.b64encode(plots.to_svg(figure)).decode("ascii")
+    data = base64.b64encode(svg.to_svg(figure)).decode("ascii")
     return f"data:image/svg+xml;base64,{data}"
 
 
@@ -123,6 +123,11 @@ def number(value: Any, column: str = "") -> str:
     if column in ("sharpe", "turnover", "gross_bps_per_trade"):
         return i18n.number(value, ",.1f")
     return i18n.number(value, ".4f")
+
+
+def counted(epoch: Any) -> str:
+    """Returns the number of an epoch, counted from 0, as people count; a dash for none."""
+    return plain(None if isinstance(epoch, jinja2.Undefined) or epoch is None else epoch + 1)
 
 
 def percent(value: Any) -> str:

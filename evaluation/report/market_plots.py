@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from core.i18n import _, date, language
-from evaluation.report.plots import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+from evaluation.report.plots import legend_above
+from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 
 # Of the model, the best baseline, and buy and hold: told apart without colour too.
 _LINES = (

@@ -8,7 +8,6 @@ import argparse
 import importlib.util
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import config
 from core.errors import InputError
@@ -81,6 +80,10 @@ def predict(options: argparse.Namespace) -> int:
         raise InputError(_("predict needs either --data PATH or --exchange NAME"))
     if (options.symbols or options.follow) and not options.exchange:
         raise InputError(_("--symbols and --follow need --exchange"))
+    if options.newest and not options.data:
+        raise InputError(
+            _("--newest goes with --data: --exchange always answers for the newest bars")
+        )
     if options.universe and options.exchange:
         raise InputError(
             _(
@@ -89,13 +92,15 @@ def predict(options: argparse.Namespace) -> int:
             )
         )
 
-    path = Path(options.model)
-    path = files.current_model(path) if path.is_dir() else path
-    model = load_model(path)
     from data.bars.read import read_bars
+    from data.features.own import load_features
     from data.features.settings import settings_of
+
+    if options.features:
+        load_features(options.features)
+    model = load_model(options.model)
     from models.deployable import contract_of
-    from recipe.serve.predict import classify
+    from recipe.serve.predict import classify, classify_latest
     from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
@@ -137,7 +142,16 @@ def predict(options: argparse.Namespace) -> int:
 
         bars = without_splits(bars, note)
         universe = None if universe is None else without_splits(universe, note)
-    table = plain_cells(classify(model, bars, universe=universe, note=note))
+    if options.newest:
+        from recipe.cli import console
+
+        table = classify_latest(model, bars, universe=universe, note=note)
+        console.answers(table)
+        if not options.out:
+            return OK
+    else:
+        table = classify(model, bars, universe=universe, note=note)
+    table = plain_cells(table)
     if options.out:
         with writing(options.out):
             files.write(options.out, lambda path: table.to_csv(path, index=False))
@@ -172,10 +186,13 @@ def export(options: argparse.Namespace) -> int:
                 missing=_(" and ").join(missing),
             )
         )
+    from data.features.own import load_features
+    from data.features.settings import settings_of
     from recipe.cli import console
 
+    if options.features:
+        load_features(options.features)
     model = load_model(file)
-    from data.features.settings import settings_of
     from models.deployable import contract_of
     from recipe.run.market import bars_or_sample
     from recipe.serve.export import ExportFailed, windows_to_compare

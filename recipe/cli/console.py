@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.i18n import N_, _, date, listed, ngettext, number
+from core.place import PROGRAM
 from core.texts import one_line
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
@@ -18,7 +19,7 @@ from recipe.run import folder as files
 __all__ = ["bar", "log", "note", "table", "working"]  # what a Reporter has, beside what is here
 
 # It learns in half a minute what there is to learn.
-TRY_NEXT = "python train_model.py --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
+TRY_NEXT = f"{PROGRAM} --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
 _FIGURES = {
     "direction": (N_("direction"), 11),
     "movement": (N_("movement"), 10),

@@ -83,7 +83,9 @@ def current_model(run: Path) -> Path:
         named = str(read_json(run / CURRENT).get("model"))
         path = run / RETRAINED / Path(named).parent.name / MODEL
     if not path.is_file():
-        raise InputError(_("need a finished run with {name}; {run} has none", name=MODEL, run=run))
+        raise InputError(
+            _("{folder} has no {name}: is it a finished run?", folder=run, name=path.name)
+        )
     return path
 
 

@@ -51,6 +51,8 @@ def origin(flags: Flags, bars_info: Mapping[str, Any]) -> Origin:
     """
     made = {"flags": as_dict(flags)}
     made |= {name: bars_info.get(name) for name in ("bars_sha256", "store_sha256")}
+    if "features_sha256" in bars_info:  # of features of one's own; earlier origins have no name
+        made |= {"features_sha256": bars_info["features_sha256"]}
     made |= {START: bars_info[START]["sha256"]} if START in bars_info else {}
     return json.loads(json.dumps(made))  # lists in the place of tuples
 

@@ -111,6 +111,7 @@ class _Run:
     def train(self, first: Training | None, begun: float) -> list[FoldResult]:
         """Returns what each fold gave; `first` is the training of the first, ready to begin."""
         results, starts, num_folds = [], [begun], len(self.market.folds)
+        self.reporter.announce_device(self.info["devices"])
         given = first and first.start
         for number in range(num_folds):
             if first is None:
@@ -129,7 +130,6 @@ class _Run:
     def _train_fold(self, first: Training) -> FoldResult:
         number, fold, earlier = first.number, first.fold, list(self.history)
         self.reporter.announce_fold(first, judge.describe_splits(self.market, fold))
-        self.reporter.announce_device(self.info["devices"])
 
         def keep(rows: list[dict[str, Any]]) -> None:
             self.history = [*earlier, *({"fold": number, **row} for row in rows)]

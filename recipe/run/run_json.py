@@ -77,6 +77,7 @@ _MUST_BE = {
     "bars_sha256": _is_text,
     "from": _is_start,
     "store_sha256": _is_text_or_none,
+    "features_sha256": _is_text,
     "origins": _are_origins,
     "versions": lambda value: isinstance(value, dict),
     "adjust_splits": lambda value: isinstance(value, bool),

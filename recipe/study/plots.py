@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluation.report.plots import ACCENT, COLOURS, INK, STYLE, WIDTH
+from evaluation.report.svg import ACCENT, COLOURS, INK, STYLE, WIDTH
 
 SPLITS = {"validation": (COLOURS[2], "o", 0.17), "test": (COLOURS[1], "D", -0.17)}
 LABELS = {
