@@ -170,6 +170,8 @@ def main() -> None:
         print(
             f"{name}: {len(labels):,} windows, {len(moved):,} moved, {(moved == BUY).mean():.1%} up"
         )
+    coin = "{:+.3f} to {:+.3f}".format(*coin_range(market))
+    print(f"a coin for each day: {coin}; common to a day: {common_share(market):.0%}", flush=True)
     seeds = range(flags.SEED, flags.SEED + options.seeds)
     tables = []
     for seed in seeds:
@@ -179,14 +181,12 @@ def main() -> None:
     each = mcc(np.sum(tables, axis=1))  # (seeds,)
     mean, without = float(each.mean()), np.mean([left_out(table) for table in tables], axis=0)
     low, high = interval(mean, without, widest=1.0)
-    first, last = coin_range(market)
     hits = np.trace(np.sum(tables, axis=1), axis1=1, axis2=2) / np.sum(tables, axis=(1, 2, 3))
     print(f"\n| what | MCC |\n|---|---|\n| mean of {len(each)} seeds | {mean:+.3f} |")
     print(f"| its 95 % interval over {len(without)} days | {low:+.3f} to {high:+.3f} |")
     print(f"| lowest and highest seed | {each.min():+.3f} to {each.max():+.3f} |")
-    print(f"| a coin for each day, 95 % of {COINS:,} | {first:+.3f} to {last:+.3f} |")
-    print(f"\naccuracy {hits.mean():.1%}; {common_share(market):.0%} of the variance of the labels")
-    print(f"is common to a day; {time.perf_counter() - begun:.0f} s")
+    print(f"| a coin for each day, 95 % of {COINS:,} | {coin} |")
+    print(f"\naccuracy {hits.mean():.1%}; {time.perf_counter() - begun:.0f} s")
 
 
 if __name__ == "__main__":
