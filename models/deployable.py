@@ -15,7 +15,14 @@ from core.texts import printable
 from models.calibration import LogOfMean
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+from models.layers import (  # noqa: F401
+    boosted_trees,
+    clipped_dense,
+    head,
+    mlstm_block,
+    slstm_block,
+    window_summary,
+)
 from models.model_file import Bounds, check_model_file, refused
 
 
@@ -75,6 +82,14 @@ def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Mo
     ]
     mean = LogOfMean(name="log_of_mean")([member(windows) for member in each])
     return keras.Model(windows, mean)
+
+
+def networks_in(model: keras.Model) -> list[keras.Model]:
+    """Returns the classifiers inside a deployable model: itself, or its members in their order."""
+    if any(layer.name == "classifier" for layer in model.layers):
+        return [model]
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [network for layer in inside for network in networks_in(layer)]
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.errors import InputError
 from core.i18n import _
+from core.near import hint
 from data.features.extra import ExtraColumn, columns_of, extra_past_bars, parse_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
 from data.features.own import OwnFeatures, known_features
@@ -58,10 +59,12 @@ class FeatureSettings:
         if unknown or len(set(self.market)) < len(self.market):
             faults.append(
                 _(
-                    "the features beside the market must be some of {known}, each once; got {got}",
+                    "the features beside the market must be standard, or some of {known}, each "
+                    "once; got {got}",
                     known=", ".join(own),
                     got=", ".join(unknown or self.market),
                 )
+                + "".join(hint(name, ["standard", *own]) for name in unknown[:1])
             )
         twice = len(set(self.market_forms)) < len(self.market_forms)
         if not self.market_forms or twice or not set(self.market_forms) <= set(FORMS):
@@ -139,7 +142,10 @@ def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
     """
     stored = contract.get("features", {})
     try:
-        values = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
         values["extra"] = parse_extra(",".join(values.get("extra", ())))
         values |= {"own": known_features(values["own"])} if values.get("own") else {}
         return FeatureSettings(**values)

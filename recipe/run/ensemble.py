@@ -1,6 +1,6 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from evaluation.judge import Judged
 from recipe.run.deploy import Deployed, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
+from recipe.run.settings import RunSettings
 from recipe.run.training import Training, assemble
+from recipe.run.warm import Start, start_at
 
 Rows = list[dict[str, Any]]
 
@@ -70,7 +72,14 @@ def train_fold(
     training = first
     for number in range(size):
         if number:
-            training = assemble(first.settings, first.market, first.number, number)
+            training = assemble(
+                first.settings,
+                first.market,
+                first.number,
+                number,
+                start=first.start,
+                chosen=first.chosen,
+            )
         on_member(training)
         tag = {"member": number} if size > 1 else {}
         trained = train(
@@ -90,3 +99,18 @@ def train_fold(
         return FoldResult(training.fold, members[0].alone, members)
     mean = deploy_mean(training, [(m.classifier, m.alone.calibration) for m in members])
     return FoldResult(training.fold, mean, members)
+
+
+def start_of_fold(
+    settings: RunSettings, before: Sequence[FoldResult], given: Start | None
+) -> Start | None:
+    """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
+
+    Args:
+        settings: of the run.
+        before: what the folds before gave.
+        given: what the run starts at; None: at random weights.
+    """
+    if settings.walk_warm and before:
+        return start_at([member.classifier for member in before[-1].members])
+    return given
