@@ -8,11 +8,17 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_, _
 from evaluation.verdict_words import lines
 
 MODEL = "xLSTM"
 FIGURES = ("direction", "movement", "mcc", "balanced_accuracy", "nll", "ece")
+
+_HEADS = {
+    **{"mcc": "MCC", "nll": "NLL", "ece": "ECE"},
+    "balanced_accuracy": N_("bal. acc."),
+    "net_return": N_("net return"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Evaluation:
             title=_("xLSTM classifier"),
             lines=self.verdict.splitlines(),
             facts=self.facts,
-            columns=list(self.table.columns),
-            rows=[(name, _shown(row)) for name, row in self.table.iterrows()],
+            columns=[_(_HEADS.get(name, name)) for name in self.table.columns],
+            rows=[(_(str(name)), _shown(row)) for name, row in self.table.iterrows()],
             own=MODEL,
         )
 
