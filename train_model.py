@@ -16,7 +16,7 @@ from core.errors import InputError
 from core.foreign import check_path
 from core.i18n import N_, _
 from core.near import hint, nearest
-from recipe.cli import commands, training
+from recipe.cli import commands, retrain, training
 from recipe.run.folder import default_folder, versions
 
 if TYPE_CHECKING:
@@ -269,7 +269,23 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
     text = _("its symbols: BTC/USDT ...; default: those of the training")
     add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
+    text = _("with --follow and --data DIR: train on newer bars so often, such as 7d, beside")
+    add("--retrain-every", metavar="SPAN", help=text)
     add("--out", metavar="FILE", type=Path, help=_("the file to make; default: standard output"))
+
+    add = command(
+        "retrain",
+        retrain.retrain,
+        _("train on the bars that came since; the new model answers where it is not worse"),
+        "retrain runs/ID --data bars",
+    )
+    add("run_folder", metavar="RUN", type=Path, help=_("its run folder"))
+    _add_data(add, default=N_("those of the run"))
+    text = _("fetch the newest bars of an exchange into --data DIR before")
+    add("--exchange", metavar="NAME", help=text)
+    text = _("its symbols: BTC/USDT ...; default: those of the training")
+    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
+    _add_quiet(add)
 
     add = command(
         "export",

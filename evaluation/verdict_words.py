@@ -6,7 +6,7 @@ The answer comes first, then the figure and its interval, then what to do.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.i18n import N_, _, ngettext
+from core.i18n import N_, _, date, ngettext
 from data.market.relative import relative_in_words
 from evaluation.verdict import FEW_BLOCKS, LEAST_SKILL, NONE, NOT_SHOWN, SKILLS, WORSE, YES
 
@@ -28,7 +28,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """Returns in words of the language of now what `evaluation.verdict` found, answer by answer.
 
     What it may lack is not spoken of: the result of trades (`of_trades`), hardly called classes
-    (`of_calls`), `trials`, and `relative`, where the labels are relative to the market.
+    (`of_calls`), `trials`, `relative`, where the labels are relative to the market, and
+    `refit_until`, where the shipped model was trained once more on all bars.
     """
     told = [_skill_in_words(found, skill) for skill in SKILLS]
     told += [_compared(found)]
@@ -56,6 +57,7 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
 def _further(found: Mapping[str, Any]) -> list[str]:
     told = [_hardly_called(found["hardly_called"])] if found.get("hardly_called") else []
     told += [relative_in_words()] if found.get("relative") else []
+    told += [refit_in_words(found)] if found.get("refit_until") else []
     told += [_how_sure(found)]
     if found["trials"] > 1:
         told.append(
@@ -68,6 +70,15 @@ def _further(found: Mapping[str, Any]) -> list[str]:
             )
         )
     return told
+
+
+def refit_in_words(found: Mapping[str, Any]) -> str:
+    """Returns that the verdict is not of the model that is shipped."""
+    return _(
+        "The verdict and all figures are of the recipe, not of model.keras: that was trained once "
+        "more on all bars up to {end}, which leaves none to judge it by.",
+        end=date(found["refit_until"]),
+    )
 
 
 def baseline_in_words(found: Mapping[str, Any]) -> str:

@@ -129,16 +129,18 @@ def test_it_goes_on_to_the_same_end_without_the_run_that_it_started_from(warm_ru
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("changes", "told"),
     [
         ({"XLSTM_UNITS": 16}, "XLSTM_UNITS must be what it was there: 8, got 16"),
         ({"FUTURE_WINDOW": 4}, "FUTURE_WINDOW must be what it was there: 3, got 4"),
         ({"TIMEFRAMES": "4"}, "TIMEFRAMES must be what it was there: [], got [4]"),
     ],
 )
-def test_each_difference_is_refused_in_a_line(flags, told, finished, longer_bars, tmp_path, capsys):
+def test_each_difference_is_refused_in_a_line(
+    changes, told, finished, longer_bars, tmp_path, capsys
+):
     folder = tmp_path / "warm"
-    given = arguments(finished, longer_bars, folder, **flags, LABEL_METHOD="fixed")
+    given = arguments(finished, longer_bars, folder, **changes, LABEL_METHOD="fixed")
     assert train_model.main(given) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and any(told in line for line in lines)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
+from evaluation.verdict_words import lines
 
 MODEL = "xLSTM"
 FIGURES = ("direction", "movement", "mcc", "balanced_accuracy", "nll", "ece")
@@ -19,7 +20,7 @@ class Evaluation:
     """The figures of a model on test windows that its training never saw.
 
     Attributes:
-        verdict: in words, with 95 % intervals.
+        verdict: in words, with 95 % intervals, an answer in each line.
         table: a row for the model and for each of the others: `FIGURES`, and the `net_return` of
             trading on the calls after costs.
         facts: bars, symbols and windows in words, by name.
@@ -45,7 +46,7 @@ class Evaluation:
         """
         try:
             return cls(
-                verdict=metrics["verdict"]["sentence"],
+                verdict="\n".join(_verdict(metrics["verdict"])),
                 table=_table(metrics),
                 facts=_facts(metrics, run_info),
                 metrics=dict(metrics),
@@ -64,7 +65,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         return _rendered(
             title=_("xLSTM classifier"),
-            verdict=self.verdict,
+            lines=self.verdict.splitlines(),
             facts=self.facts,
             columns=list(self.table.columns),
             rows=[(name, _shown(row)) for name, row in self.table.iterrows()],
@@ -74,7 +75,12 @@ class Evaluation:
 
 def unfitted_card(text: str) -> str:
     """Returns the card of a classifier that is not trained yet."""
-    return _rendered(title=text, verdict=_("Not trained yet: call fit(bars)."), facts={}, rows=[])
+    return _rendered(title=text, lines=[_("Not trained yet: call fit(bars).")], facts={}, rows=[])
+
+
+def _verdict(found: Mapping[str, Any]) -> list[str]:
+    """Returns the answers one by one; of a brief run there is one sentence."""
+    return [found["sentence"]] if found["better_than_baseline"] is None else lines(found)
 
 
 def _table(metrics: Mapping[str, Any]) -> pd.DataFrame:

@@ -86,6 +86,7 @@ def _answers(verdict: Mapping[str, Any]) -> Iterator[Card]:
 
 def _net_result(verdict: Mapping[str, Any]) -> Card:
     net, others = verdict["net_return"], verdict["buy_and_hold_net_return"]
+    held = _("buy and hold")
     details = [
         ngettext(
             "{n:,} trade, {cost:g} basis points a side",
@@ -94,7 +95,7 @@ def _net_result(verdict: Mapping[str, Any]) -> Card:
             cost=verdict["cost_bps"],
         ),
         f"{baseline_in_words(verdict)} {number(verdict['baseline_net_return'], '+.1%')}",
-        f"{_('buy and hold')} {number(others, '+.1%')}",
+        f"{held} {number(others, '+.1%')}",
     ]
     return _card(_("Net result"), number(net, "+.1%"), details)
 

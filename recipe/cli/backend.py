@@ -37,15 +37,7 @@ def _tensorflow_version() -> str:
 def load_model(path: str | Path):
     """Returns the deployable model in a file or run folder, once the backend has started."""
     if Path(path).is_dir():
-        path = Path(path) / files.MODEL
-        if not path.is_file():
-            raise InputError(
-                _(
-                    "{folder} has no {name}: is it a finished run?",
-                    folder=path.parent,
-                    name=path.name,
-                )
-            )
+        path = files.current_model(Path(path))
     quiet_backend()
     from models.deployable import load_classifier
 

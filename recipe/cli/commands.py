@@ -15,6 +15,7 @@ from core.foreign import writing
 from core.i18n import N_, _
 from core.texts import one_line
 from recipe.cli.backend import load_model
+from recipe.cli.retrain import retraining
 from recipe.run import folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -77,7 +78,7 @@ def predict(options: argparse.Namespace) -> int:
     """Writes the probabilities of a trained model as CSV."""
     if options.out:
         files.check_new_file(options.out)
-    if bool(options.data) == bool(options.exchange):
+    if bool(options.data) == bool(options.exchange) and not options.retrain_every:
         raise InputError(_("predict needs either --data PATH or --exchange NAME"))
     if (options.symbols or options.follow) and not options.exchange:
         raise InputError(_("--symbols and --follow need --exchange"))
@@ -116,15 +117,17 @@ def predict(options: argparse.Namespace) -> int:
         from recipe.live.newest import answer_newest
 
         try:
-            answer_newest(
-                model,
-                options.exchange,
-                options.symbols,
-                follow=options.follow,
-                out=options.out,
-                note=note,
-                answered=console.answers,
-            )
+            with retraining(options, note) as newer:
+                answer_newest(
+                    model,
+                    options.exchange,
+                    options.symbols,
+                    follow=options.follow,
+                    out=options.out,
+                    note=note,
+                    answered=console.answers,
+                    newer=newer,
+                )
         except KeyboardInterrupt:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
@@ -161,7 +164,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Ships a trained model as ONNX or SavedModel."""
-    file = options.model / files.MODEL if options.model.is_dir() else options.model
+    file = files.current_model(options.model) if options.model.is_dir() else options.model
     folder = options.out or file.parent / options.format
     if options.format not in FORMATS:
         raise InputError(

@@ -49,11 +49,11 @@ def train(options: argparse.Namespace) -> int:
             files.check_absent(options.folder)
         from recipe.cli import console
         from recipe.run.market import read_market
-        from recipe.run.origin import ORIGINS, START, check_flags, origin, started
+        from recipe.run.origin import ORIGINS, START, check_same, origin, started
 
         start = None
         if options.start is not None:
-            check_flags(options.start, flags)
+            check_same(options.start, config.as_dict(flags))
             start = files.current_model(options.start)
         data = options.data or before.get("data")
         adjust = options.adjust_splits or before.get("adjust_splits", False)

@@ -29,6 +29,8 @@ PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
+RETRAINED = "retrained"  # the runs that began with this one's model
+CURRENT = "current.json"  # names the model of them that answers now
 MOST_SHOWN = 200  # letters of a value that differs
 _LOCK = ".lock"
 _PATIENCE = 5  # seconds: who was killed a moment ago may not have ended yet
@@ -77,8 +79,13 @@ def current_model(run: Path) -> Path:
         InputError: where there is none.
     """
     path = run / MODEL
+    if (run / CURRENT).exists():
+        named = str(read_json(run / CURRENT).get("model"))
+        path = run / RETRAINED / Path(named).parent.name / MODEL
     if not path.is_file():
-        raise InputError(_("need a finished run with {name}; {run} has none", name=MODEL, run=run))
+        raise InputError(
+            _("{folder} has no {name}: is it a finished run?", folder=run, name=path.name)
+        )
     return path
 
 

@@ -17,11 +17,10 @@ from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
 from evaluation.judge import describe_splits, drift, judge
 from evaluation.metrics import evaluate
-from evaluation.verdict_words import sentence
+from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
 from recipe.run.fold import TrainedMember
-from recipe.run.refit import refit_in_words
 
 
 def run_metrics(
@@ -63,7 +62,7 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
     """
     verdict = metrics["verdict"] | {"trials": trials}
     seen = metrics | {
-        "verdict": verdict | {"sentence": _verdict_in_words(verdict, metrics.get("refit"))},
+        "verdict": verdict | {"sentence": _verdict_in_words(verdict)},
         "folds": [_with_alarms_in_words(fold) for fold in metrics["folds"]],
     }
     if "known_optimum" in seen:
@@ -74,12 +73,11 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
     return seen
 
 
-def _verdict_in_words(verdict: dict[str, Any], refit: dict[str, Any] | None) -> str:
-    if verdict["better_than_baseline"] is None:
-        text = _("No verdict: a brief run has no baselines that were fitted.")
-    else:
-        text = sentence(verdict)
-    return text if refit is None else f"{text} {refit_in_words(refit)}"
+def _verdict_in_words(verdict: dict[str, Any]) -> str:
+    if verdict["better_than_baseline"] is not None:
+        return sentence(verdict)
+    text = _("No verdict: a brief run has no baselines that were fitted.")
+    return f"{text} {refit_in_words(verdict)}" if "refit_until" in verdict else text
 
 
 def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:

@@ -152,17 +152,17 @@ def _numbers(part: Path) -> tuple[int, int]:
     return found["fold"], found["member"]
 
 
-def check_flags(run: Path, flags: Flags) -> None:
+def check_same(run: Path, now: Mapping[str, Any]) -> None:
     """Checks that a run had the flags that its weights depend on.
 
     Args:
         run: folder of the run to start from.
-        flags: of the run that is to start.
+        now: the flags of the run that is to start, by their names.
 
     Raises:
         InputError: with a line for each flag that differs.
     """
-    before, now = files.read_json(run / files.CONFIG), as_dict(flags)
+    before = files.read_json(run / files.CONFIG)
     pairs = {name: (before.get(name, now[name]), now[name]) for name in SAME_FLAGS}
     shown = {name: [list(v) if isinstance(v, tuple) else v for v in p] for name, p in pairs.items()}
     faults = [differs(run, name, *both) for name, both in shown.items() if both[0] != both[1]]

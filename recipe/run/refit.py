@@ -1,12 +1,11 @@
 """The shipped model trained once more: on all bars up to the end, as validation chose."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from core.i18n import _, date
 from data.market.market import Fold, Market
 from data.market.windows import ends_within, spans, subsample
 from recipe.devices import processes
@@ -78,12 +77,3 @@ def refit_metrics(market: Market, result: FoldResult) -> dict[str, Any]:
         "temperature": result.deployed.calibration.get("temperature"),
         "loss": [[row["loss"] for row in member.rows] for member in result.members],
     }
-
-
-def refit_in_words(refit: Mapping[str, Any]) -> str:
-    """Returns that the verdict is not of the model that is shipped."""
-    return _(
-        "The verdict and all figures are of the recipe, not of model.keras: that was trained once "
-        "more on all bars up to {end}, which leaves none to judge it by.",
-        end=date(refit["training_period"][1]),
-    )

@@ -209,6 +209,7 @@ class _Run:
             metrics["refit"] = refit_metrics(with_all_bars(self.market), refit)
             metrics["timing"]["refit_seconds"] = round(self.refit_seconds, 3)
             self.info["refit"] = metrics["refit"]["training_period"]
+            metrics["verdict"] |= {"refit_until": self.info["refit"][1]}
             save_model(last.model, folder / files.JUDGED)
         save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)

@@ -1,7 +1,6 @@
 """From the flags to the settings of each room: the one table of what a flag is for."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from config import Flags
@@ -52,35 +51,13 @@ class RunSettings:
         return self.seed + fold * self.ensemble_size + member
 
 
-def run_settings(flags: Flags) -> RunSettings:
-    """Returns the settings of all rooms but those of the bars."""
-    return replace(_run_settings(flags), warm=_run_settings(warm_flags(flags)))
+def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
+    """Returns the settings of all rooms but those of the bars.
 
-
-def warm_flags(flags: Flags) -> Flags:
-    """Returns the flags of a training that starts at weights.
-
-    Its epochs are like the last ones of a whole training: what depends on the epoch begins as it
-    was by then.
+    Args:
+        flags: checked.
+        is_warm: whether they are those of `warm_flags`, to which there are no further ones.
     """
-    passed = max(flags.SUPERVISED_EPOCHS - flags.WARM_EPOCHS, 0)
-    whole = _training(flags).loss
-    return replace(
-        flags,
-        SUPERVISED_EPOCHS=flags.WARM_EPOCHS,
-        LR_BASE=flags.WARM_LR_BASE,
-        LR_MIN=min(flags.LR_MIN, flags.WARM_LR_BASE),
-        LR_WARMUP_EPOCHS=flags.WARM_LR_WARMUP_EPOCHS,
-        AFL_WARMUP_EPOCHS=max(flags.AFL_WARMUP_EPOCHS - passed, 0),
-        CE_WEIGHT_START=whole.ce_weight(passed),
-        LOGIT_CLIP_RELEASE_EPOCH=max(flags.LOGIT_CLIP_RELEASE_EPOCH - passed, 0),
-        HNM_START_EPOCH=max(flags.HNM_START_EPOCH - passed, 0),
-        HNM_END_EPOCH=max(flags.HNM_END_EPOCH - passed, 0),
-        HNM_HARD_SAMPLE_START=_hard_share(flags)(max(passed, flags.HNM_START_EPOCH)),
-    )
-
-
-def _run_settings(flags: Flags) -> RunSettings:
     return RunSettings(
         batches=_batches(flags),
         network=NetworkSettings(
@@ -108,10 +85,41 @@ def _run_settings(flags: Flags) -> RunSettings:
         ensemble_size=flags.ENSEMBLE_SIZE,
         refit=flags.REFIT,
         walk_warm=flags.WALK_FORWARD_WARM,
+        warm=None if is_warm else run_settings(warm_flags(flags), is_warm=True),
+    )
+
+
+def warm_flags(flags: Flags) -> Flags:
+    """Returns the flags of a training that starts at weights.
+
+    Its epochs are like the last ones of a whole training: what depends on the epoch begins as it
+    was by then.
+    """
+    passed = max(flags.SUPERVISED_EPOCHS - flags.WARM_EPOCHS, 0)
+    loss, mined = _training(flags).loss, _batches(flags).hard_share
+    return replace(
+        flags,
+        SUPERVISED_EPOCHS=flags.WARM_EPOCHS,
+        LR_BASE=flags.WARM_LR_BASE,
+        LR_MIN=min(flags.LR_MIN, flags.WARM_LR_BASE),
+        LR_WARMUP_EPOCHS=flags.WARM_LR_WARMUP_EPOCHS,
+        AFL_WARMUP_EPOCHS=max(flags.AFL_WARMUP_EPOCHS - passed, 0),
+        CE_WEIGHT_START=loss.ce_weight(passed),
+        LOGIT_CLIP_RELEASE_EPOCH=max(flags.LOGIT_CLIP_RELEASE_EPOCH - passed, 0),
+        HNM_START_EPOCH=max(flags.HNM_START_EPOCH - passed, 0),
+        HNM_END_EPOCH=max(flags.HNM_END_EPOCH - passed, 0),
+        HNM_HARD_SAMPLE_START=mined(max(passed, flags.HNM_START_EPOCH)) if mined else 0.0,
     )
 
 
 def _batches(flags: Flags) -> BatchSettings:
+    mined = functools.partial(
+        hard_share,
+        start_epoch=flags.HNM_START_EPOCH,
+        end_epoch=flags.HNM_END_EPOCH,
+        start_share=flags.HNM_HARD_SAMPLE_START,
+        end_share=flags.HNM_HARD_SAMPLE_END,
+    )
     augmentations = {
         "noise_std": flags.AUG_NOISE_STD,
         # A label that is asked a bar earlier is another one where it looks a few bars ahead.
@@ -126,20 +134,10 @@ def _batches(flags: Flags) -> BatchSettings:
         class_ratios=flags.TARGET_CLASS_RATIOS,
         balance_classes=flags.CLASS_BALANCED_BATCHING,
         balance_symbols=flags.SYMBOL_STRATIFIED_BATCHING,
-        hard_share=_hard_share(flags) if flags.USE_HARD_NEGATIVE_MINING else None,
+        hard_share=mined if flags.USE_HARD_NEGATIVE_MINING else None,
         weigh_uniqueness=flags.USE_UNIQUENESS_WEIGHTS,
         half_life=flags.RECENCY_HALF_LIFE,
         augmentations=augmentations if flags.USE_AUGMENTATIONS else None,
-    )
-
-
-def _hard_share(flags: Flags) -> Callable[[int], float]:
-    return functools.partial(
-        hard_share,
-        start_epoch=flags.HNM_START_EPOCH,
-        end_epoch=flags.HNM_END_EPOCH,
-        start_share=flags.HNM_HARD_SAMPLE_START,
-        end_share=flags.HNM_HARD_SAMPLE_END,
     )
 
 

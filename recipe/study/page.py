@@ -144,7 +144,8 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
         pictures["seeds"] = picture(
             plots.seed_dots(done), _("Each seed on both splits"), _("Each seed on both splits")
         )
-    own = {f"{name}_": float(value) for name, value in spread.loc["test_direction"].items()}
+    means = spread.T.to_dict()["test_direction"]
+    own = {f"{name}_": float(value) for name, value in means.items()}
     luck = _(
         "{done} of {all} seeds: test direction {mean_:+.4f} on average, {min_:+.4f} to {max_:+.4f}",
         done=len(done),
@@ -160,7 +161,7 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
 def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     best = results.winner(plan)
     assert best is not None  # there are rows
-    row = done.set_index("cell").loc[best]
+    row = done.set_index("cell").T.to_dict()[best]
     tried = sum(plan.flags_file(cell).exists() for cell in plan.cells)
     values = done["validation_nll_mean_over_folds"]
     pictures: dict[str, dict[str, str]] = {}
