@@ -107,7 +107,8 @@ def test_predict_newest_says_the_call_of_each_symbol(run, tmp_path, capsys):
 def test_a_model_that_was_cut_off_says_so(run, tmp_path, capsys):
     model = tmp_path / "model.keras"
     shutil.copy(run / "model.keras", model)
-    model.write_bytes(model.read_bytes()[:50_000])
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
     assert train_model.main(["predict", str(model), "--data", str(run / "bars.parquet")]) == 2
     assert "its end is missing, so it was cut off: copy it again" in capsys.readouterr().err
 
@@ -137,4 +138,4 @@ def test_a_smoke_study_is_small(action, tmp_path, monkeypatch):
     assert train_model.main(["study", action, "--smoke", "--out", out, "--lang", "en"]) == 1
     (plan,) = plans
     assert plan.count == SMALL and plan.flags.SUPERVISED_EPOCHS == 2
-    assert train_model.main(["study", "show", "--lang", "en", out]) == 1
+    assert train_model.main(["study", "show", "--lang", "en", out]) == 0

@@ -19,6 +19,7 @@ from evaluation.verdict import verdict
 TEMPLATE = "compare.html.jinja"
 MARK = "xlstm-classifier compare"  # in the head of a page
 _HEAD_BYTES = 4096
+_ROOM = 22  # letters of a name in a picture
 COLUMNS = {
     "validation_direction": N_("validation direction"),
     "validation_nll": N_("validation NLL"),
@@ -125,7 +126,11 @@ def _group(runs: Sequence[Run]) -> dict[str, Any]:
 def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Returns direction and gains of the runs of a group, as pictures."""
     drawn: dict[str, dict[str, str]] = {}
-    rows = [{**row, **row["values"], "interval": row["reach"]} for row in group["rows"]]
+    names = _short_names([row["name"] for row in group["rows"]])
+    rows = [
+        {**row, **row["values"], "name": names[row["name"]], "interval": row["reach"]}
+        for row in group["rows"]
+    ]
     relative = any(row["relative"] for row in rows)
     with drawing(drawn, "direction"):
         drawn["direction"] = picture(
@@ -136,7 +141,7 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             listed(f"{row['name']} {signed(row['direction'])}" for row in rows),
         )
     periods = next((when for when, _curve in group["curves"].values()), None)
-    curves = {n: own for n, (when, own) in group["curves"].items() if when == periods}
+    curves = {names[n]: own for n, (when, own) in group["curves"].items() if when == periods}
     shown = dict(list(curves.items())[: market_plots.MOST_CURVES])
     if periods and len(shown) > 1:
         with drawing(drawn, "equity"):
@@ -150,6 +155,14 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
                 listed(f"{name} {i18n_number(own[-1], '+.1%')}" for name, own in shown.items()),
             )
     return drawn
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns names that a picture has room for: without their folder, where they then differ."""
+    last = [Path(name).name for name in names]
+    short = last if len(set(last)) == len(names) else names
+    parts = [name if len(name) <= _ROOM else f"…{name[1 - _ROOM :]}" for name in short]
+    return dict(zip(names, parts if len(set(parts)) == len(parts) else short, strict=True))
 
 
 def _row(run: Run) -> dict[str, Any]:

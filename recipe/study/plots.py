@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from core.i18n import N_, _
 from evaluation.report.svg import ACCENT, COLOURS, INK, STYLE, WIDTH
@@ -47,7 +48,9 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
         )
         if measure not in LESS_IS_BETTER:
             panel.invert_xaxis()
-        panel.set_xlabel(_("change of {measure} if off; right: worse", measure=_(LABELS[measure])))
+        figure.supxlabel(
+            _("change of {measure} if off; right: worse", measure=_(LABELS[measure])), fontsize=9.5
+        )
         panel.set_title(" ")
         panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
         _clean(panel)
@@ -96,3 +99,4 @@ def _clean(panel) -> None:
     panel.grid(axis="x", color="#ececec", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.margins(x=0.08)
+    panel.xaxis.set_major_locator(MaxNLocator(5))
