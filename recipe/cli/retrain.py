@@ -111,4 +111,6 @@ def _beside(options: argparse.Namespace, note: Callable[[str], None]) -> Beside:
     command = [sys.executable, "-m", place.module("train_model"), "retrain", str(run)]
     command += ["--data", options.data, "--exchange", options.exchange]
     command += ["--symbols", *options.symbols] if options.symbols else []
-    return Beside(run, command, every_s, note, environment=place.environment())
+    environment = place.environment()
+    environment.pop("COLUMNS", None)  # what is told is read back, and must be one line
+    return Beside(run, command, every_s, note, environment=environment)

@@ -64,10 +64,10 @@ def retrain(
             model, or another process retrains the same run.
     """
     before = run_json.read(folder)
-    current = files.current_model(folder)
     flags = load(replay=folder / files.CONFIG)
     with files.lock(folder):
         clear(folder)
+        current = files.current_model(folder)
         data, adjust = data or before.get("data"), before.get("adjust_splits", False)
         shares = shares_since(data, market_settings(flags), contract_of(load_classifier(current)))
         flags = replace(flags, WALK_FORWARD_FOLDS=1, **shares)
