@@ -1,7 +1,8 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,18 @@ FITTED = {
     N_("logistic regression"): baselines.logistic_regression,
     N_("boosted trees"): baselines.boosted_trees,
 }
+
+
+class Learner(NamedTuple):
+    """A baseline that was fitted to a fold.
+
+    Attributes:
+        fitted: to its training windows.
+        said: its probabilities, (windows, 3) by split.
+    """
+
+    fitted: baselines.Fitted
+    said: Given
 
 
 class Judged(NamedTuple):
@@ -63,21 +76,14 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
 
 
 def baseline_probabilities(
-    market: Market,
-    fold: Fold,
-    *,
-    seed: int,
-    fitted: bool = True,
-    progress: Callable[[float], None] = lambda share: None,
+    market: Market, fold: Fold, learners: Mapping[str, Learner] = MappingProxyType({})
 ) -> dict[str, dict[str, Any]]:
     """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
 
     Args:
         market: that the fold is of.
         fold: whose training windows they know.
-        seed: of the fits.
-        fitted: whether those that take seconds to fit are wanted, too.
-        progress: told the share that is done.
+        learners: those that take seconds to fit, as `fit_learners` returns them.
     """
     train_labels = fold.labels[fold.train]
     found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
@@ -87,17 +93,38 @@ def baseline_probabilities(
         found["persistence"][name] = baselines.persistence(
             fold.persistence[ends], fold.persistence[fold.train], train_labels
         )
-    if fitted:
-        windows, prior = fitting_windows(market, fold), training_prior(fold)
-        for place, (baseline, fit) in enumerate(FITTED.items()):
-            model = fit(
-                windows["train"],
-                windows["validation"],
-                prior=prior,
-                seed=seed,
-                progress=lambda share, place=place: progress((place + share) / len(FITTED)),
-            )
-            found[baseline] = {name: model.predict_proba(windows[name].x) for name in SPLITS[1:]}
+    return found | {name: learner.said for name, learner in learners.items()}
+
+
+def fit_learners(
+    market: Market,
+    fold: Fold,
+    *,
+    seed: int,
+    names: Collection[str] = tuple(FITTED),
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Learner]:
+    """Returns the baselines that take seconds to fit, in the order of `FITTED`.
+
+    Args:
+        market: that the fold is of.
+        fold: whose training windows they know.
+        seed: of the fits.
+        names: of those that are wanted.
+        progress: told the share that is done.
+    """
+    windows, prior = fitting_windows(market, fold), training_prior(fold)
+    wanted, found = [name for name in FITTED if name in names], {}
+    for place, baseline in enumerate(wanted):
+        fitted = FITTED[baseline](
+            windows["train"],
+            windows["validation"],
+            prior=prior,
+            seed=seed,
+            progress=lambda share, place=place: progress((place + share) / len(wanted)),
+        )
+        said = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
+        found[baseline] = Learner(fitted, said)
     return found
 
 

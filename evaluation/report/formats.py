@@ -52,6 +52,11 @@ KEYS = (
 )
 
 
+def own_name(metrics: Mapping[str, Any]) -> str:
+    """Returns what the pages call the model of a run."""
+    return N_("blend") if "blend" in metrics else "xLSTM"
+
+
 def render(template: str, **content: Any) -> str:
     """Returns a page of this folder as HTML; texts in it are escaped."""
     environment = templates(Path(__file__).parent)

@@ -10,7 +10,7 @@ from core.i18n import N_, _, date, listed, ngettext
 from core.i18n import number as i18n_number
 from data.market.labels import CLASS_NAMES
 from evaluation.report import market_plots, plots
-from evaluation.report.formats import drawing, number, picture, signed
+from evaluation.report.formats import drawing, number, own_name, picture, signed
 from evaluation.verdict import SKILLS
 
 MOST_FEATURES = 10  # drawn
@@ -142,7 +142,7 @@ def traders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns the results of trading by name: the model, the best baseline, and buy and hold."""
     costs, best = metrics.get("costs") or {}, (metrics.get("verdict") or {}).get("baseline")
     found = {
-        "xLSTM": costs.get("model"),
+        own_name(metrics): costs.get("model"),
         best: (costs.get("baselines") or {}).get(best),
         N_("buy and hold"): costs.get("buy_and_hold"),
     }

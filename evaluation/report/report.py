@@ -9,7 +9,7 @@ import pandas as pd
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.report import pictures
-from evaluation.report.formats import render
+from evaluation.report.formats import own_name, render
 from evaluation.report.ranked import ranked_part
 
 TEMPLATE = "report.html.jinja"
@@ -79,7 +79,7 @@ def report_page(
         comparison=_comparison(metrics, "test"),
         ranked=ranked_part(metrics),
         columns=COLUMNS,
-        cost_rows=_cost_rows(metrics.get("costs") or {}),
+        cost_rows=_cost_rows(metrics.get("costs") or {}, own_name(metrics)),
         cost_columns=COST_COLUMNS,
         folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
         flags=flags or {},
@@ -122,7 +122,8 @@ def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]
 
 def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     """Returns the rows of the table of model and baselines on the windows of a split."""
-    rows = {"xLSTM": metrics.get(split)}
+    rows = {own_name(metrics): metrics.get(split)}
+    rows |= {"xLSTM": metrics["blend"]["network"].get(split)} if "blend" in metrics else {}
     rows |= {n: given.get(split) for n, given in (metrics.get("baselines") or {}).items()}
     rows = {name: values for name, values in rows.items() if values}
     best = {column: _best(column, rows.values()) for column in COLUMNS}
@@ -141,8 +142,8 @@ def _equals(values: Mapping[str, Any], best: Mapping[str, Any]) -> set[str]:
     return {column for column in COLUMNS if values.get(column) == best[column] is not None}
 
 
-def _cost_rows(costs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = {"xLSTM": costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
+def _cost_rows(costs: Mapping[str, Any], own: str) -> list[dict[str, Any]]:
+    rows = {own: costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
     rows |= costs.get("baselines") or {}
     return [{"name": _(name), "values": values} for name, values in rows.items() if values]
 

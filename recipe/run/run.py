@@ -121,6 +121,14 @@ class _Run:
             self.history = [*earlier, *({"fold": number, **row} for row in rows)]
             files.write_history(self.folder / files.HISTORY, self.history)
 
+        seed, importance, brief = self.settings.seed, None, self.brief
+        wanted = self.settings.blend if brief else judge.FITTED
+
+        def fit() -> dict[str, judge.Learner]:
+            what = _("constant prior, persistence, logistic regression, boosted trees")
+            with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
+                return judge.fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
+
         result = train_fold(
             first,
             self.folder / files.CHECKPOINTS / f"fold-{number}",
@@ -130,16 +138,13 @@ class _Run:
             on_rows=keep,
             made_from=self.info[ORIGINS][-1],
             reporter=self.reporter,
+            fit=fit,
         )
-        seed, importance = self.settings.seed, None
-        if not self.brief:  # before the baselines: other processes take part in it
+        if not brief:  # before the baselines: other processes take part in it
             importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        what = _("constant prior, persistence, logistic regression, boosted trees")
-        shown = SILENT if self.brief else self.reporter
-        with shown.working(_("baselines"), what) as done:
-            baselines = judge.baseline_probabilities(
-                self.market, fold, seed=seed, fitted=not self.brief, progress=done
-            )
+        learners = result.blend.learners if result.blend else {} if brief else fit()
+        shown = {} if brief else learners
+        baselines = judge.baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
     def write(

@@ -10,6 +10,9 @@ from models.training.callbacks.mining import MiningPlan, hard_share
 from models.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from models.xlstm_rl_model import NetworkSettings
 
+# What may join the network, by the word of the flag, and the baseline that it is.
+BLENDED = {"trees": "boosted trees", "regression": "logistic regression"}
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -25,6 +28,7 @@ class RunSettings:
         cost_bps: trading cost per side in basis points.
         seed: of the run.
         ensemble_size: models of a fold.
+        blend: baselines that join the network in the model of a fold.
     """
 
     batches: BatchSettings
@@ -36,6 +40,7 @@ class RunSettings:
     cost_bps: float
     seed: int
     ensemble_size: int
+    blend: tuple[str, ...]
 
     def seed_of(self, fold: int, member: int) -> int:
         """Returns the seed of a training; no two of a run have the same.
@@ -72,6 +77,7 @@ def run_settings(flags: Flags) -> RunSettings:
         cost_bps=flags.COST_BPS,
         seed=flags.SEED,
         ensemble_size=flags.ENSEMBLE_SIZE,
+        blend=tuple(name for word, name in BLENDED.items() if word in flags.BLEND),
     )
 
 
