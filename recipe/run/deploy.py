@@ -16,7 +16,8 @@ from data.market.training_range import training_ranges
 from data.market.windows import spans
 from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
-from evaluation.judge import Learner, blocks_of
+from evaluation.judge import blocks_of
+from evaluation.learners import Learner
 from models.blend import line_layer, log_of_blend, summary_columns, trees_layer
 from models.calibration import RestoreProbabilities
 from models.deployable import contract_of, log_mean_of, make_deployable, without_contract

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from data.market.market import Fold
-from evaluation.judge import Judged, Learner, fit_learners
+from evaluation.judge import Judged
+from evaluation.learners import Learner, fit_learners
 from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
@@ -47,7 +48,7 @@ class FoldResult:
         deployed: its model, and what it says.
         members: that the network was made of.
         importance: what `evaluation.importance.explain` found; None for a brief run.
-        baselines: what `evaluation.judge.baseline_probabilities` returned.
+        baselines: what `evaluation.learners.baseline_probabilities` returned.
         blend: what the model is blended from; None: it is the network.
     """
 

@@ -18,6 +18,7 @@ from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
 from evaluation.importance import explain
+from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
@@ -122,12 +123,12 @@ class _Run:
             files.write_history(self.folder / files.HISTORY, self.history)
 
         seed, importance, brief = self.settings.seed, None, self.brief
-        wanted = self.settings.blend if brief else judge.FITTED
+        wanted = self.settings.blend if brief else FITTED
 
-        def fit() -> dict[str, judge.Learner]:
+        def fit() -> dict[str, Learner]:
             what = _("constant prior, persistence, logistic regression, boosted trees")
             with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
-                return judge.fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
+                return fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
 
         result = train_fold(
             first,
@@ -142,9 +143,8 @@ class _Run:
         )
         if not brief:  # before the baselines: other processes take part in it
             importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        learners = result.blend.learners if result.blend else {} if brief else fit()
-        shown = {} if brief else learners
-        baselines = judge.baseline_probabilities(self.market, fold, shown)
+        shown = {} if brief else result.blend.learners if result.blend else fit()
+        baselines = baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
     def write(
