@@ -89,6 +89,14 @@ def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Mo
     return keras.Model(windows, mean)
 
 
+def networks_in(model: keras.Model) -> list[keras.Model]:
+    """Returns the classifiers inside a deployable model: itself, or its members in their order."""
+    if any(layer.name == "classifier" for layer in model.layers):
+        return [model]
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [network for layer in inside for network in networks_in(layer)]
+
+
 def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes the model to `path` (.keras) at once or not at all."""
     atomic.write(Path(path), model.save)

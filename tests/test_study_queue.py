@@ -35,7 +35,7 @@ def fake_command_is_found(monkeypatch):
 def test_a_killed_workers_cell_is_resumed_and_every_cell_done_once(tmp_path, monkeypatch):
     plan = check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch)
     assert not list((plan.folder / "beats").iterdir())
-    assert progress(plan) == "4 of 4 done, 0 running, 0 failed"
+    assert progress(plan) == "4 of 4 cells done, 0 running, 0 failed"
 
 
 def is_held(path):
@@ -65,7 +65,7 @@ def test_a_cell_that_fails_is_told_with_its_reason_and_tried_again_where_that_is
     work(plan.folder, **QUICK)
     assert [plan.state(cell) for cell in plan.cells] == ["done", "failed", "done"]
     assert plan.reason("as-flagged-seed1") == "status 1: the bars are broken"
-    assert progress(plan) == "2 of 3 done, 0 running, 1 failed"
+    assert progress(plan) == "2 of 3 cells done, 0 running, 1 failed"
     (plan.folder / "ended" / "as-flagged-seed1.json").unlink()
     work(plan.folder, **QUICK)
     assert begun(plan)["as-flagged-seed1"] == ["train", "resume"]

@@ -69,6 +69,7 @@ def alter_bars(bars: pd.DataFrame, later: np.ndarray) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
     for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
+        rows = np.asarray(rows)
         rows = rows[later[rows]]
         if len(rows):
             _mirror(columns, rows, rng)

@@ -80,7 +80,8 @@ def _by_symbol(bars: dict[str, pd.Series]) -> list[np.ndarray]:
     """Returns the rows of each symbol."""
     if "symbol" not in bars:
         return [np.arange(len(bars["volume"]))]
-    return list(bars["symbol"].groupby(bars["symbol"], observed=True).indices.values())
+    groups = bars["symbol"].groupby(bars["symbol"], observed=True).indices
+    return [np.asarray(rows) for rows in groups.values()]
 
 
 def _split_steps(scales: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def check_bars(
     places |= places_of(given, extra, source, places)
     own = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
     own.columns = list(places)
-    columns = {name: plain_column(own[name], name, source) for name in own}
+    columns = {name: plain_column(own[name], name, source) for name in places}
     bars = checked(columns, source, extra=extra)
     bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
     return sorted_bars(pd.DataFrame(bars, copy=False))
@@ -140,7 +140,7 @@ def _lacking(given: list, source: str) -> list[str]:
     return faults
 
 
-def _symbols(symbols: pd.Series, source: str) -> tuple[pd.Categorical, list[str]]:
+def _symbols(symbols: pd.Series, source: str) -> tuple[Any, list[str]]:
     """Returns the symbols without blanks around them, and a fault where one is none."""
     given = symbols.astype("category").array
     texts = [str(name).strip() for name in given.categories]
@@ -154,12 +154,12 @@ def _symbols(symbols: pd.Series, source: str) -> tuple[pd.Categorical, list[str]
         text = texts[codes[row]] if codes[row] >= 0 else ""
         lines = [_no_symbol(source, row, text)] if bad.any() else []
     elif used.all() and len(set(texts)) == len(texts):
-        return given.rename_categories(texts), []
+        return given.rename_categories(dict(zip(given.categories, texts, strict=True))), []
     places: dict[str, int] = {}  # printable, as the faults name them
     for place in np.flatnonzero(used):
         places.setdefault(printable(texts[place]), len(places))
     new = np.array([places.get(printable(text), -1) for text in texts] + [-1])
-    return pd.Categorical.from_codes(new[codes], list(places)), lines
+    return pd.Categorical.from_codes(new[codes], dtype=pd.CategoricalDtype(list(places))), lines
 
 
 def _no_symbol(source: str, row: int, text: str) -> str:
@@ -228,15 +228,11 @@ def _writable(values: np.ndarray) -> np.ndarray:
 
 def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
     """Returns a remark where highs and lows missed other prices by rounding and were put right."""
-    for name in PRICES:
-        faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
-        beyond = (bars[name] > LARGEST_PRICE) | (bars[name] > 0) & (bars[name] < LEAST_PRICE)
-        faults.add(beyond, _beyond(name, LEAST_PRICE, LARGEST_PRICE), bars[name])
-    volume = bars["volume"]
-    faults.add(volume < 0, _("volume must not be negative"), volume)
-    faults.add(volume > LARGEST_VOLUME, _beyond("volume", 0, LARGEST_VOLUME), volume)
+    if not _in_range(bars):
+        _add_beyond(bars, faults)
     open_, high, low, close = (bars[name] for name in PRICES)
-    faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
+    if (high * (1 + _ROUNDING) < low).any():
+        faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
     if faults.lines:
         return []
     top, bottom = np.maximum(open_, close), np.minimum(open_, close)
@@ -257,6 +253,25 @@ def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
         row=str(int(missed.argmax()) + 1),
     )
     return [told]
+
+
+def _in_range(bars: dict[str, Any]) -> bool:
+    """Says whether all prices and volumes may be, which is sooner told than which may not."""
+    volume = bars["volume"]
+    return bool((volume >= 0).all() and (volume <= LARGEST_VOLUME).all()) and all(
+        (bars[name] >= LEAST_PRICE).all() and (bars[name] <= LARGEST_PRICE).all() for name in PRICES
+    )
+
+
+def _add_beyond(bars: dict[str, Any], faults: Faults) -> None:
+    """Adds a fault for each kind of price or volume that cannot be."""
+    for name in PRICES:
+        faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
+        beyond = (bars[name] > LARGEST_PRICE) | (bars[name] > 0) & (bars[name] < LEAST_PRICE)
+        faults.add(beyond, _beyond(name, LEAST_PRICE, LARGEST_PRICE), bars[name])
+    volume = bars["volume"]
+    faults.add(volume < 0, _("volume must not be negative"), volume)
+    faults.add(volume > LARGEST_VOLUME, _beyond("volume", 0, LARGEST_VOLUME), volume)
 
 
 def _beyond(name: str, least: float, largest: float) -> str:

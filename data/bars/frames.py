@@ -38,8 +38,8 @@ def read_frame(
     """
     raw, remarks, unused = read_table(_table(_of_pandas(frame)), _("the frame"), "", extra)
     if "symbol" not in raw:
-        codes = np.zeros(len(raw["timestamp"]), np.int8)
-        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [ONE_SYMBOL]))
+        codes, kind = np.zeros(len(raw["timestamp"]), np.int8), pd.CategoricalDtype([ONE_SYMBOL])
+        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     raw = {name: column.reset_index(drop=True) for name, column in raw.items()}
     order, source = _order(raw), _("the frame")
     if order is not None:
@@ -74,7 +74,6 @@ def _table(frame: pd.DataFrame) -> Table:
     parts |= {len(parts) + i: frame.iloc[:, i] for i in range(frame.shape[1])}
     columns = [_without_periods(pd.Series(part).reset_index(drop=True)) for part in parts.values()]
     made = pd.concat(columns, axis=1) if columns else pd.DataFrame()
-    made.columns = range(len(columns))
     made = made.set_axis(pd.Index(names, tupleize_cols=False), axis=1)
     return of_frame(*stacked(names, made)) if two_headers(names) else of_frame(made)
 

@@ -84,8 +84,10 @@ def read_table(
         symbol: of all its bars, as far as that is known.
         extra: names of own columns that are wanted as well.
     """
-    headless = table.names is None
-    layout = _headless(table, source) if headless else _by_names(table, source, symbol)
+    if table.names is None:
+        layout = _headless(table, source)
+    else:
+        layout = _by_names(table, table.names, source, symbol)
     layout = _with_clock(layout, table, source)
     roles = dict(layout.roles)
     names = table.names or (KLINE if table.width == len(KLINE) else None)
@@ -209,31 +211,31 @@ def _headless(table: Table, source: str) -> Layout:
     return Layout(roles, [_("no header: read as {columns}", columns=", ".join(COLUMNS))])
 
 
-def _by_names(table: Table, source: str, symbol: str) -> Layout:
+def _by_names(table: Table, names: list[str], source: str, symbol: str) -> Layout:
     places: dict[str, list[int]] = {}
-    for position, name in enumerate(table.names):
+    for position, name in enumerate(names):
         places.setdefault(plain(name), []).append(position)
     if set(LETTERS) <= set(places):
         places = {LETTERS.get(name, name): where for name, where in places.items()}
     found: dict[str, str] = {}
-    for role, names in _candidates(places, table, symbol).items():
-        name = next((name for name in names if name in places), None)
+    for role, known in _candidates(places, table, symbol).items():
+        name = next((name for name in known if name in places), None)
         if name is not None:
             found[role] = name
-    _refuse(found, places, table.names, source)
+    _refuse(found, places, names, source)
     adjusted, remarks = _adjusted(found, places)
     roles = {role: places[name][0] for role, name in {**found, **adjusted}.items()}
     used = set(roles.values())
     words = []
     for role, name in found.items():
-        written = table.names[places[name][0]]
+        written = names[places[name][0]]
         if role != "clock" and plain(written) != role:
             words.append(
                 _("{role} from {name}", role=role, name=printable(written) or _("the index"))
             )
     if "clock" in roles and table.first and "." in table.first[roles["timestamp"]]:
         remarks.append(_(BROKER))
-    others = [i for i in range(len(table.names)) if i not in used]
+    others = [i for i in range(len(names)) if i not in used]
     return Layout(roles, [", ".join(words), *remarks] if words else remarks, others)
 
 

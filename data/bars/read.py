@@ -177,7 +177,8 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
     unnamed = "symbol" not in raw
     if unnamed:
         codes = np.zeros(len(raw["timestamp"]), np.int8)
-        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, [named(source.path).symbol]))
+        kind = pd.CategoricalDtype([named(source.path).symbol])
+        raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     more: list[str] = []
     columns = checked(raw, source.name, more, extra)
     own = columns.pop("symbol")
@@ -196,7 +197,7 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
 def _falls(part: _Part) -> bool:
     first = np.flatnonzero(part.codes == part.codes[0])[:2]
     times = part.columns["timestamp"]
-    return len(first) > 1 and times[first[1]] < times[first[0]]
+    return len(first) > 1 and bool(times[first[1]] < times[first[0]])
 
 
 def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
@@ -212,7 +213,9 @@ def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
         columns[name] = own[0] if len(own) == 1 else np.concatenate(own)
         del own
     columns["timestamp"] = pd.Series(columns["timestamp"]).dt.tz_localize("UTC")
-    columns["symbol"] = pd.Categorical.from_codes(np.concatenate(codes), list(places))
+    columns["symbol"] = pd.Categorical.from_codes(
+        np.concatenate(codes), dtype=pd.CategoricalDtype(list(places))
+    )
     return pd.DataFrame(columns, copy=False)
 
 
@@ -252,7 +255,7 @@ def _steps_of_files(parts: dict[str, _Part]) -> list[str]:
             steps[name] = pd.Timedelta(lengths[counts.argmax()])
     if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return []
-    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     return [
         _(
             "all files must have one timeframe; {low} has a bar every {low_step}, {high} every "
@@ -305,7 +308,7 @@ def _one_interval(bars: pd.DataFrame, source: str) -> None:
     if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
         return
     steps = {symbol: _usual_step(own) for symbol, own in times.items()}  # bars may be missing
-    low, high = min(steps, key=steps.get), max(steps, key=steps.get)
+    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     if steps[high] > LOOSE * steps[low]:
         raise InputError(
             _(

@@ -15,6 +15,7 @@ at most 10 in size, and 0 where fewer than 24 of the 96 are known or all are the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -164,7 +165,7 @@ def _change(values: np.ndarray, known: np.ndarray, num_rows: int) -> np.ndarray:
     largest = _rolling(np.abs(steps), both).max().to_numpy()[-num_rows:]
 
     def squares(rows: slice, unit: np.ndarray) -> np.ndarray:
-        return sum((own[rows] / unit) ** 2 for own in _lagged(steps, num_rows))
+        return reduce(np.add, ((own[rows] / unit) ** 2 for own in _lagged(steps, num_rows)))
 
     def result(rows: slice, unit: np.ndarray, num: np.ndarray) -> np.ndarray:
         return steps[-num_rows:][rows] / unit / np.sqrt(squares(rows, unit) / num)

@@ -6,6 +6,7 @@ not; and all look back a fixed number of bars.
 """
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,7 @@ def _columns(high, low, close, volume, factor: int) -> Iterator[np.ndarray]:
 
 def _coarse_mean(values: np.ndarray, factor: int, span: int) -> np.ndarray:
     """Returns the mean of the values of each row's last `span` coarse bars, (bars,)."""
-    return sum(_before(values, lag * factor) for lag in range(span)) / span
+    return reduce(np.add, (_before(values, lag * factor) for lag in range(span))) / span
 
 
 def _before(values: np.ndarray, lag: int) -> np.ndarray:

@@ -57,7 +57,7 @@ class Universe:
             int64 (moments, symbols).
         """
         found = np.full((len(times), len(self.closes)), -1)
-        for symbol in np.flatnonzero(self._members):
+        for symbol in np.flatnonzero(self._members).tolist():
             own = self.closes[symbol]
             if len(own):
                 last = np.searchsorted(own, times, side="right") - 1

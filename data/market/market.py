@@ -128,10 +128,12 @@ def build_market(
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
     """
     note = note or (lambda text: None)
-    if bars is None and feature_store is not None:
+    if bars is not None:
+        rows, facts = make_rows(bars, settings, feature_store, note)
+    elif feature_store is not None:
         rows, facts = open_rows(feature_store)
     else:
-        rows, facts = make_rows(bars, settings, feature_store, note)
+        raise ValueError("a market needs bars, or the store of features made of them")
     ends = ends_within(facts["bounds"], settings.sequence_length, settings.future_window)
     if not len(ends):
         raise InputError(only_holes(settings))
@@ -213,7 +215,7 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
             spread = spread + ((part - own) ** 2).sum(axis=0)
             spread = spread + (own - mean) ** 2 * count * step
             mean, count = mean + (own - mean) * step, count + len(part)
-    return np.float32(mean), np.float32(spread / count)
+    return np.asarray(mean, np.float32), np.asarray(spread / count, np.float32)
 
 
 def living_symbols(market: Market) -> list[str]:
@@ -249,16 +251,14 @@ def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
     """Returns the fold of a split; its threshold is given, or chosen on its training rows."""
     horizon, target_ratios = settings.future_window, settings.target_class_ratios
     if settings.label_columns == PATH:
-        path = rows["close"], rows["high"], rows["low"]
-        threshold = labelling.choose_barrier_multiple(
-            *path, rows["scale"], horizon, split.train, target_ratios
-        )
+        path = (rows["close"], rows["high"], rows["low"], rows["scale"])
+        threshold = labelling.choose_barrier_multiple(*path, horizon, split.train, target_ratios)
         labels = np.full(len(rows["symbols"]), labelling.UNLABELLED, np.int8)
         for start in range(0, len(labels), _LABEL_CHUNK):
             # With the bars after the chunk that its last labels look at.
             part = slice(start, start + _LABEL_CHUNK + horizon)
-            *path, scale = (rows[name][part] for name in PATH)
-            found = labelling.triple_barrier_labels(*path, threshold * scale, horizon)
+            close, high, low, scale = (rows[name][part] for name in PATH)
+            found = labelling.triple_barrier_labels(close, high, low, threshold * scale, horizon)
             labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
         labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:

@@ -53,7 +53,7 @@ def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
     codes = bars["symbol"].cat.codes.to_numpy()
     names = bars["symbol"].cat.categories
     bounds = symbol_bounds(codes)
-    parts = [(names[codes[start]], {}) for start in bounds[:-1]]
+    parts: list[tuple[str, dict]] = [(str(names[codes[start]]), {}) for start in bounds[:-1]]
     for name in bars.columns.drop("symbol"):
         values = bars[name].to_numpy("datetime64[ns]" if name == "timestamp" else float)
         for (_name, columns), start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
@@ -63,5 +63,5 @@ def _divided(bars: pd.DataFrame) -> list[tuple[str, dict[str, np.ndarray]]]:
 
 def _frame(symbol: str, columns: dict[str, np.ndarray]) -> pd.DataFrame:
     codes = np.zeros(len(columns["timestamp"]), np.int8)
-    symbols = pd.Categorical.from_codes(codes, [symbol])
+    symbols = pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype([symbol]))
     return pd.DataFrame({**columns, "symbol": symbols}, copy=False)

@@ -201,7 +201,7 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         check_facts(index)
         facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
         facts |= {"bounds": np.array(facts["bounds"])}
-    return open_store(feature_store), facts
+    return dict(open_store(feature_store)), facts
 
 
 def warm_runs(bounds: np.ndarray, warm_up_bars: int) -> list[tuple[int, int]]:

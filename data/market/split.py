@@ -201,7 +201,7 @@ def _earliest(ends: np.ndarray, first_bar, default: np.datetime64) -> np.datetim
 
 
 def _as_int(time: np.datetime64) -> int:
-    return int(np.datetime64(time, "ns").astype(np.int64))
+    return int(time.astype("datetime64[ns]").astype(np.int64))
 
 
 def _check_not_empty(split, times, sequence_length, future_window, embargo_bars) -> None:

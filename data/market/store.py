@@ -45,7 +45,7 @@ class MemoryTable:
                 self._columns[name].resize((self._rows, *shape), refcheck=False)
         return {name: self._columns[name][start : self._rows] for name in kinds}
 
-    def revise(self, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    def revise(self, change: Callable[[Mapping[str, np.ndarray]], None]) -> None:
         """Calls `change` with the columns of all rows so far, which it may change in place."""
         change({name: values[: self._rows] for name, values in self._columns.items()})
 
@@ -100,7 +100,7 @@ class FolderTable:
         self._rows += len(next(iter(self._new.values()), ()))
         self._new = {}
 
-    def revise(self, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    def revise(self, change: Callable[[Mapping[str, np.ndarray]], None]) -> None:
         """Calls `change` with the columns of all rows so far, which it may change in place."""
         self._write()
         columns = {
@@ -115,7 +115,7 @@ class FolderTable:
         change(columns)
         for name, values in columns.items():
             values.flush()
-            self._hashes[name] = hashlib.sha256(values.reshape(-1).view(np.uint8))
+            self._hashes[name] = hashlib.sha256(values.reshape(-1).view(np.uint8).data)
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """Writes the index and returns the columns mapped read-only.
@@ -132,8 +132,8 @@ class FolderTable:
         store_folder.publish(self.store, self.folder, index)
         columns = open_store(self.folder)
         for values in columns.values():  # keeps the lock until the last of them is let go
-            weakref.finalize(values._mmap, lambda lock: None, self._lock).atexit = False
-        return columns
+            weakref.finalize(values.base, lambda lock: None, self._lock).atexit = False
+        return dict(columns)
 
     def _digest(self) -> str:
         """Returns the SHA-256 of all columns: their names, kinds and values."""
@@ -141,12 +141,14 @@ class FolderTable:
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def folder_of(columns: np.ndarray) -> Path:
+def folder_of(column: np.ndarray) -> Path:
     """Returns the folder with the files of a column of a store: no other writer changes them."""
-    return Path(str(columns.filename)).parent
+    if not isinstance(column, np.memmap):
+        raise TypeError("the column must be mapped from a feature store")
+    return Path(str(column.filename)).parent
 
 
-def open_store(folder: str | Path) -> dict[str, np.ndarray]:
+def open_store(folder: str | Path) -> dict[str, np.memmap]:
     """Returns the columns of a finished feature store, mapped read-only.
 
     Args:
@@ -165,7 +167,7 @@ def open_store(folder: str | Path) -> dict[str, np.ndarray]:
         }
 
 
-def _mapped(path: Path, num_rows: int, kind: Mapping[str, Any]) -> np.ndarray:
+def _mapped(path: Path, num_rows: int, kind: Mapping[str, Any]) -> np.memmap:
     dtype, shape = np.dtype(kind["dtype"]), (num_rows, *kind["shape"])
     size = path.stat().st_size
     if dtype.hasobject or size != dtype.itemsize * math.prod(shape):

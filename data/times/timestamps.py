@@ -135,7 +135,7 @@ def _from_epochs(values: np.ndarray, known: np.ndarray, index: pd.Index) -> pd.S
         nanoseconds += np.rint((values - whole) * factors).astype(np.int64)
     times = nanoseconds.view("datetime64[ns]")
     times[missing] = np.datetime64("NaT")
-    return pd.Series(times, index=index).dt.tz_localize("UTC")
+    return pd.Series(pd.DatetimeIndex(times, tz="UTC"), index=index)
 
 
 def _factors(values: np.ndarray, known: np.ndarray) -> np.ndarray | int:

@@ -11,8 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from core.i18n import N_, _, listed, ngettext
 from core.i18n import number as i18n_number
 from evaluation.report import market_plots
-from evaluation.report.formats import drawing, own_name, picture, signed
-from evaluation.report.plots import COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+from evaluation.report.formats import drawing, picture, signed
+from evaluation.report.plots import legend_above, own_name
+from evaluation.report.svg import COLOURS, GRID, INK, STYLE, WIDTH
 
 NAMES = {
     "rank_correlation": N_("rank correlation"),

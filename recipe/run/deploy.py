@@ -171,7 +171,8 @@ def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]
     length, horizon = market.sequence_length, market.future_window
     first, last = spans(fold.train, market.timestamps, length, horizon)
     prior = training.restoration.natural_prior.tolist()
-    return {
+    again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
+    return ({"refit": again} if training.chosen else {}) | {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
         "features": market.settings.features.as_dict(),

@@ -1,6 +1,6 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from evaluation.learners import Learner, fit_learners
 from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
+from recipe.run.settings import RunSettings
 from recipe.run.training import Training, assemble
+from recipe.run.warm import Start, start_at
 
 Rows = list[dict[str, Any]]
 
@@ -96,7 +98,14 @@ def train_fold(
     training = first
     for number in range(size):
         if number:
-            training = assemble(first.settings, first.market, first.number, number)
+            training = assemble(
+                first.settings,
+                first.market,
+                first.number,
+                number,
+                start=first.start,
+                chosen=first.chosen,
+            )
         on_member(training)
         tag = {"member": number} if size > 1 else {}
         trained = train(
@@ -135,3 +144,18 @@ def _blended(
     deployed, weights = deploy_blend(training, network, joined)
     blend = Blend(network, learners, weights)
     return FoldResult(training.fold, deployed, members, blend=blend)
+
+
+def start_of_fold(
+    settings: RunSettings, before: Sequence[FoldResult], given: Start | None
+) -> Start | None:
+    """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
+
+    Args:
+        settings: of the run.
+        before: what the folds before gave.
+        given: what the run starts at; None: at random weights.
+    """
+    if settings.walk_warm and before:
+        return start_at([member.classifier for member in before[-1].members])
+    return given

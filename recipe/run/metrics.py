@@ -18,7 +18,7 @@ from evaluation.across.judged import judge_across
 from evaluation.blend.figures import blend_figures
 from evaluation.judge import Judged, describe_splits, drift, judge, pooled
 from evaluation.metrics import evaluate
-from evaluation.verdict_words import sentence
+from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
 from recipe.run.fold import TrainedMember
@@ -82,9 +82,10 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
 
 
 def _verdict_in_words(verdict: dict[str, Any]) -> str:
-    if verdict["better_than_baseline"] is None:
-        return _("No verdict: a brief run has no baselines that were fitted.")
-    return sentence(verdict)
+    if verdict["better_than_baseline"] is not None:
+        return sentence(verdict)
+    text = _("No verdict: a brief run has no baselines that were fitted.")
+    return f"{text} {refit_in_words(verdict)}" if "refit_until" in verdict else text
 
 
 def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:

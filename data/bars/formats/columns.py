@@ -2,9 +2,7 @@
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.ipc
-import pyarrow.parquet
+from pyarrow import feather, ipc, parquet
 
 from core.errors import InputError
 from core.i18n import _
@@ -41,13 +39,13 @@ def _parquet(source: Source) -> Table:
     threads took or of what columns still use.
     """
     path = source.path
-    with pa.parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         kinds = [field.type for field in file.schema_arrow]
         num_rows = file.metadata.num_rows
     if two_headers(names):
         source.check_size(num_rows * len(names) * _CELL)
-        with pa.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             frame = file.read().to_pandas(ignore_metadata=True)
         return of_frame(*stacked(names, frame))
 
@@ -55,7 +53,7 @@ def _parquet(source: Source) -> Table:
         source.check_size(num_rows * len(positions) * _CELL)
         columns = {}
         coded = [names[place] for place in texts if _is_text(kinds[place])]
-        with pa.parquet.ParquetFile(path, read_dictionary=coded) as file:
+        with parquet.ParquetFile(path, read_dictionary=coded) as file:
             for position in positions:
                 _check_kind(kinds[position], names[position], source)
                 column = file.read(columns=[names[position]], use_threads=False).column(0)
@@ -106,12 +104,12 @@ def _ipc(source: Source) -> pa.Table:
         magic = file.read(6)
         file.seek(0)
         if magic[:4] == b"FEA1":  # the first version of Feather
-            return pa.feather.read_table(str(source.path))
+            return feather.read_table(str(source.path))
         if magic == b"ARROW1":
-            reader = pa.ipc.open_file(file)
+            reader = ipc.open_file(file)
             batches = (reader.get_batch(place) for place in range(reader.num_record_batches))
         else:
-            reader = pa.ipc.open_stream(file)
+            reader = ipc.open_stream(file)
             batches = iter(reader)
         kept, size = [], 0
         for batch in batches:

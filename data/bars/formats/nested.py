@@ -41,6 +41,8 @@ def stacked(names: list, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     pairs = [_pair(name) for name in names]
     level = _level([pair for pair in pairs if pair is not None], named=True) or 0
     index, tickers, parts = _index(pairs, level), _tickers(pairs, level), []
+    if index is None:
+        raise ValueError("no column has the times")
     for ticker in tickers:
         part = {"timestamp": frame.iloc[:, index], "symbol": ticker}
         for i, pair in enumerate(pairs):
@@ -60,8 +62,10 @@ def _pair(name) -> tuple[str, str] | None:
             name = ast.literal_eval(name)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
-    pair = isinstance(name, tuple) and len(name) == 2 and all(isinstance(p, str) for p in name)
-    return name if pair else None
+    match name:
+        case (str(first), str(second)) if isinstance(name, tuple):
+            return first, second
+    return None
 
 
 def _is_field(pair, level: int) -> bool:

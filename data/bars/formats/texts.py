@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
+from pyarrow import csv as arrow_csv
 
 from core.errors import InputError
 from core.i18n import _
@@ -127,16 +127,16 @@ class _Text:
         kinds |= {str(place): kind for place, kind in numbers.items()}
         parts: dict[str, list] = {str(place): [] for place in positions}
         with self.source.open() as stream:
-            reader = pa.csv.open_csv(
+            reader = arrow_csv.open_csv(
                 stream,
-                pa.csv.ReadOptions(
+                arrow_csv.ReadOptions(
                     column_names=[str(place) for place in range(self.width)],
                     skip_rows=self.skip,
                     encoding="utf8" if self.encoding == "utf-8-sig" else self.encoding,
                     block_size=BLOCK_BYTES,
                 ),
-                pa.csv.ParseOptions(delimiter=self.separator),
-                pa.csv.ConvertOptions(include_columns=list(parts), column_types=kinds),
+                arrow_csv.ParseOptions(delimiter=self.separator),
+                arrow_csv.ConvertOptions(include_columns=list(parts), column_types=kinds),
             )
             for batch in reader:
                 for key, part in parts.items():
@@ -149,7 +149,8 @@ class _Text:
         for key in list(parts):
             part = parts.pop(key)
             if key in codes:
-                texts = pd.Categorical.from_codes(np.concatenate(part), list(codes[key]))
+                kind = pd.CategoricalDtype(list(codes[key]))
+                texts = pd.Categorical.from_codes(np.concatenate(part), dtype=kind)
                 columns[int(key)] = pd.Series(texts)
             else:
                 columns[int(key)] = (
