@@ -147,6 +147,9 @@ class Flags:
     REFIT: bool = False  # train the shipped model once more, on all bars up to the end; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
+    # --- one model of several: models/blend.py, evaluation/blend/weights.py, recipe/run/ensemble.py
+    BLEND: tuple[str, ...] = ("none",)  # joins the network: trees, regression; none: off
+
     # --- the machine and luck: recipe/run/training.py, recipe/run/ensemble.py
     JIT_COMPILE: bool = True  # XLA for training and prediction; false: off
     SEED: int = 0  # one seed for everything
@@ -235,6 +238,8 @@ RULES = (
     "EARLY_STOPPING_EPOCHS >= 0",
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
+    "BLEND == ('none',) or BLEND and set(BLEND) <= {'trees', 'regression'}",
+    "BLEND == ('none',) or not REFIT",
     "0 <= SEED < 2147483648",
     "1 <= ENSEMBLE_SIZE <= 1000",
 )

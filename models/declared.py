@@ -26,7 +26,7 @@ _TENSOR = "__keras_tensor__"
 _SHAPES = ("batch_shape", "batch_input_shape", "shape", "input_shape", "noise_shape")
 _MOST = 1 << 20  # of one width
 _CHUNK = 64  # steps, where none is given
-_DEEPEST = 1024  # levels of a tree
+_DEEPEST = 64  # levels of a tree
 
 
 class Foreign(Exception):

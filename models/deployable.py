@@ -67,6 +67,11 @@ def make_deployable(
     return keras.Model(classifier.inputs, outputs, name="deployable")
 
 
+def without_contract(model: keras.Model, name: str = "network") -> keras.Model:
+    """Returns a deployable model as a part of another one; weights are shared, not copied."""
+    return keras.Model(model.inputs, model.get_layer("contract").input, name=name)
+
+
 def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Model:
     """Returns a model from raw windows to the logarithm of the mean of its members' probabilities.
 

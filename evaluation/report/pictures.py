@@ -155,7 +155,7 @@ def traders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns the results of trading by name: the model, the best baseline, and buy and hold."""
     costs, best = metrics.get("costs") or {}, (metrics.get("verdict") or {}).get("baseline")
     found = {
-        plots.OWN: costs.get("model"),
+        plots.own_name(metrics): costs.get("model"),
         best: (costs.get("baselines") or {}).get(best),
         N_("buy and hold"): costs.get("buy_and_hold"),
     }

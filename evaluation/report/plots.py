@@ -33,6 +33,11 @@ CURVES = (
 )
 
 
+def own_name(metrics: Mapping[str, Any]) -> str:
+    """Returns what the pages call the model of a run."""
+    return N_("blend") if "blend" in metrics else OWN
+
+
 def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> Figure:
     """Returns loss and fixed metrics per epoch, with the schedules under them.
 

@@ -11,7 +11,7 @@ from data.market.labels import CLASS_NAMES
 from evaluation.report import pictures
 from evaluation.report.cards import cards
 from evaluation.report.formats import render
-from evaluation.report.plots import OWN
+from evaluation.report.plots import OWN, own_name
 from evaluation.report.ranked import ranked_part
 from evaluation.verdict_words import headline, remarks
 
@@ -108,7 +108,7 @@ def report_page(
         comparison=_comparison(metrics, "test"),
         ranked=ranked_part(metrics),
         columns=COLUMNS,
-        cost_rows=_cost_rows(metrics.get("costs") or {}),
+        cost_rows=_cost_rows(metrics.get("costs") or {}, own_name(metrics)),
         cost_columns=COST_COLUMNS,
         folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
         flags=flags or {},
@@ -151,7 +151,8 @@ def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]
 
 def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     """Returns the rows of the table of model and baselines on the windows of a split."""
-    rows = {OWN: metrics.get(split)}
+    rows = {own_name(metrics): metrics.get(split)}
+    rows |= {OWN: metrics["blend"]["network"].get(split)} if "blend" in metrics else {}
     rows |= {n: given.get(split) for n, given in (metrics.get("baselines") or {}).items()}
     rows = {name: values for name, values in rows.items() if values}
     best = {column: _best(column, rows.values()) for column in COLUMNS}
@@ -170,8 +171,8 @@ def _equals(values: Mapping[str, Any], best: Mapping[str, Any]) -> set[str]:
     return {column for column in COLUMNS if values.get(column) == best[column] is not None}
 
 
-def _cost_rows(costs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = {OWN: costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
+def _cost_rows(costs: Mapping[str, Any], own: str) -> list[dict[str, Any]]:
+    rows = {own: costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
     rows |= costs.get("baselines") or {}
     return [{"name": _(name), "values": values} for name, values in rows.items() if values]
 

@@ -211,6 +211,8 @@ def answers(table) -> None:
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
     """Prints what a person wants to know at the end."""
     scores = {OWN: metrics["test"]}
+    if "blend" in metrics:
+        scores = {_("blend"): metrics["test"], OWN: metrics["blend"]["network"]["test"]}
     scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
     print()
     table(
@@ -229,9 +231,11 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     print()
     paragraphs(_("verdict"), lines(metrics["verdict"]))
     for place, fold in enumerate(metrics["folds"], 1):
+        where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
         if "members" in fold:
-            where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
             log(_("members"), where + _spread(fold))
+        if "blend" in fold:
+            log(_("blend"), where + _shares(fold["blend"]["weights"]))
     if "known_optimum" in metrics:
         log(_("made up"), metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
@@ -247,12 +251,18 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
 
 def _spread(fold: dict[str, Any]) -> str:
     """Returns test MCC and NLL of each member of a fold, and of their mean."""
-    told = {}
+    told, together = {}, fold["blend"]["network"] if "blend" in fold else fold
     for figure in ("mcc", "nll"):
         alone = "  ".join(number(member["test"][figure], ".4f") for member in fold["members"])
-        mean = number(fold["test"][figure], ".4f")
+        mean = number(together["test"][figure], ".4f")
         told[figure] = _("{alone}, together {mean}", alone=alone, mean=mean)
     return _("test MCC {mcc}; NLL {nll}", **told)
+
+
+def _shares(weights: Mapping[str, float]) -> str:
+    """Returns how much each member of a blend counts."""
+    shares = (f"{_(name)} {number(weight, '.2f')}" for name, weight in weights.items())
+    return _("mean of probabilities, weighted {shares}", shares=listed(shares))
 
 
 def forecast_in_words(forecast: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
 from evaluation.importance import explain
+from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
@@ -135,20 +136,26 @@ class _Run:
             self.history = [*earlier, *({"fold": number, **row} for row in rows)]
             files.write_history(self.folder / files.HISTORY, self.history)
 
-        result = self._train(first, on_rows=keep)
-        seed, importance = self.settings.seed, None
-        if not self.brief:  # before the baselines: other processes take part in it
+        seed, importance, brief = self.settings.seed, None, self.brief
+        wanted = self.settings.blend if brief else FITTED
+
+        def fit() -> dict[str, Learner]:
+            what = _("constant prior, persistence, logistic regression, boosted trees")
+            with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
+                return fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
+
+        result = self._train(first, on_rows=keep, fit=fit)
+        if not brief:  # before the baselines: other processes take part in it
             importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        what = _("constant prior, persistence, logistic regression, boosted trees")
-        shown = SILENT if self.brief else self.reporter
-        with shown.working(_("baselines"), what) as done:
-            baselines = judge.baseline_probabilities(
-                self.market, fold, seed=seed, fitted=not self.brief, progress=done
-            )
+        shown = {} if brief else result.blend.learners if result.blend else fit()
+        baselines = baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
     def _train(
-        self, first: Training, on_rows: Callable[[list[dict[str, Any]]], None]
+        self,
+        first: Training,
+        on_rows: Callable[[list[dict[str, Any]]], None],
+        fit: Callable[[], dict[str, Learner]] | None = None,
     ) -> FoldResult:
         return train_fold(
             first,
@@ -159,6 +166,7 @@ class _Run:
             on_rows=on_rows,
             made_from=self.info[ORIGINS][-1],
             reporter=self.reporter,
+            fit=fit,
         )
 
     def refit(self, results: Sequence[FoldResult], given: Start | None) -> FoldResult:

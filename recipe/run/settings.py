@@ -10,6 +10,9 @@ from models.training.callbacks.mining import MiningPlan, hard_share
 from models.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from models.xlstm_rl_model import NetworkSettings
 
+# What may join the network, by the word of the flag, and the baseline that it is.
+BLENDED = {"trees": "boosted trees", "regression": "logistic regression"}
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -25,6 +28,7 @@ class RunSettings:
         cost_bps: trading cost per side in basis points.
         seed: of the run.
         ensemble_size: models of a fold.
+        blend: baselines that join the network in the model of a fold.
         refit: whether the shipped model is trained once more, on all bars.
         walk_warm: whether a fold starts at the weights of the one before.
         warm: of a training that starts at weights; None: these are.
@@ -39,6 +43,7 @@ class RunSettings:
     cost_bps: float
     seed: int
     ensemble_size: int
+    blend: tuple[str, ...]
     refit: bool = False
     walk_warm: bool = False
     warm: "RunSettings | None" = None
@@ -83,6 +88,7 @@ def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
         cost_bps=flags.COST_BPS,
         seed=flags.SEED,
         ensemble_size=flags.ENSEMBLE_SIZE,
+        blend=tuple(name for word, name in BLENDED.items() if word in flags.BLEND),
         refit=flags.REFIT,
         walk_warm=flags.WALK_FORWARD_WARM,
         warm=None if is_warm else run_settings(warm_flags(flags), is_warm=True),
