@@ -1,11 +1,10 @@
 """Studies by real worker processes, over a command that stands for the training."""
 
 import fcntl
+import importlib.util
 import json
-import os
-import time
-from pathlib import Path
 
+import numpy as np
 import pytest
 from study_workers import (
     HERE,
@@ -19,12 +18,17 @@ from study_workers import (
 )
 
 import config
+import core.lock
 from core.errors import InputError
+from core.lock import Lock
 from recipe.study import plan as plans
-from recipe.study.launch import progress
-from recipe.study.queue import JOURNAL, Queue
-from recipe.study.space import first_fair_epoch
-from recipe.study.worker import _follow, work
+from recipe.study.launch import check_storage, progress
+from recipe.study.space import first_fair_epoch, space_for
+from recipe.study.worker import is_worked_on, take, work
+
+needs_optuna = pytest.mark.skipif(
+    importlib.util.find_spec("optuna") is None, reason="needs the extra `study` (Optuna)"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def fake_command_is_found(monkeypatch):
 
 def test_a_killed_workers_cell_is_resumed_and_every_cell_done_once(tmp_path, monkeypatch):
     plan = check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch)
-    assert not list((plan.folder / "beats").iterdir())
+    assert not list((plan.folder / "locks").iterdir())
     assert progress(plan) == "4 of 4 done, 0 running, 0 failed"
 
 
@@ -71,10 +75,9 @@ def test_a_cell_that_fails_is_told_with_its_reason_and_tried_again_where_that_is
     assert begun(plan)["as-flagged-seed1"] == ["train", "resume"]
 
 
-def test_a_lost_storage_is_filled_again_from_the_run_folders(tmp_path):
+def test_a_lost_result_is_made_again_and_no_other(tmp_path):
     plan = made(tmp_path / "study")
     work(plan.folder, **QUICK)
-    (plan.folder / JOURNAL).unlink()
     (plan.run("as-flagged-seed1") / "metrics.json").unlink()
     work(plan.folder, **QUICK)
     assert begun(plan)["as-flagged-seed0"] == ["train"]
@@ -82,109 +85,44 @@ def test_a_lost_storage_is_filled_again_from_the_run_folders(tmp_path):
     assert plan.state("as-flagged-seed1") == plans.DONE
 
 
-def damaged(damage):
-    return lambda content: damage(content.splitlines(keepends=True))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        damaged(lambda lines: b"".join(lines)[:60] + b"\0" * 50 + b"".join(lines)[110:]),
-        damaged(lambda lines: b"[1]\n" + b"".join(lines)),
-        damaged(lambda lines: b'{"op_code":99}\n' + b"".join(lines)),
-        damaged(lambda lines: b"".join(lines) + b"7\n"),
-        damaged(lambda lines: bytes(range(256))),
-        damaged(lambda lines: b"\n" + b"".join(lines)),
-    ],
-    ids=["zeros", "list", "another action", "number", "noise", "empty line"],
-)
-def test_a_broken_journal_is_told_and_deleting_it_heals(damage, tmp_path):
+def test_a_cell_is_taken_by_one_worker_at_a_time(tmp_path):
     plan = made(tmp_path / "study", count=2)
-    queue = Queue(plan)
-    queue.refill()
-    journal = plan.folder / JOURNAL
-    journal.write_bytes(damage(journal.read_bytes()))
-    with pytest.raises(InputError, match=f"the journal {journal} of the study is broken: delete"):
-        Queue(plan)
-    journal.unlink()
-    healed = Queue(plan)
-    healed.refill()
-    assert healed.take()[1] == "as-flagged-seed0"
+    first, second = take(plan), take(plan)
+    assert [first[0], second[0]] == list(plan.cells) and take(plan) is None
+    assert progress(plan) == "0 of 2 done, 2 running, 0 failed"
+    first[1].let_go()
+    assert take(plan)[0] == first[0]
 
 
-def test_a_journal_that_breaks_while_it_is_used_is_told(tmp_path):
-    plan = made(tmp_path / "study", count=2)
-    queue = Queue(plan)
-    queue.refill()
-    with open(plan.folder / JOURNAL, "ab") as file:
-        file.write(b"7\n")
-    with pytest.raises(InputError, match="is broken: delete it"):
-        queue.refill()
-
-
-def test_a_torn_last_line_is_cut_off(tmp_path):
-    plan = made(tmp_path / "study", count=2)
-    Queue(plan).refill()
-    journal = plan.folder / JOURNAL
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code":4,"work')
-    queue = Queue(plan)
-    assert journal.read_bytes().startswith(whole + b'{"op_code":0,')
-    queue.refill()
-    assert [queue.take()[1] for _ in plan.cells] == list(plan.cells)
-
-
-def test_an_error_of_our_own_is_not_told_as_a_broken_journal(tmp_path, monkeypatch):
+def test_a_lock_that_a_killed_worker_left_keeps_nobody_from_its_cell(tmp_path):
     plan = made(tmp_path / "study", count=1)
-    queue = Queue(plan)
-
-    def fails():
-        raise TypeError("our own")
-
-    monkeypatch.setattr(queue, "_trials", fails)
-    with pytest.raises(TypeError, match="our own"):
-        queue.refill()
+    (plan.folder / "locks" / "as-flagged-seed0.lock").write_text('{"pid": 1, "host": "here"}')
+    assert progress(plan) == "0 of 1 done, 0 running, 0 failed"
+    assert take(plan)[0] == "as-flagged-seed0"
 
 
-def test_the_lock_of_the_journal_leads_to_it_from_every_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    targets, link = [], os.symlink
-    monkeypatch.setattr(os, "symlink", lambda to, at: (targets.append(to), link(to, at)))
-    Queue(made(Path("study"), count=1)).refill()
-    assert set(targets) == {str(tmp_path / "study" / JOURNAL)}
-
-
-def test_a_cell_that_waits_twice_is_taken_once(tmp_path):
+def test_a_cell_that_was_ended_meanwhile_is_not_taken(tmp_path, monkeypatch):
     plan = made(tmp_path / "study", count=1)
-    one, two = Queue(plan), Queue(plan)
-    one.refill()
-    one._study.enqueue_trial({}, user_attrs={"cell": "as-flagged-seed0"})
-    assert one.take()[1] == "as-flagged-seed0"
-    assert two.take() is None
+    lock = Lock.take
+
+    def ended_by_another(self):
+        plan.end("as-flagged-seed0", plans.FAILED, "no reason")
+        return lock(self)
+
+    monkeypatch.setattr(Lock, "take", ended_by_another)
+    assert take(plan) is None and not is_worked_on(plan, "as-flagged-seed0")
 
 
-def test_a_worker_elsewhere_without_a_sign_is_taken_for_dead(tmp_path):
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
     plan = made(tmp_path / "study", count=1)
-    there, here = Queue(plan), Queue(plan, grace=0.2)
-    there.refill()
-    trial, cell = there.take()
-    beat = plan.folder / "beats" / f"{trial.number:05d}.json"
-    beat.write_text(json.dumps({"cell": cell, "host": "elsewhere", "pid": os.getpid()}))
-    here.refill()
-    assert here.take() is None
-    time.sleep(0.15)
-    os.utime(beat)
-    here.refill()
-    time.sleep(0.15)
-    here.refill()
-    assert here.take() is None, "it gave a sign"
-    time.sleep(0.3)
-    here.refill()
-    assert here.take()[1] == cell
+    monkeypatch.setattr(core.lock, "_locked", lambda handle: None)
+    with pytest.raises(InputError, match="must be on a disk that knows file locks"):
+        work(plan.folder, **QUICK)
 
 
+@needs_optuna
 def test_a_sweep_repeats_its_draws_and_prunes(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.05")
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.1")
     monkeypatch.setenv("FAKE_STEPS", "10")
     drawn = []
     for count in (9, 3):
@@ -198,28 +136,84 @@ def test_a_sweep_repeats_its_draws_and_prunes(tmp_path, monkeypatch):
     assert drawn[0][:3] == drawn[1]
 
 
+def history(plan, cell, losses):
+    plan.run(cell).mkdir(exist_ok=True)
+    rows = [f"0,{number},{loss}" for number, loss in enumerate(losses)]
+    (plan.run(cell) / "history.csv").write_text("\n".join(["fold,epoch,val_nll", *rows]))
+
+
+def finish(plan, cell, losses):
+    history(plan, cell, losses)
+    figures = {"folds": [{"validation": {"nll": losses[-1]}}]}
+    (plan.run(cell) / "metrics.json").write_text(json.dumps(figures))
+
+
+@needs_optuna
 def test_a_sweep_prunes_only_when_the_longest_warm_up_and_the_change_of_the_loss_are_over(tmp_path):
+    from recipe.study.trials import draw, pruner
+
     plan = made(tmp_path / "study", kind="sweep", count=7)
-    queue = Queue(plan)
-    queue.refill()
     pruned_after = []
+    cells = iter(plan.cells)
     for losses in [[1.0] * 10] * 5 + [[9.0] * 5 + [0.1] * 5, [9.0] * 10]:
-        trial, cell = queue.take()
-        hopeless = _follow(trial, plan, cell)
-        plan.run(cell).mkdir()
+        cell = next(cells)
+        draw(plan, cell)
+        hopeless, found = pruner(plan, cell), None
         for epoch in range(len(losses)):
-            rows = [f"0,{number},{loss}" for number, loss in enumerate(losses[: epoch + 1])]
-            (plan.run(cell) / "history.csv").write_text("\n".join(["fold,epoch,val_nll", *rows]))
+            history(plan, cell, losses[: epoch + 1])
             if hopeless():
+                found = epoch
                 break
         else:
-            epoch = None
-            figures = {"folds": [{"validation": {"nll": losses[-1]}}]}
-            (plan.run(cell) / "metrics.json").write_text(json.dumps(figures))
-        queue.end(trial, cell)
-        pruned_after.append(epoch)
+            finish(plan, cell, losses)
+        pruned_after.append(found)
     # The warm-up is drawn from up to 4 epochs; the slow starter wins, the last one never would.
     assert pruned_after == [None] * 6 + [5]
+
+
+@needs_optuna
+def test_no_two_workers_draw_the_same_and_a_cell_keeps_what_it_was_begun_with(tmp_path):
+    from recipe.study.trials import draw
+
+    plan = made(tmp_path / "study", kind="sweep", count=3)
+    drawn = [draw(plan, cell) for cell in plan.cells]
+    assert len({json.dumps(values) for values in drawn}) == 3
+    assert [draw(plan, cell) for cell in plan.cells] == drawn
+    path = plan.flags_file("trial-0001")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"LR_BASE": "fast"}))
+    with pytest.raises(InputError, match="trial-0001.json was not written by a run: LR_BASE"):
+        draw(plan, "trial-0001")
+
+
+@needs_optuna
+def test_later_draws_learn_from_the_trials_that_ended(tmp_path):
+    from recipe.study.trials import draw
+
+    told = []
+    for best in (0.0, 0.5):  # of the dropout
+        plan = made(tmp_path / str(best), kind="sweep", count=40)
+        for cell in list(plan.cells)[:30]:
+            finish(plan, cell, [1 + abs(draw(plan, cell)["DROPOUT_RNN1"] - best)])
+        told.append([draw(plan, cell)["DROPOUT_RNN1"] for cell in list(plan.cells)[30:]])
+    assert np.mean(told[0]) < 0.2 < 0.3 < np.mean(told[1])
+
+
+@needs_optuna
+def test_a_database_has_a_copy_of_the_trials_each_once(tmp_path):
+    import optuna
+
+    from recipe.study.trials import copy_to
+
+    storage = f"sqlite:///{tmp_path / 'trials.db'}"
+    plan = made(tmp_path / "study", kind="sweep", count=3, database=True)
+    work(plan.folder, storage, **QUICK)
+    copy_to(plan, storage)
+    copied = optuna.load_study(study_name=plan.name, storage=storage)
+    assert [trial.user_attrs["cell"] for trial in copied.trials] == list(plan.cells)
+    assert copied.best_value == min(plan.value(cell) for cell in plan.cells)
+    assert len(copied.best_params) == len(space_for(plan.flags))
+    with pytest.raises(InputError, match="cannot be opened"):
+        copy_to(plan, "nonsense://")
 
 
 @pytest.mark.parametrize(
@@ -234,25 +228,28 @@ def test_the_first_fair_epoch_follows_from_the_flags(flags, epoch):
 def test_a_storage_that_is_not_the_studys_is_refused(tmp_path):
     plan = made(tmp_path / "study")
     with pytest.raises(InputError, match="needs no --storage"):
-        Queue(plan, "sqlite://")
+        check_storage(plan, "sqlite://")
     with pytest.raises(InputError, match="--storage URL"):
-        Queue(made(tmp_path / "other", database=True))
+        check_storage(made(tmp_path / "other", database=True), "")
 
 
+@needs_optuna
 def test_a_sweep_is_judged_by_the_first_fold_and_member_alone(tmp_path):
-    plan = made(tmp_path / "study", kind="sweep", count=1)
-    told = []
+    from recipe.study.trials import draw, pruner
 
-    class Trial:
-        def report(self, value, step):
-            told.append((step, value))
-
-        def should_prune(self):
-            return False
-
-    (cell,) = plan.cells
-    plan.run(cell).mkdir(parents=True)
-    rows = ["fold,member,epoch,val_nll", "0,0,0,1.1", "0,0,1,1.0", "0,1,0,9", "1,0,0,9", "1,1,1,9"]
-    (plan.run(cell) / "history.csv").write_text("\n".join(rows))
-    assert not _follow(Trial(), plan, cell)()
-    assert told == [(0, 1.1), (1, 1.0)]
+    plan = made(tmp_path / "study", kind="sweep", count=6)
+    *others, cell = plan.cells
+    for other in others:
+        draw(plan, other)
+        finish(plan, other, [1.0] * 8)
+    draw(plan, cell)
+    plan.run(cell).mkdir()
+    rows = [f"0,0,{epoch},1.0" for epoch in range(8)] + [f"0,1,{epoch},9" for epoch in range(8)]
+    rows += [f"1,0,{epoch},9" for epoch in range(8)]
+    text = "\n".join(["fold,member,epoch,val_nll", *rows])
+    (plan.run(cell) / "history.csv").write_text(text)
+    assert not pruner(plan, cell)()
+    (plan.run(cell) / "history.csv").write_text(text.replace("0,0,7,1.0", "0,0,7,9"))
+    assert not pruner(plan, cell)()  # its best counts
+    (plan.run(cell) / "history.csv").write_text(text.replace("1.0", "1.1"))
+    assert pruner(plan, cell)()
