@@ -11,7 +11,6 @@ NLL is better without mining [5] (benchmarks/mining.md); other real bars are yet
 """
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from core.errors import InputError
 from core.foreign import read_json
 from core.i18n import _
+from core.near import nearest
 from core.texts import printable
 
 
@@ -35,9 +35,10 @@ class Flags:
     MAX_GAP_BARS: int = 5  # missing trading bars that a window may cross; 0: none
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
-    # --- features beside the indicators of a symbol's own bars:
-    #     data/features/extra.py, data/features/timeframes.py, data/features/beside.py
+    # --- features beside the indicators of a symbol's own bars: data/features/extra.py,
+    #     data/features/own.py, data/features/timeframes.py, data/features/beside.py
     EXTRA_COLUMNS: str = ""  # own columns, "funding_rate:level, open_interest:change"; "": none
+    OWN_FEATURES: str = ""  # file of functions marked @feature, "my_features.py"; "": none
     TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
     MARKET_FEATURES: tuple[str, ...] = ()  # set beside the market; "standard": nine; (): off
     MARKET_FORMS: tuple[str, ...] = ("mean", "difference", "spread")  # of each of them
@@ -100,6 +101,13 @@ class Flags:
     LR_WARMUP_EPOCHS: float = 1.0  # [1] epochs of linear rise from 0; 0: off
     GRADIENT_CLIP_NORM: float = 1.0  # [1] global norm of the whole gradient; 0: off
 
+    # --- a training that starts at weights (train --from RUN, retrain): recipe/run/warm.py
+    #     It goes on where a whole training ends: loss and mining are those of the last epochs.
+    WALK_FORWARD_WARM: bool = False  # folds start at the weights of the one before; false: off
+    WARM_EPOCHS: int = 3  # passes over the training stream
+    WARM_LR_BASE: float = 5e-4  # the peak
+    WARM_LR_WARMUP_EPOCHS: float = 0.25  # epochs of linear rise from 0; 0: off
+
     # --- [3] from cross-entropy to asymmetric focal loss: models/training/losses.py
     AFL_WARMUP_EPOCHS: int = 2  # [3] epochs over which the weight of cross-entropy falls
     CE_WEIGHT_START: float = 1.0  # [3] share of cross-entropy in the first epoch
@@ -129,20 +137,46 @@ class Flags:
 
     # --- choosing, calibrating and judging:
     #     models/training/callbacks/best_weights.py, models/calibration.py,
-    #     evaluation/backtest.py, evaluation/verdict.py
+    #     evaluation/backtest.py, evaluation/verdict.py, recipe/run/refit.py
     CHECKPOINT_METRIC: str = "val_nll"  # val_nll | val_mcc | val_macro_f1: chooses the epoch
     EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
     VALIDATION_MAX_WINDOWS: int = 32768  # in an epoch; none beyond what a pass costs; 0: all
     RESTORE_LOSS: bool = True  # undo the focal part in the probabilities; false: off
     RESTORE_PRIOR: bool = True  # from batch quotas to natural class frequencies; false: off
     RESTORE_TEMPERATURE: bool = True  # one temperature fitted on validation; false: off
+    REFIT: bool = False  # train the shipped model once more, on all bars up to the end; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
+
+    # --- one model of several: models/blend.py, evaluation/blend/weights.py, recipe/run/ensemble.py
+    BLEND: tuple[str, ...] = ("none",)  # joins the network: trees, regression; none: off
 
     # --- the machine and luck: recipe/run/training.py, recipe/run/ensemble.py
     JIT_COMPILE: bool = True  # XLA for training and prediction; false: off
     SEED: int = 0  # one seed for everything
     ENSEMBLE_SIZE: int = 1  # models of a fold, of seeds SEED, SEED + 1, ..., averaged; 1: off
 
+
+# What other tools call them.
+MEANT = {
+    "EPOCHS": "SUPERVISED_EPOCHS",
+    "NUM_EPOCHS": "SUPERVISED_EPOCHS",
+    "LEARNING_RATE": "LR_BASE",
+    "LR": "LR_BASE",
+    "BATCH_SIZE": "SUPERVISED_BATCH_SIZE",
+    "HORIZON": "FUTURE_WINDOW",
+    "LOOKBACK": "SEQUENCE_LENGTH",
+    "WINDOW": "SEQUENCE_LENGTH",
+    "HIDDEN_SIZE": "XLSTM_UNITS",
+    "NUM_HEADS": "XLSTM_HEADS",
+    "NUM_LAYERS": "XLSTM_BLOCKS",
+    "LAYERS": "XLSTM_BLOCKS",
+    "DROPOUT": "DROPOUT_RNN1",
+    "WEIGHT_DECAY": "WEIGHT_DECAY_L2",
+    "PATIENCE": "EARLY_STOPPING_EPOCHS",
+    "THRESHOLD": "PRICE_CHANGE_THRESHOLD",
+    "FEES": "COST_BPS",
+    "FOLDS": "WALK_FORWARD_FOLDS",
+}
 
 # Each is the check and the message; all are evaluated over the flags' values.
 RULES = (
@@ -183,6 +217,9 @@ RULES = (
     "SUPERVISED_EPOCHS >= 1",
     "0 <= LR_MIN <= LR_BASE > 0",
     "0 <= LR_WARMUP_EPOCHS < SUPERVISED_EPOCHS",
+    "WARM_EPOCHS >= 1",
+    "WARM_LR_BASE > 0",
+    "0 <= WARM_LR_WARMUP_EPOCHS < WARM_EPOCHS",
     "GRADIENT_CLIP_NORM >= 0",
     "AFL_WARMUP_EPOCHS >= 0",
     "0 <= CE_WEIGHT_END <= CE_WEIGHT_START <= 1",
@@ -201,6 +238,8 @@ RULES = (
     "EARLY_STOPPING_EPOCHS >= 0",
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
+    "BLEND == ('none',) or BLEND and set(BLEND) <= {'trees', 'regression'}",
+    "BLEND == ('none',) or not REFIT",
     "0 <= SEED < 2147483648",
     "1 <= ENSEMBLE_SIZE <= 1000",
 )
@@ -224,7 +263,7 @@ def load(
     given = _read_replay(replay, faults) if replay is not None else {}
     for name, value in [*given.items(), *overrides.items(), *_split(assignments, faults)]:
         if name not in types:
-            faults.append(_unknown(name, types))
+            faults.append(_unknown(name))
         else:
             values[name] = value
     for name, value in values.items():
@@ -292,11 +331,17 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _unknown(name: str, types: Mapping[str, Any]) -> str:
-    name = printable(name)
-    close = difflib.get_close_matches(name.upper(), types, n=1)
+def meant(name: str) -> str | None:
+    """Returns the flag that other tools call so, or that is spelt alike; None for none."""
+    name = name.strip("-").replace("-", "_").upper()
+    known = [flag.name for flag in dataclasses.fields(Flags)]
+    return MEANT.get(name) or nearest(name, known)
+
+
+def _unknown(name: str) -> str:
+    name, close = printable(name), meant(name)
     if close:
-        return _("unknown flag {name}; did you mean {close}?", name=name, close=close[0])
+        return _("unknown flag {name}; did you mean {close}?", name=name, close=close)
     return _("unknown flag {name}", name=name)
 
 

@@ -2,20 +2,22 @@
 
 import argparse
 import contextlib
-import difflib
 import gettext
+import importlib.metadata
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import config
 from core import i18n, place
 from core.errors import InputError
 from core.foreign import check_path
 from core.i18n import N_, _
-from recipe.cli import commands, training
-from recipe.run.folder import default_folder
+from core.near import hint, nearest
+from recipe.cli import commands, retrain, training
+from recipe.run.folder import default_folder, versions
 
 if TYPE_CHECKING:
     from data.batches.augment import augment_sequences_batched
@@ -43,7 +45,9 @@ def _run(argv: list[str]) -> int:
     try:
         with _argparse_speaking():
             parser, known = _parsers()
-            options = parser.parse_args(_with_command(argv, known))
+            options, left = parser.parse_known_args(_with_command(argv, known))
+        if left:
+            raise InputError(_unknown(left, parser, known[options.asked]))
         for value in vars(options).values():
             for path in value if isinstance(value, list) else [value]:
                 if isinstance(path, Path):
@@ -58,6 +62,27 @@ def _run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\n" + _("interrupted"), training.how_to_go_on(folder), sep="; ", file=sys.stderr)
         return INTERRUPTED
+
+
+def _unknown(left: Sequence[str], *parsers: argparse.ArgumentParser) -> str:
+    """Returns what to do about arguments that no option takes."""
+    name, _equals, value = left[0].partition("=")
+    own = {text.strip("-"): text for each in parsers for text in each._option_string_actions}
+    close = own.get(nearest(name.strip("-"), own) or "") if name.startswith("-") else None
+    flag = config.meant(name) if name.startswith("-") else None
+    if flag and flag not in config.MEANT.values() and close:
+        flag = None  # an option that is spelt alike is nearer
+    if flag:
+        value = value or next(iter(left[1:]), "...")
+        return _(
+            "unknown option {name}; flags are set with --set {flag}={value}",
+            name=name,
+            flag=flag,
+            value=value,
+        )
+    if close:
+        return _("unknown option {name}; did you mean {close}?", name=name, close=close)
+    return _("unrecognized arguments: %s") % " ".join(left)
 
 
 def _language(argv: Sequence[str]) -> str:
@@ -125,32 +150,34 @@ def __getattr__(name: str) -> Any:
 def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
     """Returns the arguments with their command; without one they are those of `train`."""
     first = argv[0] if argv else ""
-    if first in known or first in ("-h", "--help"):
+    if first in known or first in ("-h", "--help", "--version"):
         return argv
     if not first or first.startswith("-"):
         return ["train", *argv]
-    close = difflib.get_close_matches(first, known, n=1)
-    hint = _("; did you mean {close}?", close=close[0]) if close else ""
     raise InputError(
         _(
             "the command must be one of {known}, got {first}{hint}",
             known=", ".join(known),
             first=first,
-            hint=hint,
+            hint=hint(first, known),
         )
     )
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
-    """Returns the parser of the command line and the names of its commands."""
+def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Returns the parser of the command line, and those of its commands by name."""
     parser = argparse.ArgumentParser(
         prog=place.PROGRAM.rpartition(" ")[2],
         description=_(
             "Trains an xLSTM that says SELL, HOLD or BUY, and says whether it has skill. "
             "Without a command it trains."
         ),
-        epilog=_("example: {command}", command=f"{place.PROGRAM} train --help"),
+        epilog=_("example: {command}", command=place.PROGRAM + " train --help"),
     )
+    numbers = _own_version() | versions()
+    told = ", ".join(f"{name} {number}" for name, number in numbers.items())
+    text = _("show versions and exit")
+    parser.add_argument("--version", action="version", version=told, help=text)
     found = parser.add_subparsers(
         dest="asked", metavar="COMMAND", title=_("commands"), required=True
     )
@@ -160,7 +187,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=_("example: {command}", command=f"{place.PROGRAM} {example}"),
+            epilog=_("example: {command}", command=place.PROGRAM + " " + example),
         )
         own.set_defaults(run=run, folder=None, quiet=False)
         languages = _(" or ").join(i18n.LANGUAGES)
@@ -185,6 +212,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         default=default_folder(),
         help=_("the run folder to make; default: runs/<UTC time>"),
     )
+    text = _("start at the weights of an earlier run, with its flags and newer bars")
+    add("--from", metavar="RUN", dest="start", type=Path, help=text)
     _add_processes(add)
     add("--smoke", action="store_true", help=_("two small epochs, under a minute"))
     text = _("figures of the model alone: no fitted baselines, no verdict, no report")
@@ -224,20 +253,39 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "predict",
         commands.predict,
         _("write the probabilities of a trained model as CSV"),
-        "predict runs/ID/model.keras --data bars.parquet --out table.csv",
+        "predict runs/ID --data bars.parquet --out table.csv",
     )
-    add("model", metavar="MODEL", help=_("the model.keras of a run folder"))
+    add("model", metavar="RUN", help=_("a run folder, or its model.keras"))
     _add_data(add, default=N_("none; needed without --exchange"))
     _add_adjust(add)
     help_ = _(
         "bars of the symbols of the training that are not asked for, where the model needs them"
     )
     add("--universe", metavar="PATH", help=help_)
+    _add_features(add)
+    text = _("with --data: the newest call of each symbol alone, in words")
+    add("--newest", action="store_true", help=text)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
     text = _("its symbols: BTC/USDT ...; default: those of the training")
     add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
     add("--follow", action="store_true", help=_("with --exchange: answer at every next close too"))
+    text = _("with --follow and --data DIR: train on newer bars so often, such as 7d, beside")
+    add("--retrain-every", metavar="SPAN", help=text)
     add("--out", metavar="FILE", type=Path, help=_("the file to make; default: standard output"))
+
+    add = command(
+        "retrain",
+        retrain.retrain,
+        _("train on the bars that came since; the new model answers where it is not worse"),
+        "retrain runs/ID --data bars",
+    )
+    add("run_folder", metavar="RUN", type=Path, help=_("its run folder"))
+    _add_data(add, default=N_("those of the run"))
+    text = _("fetch the newest bars of an exchange into --data DIR before")
+    add("--exchange", metavar="NAME", help=text)
+    text = _("its symbols: BTC/USDT ...; default: those of the training")
+    add("--symbols", metavar="SYMBOL", nargs="+", default=[], help=text)
+    _add_quiet(add)
 
     add = command(
         "export",
@@ -246,6 +294,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
         "export runs/ID --format onnx",
     )
     add("model", metavar="RUN", type=Path, help=_("a run folder, or its model.keras"))
+    _add_features(add)
     add("--format", metavar="NAME", required=True, help=_(" or ").join(commands.FORMATS))
     add("--out", metavar="DIR", type=Path, help=_("the folder to make; default: RUN/<format>"))
 
@@ -280,17 +329,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     return parser, found.choices
 
 
+def _own_version() -> dict[str, str]:
+    try:
+        return {"xlstm-classifier": importlib.metadata.version("xlstm-classifier")}
+    except importlib.metadata.PackageNotFoundError:  # a bare checkout
+        return {}
+
+
 def _add_study(add: Callable) -> None:
     actions = ["ablation", "sweep", "seeds", "work", "show"]
     add("action", choices=actions, help=_("begin a study, take part in one, or show one"))
-    add(
-        "study", metavar="DIR", nargs="?", type=Path, help=_("of work and show: the study's folder")
-    )
+    # Not nargs="?": argparse would then refuse a folder that stands behind an option.
+    text = _("of work and show: the study's folder")
+    add("study", metavar="DIR", nargs="+", type=Path, default=[], help=text).required = False
     _add_data(add)
     _add_flags(add)
     add("--seeds", metavar="N", type=int, help=_("of ablation (5) and seeds (10): from SEED on"))
     add("--trials", metavar="N", type=int, help=_("of sweep (100)"))
     add("--workers", metavar="N", type=int, default=1, help=_("processes here (1)"))
+    add("--smoke", action="store_true", help=_("two small epochs a run, and 2 seeds or trials"))
     add(
         "--storage",
         metavar="URL",
@@ -312,6 +369,11 @@ def _add_data(add: Callable, *, default: str = N_("the sample")) -> None:
 def _add_adjust(add: Callable) -> None:
     text = _("scale the bars before a jump that looks like a split to the prices after it")
     add("--adjust-splits", action="store_true", help=text)
+
+
+def _add_features(add: Callable) -> None:
+    text = _("the file of OWN_FEATURES that the model was trained with; it is run")
+    add("--features", metavar="FILE", type=Path, help=text)
 
 
 def _add_processes(add: Callable) -> None:

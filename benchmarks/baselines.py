@@ -19,10 +19,9 @@ import pandas as pd  # noqa: E402
 from sklearn.metrics import matthews_corrcoef  # noqa: E402
 
 from config import Flags  # noqa: E402
-from core.priors import calls  # noqa: E402
+from core.calls import calls  # noqa: E402
 from data.market.market import build_market, training_prior  # noqa: E402
-from evaluation import baselines  # noqa: E402
-from evaluation import judge as evaluate  # noqa: E402
+from evaluation import baselines, learners  # noqa: E402
 from recipe.run.market import bars_or_sample, market_settings  # noqa: E402
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -56,10 +55,10 @@ def main() -> None:
     for source in BARS:
         market = build_market(read(source), market_settings(Flags()))
         (fold,) = market.folds
-        windows = evaluate.fitting_windows(market, fold)
+        windows = learners.fitting_windows(market, fold)
         test, num_windows = windows["test"], len(windows["train"].labels)
         prior = training_prior(fold)
-        for name, fit in evaluate.FITTED.items():
+        for name, fit in learners.FITTED.items():
             begun = time.process_time()
             fitted = fit(windows["train"], windows["validation"], prior=prior)
             seconds = time.process_time() - begun

@@ -1,5 +1,6 @@
 """Where the modules of this project are: at the top of a checkout, in one package of a wheel."""
 
+import os
 from pathlib import Path
 
 PACKAGE = __name__.removesuffix("core.place")  # "" or that of the wheel, with a dot
@@ -14,3 +15,9 @@ def module(name: str) -> str:
         name: as a checkout has it.
     """
     return PACKAGE + name
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment of a process that finds these modules from any folder."""
+    path = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}

@@ -23,6 +23,7 @@ UNKNOWN = -1  # of a label
 SUMMARIES = 4  # of each feature in a window
 PENALTIES = (0.3, 0.1, 0.01, 0.001)  # of the regression, the strongest first: times |w|^2 / 2
 ROUNDS = range(10, 201, 10)  # of boosting; one is chosen
+CLIP = 5.0  # standard deviations; what the regression sees of a column ends there
 PARTS = 4  # of the training time, each left out once
 _MOST_JUDGED = 33_000  # training windows by which the rounds are chosen, evenly spaced
 _PATIENCE = 10  # rounds without a lower NLL after which a part has seen enough
@@ -249,7 +250,7 @@ def _regression(penalty: float, seed: int):
 
 def _clipped(x: np.ndarray) -> np.ndarray:
     """Returns standardised columns without what a line should not follow."""
-    return np.clip(x, -5, 5)
+    return np.clip(x, -CLIP, CLIP)
 
 
 def _trees(num_windows: int, rounds: int, seed: int, **early) -> HistGradientBoostingClassifier:

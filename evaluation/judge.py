@@ -1,6 +1,5 @@
 """What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ import pandas as pd
 from core.i18n import N_
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
-from data.market.windows import gather, spans, subsample
-from evaluation import baselines
+from data.market.windows import spans
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
@@ -21,15 +19,7 @@ from evaluation.verdict import of_calls, of_trades, pick, time_blocks, verdict
 
 Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
 
-_CHUNK = 4096  # windows gathered at a time
-# Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
-# every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
-_MOST_FITTED = 250_000
 SPLITS = (N_("train"), N_("validation"), N_("test"))
-FITTED = {
-    N_("logistic regression"): baselines.logistic_regression,
-    N_("boosted trees"): baselines.boosted_trees,
-}
 
 
 class Judged(NamedTuple):
@@ -60,60 +50,6 @@ def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
             "last_time": str(last.max())[:19],
         }
     return described
-
-
-def baseline_probabilities(
-    market: Market,
-    fold: Fold,
-    *,
-    seed: int,
-    fitted: bool = True,
-    progress: Callable[[float], None] = lambda share: None,
-) -> dict[str, dict[str, Any]]:
-    """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
-
-    Args:
-        market: that the fold is of.
-        fold: whose training windows they know.
-        seed: of the fits.
-        fitted: whether those that take seconds to fit are wanted, too.
-        progress: told the share that is done.
-    """
-    train_labels = fold.labels[fold.train]
-    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
-    for name in SPLITS[1:]:
-        ends = getattr(fold, name)
-        found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))
-        found["persistence"][name] = baselines.persistence(
-            fold.persistence[ends], fold.persistence[fold.train], train_labels
-        )
-    if fitted:
-        windows, prior = fitting_windows(market, fold), training_prior(fold)
-        for place, (baseline, fit) in enumerate(FITTED.items()):
-            model = fit(
-                windows["train"],
-                windows["validation"],
-                prior=prior,
-                seed=seed,
-                progress=lambda share, place=place: progress((place + share) / len(FITTED)),
-            )
-            found[baseline] = {name: model.predict_proba(windows[name].x) for name in SPLITS[1:]}
-    return found
-
-
-def fitting_windows(market: Market, fold: Fold) -> dict[str, baselines.Windows]:
-    """Returns the windows of each split as the fitted baselines see them.
-
-    Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
-    """
-    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
-    ends = {"train": few, "validation": fold.validation, "test": fold.test}
-    return {
-        name: baselines.Windows(
-            _summaries(market, rows), fold.labels[rows], blocks_of(market, rows)
-        )
-        for name, rows in ends.items()
-    }
 
 
 def longest_span(market: Market, ends: np.ndarray) -> float:
@@ -301,12 +237,3 @@ def predictions_table(
             )
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _summaries(market: Market, ends: np.ndarray) -> np.ndarray:
-    num_columns = baselines.SUMMARIES * market.features.shape[1]
-    summaries = np.empty((len(ends), num_columns), np.float32)
-    for start in range(0, len(ends), _CHUNK):
-        windows = gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
-        summaries[start : start + _CHUNK] = baselines.window_summary(windows)
-    return summaries

@@ -3,10 +3,10 @@
 The answer comes first, then the figure and its interval, then what to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.i18n import N_, _, ngettext
+from core.i18n import N_, _, date, ngettext
 from data.market.relative import relative_in_words
 from evaluation.verdict import FEW_BLOCKS, LEAST_SKILL, NONE, NOT_SHOWN, SKILLS, WORSE, YES
 
@@ -28,13 +28,36 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """Returns in words of the language of now what `evaluation.verdict` found, answer by answer.
 
     What it may lack is not spoken of: the result of trades (`of_trades`), hardly called classes
-    (`of_calls`), `trials`, and `relative`, where the labels are relative to the market.
+    (`of_calls`), `trials`, `relative`, where the labels are relative to the market, and
+    `refit_until`, where the shipped model was trained once more on all bars.
     """
     told = [_skill_in_words(found, skill) for skill in SKILLS]
     told += [_compared(found)]
     told += [_traded(found)] if "net_return" in found else []
-    told += [_hardly_called(found["hardly_called"])] if found.get("hardly_called") else []
+    return told + _further(found)
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """Returns the two answers alone."""
+    return _(
+        "Skill: {skill}. Better than {baseline}: {better}.",
+        skill=_(ANSWERS[found["skill_in_direction"]]),
+        baseline=baseline_in_words(found),
+        better=_(ANSWERS[found["better_than_baseline"]]),
+    )
+
+
+def remarks(found: Mapping[str, Any]) -> list[str]:
+    """Returns what `lines` says beside the figures."""
+    meanings = [_meaning(found, skill) for skill in SKILLS]
+    traded = [_luck(found)] if "net_return" in found else []
+    return [text for text in [*meanings, *traded] if text] + _further(found)
+
+
+def _further(found: Mapping[str, Any]) -> list[str]:
+    told = [_hardly_called(found["hardly_called"])] if found.get("hardly_called") else []
     told += [relative_in_words()] if found.get("relative") else []
+    told += [refit_in_words(found)] if found.get("refit_until") else []
     told += [_how_sure(found)]
     if found["trials"] > 1:
         told.append(
@@ -49,13 +72,22 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def refit_in_words(found: Mapping[str, Any]) -> str:
+    """Returns that the verdict is not of the model that is shipped."""
+    return _(
+        "The verdict and all figures are of the recipe, not of model.keras: that was trained once "
+        "more on all bars up to {end}, which leaves none to judge it by.",
+        end=date(found["refit_until"]),
+    )
+
+
 def baseline_in_words(found: Mapping[str, Any]) -> str:
     """Returns the name of the baseline as it stands in a sentence."""
     baseline = str(found["baseline"])
     return _(_IN_A_SENTENCE.get(baseline, baseline))
 
 
-def figure_in_words(value: float, interval: tuple[float, float] | list[float]) -> str:
+def figure_in_words(value: float, interval: Sequence[float]) -> str:
     """Returns a figure with its interval."""
     low, high = interval
     return _("{value:+.3f} ({low:+.3f} to {high:+.3f})", value=value, low=low, high=high)
@@ -112,11 +144,17 @@ def _traded(found: Mapping[str, Any]) -> str:
             for name in ("net_return", "cost_bps", "baseline_net_return", "buy_and_hold_net_return")
         },
     )
+    return " ".join(filter(None, [text, _luck(found)]))
+
+
+def _luck(found: Mapping[str, Any]) -> str:
+    """Returns what is to be known of the result of trades, or nothing."""
+    told = []
     if found.get("relative"):
-        text += " " + _("The calls are relative to the market, these returns are not.")
+        told.append(_("The calls are relative to the market, these returns are not."))
     if found["net_return"] > 0 and found["skill_in_direction"] != YES:
-        text += " " + _("Without skill in direction that may well be luck.")
-    return text
+        told.append(_("A gain without skill in direction may well be luck."))
+    return " ".join(told)
 
 
 def _hardly_called(classes: Mapping[str, Mapping[str, float]]) -> str:

@@ -22,6 +22,7 @@ import pandas as pd
 from core.errors import InputError
 from core.foreign import check_regular, parse_json, reason_of
 from data.bars.read import read_bars
+from data.features.own import load_features
 from data.features.settings import settings_of
 from recipe.serve.inference import Note, asked_windows
 from recipe.serve.sheet import plain_cells
@@ -78,12 +79,17 @@ def main() -> int:
     parser.add_argument("bars", help="file or folder of bars")
     parser.add_argument("--newest", action="store_true", help="only each symbol's newest bar")
     parser.add_argument("--universe", metavar="PATH", help="bars of other symbols of the training")
+    parser.add_argument(
+        "--features", metavar="FILE", help="OWN_FEATURES of the training; it is run"
+    )
     options = parser.parse_args()
 
     def note(text: str) -> None:
         print(text, file=sys.stderr)
 
     try:
+        if options.features:
+            load_features(options.features)
         model = open_model(options.model)
         own = settings_of(contract_of(model)).columns
         bars = read_bars(options.bars, note=note, extra=own)

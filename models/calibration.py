@@ -174,15 +174,36 @@ class LogOfMean(layers.Layer):
 
     The mean of probabilities (a linear opinion pool) keeps what the members disagree on; logits
     come out, for `RestoreProbabilities` to divide by a temperature.
+
+    Args:
+        weights: of the members, 0 or more with the sum 1; None: all the same.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if the weights are none.
     """
+
+    def __init__(self, weights: Sequence[float] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.weights_of_members = None if weights is None else np.asarray(weights, np.float32)
+        if weights is not None and not (min(weights) >= 0 and abs(sum(weights) - 1) < 1e-3):
+            raise ValueError(f"weights must be 0 or more with the sum 1, got {weights}")
 
     def call(self, inputs):
         """Returns the logarithms, (batch, classes)."""
-        mean = ops.mean(ops.stack(inputs), axis=0)
+        if self.weights_of_members is None:
+            mean = ops.mean(ops.stack(inputs), axis=0)
+        else:
+            parts = zip(self.weights_of_members, inputs, strict=True)
+            mean = sum(weight * part for weight, part in parts)
         return ops.log(ops.maximum(mean, _LOWEST_MEAN))
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        own = self.weights_of_members
+        return super().get_config() | ({} if own is None else {"weights": own.tolist()})
 
 
 def _prior_shift(training, deploy) -> np.ndarray | None:

@@ -20,12 +20,13 @@ _LAYERS += ("LayerNormalization",)
 _OTHERS = ("GlorotUniform", "Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "L2")
 _OTHERS += ("DTypePolicy",)
 _OWN_LAYERS = ("MLSTMBlock", "SLSTMBlock", "CappedDense", "RestoreProbabilities", "LogOfMean")
-_OWN_LAYERS += (CONTRACT,)
+_OWN_LAYERS += ("WindowSummary", "BoostedTrees", "ClippedDense", CONTRACT)
 _OWN_OTHERS = ("PriorBias", "LinearSpacing", "ForgetBias")
 _TENSOR = "__keras_tensor__"
 _SHAPES = ("batch_shape", "batch_input_shape", "shape", "input_shape", "noise_shape")
 _MOST = 1 << 20  # of one width
 _CHUNK = 64  # steps, where none is given
+_DEEPEST = 64  # levels of a tree
 
 
 class Foreign(Exception):
@@ -163,6 +164,12 @@ def _size(layer: Mapping[str, Any], width: int, values: int) -> tuple[int, int]:
     if kind in ("Dense", "CappedDense"):
         units = config.get("units", 1)
         return (width + 1) * units + 1, steps * units
+    if kind == "ClippedDense":
+        units = config.get("units", 1)
+        return (width + 1) * units + 2 * width, 4 * width + units
+    if kind == "BoostedTrees":
+        trees = config.get("rounds", 1) * config.get("classes", 1)
+        return 6 * trees * config.get("nodes", 1) + config.get("classes", 1), 8 * trees
     if kind == "MLSTMBlock":
         return _mlstm(config, width, steps)
     if kind == "SLSTMBlock":
@@ -224,5 +231,10 @@ _NUMBERS: dict[str, Callable[[Any], bool]] = {
     "block_index": lambda value: is_count(value, 0, _MOST),
     "proj_factor": _is_factor,
     "ff_factor": _is_factor,
+    "rounds": _is_width,
+    "classes": _is_width,
+    "nodes": _is_width,
+    "depth": lambda value: is_count(value, 0, _DEEPEST),
+    "clip": lambda value: is_number(value, 1e-3, 1e6),
     "layers": lambda value: isinstance(value, list),
 }

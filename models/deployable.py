@@ -16,7 +16,14 @@ from core.texts import printable
 from models.calibration import LogOfMean
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
-from models.layers import head, mlstm_block, slstm_block  # noqa: F401
+from models.layers import (  # noqa: F401
+    boosted_trees,
+    clipped_dense,
+    head,
+    mlstm_block,
+    slstm_block,
+    window_summary,
+)
 from models.model_file import Bounds, check_model_file, refused
 
 
@@ -61,6 +68,11 @@ def make_deployable(
     return keras.Model(classifier.inputs, outputs, name="deployable")
 
 
+def without_contract(model: keras.Model, name: str = "network") -> keras.Model:
+    """Returns a deployable model as a part of another one; weights are shared, not copied."""
+    return keras.Model(model.inputs, model.get_layer("contract").input, name=name)
+
+
 def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Model:
     """Returns a model from raw windows to the logarithm of the mean of its members' probabilities.
 
@@ -76,6 +88,14 @@ def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Mo
     ]
     mean = LogOfMean(name="log_of_mean")([member(windows) for member in each])
     return keras.Model(windows, mean)
+
+
+def networks_in(model: keras.Model) -> list[keras.Model]:
+    """Returns the classifiers inside a deployable model: itself, or its members in their order."""
+    if any(layer.name == "classifier" for layer in model.layers):
+        return [model]
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [network for layer in inside for network in networks_in(layer)]
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:

@@ -133,7 +133,7 @@ def _check_end(file: BinaryIO) -> None:
     file.seek(max(size - _END.size - _END_64, 0))
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\5\6":
-        raise zipfile.BadZipFile("it has no end")
+        raise zipfile.BadZipFile(_("its end is missing, so it was cut off: copy it again"))
     if tail.startswith(b"PK\6\7"):
         raise Foreign(_("it is larger than any model of this project"))
     length = _END.unpack(tail[-_END.size :])[5]

@@ -43,6 +43,7 @@ class Restoration:
         deploy_prior: the one that the stream would have had without quotas, (classes,).
         natural_prior: class frequencies of the training period, (classes,); the temperature is
             about it.
+        known_temperature: one that was fitted before; None: validation windows say it.
     """
 
     settings: RestorationSettings
@@ -51,6 +52,7 @@ class Restoration:
     training_prior: np.ndarray
     deploy_prior: np.ndarray
     natural_prior: np.ndarray
+    known_temperature: float | None = None
 
     def untempered(self, epoch: int) -> dict[str, Any]:
         """Returns the arguments of `RestoreProbabilities` for an epoch, but for a temperature."""
@@ -96,7 +98,10 @@ class Restoration:
         """
         if not self.settings.temperature:
             return {}
+        known = self.known_temperature
         return {
-            "temperature": fit_temperature(log_p, labels, self.natural_prior, blocks),
+            "temperature": fit_temperature(log_p, labels, self.natural_prior, blocks)
+            if known is None
+            else known,
             "temperature_prior": self.natural_prior.tolist(),
         }

@@ -34,11 +34,13 @@ ROOMS = {
     "recipe.devices": {"core"},
     "recipe.run": {*LIBRARY, "recipe.devices", "config"},
     "recipe.serve": {*LIBRARY, "recipe.run"},
+    "recipe.retrain": {*LIBRARY, "recipe.run", "config"},
     "recipe.live": {*LIBRARY, "recipe.run", "recipe.serve"},
     "recipe.study": {*LIBRARY, "recipe.run", "config"},
     "recipe.cli": {
         *LIBRARY,
-        *("recipe.devices", "recipe.run", "recipe.serve", "recipe.live", "recipe.study"),
+        *("recipe.devices", "recipe.run", "recipe.retrain", "recipe.serve"),
+        *("recipe.live", "recipe.study"),
         "config",
     },
     "xlstm_classifier": {

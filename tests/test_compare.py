@@ -12,7 +12,7 @@ from core.i18n import speaking
 from evaluation.answers import Answers
 from evaluation.report.compare import Run, compare_page, compare_runs
 from evaluation.verdict import verdict
-from recipe.cli import console
+from recipe.cli.compare import comparison
 from recipe.run import folder as files
 
 SAID = ["call", "side"]
@@ -87,7 +87,7 @@ def test_the_page_and_the_lines_are_in_russian_too(runs, capsys):
     found = compare_runs(runs)
     with speaking("ru"):
         page = compare_page(found)
-        console.comparison(found)
+        comparison(found)
     told = capsys.readouterr().out
     for text in page, told:
         assert "ассмотрено 3 запуска" in text and "другие тестовые окна или метки" in text
@@ -111,11 +111,45 @@ def test_the_verb_reads_folders_and_leaves_a_page_and_lines(runs, tmp_path, caps
     page = tmp_path / "compare.html"
     assert train_model.main(["compare", *folders, "--out", str(page)]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told[1:4]] == folders[::-1]
-    assert told[3].endswith("other test windows or labels")
+    assert told[0] == "bars       the sample, None"
+    assert [line.split()[0] for line in told[2:5]] == folders[::-1]
+    assert told[4].endswith("other test windows or labels")
     assert "3 runs were looked at" in page.read_text() and "LR_BASE" in "".join(told)
-    assert train_model.main(["compare", *folders, "--out", str(page)]) == 2
+    before = page.read_bytes()
+    assert train_model.main(["compare", *folders[:2], "--out", str(page)]) == 0
+    assert page.read_bytes() != before  # its own page is made anew
+    capsys.readouterr()
+    (foreign := tmp_path / "mine.html").write_text("<p>mine</p>")
+    assert train_model.main(["compare", *folders, "--out", str(foreign)]) == 2
     assert "must not exist yet" in capsys.readouterr().err
+    assert foreign.read_text() == "<p>mine</p>"
+
+
+def test_runs_on_other_bars_are_a_group_of_their_own_and_every_pair_has_its_interval(runs):
+    """Of two groups the first has three runs, two of them on the same windows."""
+    elsewhere = [
+        replace(run, name=f"{run.name}, later", run_info=run.run_info | {"bars_sha256": "b" * 64})
+        for run in [*runs[1:], replace(runs[1], name="again")]
+    ]
+    found = compare_runs([*runs, *elsewhere])
+    first, second = found["groups"]
+    assert [row["name"] for row in first["rows"]] == ["best", "worse", "other windows"]
+    assert [(pair["name"], pair["other"]) for pair in first["pairs"]] == [("worse", "best")]
+    assert second["bars"] == "b" * 12 and len(second["pairs"]) == 3
+    assert found["rows"] == first["rows"] + second["rows"]
+    assert second["rows"][0]["same_windows"] and second["rows"][1]["interval"] is not None
+    (pair,) = (p for p in second["pairs"] if p["other"] != second["rows"][0]["name"])
+    assert pair["difference"] == 0 and pair["interval"] == [0, 0]  # the same answers
+    page = compare_page(found)
+    assert page.count("Run against run") == 2 and page.count("<figure>") == 4
+
+
+def test_the_page_says_where_calls_are_relative(runs):
+    told = "SELL and BUY are relative to the market"
+    assert told not in compare_page(compare_runs(runs))
+    verdict_ = runs[0].metrics["verdict"] | {"relative": True}
+    relative = replace(runs[0], metrics=runs[0].metrics | {"verdict": verdict_})
+    assert told in compare_page(compare_runs([relative, runs[1]]))
 
 
 def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):

@@ -152,13 +152,14 @@ def test_without_an_option_it_speaks_that_of_the_locale(monkeypatch, capsys):
 def test_help_and_faults_of_options_are_in_russian(capsys):
     for arguments, told in [
         (["predict", "--help", "--lang", "ru"], "Записать вероятности обученной модели в CSV."),
-        (["predict", "--lang", "ru"], "ошибка: не хватает аргументов: MODEL"),
-        (["--lang", "ru", "--wrong"], "ошибка: неизвестные аргументы: --wrong"),
+        (["predict", "--lang", "ru"], "ошибка: не хватает аргументов: RUN"),
     ]:
         with pytest.raises(SystemExit):
             train_model.main(arguments)
         said = "".join(capsys.readouterr())
         assert told in said and "вызов: train_model.py" in said and "usage" not in said
+    assert train_model.main(["--lang", "ru", "--wrong"]) == 2
+    assert capsys.readouterr().err == "неизвестные аргументы: --wrong\n"
 
 
 def test_a_language_that_is_not_there_is_refused(capsys):
@@ -182,7 +183,7 @@ def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
     assert told()[0].startswith("training diverged in epoch 3, batch 4: input feature 1 (rsi) is")
     with speaking("ru"):
         assert told() == [
-            "обучение разошлось: эпоха 2, батч 3: входной признак 1 (rsi) не является конечным "
+            "обучение разошлось: эпоха 3, батч 4: входной признак 1 (rsi) не является конечным "
             "числом",
             "контрольная точка epoch-000001.checkpoint пропущена: контрольная сумма не сходится, "
             "файл оборван или повреждён",

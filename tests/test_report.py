@@ -8,7 +8,8 @@ import pytest
 from report_run import recent_bars, training_run
 
 from core.i18n import speaking
-from evaluation.report import plots
+from evaluation import verdict_words
+from evaluation.report import plots, svg
 from evaluation.report.report import report_page
 from recipe.run.metrics import in_words
 
@@ -70,29 +71,38 @@ def source(run):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
 
 
 def test_page_is_well_formed_and_says_everything(run, source):
     metrics, page = run[0], Page(source)
     text = " ".join(page.text.split())
-    assert text.index(metrics["verdict"]["sentence"]) < text.index("Against the baselines")
+    verdict = metrics["verdict"]
+    said = [verdict_words.headline(verdict), *verdict_words.remarks(verdict)]
+    assert all(text.index(part) < text.index("Against the baselines") for part in said)
+    low, high = verdict["direction"]["interval"]
     for part in [
+        f"Skill yes direction {verdict['direction']['mcc']:+.3f} ({low:+.3f} to {high:+.3f})",
+        "Better than the constant prior yes difference in direction",
+        f"Net result {verdict['net_return']:+.1%} {verdict['trades']} trades, 5 basis points",
+        f"Calibration {metrics['test']['ece']:.1%} mean distance",
+        "SELL is never called, and 25.0% of the windows are SELL.",
+        "Sharpe mean over spread of the gains, for a year",
         "xLSTM",
         "constant prior",
         "Validation windows",
         *(f"{metrics['test'][name]:.4f}" for name in ("direction", "movement", "mcc")),
         "Epoch and temperature were chosen on these windows",
         "temperature 1.234",
-        "favour HOLD",
+        "HOLD everywhere",
         "buy and hold",
         "2024-01-07T05:45:00",
         "warm-up rows 960",
-        "epoch 3 class or symbol windows repeats SELL 1,200 1.125",
+        "epoch 4 class or symbol windows repeats SELL 1,200 1.125",
         "AAA 3,600 0.875",
-        "2 SELL 97 6% · 12% · 25% 0.2515 38% of 50% 3.75 52%",
-        "2 HOLD 97 6% · 12% · 25% 0.2515 50% 3.75 52%",
-        "epoch 0: no signal: see <b>LR_BASE</b> (and so on until epoch 2)",
+        "3 SELL 97 6% · 12% · 25% 0.2515 38% of 50% 3.75 52%",
+        "3 HOLD 97 6% · 12% · 25% 0.2515 50% 3.75 52%",
+        "epoch 0: no signal: see <b>LR_BASE</b> (and so on until epoch 3)",
         "epoch 3: prior shift: see <b>LR_BASE</b>",
         "14.5 in the middle, 10 to 19 (10 values)",
         "seed 7",
@@ -103,10 +113,31 @@ def test_page_is_well_formed_and_says_everything(run, source):
     assert "Walk-forward" not in text and "fold" not in text
 
 
+def test_the_cards_tell_the_data_where_the_run_knows_it(run, undrawn):
+    for data, told in [(None, "the sample"), ("bars/btc.parquet", "btc.parquet")]:
+        text = " ".join(Page(written(*run, run_info={"data": data})).text.split())
+        assert f"Data {told} 2024-01-01 to 2024-01-07 1 symbol tested on 600 windows" in text
+
+
+def test_where_calls_are_relative_every_caption_of_them_says_so(run, undrawn):
+    metrics, *others = run
+    relative = metrics | {"verdict": metrics["verdict"] | {"relative": True}}
+    told = "(SELL and BUY relative to the market)"
+    captions = ["Direction and movement of xLSTM", "Confusion matrix", "AAA: the last 100 test"]
+    captions += ["Direction by calendar month", "Direction by symbol"]
+    for given, said in [(metrics, False), (relative, True)]:
+        page = written(given, *others, **EXTRAS)
+        found = re.findall("<figcaption>(.*?)</figcaption>", page)
+        for start in captions:
+            (caption,) = (own for own in found if own.startswith(start))
+            assert (told in caption) == said
+
+
 def test_the_page_is_read_in_order(source):
     text = Page(source).text
     parts = [
-        "Skill in direction",
+        "Skill: yes",
+        "Net result",
         "Against the baselines",
         "Does it hold over time and markets?",
         "Symbol against symbol",
@@ -148,7 +179,7 @@ def test_every_symbol_can_be_chosen_and_the_first_is_open(source):
 
 
 def test_a_picture_that_fails_costs_itself_and_a_line(run, monkeypatch):
-    draw = plots.to_svg
+    draw = svg.to_svg
 
     def some(figure):
         if len(failed) < 3:
@@ -157,7 +188,7 @@ def test_a_picture_that_fails_costs_itself_and_a_line(run, monkeypatch):
         return draw(figure)
 
     failed = []
-    monkeypatch.setattr(plots, "to_svg", some)
+    monkeypatch.setattr(svg, "to_svg", some)
     page = Page(written(*run, **EXTRAS))
     assert len(page.images) == 11 + 2 + 2 - 3
     line = "A picture could not be drawn. ValueError: $\\foo{$ ^ ParseFatalException: <b>"
@@ -193,7 +224,7 @@ def test_the_curves_of_a_fold_are_its_own(run, monkeypatch):
     metrics, history, predictions = run
     drawn = []
     monkeypatch.setattr(plots, "learning_curves", lambda rows, chosen: drawn.append((rows, chosen)))
-    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
     (fold,) = metrics["folds"]
     folds = [fold, {**fold, "chosen": {"metric": "val_mcc", "epoch": 1}}]
     histories = pd.concat([history, history.assign(fold=1, loss=7.0)], ignore_index=True)

@@ -6,6 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_run import NAMES, recent_bars, training_run
 
 from evaluation.report import market_plots, plots
+from evaluation.report import svg as svg_files
+from evaluation.report.svg import _letters_of, to_svg
 
 DRAWN = ["curves", "shares", "confusion", "reliability", "skill"]
 DRAWN += ["equity", "costs", "calls", "features", "months", "lookback"]
@@ -17,7 +19,7 @@ def run():
 
 
 def svg(figure):
-    return ElementTree.fromstring(plots.to_svg(figure))
+    return ElementTree.fromstring(to_svg(figure))
 
 
 def test_learning_curves_have_a_panel_for_each_known_column(run):
@@ -32,7 +34,7 @@ def test_learning_curves_leave_out_what_is_no_number(run):
     _, history, _ = run
     panels = {p.get_title(loc="left"): p for p in plots.learning_curves(history).axes}
     (line,) = panels["validation MCC"].get_lines()
-    assert line.get_xdata().tolist() == [0, 2, 3]
+    assert line.get_xdata().tolist() == [1, 3, 4]  # epochs count from 1
     (line,) = panels["logit cap (a gap: none)"].get_lines()
     assert line.get_ydata().tolist() == [5, 10]
 
@@ -132,7 +134,7 @@ def drawn_texts(raw):
 def test_a_symbol_is_a_text_and_no_formula():
     names = [r"$\foo{$", "$a$", "US$ and A$", "x_{y}^2", "<b>&amp;"]
     figure = market_plots.interval_rows(rows_of(*names), "mcc", "MCC")
-    plots.to_svg(figure)
+    to_svg(figure)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
     assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
     for draw in (market_plots.equity_curves, market_plots.cost_curves):
@@ -143,17 +145,17 @@ def test_a_symbol_is_a_text_and_no_formula():
 
 
 def test_letters_of_another_font_are_drawn_with_it(monkeypatch):
-    monkeypatch.setattr(plots, "_other_fonts", lambda: ("STIXGeneral",))
-    stix, own = (plots._letters_of(name) for name in ("STIXGeneral", "DejaVu Sans"))
+    monkeypatch.setattr(svg_files, "_other_fonts", lambda: ("STIXGeneral",))
+    stix, own = (_letters_of(name) for name in ("STIXGeneral", "DejaVu Sans"))
     letter = min(stix - own)
-    raw = plots.to_svg(market_plots.interval_rows(rows_of(letter, "A"), "mcc", "MCC"))
+    raw = to_svg(market_plots.interval_rows(rows_of(letter, "A"), "mcc", "MCC"))
     assert not drawn_texts(raw) and b"STIX" in raw
 
 
 def test_letters_of_no_font_stay_texts_for_the_reader_s_fonts(monkeypatch):
-    monkeypatch.setattr(plots, "_other_fonts", lambda: ())
+    monkeypatch.setattr(svg_files, "_other_fonts", lambda: ())
     name = "\u8d35\u5dde\u8305\u53f0"
-    raw = plots.to_svg(market_plots.interval_rows(rows_of(name, "A"), "mcc", "MCC"))
+    raw = to_svg(market_plots.interval_rows(rows_of(name, "A"), "mcc", "MCC"))
     assert name in drawn_texts(raw)
-    raw = plots.to_svg(market_plots.interval_rows(rows_of("A"), "mcc", "MCC"))
+    raw = to_svg(market_plots.interval_rows(rows_of("A"), "mcc", "MCC"))
     assert not drawn_texts(raw)

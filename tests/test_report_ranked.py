@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from report_run import ranked
 
-from evaluation.report import plots
 from evaluation.report import ranked as pages
+from evaluation.report import svg
 from evaluation.report.report import report_page
 
 
@@ -16,7 +16,7 @@ def found():
 
 @pytest.fixture
 def text(found, monkeypatch):
-    monkeypatch.setattr(plots, "to_svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
     return told({"cross_section": found})
 
 

@@ -296,7 +296,7 @@ def test_figures_know_no_language_and_words_do(run):
     before = json.dumps(metrics)
     with speaking("ru"):
         seen = in_words(metrics, 4)
-    assert seen["verdict"]["sentence"].startswith("Умение")
+    assert seen["verdict"]["sentence"].startswith("Предсказательная сила")
     for number, fold in enumerate(seen["folds"]):
         (alarm,) = fold["collapse"]["alarms"]
         assert alarm["message"].startswith(

@@ -43,7 +43,7 @@ def test_bars_that_cannot_be_read_fail_each_cell_with_the_reason(tmp_path, capsy
     asked = ["seeds", "--seeds", "1", "--data", str(tmp_path / "none.csv"), "--out", str(folder)]
     assert train_model.main(["study", *asked]) == 1
     told = capsys.readouterr().out
-    assert "1 of 1 done" not in told and "0 running, 1 failed" in told
+    assert "1 of 1 cells done" not in told and "0 running, 1 failed" in told
     assert "as-flagged-seed0: status 2" in told and "none.csv" in told
     assert train_model.main(["study", "show", str(folder)]) == 1
 

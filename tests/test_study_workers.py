@@ -39,7 +39,7 @@ def fake_command_is_found(monkeypatch):
 def test_a_killed_workers_cell_is_resumed_and_every_cell_done_once(tmp_path, monkeypatch):
     plan = check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch)
     assert not list((plan.folder / "locks").iterdir())
-    assert progress(plan) == "4 of 4 done, 0 running, 0 failed"
+    assert progress(plan) == "4 of 4 cells done, 0 running, 0 failed"
 
 
 def is_held(path):
@@ -69,7 +69,7 @@ def test_a_cell_that_fails_is_told_with_its_reason_and_tried_again_where_that_is
     work(plan.folder, **QUICK)
     assert [plan.state(cell) for cell in plan.cells] == ["done", "failed", "done"]
     assert plan.reason("as-flagged-seed1") == "status 1: the bars are broken"
-    assert progress(plan) == "2 of 3 done, 0 running, 1 failed"
+    assert progress(plan) == "2 of 3 cells done, 0 running, 1 failed"
     (plan.folder / "ended" / "as-flagged-seed1.json").unlink()
     work(plan.folder, **QUICK)
     assert begun(plan)["as-flagged-seed1"] == ["train", "resume"]
@@ -89,7 +89,7 @@ def test_a_cell_is_taken_by_one_worker_at_a_time(tmp_path):
     plan = made(tmp_path / "study", count=2)
     first, second = take(plan), take(plan)
     assert [first[0], second[0]] == list(plan.cells) and take(plan) is None
-    assert progress(plan) == "0 of 2 done, 2 running, 0 failed"
+    assert progress(plan) == "0 of 2 cells done, 2 running, 0 failed"
     first[1].let_go()
     assert take(plan)[0] == first[0]
 
@@ -97,7 +97,7 @@ def test_a_cell_is_taken_by_one_worker_at_a_time(tmp_path):
 def test_a_lock_that_a_killed_worker_left_keeps_nobody_from_its_cell(tmp_path):
     plan = made(tmp_path / "study", count=1)
     (plan.folder / "locks" / "as-flagged-seed0.lock").write_text('{"pid": 1, "host": "here"}')
-    assert progress(plan) == "0 of 1 done, 0 running, 0 failed"
+    assert progress(plan) == "0 of 1 cells done, 0 running, 0 failed"
     assert take(plan)[0] == "as-flagged-seed0"
 
 

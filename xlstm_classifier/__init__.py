@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.errors import InputError
+    from data.bars.read import read_bars
+    from data.features.own import feature, load_features
     from xlstm_classifier.blocks import (
         AsymmetricFocalLoss,
         AveragedAdam,
@@ -41,8 +43,11 @@ __all__ = [
     "augment_sequences_batched",
     "balanced_batch_generator",
     "build_xlstm_classifier",
+    "feature",
     "get_training_callbacks",
     "load_classifier",
+    "load_features",
+    "read_bars",
 ]
 
 
@@ -54,6 +59,10 @@ def __getattr__(name: str) -> Any:
         from xlstm_classifier import classifier as home
     elif name == "InputError":
         from core import errors as home
+    elif name == "read_bars":
+        from data.bars import read as home
+    elif name in ("feature", "load_features"):
+        from data.features import own as home
     else:
         from recipe.cli.backend import quiet_backend
 

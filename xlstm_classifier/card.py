@@ -8,10 +8,17 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_, _
+from evaluation.verdict_words import lines
 
 MODEL = "xLSTM"
 FIGURES = ("direction", "movement", "mcc", "balanced_accuracy", "nll", "ece")
+
+_HEADS = {
+    **{"mcc": "MCC", "nll": "NLL", "ece": "ECE"},
+    "balanced_accuracy": N_("bal. acc."),
+    "net_return": N_("net return"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Evaluation:
     """The figures of a model on test windows that its training never saw.
 
     Attributes:
-        verdict: in words, with 95 % intervals.
+        verdict: in words, with 95 % intervals, an answer in each line.
         table: a row for the model and for each of the others: `FIGURES`, and the `net_return` of
             trading on the calls after costs.
         facts: bars, symbols and windows in words, by name.
@@ -45,7 +52,7 @@ class Evaluation:
         """
         try:
             return cls(
-                verdict=metrics["verdict"]["sentence"],
+                verdict="\n".join(_verdict(metrics["verdict"])),
                 table=_table(metrics),
                 facts=_facts(metrics, run_info),
                 metrics=dict(metrics),
@@ -64,17 +71,22 @@ class Evaluation:
     def _repr_html_(self) -> str:
         return _rendered(
             title=_("xLSTM classifier"),
-            verdict=self.verdict,
+            lines=self.verdict.splitlines(),
             facts=self.facts,
-            columns=list(self.table.columns),
-            rows=[(name, _shown(row)) for name, row in self.table.iterrows()],
+            columns=[_(_HEADS.get(name, name)) for name in self.table.columns],
+            rows=[(_(str(name)), _shown(row)) for name, row in self.table.iterrows()],
             own=MODEL,
         )
 
 
 def unfitted_card(text: str) -> str:
     """Returns the card of a classifier that is not trained yet."""
-    return _rendered(title=text, verdict=_("Not trained yet: call fit(bars)."), facts={}, rows=[])
+    return _rendered(title=text, lines=[_("Not trained yet: call fit(bars).")], facts={}, rows=[])
+
+
+def _verdict(found: Mapping[str, Any]) -> list[str]:
+    """Returns the answers one by one; of a brief run there is one sentence."""
+    return [found["sentence"]] if found["better_than_baseline"] is None else lines(found)
 
 
 def _table(metrics: Mapping[str, Any]) -> pd.DataFrame:

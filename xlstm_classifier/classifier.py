@@ -16,6 +16,7 @@ import config
 from core.errors import InputError
 from core.foreign import writing
 from core.i18n import N_, _
+from data.features.own import load_features
 from recipe.cli import console
 from recipe.cli.backend import load_model, quiet_backend
 from recipe.run import folder as files
@@ -198,15 +199,18 @@ class XLSTMClassifier:
         return new
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, features: str | Path | None = None) -> Self:
         """Returns a classifier that was saved, or that a run of the command line trained.
 
         Args:
             folder: of `save`, or a finished run folder.
+            features: the file of OWN_FEATURES that it was trained with; it is run.
 
         Raises:
             InputError: where it is none.
         """
+        if features is not None:
+            load_features(features)
         run = _Run(Path(folder))
         run.check()
         given = config.as_dict(config.load(replay=run.folder / files.CONFIG))

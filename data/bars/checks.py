@@ -228,15 +228,11 @@ def _writable(values: np.ndarray) -> np.ndarray:
 
 def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
     """Returns a remark where highs and lows missed other prices by rounding and were put right."""
-    for name in PRICES:
-        faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
-        beyond = (bars[name] > LARGEST_PRICE) | (bars[name] > 0) & (bars[name] < LEAST_PRICE)
-        faults.add(beyond, _beyond(name, LEAST_PRICE, LARGEST_PRICE), bars[name])
-    volume = bars["volume"]
-    faults.add(volume < 0, _("volume must not be negative"), volume)
-    faults.add(volume > LARGEST_VOLUME, _beyond("volume", 0, LARGEST_VOLUME), volume)
+    if not _in_range(bars):
+        _add_beyond(bars, faults)
     open_, high, low, close = (bars[name] for name in PRICES)
-    faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
+    if (high * (1 + _ROUNDING) < low).any():
+        faults.add(high * (1 + _ROUNDING) < low, _("high must not be below low"), high)
     if faults.lines:
         return []
     top, bottom = np.maximum(open_, close), np.minimum(open_, close)
@@ -257,6 +253,25 @@ def _check_prices(bars: dict[str, Any], faults: Faults) -> list[str]:
         row=str(int(missed.argmax()) + 1),
     )
     return [told]
+
+
+def _in_range(bars: dict[str, Any]) -> bool:
+    """Says whether all prices and volumes may be, which is sooner told than which may not."""
+    volume = bars["volume"]
+    return bool((volume >= 0).all() and (volume <= LARGEST_VOLUME).all()) and all(
+        (bars[name] >= LEAST_PRICE).all() and (bars[name] <= LARGEST_PRICE).all() for name in PRICES
+    )
+
+
+def _add_beyond(bars: dict[str, Any], faults: Faults) -> None:
+    """Adds a fault for each kind of price or volume that cannot be."""
+    for name in PRICES:
+        faults.add(bars[name] <= 0, _("{name} must be above 0", name=name), bars[name])
+        beyond = (bars[name] > LARGEST_PRICE) | (bars[name] > 0) & (bars[name] < LEAST_PRICE)
+        faults.add(beyond, _beyond(name, LEAST_PRICE, LARGEST_PRICE), bars[name])
+    volume = bars["volume"]
+    faults.add(volume < 0, _("volume must not be negative"), volume)
+    faults.add(volume > LARGEST_VOLUME, _beyond("volume", 0, LARGEST_VOLUME), volume)
 
 
 def _beyond(name: str, least: float, largest: float) -> str:

@@ -149,10 +149,12 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     _refuse_folders(path, shown)
     read = [file for file in shown if file.name.lower().endswith(SUFFIXES)]
     others = [file for file in read if file.name == "pairs.json" or named_no_bars(file)]
-    others += [file for file in shown if file not in set(read) and named_no_bars(file)]
+    known = set(read)
+    others += [file for file in shown if file not in known and named_no_bars(file)]
     if others:
         note(_("{names}: no bars, passed over", names=first_of([file.name for file in others])))
-    unknown = sorted(set(shown) - set(read) - set(others))
+    passed = set(others)
+    unknown = sorted(set(shown) - known - passed)
     if unknown:
         names = first_of([file.name for file in unknown], 3)
         told = _(
@@ -161,7 +163,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
             suffixes=forms(),
         )
         note(told)
-    read = [file for file in read if file not in set(others)]
+    read = [file for file in read if file not in passed]
     if not read:
         raise InputError(
             _(

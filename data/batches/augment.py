@@ -47,6 +47,18 @@ def augment_sequences_batched(
 
     Raises:
         ValueError: if an argument is out of range, or a mask could cover a whole window.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = np.ones((2, 4, 3), "float32")  # two windows of four bars of three features
+        >>> augment_sequences_batched(x, rng) is x  # everything is off unless it is asked for
+        True
+        >>> noisy = augment_sequences_batched(x, rng, noise_std=0.1)
+        >>> noisy.shape, bool(np.abs(noisy - x).max() < 0.5)
+        ((2, 4, 3), True)
+        >>> masked = augment_sequences_batched(x, rng, mask_prob=1.0, mask_max_t=3)
+        >>> masked[:, -1].tolist()  # the newest bar is never masked
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     _check(x, noise_std, mask_prob, mask_max_t)
     batch_size = len(x) if batch_size is None else batch_size

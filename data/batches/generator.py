@@ -45,6 +45,21 @@ def balanced_batch_generator(
     Yields:
         of windows x float32 (batch, time, features) and y int32 (batch,); of sequences x, y
         (batch, K) and weights float32 (batch, K), 0 where a step has no label.
+
+    Example:
+        >>> rows = 300  # of two symbols, one after the other
+        >>> features = np.random.default_rng(0).normal(size=(rows, 5)).astype("float32")
+        >>> symbols = np.repeat([0, 1], rows // 2)
+        >>> ends = np.flatnonzero(np.arange(rows) % (rows // 2) >= 19)  # of windows of 20 bars
+        >>> labels = np.digitize(features[ends, 0], [-1.0, 1.0])  # most are 1
+        >>> batches = balanced_batch_generator(
+        ...     features, ends, labels, symbols[ends], sequence_length=20, batch_size=12, seed=0
+        ... )
+        >>> x, y = next(batches)
+        >>> x.shape, np.bincount(y).tolist()
+        ((12, 20, 5), [4, 4, 4])
+        >>> bool((np.digitize(x[:, -1, 0], [-1.0, 1.0]) == y).all())
+        True
     """
     labels = np.asarray(labels, np.int32)
     options = {

@@ -66,5 +66,7 @@ def fill_features(
     for factor in settings.timeframes:
         start, stop = stop, stop + len(COLUMNS)
         fill_timeframe(bars, factor, out[:, start:stop])
-    own = out[:, stop : stop + len(settings.extra)]
-    fill_extra(bars, settings.extra, own, max_gap_bars=settings.fill_bars)
+    start, stop = stop, stop + len(settings.extra)
+    fill_extra(bars, settings.extra, out[:, start:stop], max_gap_bars=settings.fill_bars)
+    if settings.own:
+        settings.own.fill(bars, out[:, stop : stop + len(settings.own.names)])

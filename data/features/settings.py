@@ -6,8 +6,10 @@ from typing import Any
 from core.contract import Contract
 from core.errors import InputError
 from core.i18n import _
+from core.near import hint
 from data.features.extra import ExtraColumn, columns_of, extra_past_bars, parse_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
+from data.features.own import OwnFeatures, known_features
 from data.features.timeframes import PAST_COARSE_BARS, timeframe_names
 
 STANDARD = (
@@ -39,6 +41,7 @@ class FeatureSettings:
         market_forms: of "mean", "difference" and "spread".
         market_min_symbols: with fewer at a bar there is no market; at least 4, so that one symbol
             alone never moves the mean.
+        own: features of one's own functions; see `data.features.own`.
     """
 
     timeframes: tuple[int, ...] = ()
@@ -47,6 +50,7 @@ class FeatureSettings:
     market: tuple[str, ...] = ()
     market_forms: tuple[str, ...] = FORMS
     market_min_symbols: int = LEAST_SYMBOLS
+    own: OwnFeatures | None = None
 
     def __post_init__(self):
         own = self.own_names(intraday=False)
@@ -55,10 +59,12 @@ class FeatureSettings:
         if unknown or len(set(self.market)) < len(self.market):
             faults.append(
                 _(
-                    "the features beside the market must be some of {known}, each once; got {got}",
+                    "the features beside the market must be standard, or some of {known}, each "
+                    "once; got {got}",
                     known=", ".join(own),
                     got=", ".join(unknown or self.market),
                 )
+                + "".join(hint(name, ["standard", *own]) for name in unknown[:1])
             )
         twice = len(set(self.market_forms)) < len(self.market_forms)
         if not self.market_forms or twice or not set(self.market_forms) <= set(FORMS):
@@ -103,13 +109,15 @@ class FeatureSettings:
     def warm_up_bars(self) -> int:
         """Bars of a symbol before its first row."""
         past = [PAST_COARSE_BARS * factor for factor in self.timeframes]
+        past += [self.own.past_bars] if self.own else []
         return max(WARM_UP_BARS, *past, extra_past_bars(self.fill_bars) if self.extra else 0)
 
     def own_names(self, *, intraday: bool) -> tuple[str, ...]:
         """Returns the names of the columns that a symbol's own bars fill, in their order."""
         coarse = [name for factor in self.timeframes for name in timeframe_names(factor)]
         extra = [column.feature_name for column in self.extra]
-        return (*FEATURE_NAMES, *(INTRADAY_NAMES if intraday else ()), *coarse, *extra)
+        own = self.own.names if self.own else ()
+        return (*FEATURE_NAMES, *(INTRADAY_NAMES if intraday else ()), *coarse, *extra, *own)
 
     def names(self, *, intraday: bool) -> tuple[str, ...]:
         """Returns the names of all columns, in their order."""
@@ -120,6 +128,8 @@ class FeatureSettings:
         """Returns what JSON can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["extra"] = [str(column) for column in self.extra]
+        own = values.pop("own")
+        values |= {"own": own.as_dict()} if own else {}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
@@ -127,7 +137,8 @@ def settings_of(contract: Contract) -> FeatureSettings:
     """Returns the settings in a model's contract; those of before there were any, if none.
 
     Raises:
-        InputError: where they are not those of this version.
+        InputError: where they are not those of this version, or the file of its own features was
+            not loaded.
     """
     stored = contract.get("features", {})
     try:
@@ -136,6 +147,7 @@ def settings_of(contract: Contract) -> FeatureSettings:
             for name, value in stored.items()
         }
         values["extra"] = parse_extra(",".join(values.get("extra", ())))
+        values |= {"own": known_features(values["own"])} if values.get("own") else {}
         return FeatureSettings(**values)
     except (TypeError, AttributeError) as error:
         raise InputError(

@@ -4,7 +4,8 @@ from typing import Any
 
 from data.market.market import Market
 from evaluation.across.cross_section import Said, cross_section
-from evaluation.judge import FITTED, Judged, Pool, longest_span, pooled
+from evaluation.judge import Judged, Pool, longest_span, pooled
+from evaluation.learners import FITTED
 
 
 def judge_across(market: Market, folds: list[Judged], *, cost_bps: float) -> dict[str, Any]:

@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from core.i18n import N_
+from core.i18n import N_, _, listed, ngettext
+from core.i18n import number as i18n_number
 from evaluation.answers import Answers
-from evaluation.report.formats import render
+from evaluation.report import market_plots
+from evaluation.report.formats import drawing, picture, render, signed
+from evaluation.report.pictures import aside
 from evaluation.verdict import verdict
 
 TEMPLATE = "compare.html.jinja"
+MARK = "xlstm-classifier compare"  # in the head of a page
+_HEAD_BYTES = 4096
+_ROOM = 22  # letters of a name in a picture
 COLUMNS = {
     "validation_direction": N_("validation direction"),
     "validation_nll": N_("validation NLL"),
@@ -50,24 +57,30 @@ class Run:
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns the runs by falling direction on validation, and the flags in which they differ.
+    """Returns the runs by their bars, and by falling direction on validation; and what differs.
 
     Args:
         runs: two or more.
 
     Returns:
-        `rows`: name, values (see `COLUMNS` and `RANKED`; of validation the mean over folds; None
-        where a run has no rank correlation), seconds, bars,
-        difference (direction above that of the first row; None where the test windows are not the
-        same) and interval (of the difference, paired by blocks of time); and `flags`: for each
-        flag that differs, its values in the order of the rows.
+        `groups`, one for each set of bars: data (their path), bars (the start of their SHA-256),
+        rows, pairs and curves; `rows`, those of all groups: name, values (see `COLUMNS` and
+        `RANKED`; of validation the mean over folds; None where a run has no rank correlation),
+        seconds, relative, difference (direction above that of the first row of the group; None
+        where the test windows are not the same), interval (of the difference, paired by blocks of
+        time) and same_windows; and `flags`: for each flag that differs, its values in the order
+        of the rows.
     """
-    ordered = sorted(runs, key=lambda run: -_validation(run, "direction"))
-    first = ordered[0]
+    by_bars: dict[Any, list[Run]] = {}
+    for run in runs:
+        by_bars.setdefault(run.run_info.get("bars_sha256"), []).append(run)
+    groups = [_group(own) for own in by_bars.values()]
+    ordered = [run for group in groups for run in group.pop("runs")]
     names = [name for run in ordered for name in run.flags]
     flags = {name: [run.flags.get(name) for run in ordered] for name in dict.fromkeys(names)}
     return {
-        "rows": [_row(run) | _difference(run, first) for run in ordered],
+        "groups": groups,
+        "rows": [row for group in groups for row in group["rows"]],
         "flags": {n: values for n, values in flags.items() if any(v != values[0] for v in values)},
     }
 
@@ -76,7 +89,80 @@ def compare_page(found: Mapping[str, Any]) -> str:
     """Returns what `compare_runs` found as one self-contained HTML page."""
     values = [row["values"] for row in found["rows"]]
     ranked = {n: text for n, text in RANKED.items() if any(own[n] is not None for own in values)}
-    return render(TEMPLATE, columns=COLUMNS | ranked, **found)
+    pictures = [_pictures(group) for group in found["groups"]]
+    return render(TEMPLATE, columns=COLUMNS | ranked, pictures=pictures, mark=MARK, **found)
+
+
+def is_own_page(path: Path) -> bool:
+    """Returns whether a file is a page that `compare_page` made, which may be made again."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(_HEAD_BYTES)
+
+
+def _group(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns what there is of runs on the same bars."""
+    ordered = sorted(runs, key=lambda run: -_validation(run, "direction"))
+    first = ordered[0]
+    pairs = [(one, other) for place, other in enumerate(ordered) for one in ordered[place + 1 :]]
+    compared = [
+        {"name": one.name, "other": other.name, **_difference(one, other)} for one, other in pairs
+    ]
+    return {
+        "data": first.run_info.get("data"),
+        "bars": str(first.run_info.get("bars_sha256"))[:12],
+        "runs": ordered,
+        "rows": [_row(run) | _difference(run, first) for run in ordered],
+        "pairs": [pair for pair in compared if pair["same_windows"]],
+        "curves": {
+            run.name: (run.metrics["costs"].get("periods"), run.metrics["costs"]["model"]["equity"])
+            for run in ordered
+            if "equity" in run.metrics["costs"]["model"]
+        },
+    }
+
+
+def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Returns direction and gains of the runs of a group, as pictures."""
+    drawn: dict[str, dict[str, str]] = {}
+    names = _short_names([row["name"] for row in group["rows"]])
+    rows = [
+        {**row, **row["values"], "name": names[row["name"]], "interval": row["reach"]}
+        for row in group["rows"]
+    ]
+    relative = any(row["relative"] for row in rows)
+    with drawing(drawn, "direction"):
+        drawn["direction"] = picture(
+            market_plots.interval_rows(
+                rows, "direction", _("MCC of direction; bar: 95 % interval")
+            ),
+            _("Direction of each run on its test windows") + aside(relative),
+            listed(f"{row['name']} {signed(row['direction'])}" for row in rows),
+        )
+    periods = next((when for when, _curve in group["curves"].values()), None)
+    curves = {names[n]: own for n, (when, own) in group["curves"].items() if when == periods}
+    shown = dict(list(curves.items())[: market_plots.MOST_CURVES])
+    if periods and len(shown) > 1:
+        with drawing(drawn, "equity"):
+            drawn["equity"] = picture(
+                market_plots.equity_curves(periods, shown),
+                ngettext(
+                    "Gains after costs so far, share of the capital: the first {n} run",
+                    "Gains after costs so far, share of the capital: the first {n} runs",
+                    len(shown),
+                ),
+                listed(f"{name} {i18n_number(own[-1], '+.1%')}" for name, own in shown.items()),
+            )
+    return drawn
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns names that a picture has room for: without their folder, where they then differ."""
+    last = [Path(name).name for name in names]
+    short = last if len(set(last)) == len(names) else names
+    parts = [name if len(name) <= _ROOM else f"…{name[1 - _ROOM :]}" for name in short]
+    return dict(zip(names, parts if len(set(parts)) == len(parts) else short, strict=True))
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -94,7 +180,8 @@ def _row(run: Run) -> dict[str, Any]:
         },
         "windows": len(run.predictions),
         "seconds": run.run_info.get("wall_seconds"),
-        "bars": str(run.run_info.get("bars_sha256"))[:12],
+        "relative": bool(run.metrics["verdict"].get("relative")),
+        "reach": (run.metrics["verdict"].get("direction") or {}).get("interval"),
     }
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from core import i18n
 from core.i18n import N_, _
-from evaluation.report import plots
+from evaluation.report import svg
 
 _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 _FIRST_META = '<meta charset="utf-8">'
@@ -52,11 +52,17 @@ KEYS = (
 )
 
 
-def render(template: str, **content: Any) -> str:
-    """Returns a page of this folder as HTML; texts in it are escaped."""
-    environment = templates(Path(__file__).parent)
+def render(template: str, folder: Path | None = None, **content: Any) -> str:
+    """Returns a page as HTML; texts in it are escaped.
+
+    Args:
+        template: its name.
+        folder: where it is, if not here; it may import the parts that are here.
+        **content: what it shows.
+    """
+    environment = templates(*filter(None, [folder, Path(__file__).parent]))
     environment.filters |= {"number": number, "plain": plain, "words": words, "signed": signed}
-    environment.filters |= {"date": i18n.date, "percent": percent}
+    environment.filters |= {"date": i18n.date, "percent": percent, "counted": counted}
     environment.globals |= {"_": _, "ngettext": i18n.ngettext, "language": i18n.language()}
     return with_policy(environment.get_template(template).render(**content))
 
@@ -78,10 +84,10 @@ def with_policy(page: str) -> str:
     return page.replace(_FIRST_META, f"{_FIRST_META}\n{meta}", 1)
 
 
-def templates(folder: Path) -> jinja2.Environment:
-    """Returns the templates of a folder; texts in their pages are escaped."""
+def templates(*folders: Path) -> jinja2.Environment:
+    """Returns the templates of some folders; texts in their pages are escaped."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(folders),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -108,7 +114,7 @@ def drawing(drawn: dict[str, dict[str, str]], name: str) -> Iterator[None]:
 
 def data_uri(figure: Figure) -> str:
     """Returns a figure as the SVG that a page holds itself."""
-    data = base64.b64encode(plots.to_svg(figure)).decode("ascii")
+    data = base64.b64encode(svg.to_svg(figure)).decode("ascii")
     return f"data:image/svg+xml;base64,{data}"
 
 
@@ -123,6 +129,11 @@ def number(value: Any, column: str = "") -> str:
     if column in ("sharpe", "turnover", "gross_bps_per_trade"):
         return i18n.number(value, ",.1f")
     return i18n.number(value, ".4f")
+
+
+def counted(epoch: Any) -> str:
+    """Returns the number of an epoch, counted from 0, as people count; a dash for none."""
+    return plain(None if isinstance(epoch, jinja2.Undefined) or epoch is None else epoch + 1)
 
 
 def percent(value: Any) -> str:

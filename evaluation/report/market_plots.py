@@ -11,14 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from core.i18n import _, date, language
-from evaluation.report.plots import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+from evaluation.report.plots import legend_above
+from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 
 # Of the model, the best baseline, and buy and hold: told apart without colour too.
 _LINES = (
     {"color": COLOURS[2], "linewidth": 1.7},
     {"color": COLOURS[0], "linewidth": 1.3, "linestyle": "--"},
     {"color": "#505050", "linewidth": 1.3, "linestyle": ":"},
+    {"color": ACCENT, "linewidth": 1.3, "linestyle": "-."},
+    {"color": "#CC79A7", "linewidth": 1.7},
+    {"color": "#A07800", "linewidth": 1.3, "linestyle": "--"},
 )
+MOST_CURVES = len(_LINES)
 _ROW = 0.27  # inches of a row of intervals
 _ROOM = 8  # letters of a name that has room four times
 
@@ -28,7 +33,8 @@ def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) ->
 
     Args:
         days: on which the periods begin, (periods,).
-        curves: by name, share of the capital at the end of each period; at most three.
+        curves: by name, share of the capital at the end of each period; at most
+            `MOST_CURVES`.
     """
     times = np.arange(len(days))
     with matplotlib.rc_context(STYLE):

@@ -19,6 +19,7 @@ Pictures = dict[str, dict[str, str]]
 
 def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     """Returns the figures of all folds together that can be drawn, by name."""
+    relative = (metrics.get("verdict") or {}).get("relative", False)
     verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
     drawn: Pictures = {}
     if "direction" in verdict:
@@ -26,14 +27,15 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
         with drawing(drawn, "skill"):
             drawn["skill"] = picture(
                 plots.skill_intervals(verdict, given),
-                _("Direction and movement of the model and of each baseline"),
+                _("Direction and movement of xLSTM and of each baseline") + aside(relative),
                 "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
             )
     if "confusion" in test:
         with drawing(drawn, "confusion"):
             drawn["confusion"] = picture(
                 plots.confusion_matrix(test["confusion"], CLASS_NAMES),
-                _("Confusion matrix of the test windows; shares are of the true class"),
+                _("Confusion matrix of the test windows; shares are of the true class")
+                + aside(relative),
                 _confusion_in_words(test["confusion"]),
             )
     probabilities = [f"p_{name.lower()}" for name in CLASS_NAMES]
@@ -57,7 +59,7 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
                 ),
                 _("Share that came true against the probability given: {told}", told=told),
             )
-    return drawn | _skill_parts(metrics.get("skill") or {}) | _trading(metrics)
+    return drawn | _skill_parts(metrics.get("skill") or {}, relative) | _trading(metrics)
 
 
 def of_fold(fold: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
@@ -112,8 +114,18 @@ def of_training(trained: Mapping[str, Any], history: pd.DataFrame) -> Pictures:
     return drawn
 
 
-def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
-    """Returns the figure of each symbol's last test bars, with its name under `symbol`."""
+def aside(relative: bool) -> str:
+    """Returns what a caption adds where SELL and BUY are relative to the market."""
+    return _(" (SELL and BUY relative to the market)") if relative else ""
+
+
+def calls(recent: pd.DataFrame, *, relative: bool = False) -> list[dict[str, str]]:
+    """Returns the figure of each symbol's last test bars, with its name under `symbol`.
+
+    Args:
+        recent: the bars, as `evaluation.judge.recent_bars` gives them.
+        relative: whether the calls are relative to the market; the price is not.
+    """
     drawn: Pictures = {}
     for symbol, own in recent.groupby("symbol", observed=True, sort=False):
         counts = np.bincount(own["call"], minlength=len(CLASS_NAMES))
@@ -128,7 +140,8 @@ def calls(recent: pd.DataFrame) -> list[dict[str, str]]:
                     "BUY",
                     len(own),
                     symbol=symbol,
-                ),
+                )
+                + aside(relative),
                 _(
                     "Calls: {told}. The price went from 100 to {last:.1f}",
                     told=told,
@@ -142,7 +155,7 @@ def traders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns the results of trading by name: the model, the best baseline, and buy and hold."""
     costs, best = metrics.get("costs") or {}, (metrics.get("verdict") or {}).get("baseline")
     found = {
-        "xLSTM": costs.get("model"),
+        plots.own_name(metrics): costs.get("model"),
         best: (costs.get("baselines") or {}).get(best),
         N_("buy and hold"): costs.get("buy_and_hold"),
     }
@@ -199,7 +212,7 @@ def _trading(metrics: Mapping[str, Any]) -> Pictures:
     return drawn
 
 
-def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
+def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]], relative: bool) -> Pictures:
     drawn: Pictures = {}
     label = _("MCC of direction; bar: 95 % interval")
     for key, what, draw in [
@@ -213,7 +226,7 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictures:
             with drawing(drawn, key):
                 drawn[key] = picture(
                     draw(rows, "direction", label),
-                    what,
+                    what + aside(relative),
                     _(
                         "Direction above 0 in {above} of {all}: {parts}",
                         above=above,
@@ -228,7 +241,7 @@ def _skill_in_words(
     skill: str, found: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
 ) -> str:
     return _(
-        "{skill} of the model {mcc}, interval {interval}; {others}",
+        "{skill} of xLSTM {mcc}, interval {interval}; {others}",
         skill=_(skill),
         mcc=signed(found["mcc"]),
         interval=signed(found["interval"]),
@@ -261,7 +274,7 @@ def _rises_in_words(parts: Sequence[Mapping[str, Any]], key: str) -> str:
 
 def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
     said = [ngettext("{n} epoch", "{n} epochs", len(history))]
-    said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen)]
+    said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen + 1)]
     for column, name in (("loss", _("loss")), ("val_nll", _("validation NLL")), ("val_mcc", "MCC")):
         values = history[column].dropna() if column in history else None
         if values is not None and len(values):

@@ -4,62 +4,27 @@ Narrow, one idea each, so that they can be read on a phone. Nothing here touches
 figures live in a global list.
 """
 
-import functools
-import warnings
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.text import Text
-from matplotlib.ticker import Formatter, MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from core.i18n import N_, _, decimal_comma, number
+from core.i18n import N_, _, number
 from evaluation.metrics import reliability
+from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 from evaluation.verdict import SKILLS
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
-COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
-INK, ACCENT, GRID = "#1a1a1a", "#009E73", "#d9d9d9"
-WIDTH = 4.8  # inches
-STYLE: Any = {
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#808080",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "svg.hashsalt": "report",  # equal figures, equal bytes
-    "text.parse_math": False,  # a symbol with dollar signs is a text
-    "text.usetex": False,
-}
-# Fonts with the letters that matplotlib's own lacks, the first there is of each line is taken.
-LETTERS = (
-    ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC")
-    + ("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei")
-    + ("SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS"),
-    ("Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "NanumGothic"),
-    ("Noto Sans Devanagari", "Nirmala UI", "Kohinoor Devanagari"),
-    ("Noto Sans Arabic", "Segoe UI", "Geeza Pro"),
-    ("Noto Sans Thai", "Leelawadee UI", "Thonburi"),
-    ("Noto Emoji", "Segoe UI Symbol", "Apple Symbols", "Symbola"),
-    ("Unifont", "Noto Sans"),
-)
-_WIDER = 0.5  # of a letter's height: what a letter of another font may need beside the box for it
+OWN = "xLSTM"  # the row of the model
 # What the rows of the learning curves show, where the history has it.
 CURVES = (
     (N_("training loss (its scale moves with the CE weight)"), {"loss": N_("loss")}),
     (N_("validation NLL, nats"), {"val_nll": "NLL"}),
+    (N_("validation direction, MCC"), {"val_direction": N_("direction")}),
     (N_("validation MCC"), {"val_mcc": "MCC"}),
     (N_("validation macro F1"), {"val_macro_f1": N_("macro F1")}),
     (N_("learning rate"), {"learning_rate": N_("learning rate")}),
@@ -68,80 +33,17 @@ CURVES = (
 )
 
 
-def to_svg(figure: Figure) -> bytes:
-    """Returns the figure as an SVG file; its text is drawn as paths and needs no font.
-
-    Letters that matplotlib's font lacks (of a symbol in Chinese, say) come from another font of
-    this machine. Where none has them the picture's texts stay texts, for the fonts of whoever
-    looks at it: a Noto font for the language on the machine that draws makes them paths again.
-    """
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        for axes in figure.axes:
-            for axis in (axes.xaxis, axes.yaxis):
-                if isinstance(axis.get_major_formatter(), (ScalarFormatter, PercentFormatter)):
-                    axis.set_major_formatter(_OfTheLanguage(axis.get_major_formatter()))
-        lacking = _with_other_fonts(figure)
-        if lacking:
-            matplotlib.rcParams["svg.fonttype"] = "none"
-            figure.set_layout_engine("constrained", w_pad=lacking * _WIDER * 9.5 / 72)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return buffer.getvalue()
-
-
-def _with_other_fonts(figure: Figure) -> int:
-    """Gives texts the fonts that have their letters, and returns the most letters that lack one."""
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_ticklabels()  # makes their texts
-    lacking = 0
-    for text in figure.findobj(Text):
-        letters = set(text.get_text()) - _letters_of("sans-serif") - {"\n"}
-        if letters:
-            fonts = [name for name in _other_fonts() if letters & _letters_of(name)]
-            text.set_fontfamily(["sans-serif", *fonts])
-            for name in fonts:
-                letters = letters - _letters_of(name)
-            lacking = max(lacking, sum(letter in letters for letter in text.get_text()))
-    return lacking
-
-
-@functools.cache
-def _other_fonts() -> tuple[str, ...]:
-    there = set(font_manager.get_font_names())
-    found = (next((name for name in line if name in there), None) for line in LETTERS)
-    return tuple(name for name in found if name is not None)
-
-
-@functools.cache
-def _letters_of(font: str) -> frozenset[str]:
-    file = font_manager.findfont(FontProperties(family=[font]))
-    return frozenset(map(chr, font_manager.get_font(file).get_charmap()))
-
-
-class _OfTheLanguage(Formatter):
-    """Another formatter's labels with the comma of the language."""
-
-    def __init__(self, inner: Formatter):
-        self.inner = inner
-
-    def __call__(self, x, pos=None):
-        return decimal_comma(self.inner(x, pos))
-
-    def set_locs(self, locs):
-        self.inner.set_locs(locs)
-
-    def get_offset(self):
-        return decimal_comma(self.inner.get_offset())
+def own_name(metrics: Mapping[str, Any]) -> str:
+    """Returns what the pages call the model of a run."""
+    return N_("blend") if "blend" in metrics else OWN
 
 
 def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> Figure:
     """Returns loss and fixed metrics per epoch, with the schedules under them.
 
     Args:
-        history: of one fold, a row for each epoch.
-        chosen_epoch: marked where it is given.
+        history: of one fold, a row for each epoch, which counts from 0; the picture from 1.
+        chosen_epoch: marked where it is given, counted from 0.
     """
     if "logit_cap" in history:
         history = history.assign(logit_cap=history["logit_cap"].replace(0, np.nan))  # 0: none
@@ -158,7 +60,7 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
             panel.grid(axis="y", color=GRID, linewidth=0.7)
             panel.yaxis.set_major_locator(MaxNLocator(4))
             if chosen_epoch is not None:
-                panel.axvline(chosen_epoch, color=INK, linewidth=0.8, linestyle=":")
+                panel.axvline(chosen_epoch + 1, color=INK, linewidth=0.8, linestyle=":")
             if len(curves) > 1:
                 legend_above(panel)
         if rows:
@@ -261,7 +163,7 @@ def skill_intervals(
         verdict: from `evaluation.verdict`.
         baselines: the metrics of each.
     """
-    names = [_("model"), *map(_, baselines)]
+    names = [OWN, *map(_, baselines)]
     places = np.arange(len(names))[::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 0.95 + 0.34 * len(names)), layout="constrained")
@@ -300,7 +202,7 @@ def _lines(panel: Axes, history: pd.DataFrame, column: str, name: str, colour: s
     values = pd.to_numeric(history[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
     epochs = history["epoch"] if "epoch" in history else pd.Series(range(len(values)), values.index)
     panel.plot(
-        epochs[values.notna()],
+        epochs[values.notna()] + 1,
         values.dropna(),
         color=colour,
         linewidth=1.6,

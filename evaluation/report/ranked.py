@@ -12,14 +12,15 @@ from core.i18n import N_, _, listed, ngettext
 from core.i18n import number as i18n_number
 from evaluation.report import market_plots
 from evaluation.report.formats import drawing, picture, signed
-from evaluation.report.plots import COLOURS, GRID, INK, STYLE, WIDTH, legend_above
+from evaluation.report.plots import legend_above, own_name
+from evaluation.report.svg import COLOURS, GRID, INK, STYLE, WIDTH
 
 NAMES = {
     "rank_correlation": N_("rank correlation"),
     "timing": N_("timing"),
     "tilt": N_("lasting tilt"),
 }
-MODEL = "xLSTM"
+_WITHOUT_COSTS = {"xLSTM": N_("xLSTM without costs"), "blend": N_("blend without costs")}
 _DAYS_ARE_ENOUGH = np.timedelta64(4, "D")  # to name the times of a curve
 
 
@@ -36,13 +37,14 @@ def ranked_part(metrics: Mapping[str, Any]) -> dict[str, Any]:
     found = metrics.get("cross_section") or {}
     if "model" not in found:
         return {"found": found} if found else {}
-    judged = {MODEL: found["model"], **found["baselines"]}
+    own = own_name(metrics)
+    judged = {own: found["model"], **found["baselines"]}
     return {
         "found": found,
         "columns": ["", *(text for name in judged for text in (_(name), _("95 % interval")))],
         "correlations": _correlations(judged),
         "books": [{"name": _(name), **part["book"]} for name, part in judged.items()],
-        "pictures": _pictures(found, judged),
+        "pictures": _pictures(found, judged, own),
     }
 
 
@@ -82,7 +84,7 @@ def _correlations(judged: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
         {"name": _(words), "cells": [own[key] for own in judged.values()]}
         for key, words in NAMES.items()
     ]
-    for place, age in enumerate(judged[MODEL]["ages"]):
+    for place, age in enumerate(next(iter(judged.values()))["ages"]):
         if age["bars"]:
             name = ngettext(
                 "rank correlation of an answer {n} bar old",
@@ -97,11 +99,11 @@ def _correlations(judged: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def _pictures(
-    found: Mapping[str, Any], judged: Mapping[str, Mapping[str, Any]]
+    found: Mapping[str, Any], judged: Mapping[str, Mapping[str, Any]], model: str
 ) -> dict[str, dict[str, str]]:
     drawn: dict[str, dict[str, str]] = {}
     parts = {name: own["fifths"] for name, own in judged.items()}
-    said = listed(signed(part["value"], 1) for part in parts[MODEL])
+    said = listed(signed(part["value"], 1) for part in parts[model])
     with drawing(drawn, "fifths"):
         drawn["fifths"] = picture(
             fifth_bars(parts),
@@ -112,7 +114,7 @@ def _pictures(
             ),
             _("From the least favoured fifth to the most, in basis points: {said}", said=said),
         )
-    curves, times = _curves(found), found["curve_times"]
+    curves, times = _curves(found, model), found["curve_times"]
     if np.datetime64(times[-1]) - np.datetime64(times[0]) > _DAYS_ARE_ENOUGH:
         times = [time[:10] for time in times]
     ends = listed(f"{_(n)} {i18n_number(own[-1], '+.1%')}" for n, own in curves.items())
@@ -128,10 +130,10 @@ def _pictures(
     return drawn
 
 
-def _curves(found: Mapping[str, Any]) -> dict[str, list[float]]:
+def _curves(found: Mapping[str, Any], model: str) -> dict[str, list[float]]:
     """Returns the curves of the model after and before costs, and of the best ranked baseline."""
     own = found["model"]["book"]
-    curves = {MODEL: own["net_curve"], N_("xLSTM without costs"): own["gross_curve"]}
+    curves = {model: own["net_curve"], _WITHOUT_COSTS[model]: own["gross_curve"]}
     others = found["baselines"]
     if others:
         best = max(others, key=lambda name: others[name]["rank_correlation"]["value"] or 0.0)

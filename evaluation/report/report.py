@@ -9,8 +9,11 @@ import pandas as pd
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.report import pictures
+from evaluation.report.cards import cards
 from evaluation.report.formats import render
+from evaluation.report.plots import OWN, own_name
 from evaluation.report.ranked import ranked_part
+from evaluation.verdict_words import headline, remarks
 
 TEMPLATE = "report.html.jinja"
 COLUMNS = {
@@ -22,6 +25,26 @@ COLUMNS = {
     "accuracy": N_("accuracy"),
     "nll": "NLL",
     "ece": "ECE",
+}
+TERMS = {
+    N_("call"): N_(
+        "the class whose probability gained most over its frequency in the training period"
+    ),
+    N_("direction"): N_(
+        "SELL or BUY, over the windows that moved, as an MCC; knowing the size of moves gives 0"
+    ),
+    N_("movement"): N_("HOLD or not, as an MCC"),
+    "MCC": N_("Matthews's correlation: 1 is always right, 0 is chance or any constant answer"),
+    N_("balanced accuracy"): N_("mean share that is found of each class; a third is chance"),
+    N_("macro F1"): N_("mean over the classes of F1, which weighs finding against false alarms"),
+    "NLL": N_("mean negative logarithm of the probability of what came true, in nats"),
+    "ECE": N_("mean distance of a probability from the share that came true"),
+    N_("95 % interval"): N_(
+        "where the figure lies but for luck: time blocks are left out in turn (jackknife)"
+    ),
+    N_("Sharpe"): N_("mean over spread of the gains, for a year"),
+    N_("drawdown"): N_("the largest fall from a peak, share of the capital"),
+    N_("turnover per year"): N_("value traded over the capital, in a year"),
 }
 LOWER_IS_BETTER = ("nll", "ece")
 COST_COLUMNS = {
@@ -69,17 +92,23 @@ def report_page(
         defaults: the flags as they are without any change.
     """
     folds, run_info = metrics.get("folds") or [], run_info or {}
+    verdict = metrics.get("verdict") or {}
+    relative = bool(verdict.get("relative"))
     return render(
         TEMPLATE,
         title=title,
         metrics=metrics,
         class_names=CLASS_NAMES,
         pictures=pictures.pooled(metrics, predictions),
-        calls=[] if recent is None else pictures.calls(recent),
+        calls=[] if recent is None else pictures.calls(recent, relative=relative),
+        cards=cards(metrics, predictions, run_info),
+        headline=headline(verdict) if verdict.get("better_than_baseline") else None,
+        remarks=remarks(verdict) if verdict.get("better_than_baseline") else [],
+        terms=TERMS,
         comparison=_comparison(metrics, "test"),
         ranked=ranked_part(metrics),
         columns=COLUMNS,
-        cost_rows=_cost_rows(metrics.get("costs") or {}),
+        cost_rows=_cost_rows(metrics.get("costs") or {}, own_name(metrics)),
         cost_columns=COST_COLUMNS,
         folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
         flags=flags or {},
@@ -122,7 +151,8 @@ def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]
 
 def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     """Returns the rows of the table of model and baselines on the windows of a split."""
-    rows = {"xLSTM": metrics.get(split)}
+    rows = {own_name(metrics): metrics.get(split)}
+    rows |= {OWN: metrics["blend"]["network"].get(split)} if "blend" in metrics else {}
     rows |= {n: given.get(split) for n, given in (metrics.get("baselines") or {}).items()}
     rows = {name: values for name, values in rows.items() if values}
     best = {column: _best(column, rows.values()) for column in COLUMNS}
@@ -141,8 +171,8 @@ def _equals(values: Mapping[str, Any], best: Mapping[str, Any]) -> set[str]:
     return {column for column in COLUMNS if values.get(column) == best[column] is not None}
 
 
-def _cost_rows(costs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = {"xLSTM": costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
+def _cost_rows(costs: Mapping[str, Any], own: str) -> list[dict[str, Any]]:
+    rows = {own: costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
     rows |= costs.get("baselines") or {}
     return [{"name": _(name), "values": values} for name, values in rows.items() if values]
 

@@ -3,7 +3,7 @@
 import math
 
 from keras import initializers, ops
-from keras.backend import standardize_dtype
+from keras.backend import backend, standardize_dtype
 
 from models.layers.recurrence import tanh, with_gradient
 
@@ -169,3 +169,8 @@ def heads_norm(h, scale, num_heads: int):
 def cell_dtype(compute_dtype) -> str:
     """Returns the dtype of gates and memory: float32 at least, since they hold logarithms."""
     return "float64" if standardize_dtype(compute_dtype) == "float64" else "float32"
+
+
+def widest_dtype() -> str:
+    """Returns the dtype of sums whose order must not show; JAX has no float64 by default."""
+    return "float32" if backend() == "jax" else "float64"

@@ -8,6 +8,7 @@ from core.errors import InputError
 from core.i18n import _
 from core.memory import keep_freed_memory
 from core.native_chatter import without_native_chatter
+from recipe.run import folder as files
 
 # XLA compiles the training step in half the time, and the step takes as long as before.
 COMPILER = (
@@ -34,7 +35,9 @@ def _tensorflow_version() -> str:
 
 
 def load_model(path: str | Path):
-    """Returns the deployable model in a file, once the backend has started."""
+    """Returns the deployable model in a file or run folder, once the backend has started."""
+    if Path(path).is_dir():
+        path = files.current_model(Path(path))
     quiet_backend()
     from models.deployable import load_classifier
 

@@ -15,6 +15,7 @@ from core.foreign import writing
 from core.i18n import N_, _
 from core.texts import one_line
 from recipe.cli.backend import load_model
+from recipe.cli.retrain import retraining
 from recipe.run import folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -58,15 +59,17 @@ def audit(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Puts finished runs side by side, on the screen and as a page."""
-    files.check_new_file(options.out)
-    from evaluation.report.compare import compare_page, compare_runs
+    from evaluation.report.compare import compare_page, compare_runs, is_own_page
+
+    if not is_own_page(options.out):
+        files.check_new_file(options.out)
     from recipe.cli import console
-    from recipe.cli.compare import read_runs
+    from recipe.cli.compare import comparison, read_runs
 
     found = compare_runs(read_runs(options.folders))
     with writing(options.out):
         files.write_text(options.out, compare_page(found))
-    console.comparison(found)
+    comparison(found)
     console.log(_("page"), str(options.out))
     return OK
 
@@ -75,10 +78,14 @@ def predict(options: argparse.Namespace) -> int:
     """Writes the probabilities of a trained model as CSV."""
     if options.out:
         files.check_new_file(options.out)
-    if bool(options.data) == bool(options.exchange):
+    if bool(options.data) == bool(options.exchange) and not options.retrain_every:
         raise InputError(_("predict needs either --data PATH or --exchange NAME"))
     if (options.symbols or options.follow) and not options.exchange:
         raise InputError(_("--symbols and --follow need --exchange"))
+    if options.newest and not options.data:
+        raise InputError(
+            _("--newest goes with --data: --exchange always answers for the newest bars")
+        )
     if options.universe and options.exchange:
         raise InputError(
             _(
@@ -87,11 +94,15 @@ def predict(options: argparse.Namespace) -> int:
             )
         )
 
-    model = load_model(options.model)
     from data.bars.read import read_bars
+    from data.features.own import load_features
     from data.features.settings import settings_of
+
+    if options.features:
+        load_features(options.features)
+    model = load_model(options.model)
     from models.deployable import contract_of
-    from recipe.serve.predict import classify
+    from recipe.serve.predict import classify, classify_latest
     from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
@@ -106,15 +117,17 @@ def predict(options: argparse.Namespace) -> int:
         from recipe.live.newest import answer_newest
 
         try:
-            answer_newest(
-                model,
-                options.exchange,
-                options.symbols,
-                follow=options.follow,
-                out=options.out,
-                note=note,
-                answered=console.answers,
-            )
+            with retraining(options, note) as newer:
+                answer_newest(
+                    model,
+                    options.exchange,
+                    options.symbols,
+                    follow=options.follow,
+                    out=options.out,
+                    note=note,
+                    answered=console.answers,
+                    newer=newer,
+                )
         except KeyboardInterrupt:
             print("\n" + _("ended"), file=sys.stderr)
             return INTERRUPTED
@@ -131,7 +144,16 @@ def predict(options: argparse.Namespace) -> int:
 
         bars = without_splits(bars, note)
         universe = None if universe is None else without_splits(universe, note)
-    table = plain_cells(classify(model, bars, universe=universe, note=note))
+    if options.newest:
+        from recipe.cli import console
+
+        table = classify_latest(model, bars, universe=universe, note=note)
+        console.answers(table)
+        if not options.out:
+            return OK
+    else:
+        table = classify(model, bars, universe=universe, note=note)
+    table = plain_cells(table)
     if options.out:
         with writing(options.out):
             files.write(options.out, lambda path: table.to_csv(path, index=False))
@@ -142,7 +164,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Ships a trained model as ONNX or SavedModel."""
-    file = options.model / files.MODEL if options.model.is_dir() else options.model
+    file = files.current_model(options.model) if options.model.is_dir() else options.model
     folder = options.out or file.parent / options.format
     if options.format not in FORMATS:
         raise InputError(
@@ -166,10 +188,13 @@ def export(options: argparse.Namespace) -> int:
                 missing=_(" and ").join(missing),
             )
         )
+    from data.features.own import load_features
+    from data.features.settings import settings_of
     from recipe.cli import console
 
+    if options.features:
+        load_features(options.features)
     model = load_model(file)
-    from data.features.settings import settings_of
     from models.deployable import contract_of
     from recipe.run.market import bars_or_sample
     from recipe.serve.export import ExportFailed, windows_to_compare

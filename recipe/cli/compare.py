@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders to be compared."""
+"""Finished runs, read from their folders to be compared, and what is said of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,9 @@ import pandas as pd
 
 from core.errors import InputError
 from core.foreign import check_regular, reason_of
-from core.i18n import _
+from core.i18n import N_, _, ngettext, number
 from evaluation.report.compare import RANKED, Run
+from recipe.cli.screen import log, table
 from recipe.run import folder as files
 from recipe.run import run_json
 
@@ -18,6 +19,11 @@ _COMPARED = (
     *(("costs", "model", name) for name in ("net_return", "trades")),
 )
 _RANKED = ("cross_section", "model")
+_SHOWN = {
+    "validation_direction": N_("val. direction"),
+    "direction": N_("test direction"),
+    "mcc": N_("test MCC"),
+}
 _CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
@@ -39,6 +45,54 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             )
         )
     return [_read(folder) for folder in folders]
+
+
+def comparison(found: dict[str, Any]) -> None:
+    """Prints what `evaluation.report.compare.compare_runs` found."""
+    for group in found["groups"]:
+        rows = group["rows"]
+        log(_("bars"), _("{data}, {digest}", data=_data_of(group), digest=group["bars"]))
+        table(
+            {
+                _("run"): max(len(row["name"]) for row in rows) + 2,
+                **{_(name): 9 for name in _SHOWN.values()},
+                _("seconds"): 9,
+                _("above {best}", best=rows[0]["name"]): 30,
+            },
+            [_compared(row) for row in rows],
+        )
+    for name, values in found["flags"].items():
+        log(_("flag"), f"{name}: {', '.join(map(str, values))}")
+    log(
+        _("note"),
+        ngettext(
+            "{n} runs were looked at; the best of several looks better than it is",
+            "{n} runs were looked at; the best of several looks better than it is",
+            len(found["rows"]),
+        ),
+    )
+
+
+def _data_of(group: Mapping[str, Any]) -> str:
+    return _("the sample") if group["data"] is None else str(group["data"])
+
+
+def _compared(row: dict[str, Any]) -> list[str]:
+    scores = [number(row["values"][name], ".4f") for name in _SHOWN]
+    seconds = "" if row["seconds"] is None else number(row["seconds"], ",.0f")
+    return [row["name"], *scores, seconds, _above(row)]
+
+
+def _above(row: dict[str, Any]) -> str:
+    if row["interval"] is None:
+        return "" if row["same_windows"] else _("other test windows or labels")
+    low, high = row["interval"]
+    return _(
+        "{difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        difference=row["difference"],
+        low=low,
+        high=high,
+    )
 
 
 def _read(folder: Path) -> Run:
@@ -68,9 +122,9 @@ def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
     """Raises InputError where a figure that is compared is none: somebody may have edited it."""
     folds = metrics["folds"] if isinstance(metrics["folds"], list) else [metrics["folds"]]
     figures = {".".join(names): _at(metrics, names) for names in _COMPARED}
-    for number, fold in enumerate(folds):
+    for place, fold in enumerate(folds):
         for name in ("direction", "nll"):
-            figures[f"folds.{number}.validation.{name}"] = _at(fold, ("validation", name))
+            figures[f"folds.{place}.validation.{name}"] = _at(fold, ("validation", name))
     faults = [
         run_json.not_written(path, name, value)
         for name, value in figures.items()

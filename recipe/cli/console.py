@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.i18n import N_, _, date, listed, ngettext, number
+from core.place import PROGRAM
 from core.texts import one_line
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
@@ -18,7 +19,7 @@ from recipe.run import folder as files
 __all__ = ["bar", "log", "note", "table", "working"]  # what a Reporter has, beside what is here
 
 # It learns in half a minute what there is to learn.
-TRY_NEXT = "python train_model.py --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
+TRY_NEXT = f"{PROGRAM} --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
 _FIGURES = {
     "direction": (N_("direction"), 11),
     "movement": (N_("movement"), 10),
@@ -27,11 +28,6 @@ _FIGURES = {
     "nll": ("NLL", 8),
     "ece": ("ECE", 8),
 }  # name and width of the column
-_COMPARED = {
-    "validation_direction": N_("val. direction"),
-    "direction": N_("test direction"),
-    "mcc": N_("test MCC"),
-}
 
 
 def announce_market(market, num_bars: int) -> None:
@@ -215,6 +211,8 @@ def answers(table) -> None:
 def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
     """Prints what a person wants to know at the end."""
     scores = {OWN: metrics["test"]}
+    if "blend" in metrics:
+        scores = {_("blend"): metrics["test"], OWN: metrics["blend"]["network"]["test"]}
     scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
     print()
     table(
@@ -233,9 +231,11 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
     print()
     paragraphs(_("verdict"), lines(metrics["verdict"]))
     for place, fold in enumerate(metrics["folds"], 1):
+        where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
         if "members" in fold:
-            where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
             log(_("members"), where + _spread(fold))
+        if "blend" in fold:
+            log(_("blend"), where + _shares(fold["blend"]["weights"]))
     if "known_optimum" in metrics:
         log(_("made up"), metrics["known_optimum"]["sentence"])
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
@@ -251,54 +251,18 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
 
 def _spread(fold: dict[str, Any]) -> str:
     """Returns test MCC and NLL of each member of a fold, and of their mean."""
-    told = {}
+    told, together = {}, fold["blend"]["network"] if "blend" in fold else fold
     for figure in ("mcc", "nll"):
         alone = "  ".join(number(member["test"][figure], ".4f") for member in fold["members"])
-        mean = number(fold["test"][figure], ".4f")
+        mean = number(together["test"][figure], ".4f")
         told[figure] = _("{alone}, together {mean}", alone=alone, mean=mean)
     return _("test MCC {mcc}; NLL {nll}", **told)
 
 
-def comparison(found: dict[str, Any]) -> None:
-    """Prints what `evaluation.report.compare.compare_runs` found."""
-    rows, best = found["rows"], found["rows"][0]["name"]
-    table(
-        {
-            _("run"): max(len(row["name"]) for row in rows) + 2,
-            **{_(name): 9 for name in _COMPARED.values()},
-            _("seconds"): 9,
-            _("above {best}", best=best): 30,
-        },
-        [_compared(row) for row in rows],
-    )
-    for name, values in found["flags"].items():
-        log(_("flag"), f"{name}: {', '.join(map(str, values))}")
-    log(
-        _("note"),
-        ngettext(
-            "{n} runs were looked at; the best of several looks better than it is",
-            "{n} runs were looked at; the best of several looks better than it is",
-            len(rows),
-        ),
-    )
-
-
-def _compared(row: dict[str, Any]) -> list[str]:
-    scores = [number(row["values"][name], ".4f") for name in _COMPARED]
-    seconds = "" if row["seconds"] is None else number(row["seconds"], ",.0f")
-    return [row["name"], *scores, seconds, _above(row)]
-
-
-def _above(row: dict[str, Any]) -> str:
-    if row["interval"] is None:
-        return "" if row["same_windows"] else _("other test windows or labels")
-    low, high = row["interval"]
-    return _(
-        "{difference:+.4f} ({low:+.4f} to {high:+.4f})",
-        difference=row["difference"],
-        low=low,
-        high=high,
-    )
+def _shares(weights: Mapping[str, float]) -> str:
+    """Returns how much each member of a blend counts."""
+    shares = (f"{_(name)} {number(weight, '.2f')}" for name, weight in weights.items())
+    return _("mean of probabilities, weighted {shares}", shares=listed(shares))
 
 
 def forecast_in_words(forecast: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def drawn_table(names: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(names):
         drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place > 0)
     for row in rows:

@@ -6,13 +6,15 @@ from pathlib import Path
 import config
 from core import place
 from core.errors import InputError
-from core.i18n import LANGUAGES, _, speaking
+from core.i18n import _
 from recipe.cli import console
+from recipe.cli.training import SMOKE
 from recipe.study import plan as plans
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 COUNTS = {"ablation": ("seeds", 5), "sweep": ("trials", 100), "seeds": ("seeds", 10)}
 OLD = ("work", "show")
+SMALL = 2  # seeds or trials of --smoke
 
 
 def study(options: argparse.Namespace) -> int:
@@ -33,8 +35,7 @@ def study(options: argparse.Namespace) -> int:
             return INTERRUPTED
     from recipe.study.page import write_study
 
-    with speaking(LANGUAGES[0]):  # the page of a study knows no other language yet
-        paths = write_study(plan, console.log)
+    paths = write_study(plan, console.log)
     for path in paths:
         console.log(_("file"), str(path))
     if not ended:
@@ -48,8 +49,10 @@ def study(options: argparse.Namespace) -> int:
 def _new(options: argparse.Namespace) -> plans.Plan:
     """Begins a study."""
     name, usual = COUNTS[options.action]
-    if options.study is not None:
+    if options.study:
         raise InputError(_("study {action} takes its folder as --out DIR", action=options.action))
+    if options.smoke:
+        usual = SMALL
     other = "trials" if name == "seeds" else "seeds"
     if getattr(options, other) is not None:
         raise InputError(
@@ -60,7 +63,7 @@ def _new(options: argparse.Namespace) -> plans.Plan:
                 other=other,
             )
         )
-    flags = config.load(options.set, options.config)
+    flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     given = getattr(options, name)
     folder = options.out or _default_folder()
     plan = plans.make(
@@ -84,9 +87,9 @@ def _new(options: argparse.Namespace) -> plans.Plan:
 
 def _old(options: argparse.Namespace) -> plans.Plan:
     """Opens a study that was begun."""
-    if options.study is None:
+    if len(options.study) != 1:
         raise InputError(_("study {action} needs the folder of a study", action=options.action))
-    fixed = ("data", "set", "config", "out", "seeds", "trials")
+    fixed = ("data", "set", "config", "out", "seeds", "trials", "smoke")
     given = [f"--{name}" for name in fixed if getattr(options, name)]
     if given:
         raise InputError(
@@ -96,7 +99,7 @@ def _old(options: argparse.Namespace) -> plans.Plan:
                 given=", ".join(given),
             )
         )
-    return plans.load(options.study)
+    return plans.load(options.study[0])
 
 
 def _say(progress: str) -> None:

@@ -38,6 +38,10 @@ SMOKE = {
 
 def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
+    before: dict = {}
+    if options.start is not None:
+        before = run_json.read(options.start)
+        options.config = options.config or options.start / files.CONFIG
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     with _processes(options):
         processes.agree(_("flags"), str(flags))
@@ -45,13 +49,20 @@ def train(options: argparse.Namespace) -> int:
             files.check_absent(options.folder)
         from recipe.cli import console
         from recipe.run.market import read_market
-        from recipe.run.origin import ORIGINS, origin
+        from recipe.run.origin import ORIGINS, START, check_same, origin, started
 
-        market, bars_info = read_market(options.data, flags, console, adjust=options.adjust_splits)
-        run_info = {"command": options.command, "data": options.data, **bars_info}
+        start = None
+        if options.start is not None:
+            check_same(options.start, config.as_dict(flags))
+            start = files.current_model(options.start)
+        data = options.data or before.get("data")
+        adjust = options.adjust_splits or before.get("adjust_splits", False)
+        market, bars_info = read_market(data, flags, console, adjust=adjust)
+        bars_info |= {START: started(start)} if start else {}
+        run_info = {"command": options.command, "data": data, **bars_info}
         run_info |= {ORIGINS: [origin(flags, bars_info)]}
         run_info |= {"brief": True} if options.brief else {}
-        return _run(flags, market, options.folder, run_info, resume=False)
+        return _run(flags, market, options.folder, run_info, resume=False, start=start)
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -96,6 +107,7 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     from recipe.cli import console
     from recipe.run.market import read_market
     from recipe.run.origin import (
+        START,
         changes_since,
         check_checkpoints,
         known_origins,
@@ -110,6 +122,7 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     data = options.data or before.get("data")
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
+    bars_info |= {START: before[START]} if START in before else {}
     own = origin(flags, bars_info)
     changes += changes_since(before, known, own)
     if changes and not options.force:
@@ -117,7 +130,8 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     for change in changes:
         console.note(change)
     run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
-    return _run(flags, market, folder, run_info, resume=True)
+    start = folder / files.START if START in before else None
+    return _run(flags, market, folder, run_info, resume=True, start=start)
 
 
 def _processes(options: argparse.Namespace):
@@ -139,7 +153,9 @@ def how_to_go_on(folder: Path | None) -> str:
     return _("nothing was written yet: start again")
 
 
-def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool) -> int:
+def _run(
+    flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool, start: Path | None
+) -> int:
     with without_native_chatter():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
@@ -150,9 +166,9 @@ def _run(flags: config.Flags, market, folder: Path, run_info: dict, *, resume: b
     try:
         if not processes.is_first():
             brief = run_info.get("brief", False)
-            run_worker(flags, market, folder, resume=resume, brief=brief)
+            run_worker(flags, market, folder, resume=resume, brief=brief, start=start)
             return OK
-        run(flags, market, folder, run_info=run_info, resume=resume, reporter=console)
+        run(flags, market, folder, run_info=run_info, resume=resume, start=start, reporter=console)
     except TrainingDiverged as error:
         print(error, how_to_go_on(folder), sep="; ", file=sys.stderr)
         return FAILED

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,6 +32,7 @@ def answer_newest(
     out: Path | None,
     note: Callable[[str], None],
     answered: Callable[[pd.DataFrame], None],
+    newer: Callable[[], Any] = lambda: None,
 ) -> None:
     """Tells the answers to the newest closed bars, and adds them to a table.
 
@@ -44,6 +46,8 @@ def answer_newest(
         out: the CSV file to make or to add to; None: no file.
         note: called with a line for each oddity.
         answered: called with the table of each close.
+        newer: called after each; returns a model of the same bars that is to answer from now on,
+            or None.
 
     Raises:
         InputError: where the exchange does not have what is asked for, or refuses, or the file
@@ -59,7 +63,7 @@ def answer_newest(
             )
         )
     exchange = exchanges.open_exchange(exchange_name, note=note)
-    span = _timeframe(contract["interval_seconds"])
+    span = timeframe_named(contract["interval_seconds"])
     members, remark = members_of(exchange, contract, symbols)
     if remark:
         note(remark)
@@ -74,12 +78,12 @@ def answer_newest(
         if members.together:
             absent = _tell_absent(bars, members, absent, note)
         table = _answers(model, bars, members, absent, note, go_on=follow)
-        if table is None:
-            continue
-        answered(table)
-        if out:
-            with writing(out):
-                _append(out, plain_cells(table))
+        if table is not None:
+            answered(table)
+            if out:
+                with writing(out):
+                    _append(out, plain_cells(table))
+        model = newer() or model
 
 
 def _answers(
@@ -164,7 +168,7 @@ def _append(path: Path, table) -> None:
         file.write(table.to_csv(index=False, header=False).encode())
 
 
-def _timeframe(seconds: float) -> str:
+def timeframe_named(seconds: float) -> str:
     """Returns the length of a bar as exchanges write it: 5m, 4h, 1d, 1w, 1M."""
     name = name_of(seconds)
     if name is None:

@@ -1,6 +1,6 @@
 """From trained classifiers to the model that is shipped: calibrated, with its contract."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,13 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
+from evaluation.blend.arrays import line_arrays, tree_arrays
+from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
+from evaluation.learners import Learner
+from models.blend import line_layer, log_of_blend, summary_columns, trees_layer
 from models.calibration import RestoreProbabilities
-from models.deployable import log_mean_of, make_deployable
+from models.deployable import contract_of, log_mean_of, make_deployable, without_contract
 from models.prediction import AT_ONCE
 from recipe.run.folder import versions
 from recipe.run.training import Training
@@ -86,6 +90,54 @@ def deploy_mean(
     return _deployed(training, make_deployable(mean, temperature, contract), calibration)
 
 
+def deploy_blend(
+    training: Training, network: Deployed, learners: Mapping[str, Learner]
+) -> tuple[Deployed, dict[str, float]]:
+    """Returns the deployable model of a network and baselines, and the weight of each by its name.
+
+    It gives the weighted mean of probabilities, each member's as it would be alone, at a
+    temperature of its own. Weights and temperature are of the validation windows.
+
+    Args:
+        training: of the network.
+        network: its deployable model.
+        learners: that join it: "boosted trees", "logistic regression" or both.
+    """
+    labels, blocks = _labels_and_blocks(training)
+    said = [network.probabilities["validation"]]
+    said += [learner.said["validation"] for learner in learners.values()]
+    own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
+    weights = blend_weights(own, blocks).tolist()
+    columns = summary_columns(len(training.market.feature_names))
+    fits = [_as_layers(learner, columns) for learner in learners.values()]
+    blend = log_of_blend(without_contract(network.model), fits, weights)
+    blend.jit_compile = training.settings.training.jit_compile
+    calibration = {}
+    if training.restoration.settings.temperature:
+        log_p = _of_validation(training, blend)
+        calibration = training.restoration.temperature(log_p, labels, blocks)
+    shares = dict(zip(("network", *learners), weights, strict=True))
+    alone = contract_of(network.model)["restoration"]
+    contract = _contract(training, calibration | {"network": alone}) | {"blend": shares}
+    temperature = RestoreProbabilities(**calibration, name="temperature_of_blend")
+    return _deployed(training, make_deployable(blend, temperature, contract), calibration), shares
+
+
+def _as_layers(learner: Learner, columns: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
+    """Returns a baseline from window summaries to logits, and from them to probabilities."""
+    fitted = learner.fitted
+    if fitted.rounds is None:
+        layer = line_layer(line_arrays(fitted), columns)
+    else:
+        layer = trees_layer(tree_arrays(fitted), columns)
+    restoration = RestoreProbabilities(
+        temperature=fitted.temperature,
+        temperature_prior=fitted.prior.tolist(),
+        name=f"{layer.name}_restoration",
+    )
+    return layer, restoration
+
+
 def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
     """Returns the windows with these end rows, in order, to validate or predict them."""
     return WindowSequence(
@@ -120,7 +172,8 @@ def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
     length, horizon = market.sequence_length, market.future_window
     first, last = spans(fold.train, market.timestamps, length, horizon)
     prior = training.restoration.natural_prior.tolist()
-    return {
+    again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
+    return ({"refit": again} if training.chosen else {}) | {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
         "features": market.settings.features.as_dict(),

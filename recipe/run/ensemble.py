@@ -1,6 +1,6 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,36 @@ import numpy as np
 
 from data.market.market import Fold
 from evaluation.judge import Judged
-from recipe.run.deploy import Deployed, deploy_mean
+from evaluation.learners import Learner, fit_learners
+from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
+from recipe.run.settings import RunSettings
 from recipe.run.training import Training, assemble
+from recipe.run.warm import Start, start_at
 
 Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What the model of a fold was blended from.
+
+    Attributes:
+        network: the model without the others, and what it says.
+        learners: all baselines that were fitted, by name.
+        weights: of the members by name; "network" comes first.
+    """
+
+    network: Deployed
+    learners: dict[str, Learner]
+    weights: dict[str, float]
+
+    @property
+    def said(self) -> dict[str, dict[str, np.ndarray]]:
+        """What each member says, (windows, classes) by split, by its name."""
+        others = {name: self.learners[name].said for name in self.weights if name != "network"}
+        return {"network": self.network.probabilities, **others}
 
 
 @dataclass(frozen=True)
@@ -24,9 +48,10 @@ class FoldResult:
     Attributes:
         fold: that was trained on.
         deployed: its model, and what it says.
-        members: that the model was made of.
+        members: that the network was made of.
         importance: what `evaluation.importance.explain` found; None for a brief run.
-        baselines: what `evaluation.judge.baseline_probabilities` returned.
+        baselines: what `evaluation.learners.baseline_probabilities` returned.
+        blend: what the model is blended from; None: it is the network.
     """
 
     fold: Fold
@@ -34,6 +59,7 @@ class FoldResult:
     members: list[TrainedMember]
     importance: dict[str, Any] | None = None
     baselines: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    blend: Blend | None = None
 
     @property
     def judged(self) -> Judged:
@@ -51,6 +77,7 @@ def train_fold(
     on_rows: Callable[[Rows], None],
     made_from: Mapping[str, Any] | None = None,
     reporter: Reporter = SILENT,
+    fit: Callable[[], dict[str, Learner]] | None = None,
 ) -> FoldResult:
     """Trains the members of a fold one after another, and makes one model of them.
 
@@ -64,13 +91,21 @@ def train_fold(
             `member` where there are several.
         made_from: the origin of the run, for the checkpoints.
         reporter: told how far a training is.
+        fit: returns the fitted baselines where some are to be blended; None: those are fitted.
     """
     size = first.settings.ensemble_size
     members, earlier = [], []
     training = first
     for number in range(size):
         if number:
-            training = assemble(first.settings, first.market, first.number, number)
+            training = assemble(
+                first.settings,
+                first.market,
+                first.number,
+                number,
+                start=first.start,
+                chosen=first.chosen,
+            )
         on_member(training)
         tag = {"member": number} if size > 1 else {}
         trained = train(
@@ -86,7 +121,41 @@ def train_fold(
         )
         members.append(trained)
         earlier = earlier + [tag | row for row in trained.rows]
-    if size == 1:
-        return FoldResult(training.fold, members[0].alone, members)
-    mean = deploy_mean(training, [(m.classifier, m.alone.calibration) for m in members])
-    return FoldResult(training.fold, mean, members)
+    network = members[0].alone
+    if size > 1:
+        network = deploy_mean(training, [(m.classifier, m.alone.calibration) for m in members])
+    if not first.settings.blend:
+        return FoldResult(training.fold, network, members)
+    return _blended(training, network, members, fit)
+
+
+def _blended(
+    training: Training,
+    network: Deployed,
+    members: list[TrainedMember],
+    fit: Callable[[], dict[str, Learner]] | None,
+) -> FoldResult:
+    wanted, seed = training.settings.blend, training.settings.seed
+    if fit is None:
+        learners = fit_learners(training.market, training.fold, seed=seed, names=wanted)
+    else:
+        learners = fit()
+    joined = {name: learners[name] for name in wanted}
+    deployed, weights = deploy_blend(training, network, joined)
+    blend = Blend(network, learners, weights)
+    return FoldResult(training.fold, deployed, members, blend=blend)
+
+
+def start_of_fold(
+    settings: RunSettings, before: Sequence[FoldResult], given: Start | None
+) -> Start | None:
+    """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
+
+    Args:
+        settings: of the run.
+        before: what the folds before gave.
+        given: what the run starts at; None: at random weights.
+    """
+    if settings.walk_warm and before:
+        return start_at([member.classifier for member in before[-1].members])
+    return given

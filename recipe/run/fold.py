@@ -86,6 +86,8 @@ def train(
 ) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
+    Where the training has its choice from before, it ends with the epoch that was chosen.
+
     Args:
         training: fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints of this training go.
@@ -95,7 +97,7 @@ def train(
         made_from: the origin of the run, for the checkpoints.
         reporter: told how far the training is.
     """
-    classifier, epochs = training.classifier, training.settings.training.epochs
+    classifier, epochs = training.classifier, training.epochs
     parts = _callbacks(training, folder, note)
     best, checkpointer = parts.best, parts.checkpointer
     checkpointer.saves = processes.is_first()
@@ -118,7 +120,7 @@ def train(
                 callbacks=[training.timer, *parts.ordered(), keep_history, told],
             )
     on_rows(checkpointer.rows)
-    best_epoch = best.restore(classifier)
+    best_epoch = best.restore(classifier, last=training.chosen is not None)
     if training.window_form is not classifier:
         take_weights(training.window_form, classifier)
     return TrainedMember(
@@ -166,8 +168,10 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
-        num_epochs, seconds = self.training.settings.training.epochs, time.perf_counter()
-        self.reporter.epoch(epoch, num_epochs, logs or {}, seconds - self._begun)
+        shown, seconds = dict(logs or {}), time.perf_counter() - self._begun
+        if self.training.chosen:  # its validation windows are trained on
+            shown = {name: value for name, value in shown.items() if name[:4] != "val_"}
+        self.reporter.epoch(epoch, self.training.epochs, shown, seconds)
 
 
 def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) -> TrainingCallbacks:
@@ -244,7 +248,7 @@ def _describe(training: Training, epoch: int, index: int) -> str:
 
 def _repeats(training: Training) -> dict[str, Any]:
     """Returns how often the last epoch drew a window, with the symbols' names."""
-    last = training.settings.training.epochs - 1
+    last = training.epochs - 1
     repeats = training.batches.plan.effective_repeats(last)
     names = training.market.symbol_names
     symbols = {names[int(code)]: values for code, values in repeats["symbols"].items()}

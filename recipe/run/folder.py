@@ -22,11 +22,15 @@ CONFIG = "config.json"
 RUN = "run.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"
+JUDGED = "judged.keras"  # the model of the verdict, where another one is shipped
+START = "start.keras"  # the model that the run started from
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
+RETRAINED = "retrained"  # the runs that began with this one's model
+CURRENT = "current.json"  # names the model of them that answers now
 MOST_SHOWN = 200  # letters of a value that differs
 _LOCK = ".lock"
 _PATIENCE = 5  # seconds: who was killed a moment ago may not have ended yet
@@ -66,6 +70,23 @@ def check_new_file(path: Path) -> None:
         raise InputError(_("the file {path} must not exist yet; it does", path=path))
     if not path.absolute().parent.is_dir():
         raise InputError(_("the file {path} cannot be made: its folder does not exist", path=path))
+
+
+def current_model(run: Path) -> Path:
+    """Returns the model file of a run that is to be used now.
+
+    Raises:
+        InputError: where there is none.
+    """
+    path = run / MODEL
+    if (run / CURRENT).exists():
+        named = str(read_json(run / CURRENT).get("model"))
+        path = run / RETRAINED / Path(named).parent.name / MODEL
+    if not path.is_file():
+        raise InputError(
+            _("{folder} has no {name}: is it a finished run?", folder=run, name=path.name)
+        )
+    return path
 
 
 def make(folder: Path) -> None:

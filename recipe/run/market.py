@@ -10,9 +10,11 @@ import pandas as pd
 from config import Flags
 from core.errors import InputError
 from core.i18n import _
+from data.audit.own_features import check_own_features
 from data.bars.read import digest, read_bars
 from data.bars.sample import load_sample
 from data.features.extra import parse_extra
+from data.features.own import load_features
 from data.features.settings import STANDARD, FeatureSettings
 from data.market.market import Market, build_market
 from data.market.moves import adjust_splits, told
@@ -41,7 +43,8 @@ def read_market(
         adjust: scales the past of splits away.
 
     Raises:
-        InputError: where the bars are faulty, or too few for the flags.
+        InputError: where the bars are faulty, or too few for the flags, or a feature of one's own
+            looks ahead.
     """
     what = source_of(path) or _("the sample: daily bars of five US stocks, 2000 to 2013")
     with reporter.working(_("reading"), what) as done:
@@ -56,6 +59,10 @@ def read_market(
             if adjust:
                 bars_info |= {"adjust_splits": True}
                 bars = without_splits(bars, reporter.note)
+            own = market_settings(flags).features.own
+            if own is not None:
+                check_own_features(bars, own)
+                bars_info |= {"features_sha256": own.sha256}
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
@@ -129,6 +136,7 @@ def market_settings(flags: Flags) -> MarketSettings:
             timeframes=flags.TIMEFRAMES,
             extra=parse_extra(flags.EXTRA_COLUMNS),
             fill_bars=flags.MAX_GAP_BARS if flags.EXTRA_COLUMNS else 0,
+            own=load_features(flags.OWN_FEATURES) if flags.OWN_FEATURES else None,
             market=STANDARD if standard else flags.MARKET_FEATURES,
             market_forms=flags.MARKET_FORMS,
             market_min_symbols=flags.MARKET_MIN_SYMBOLS,

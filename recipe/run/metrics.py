@@ -15,9 +15,10 @@ from data.market.market import Fold, Market, training_prior
 from evaluation import made_up
 from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
-from evaluation.judge import describe_splits, drift, judge
+from evaluation.blend.figures import blend_figures
+from evaluation.judge import Judged, describe_splits, drift, judge, pooled
 from evaluation.metrics import evaluate
-from evaluation.verdict_words import sentence
+from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
 from recipe.run.fold import TrainedMember
@@ -37,15 +38,22 @@ def run_metrics(
         seed: of the run.
     """
     judged = [result.judged for result in results]
-    pooled = judge(market, judged, cost_bps=cost_bps)
-    pooled["cross_section"] = judge_across(market, judged, cost_bps=cost_bps)
+    found = judge(market, judged, cost_bps=cost_bps)
+    found["cross_section"] = judge_across(market, judged, cost_bps=cost_bps)
+    members = _of_members(results)
+    if members:
+        test = pooled(members, "test")
+        found["blend"] = {
+            "network": {"test": test.evaluate(test.baselines["network"])},
+            "test": blend_figures(market, members, "test"),
+        }
     if market.settings.relative:
-        pooled["verdict"] |= {"relative": True}
+        found["verdict"] |= {"relative": True}
     if any(result.importance is None for result in results):
-        pooled["verdict"] |= {"better_than_baseline": None}
+        found["verdict"] |= {"better_than_baseline": None}
     return {
         "num_folds": len(results),
-        **pooled,
+        **found,
         "timing": training_time([member for result in results for member in result.members]),
         "seed": seed,
         "folds": [_fold_metrics(market, result, monitor) for result in results],
@@ -74,9 +82,10 @@ def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
 
 
 def _verdict_in_words(verdict: dict[str, Any]) -> str:
-    if verdict["better_than_baseline"] is None:
-        return _("No verdict: a brief run has no baselines that were fitted.")
-    return sentence(verdict)
+    if verdict["better_than_baseline"] is not None:
+        return sentence(verdict)
+    text = _("No verdict: a brief run has no baselines that were fitted.")
+    return f"{text} {refit_in_words(verdict)}" if "refit_until" in verdict else text
 
 
 def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:
@@ -118,11 +127,27 @@ def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> dict[str,
         "mining": [_with_class_names(refresh) for refresh in record.mining],
         "drift": drift(market, fold),
     }
+    if result.blend is not None:
+        network, parts = result.blend.network, _of_members([result])
+        found["blend"] = {
+            "weights": result.blend.weights,
+            "network": {"calibration": network.calibration, **_judged(fold, network.probabilities)},
+            **{split: blend_figures(market, parts, split) for split in ("validation", "test")},
+        }
     if several:
         found["members"] = [_member(fold, member, monitor) for member in members]
     if result.importance is not None:
         found["importance"] = result.importance
     return found
+
+
+def _of_members(results: Sequence[FoldResult]) -> list[Judged]:
+    """Returns the folds with the members of their blends in the place of baselines."""
+    return [
+        Judged(result.fold, result.deployed.probabilities, result.blend.said)
+        for result in results
+        if result.blend is not None
+    ]
 
 
 def _with_class_names(refresh: dict[str, Any]) -> dict[str, Any]:

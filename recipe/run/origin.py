@@ -4,6 +4,7 @@ run.json lists every origin that a run has had, the newest last; there is more t
 change was accepted by --force. Each checkpoint carries the one that it was trained with.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,31 @@ from typing import Any
 from config import Flags, as_dict
 from core.errors import InputError
 from core.i18n import _
+from core.texts import printable
 from recipe.run import folder as files
 
-ORIGINS = "origins"
+ORIGINS, START = "origins", "from"
 ACCEPTED = "accepted_changes"
+# What makes features, labels and network: weights of others would mean something else.
+SAME_FLAGS = (
+    "SEQUENCE_LENGTH",
+    "FUTURE_WINDOW",
+    "MAX_GAP_BARS",
+    "EXTRA_COLUMNS",
+    "TIMEFRAMES",
+    "MARKET_FEATURES",
+    "MARKET_FORMS",
+    "MARKET_MIN_SYMBOLS",
+    "LABEL_METHOD",
+    "LABEL_REFERENCE",
+    "PRICE_CHANGE_THRESHOLD",
+    "TARGET_CLASS_RATIOS",
+    "XLSTM_BLOCKS",
+    "XLSTM_UNITS",
+    "XLSTM_HEADS",
+    "GATE_SOFT_CAP",
+    "ENSEMBLE_SIZE",
+)
 Origin = dict[str, Any]
 
 
@@ -24,10 +46,14 @@ def origin(flags: Flags, bars_info: Mapping[str, Any]) -> Origin:
 
     Args:
         flags: checked.
-        bars_info: what `recipe.run.market.read_market` says of the bars.
+        bars_info: what `recipe.run.market.read_market` says of the bars; with what `started`
+            says, where the run starts from another.
     """
     made = {"flags": as_dict(flags)}
     made |= {name: bars_info.get(name) for name in ("bars_sha256", "store_sha256")}
+    if "features_sha256" in bars_info:  # of features of one's own; earlier origins have no name
+        made |= {"features_sha256": bars_info["features_sha256"]}
+    made |= {START: bars_info[START]["sha256"]} if START in bars_info else {}
     return json.loads(json.dumps(made))  # lists in the place of tuples
 
 
@@ -124,3 +150,40 @@ def _numbers(part: Path) -> tuple[int, int]:
         if what in found and number.isdigit():
             found[what] = int(number)
     return found["fold"], found["member"]
+
+
+def check_same(run: Path, now: Mapping[str, Any]) -> None:
+    """Checks that a run had the flags that its weights depend on.
+
+    Args:
+        run: folder of the run to start from.
+        now: the flags of the run that is to start, by their names.
+
+    Raises:
+        InputError: with a line for each flag that differs.
+    """
+    before = files.read_json(run / files.CONFIG)
+    pairs = {name: (before.get(name, now[name]), now[name]) for name in SAME_FLAGS}
+    shown = {name: [list(v) if isinstance(v, tuple) else v for v in p] for name, p in pairs.items()}
+    faults = [differs(run, name, *both) for name, both in shown.items() if both[0] != both[1]]
+    if faults:
+        raise InputError(faults)
+
+
+def started(path: Path) -> dict[str, Any]:
+    """Returns what run.json says of the model that a run starts from."""
+    return {"model": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def differs(of: Path, name: str, before: Any, now: Any) -> str:
+    """Returns in a line what is not as it was where the weights are from."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) + len(now) > 6:
+        gone, new = ([v for v in a if v not in b] for a, b in ((before, now), (now, before)))
+        before, now = (gone, new) if gone or new else (before, now)
+    return _(
+        "to start from {of}, {name} must be what it was there: {before}, got {now}",
+        of=of,
+        name=name,
+        before=printable(repr(before), files.MOST_SHOWN),
+        now=printable(repr(now), files.MOST_SHOWN),
+    )

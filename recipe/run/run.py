@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
 from evaluation.importance import explain
+from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.made_up import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run.ensemble import FoldResult, train_fold
+from recipe.run.ensemble import FoldResult, start_of_fold, train_fold
 from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
+from recipe.run.refit import refit_metrics, refit_training, with_all_bars
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.settings import RunSettings, run_settings
 from recipe.run.training import Training, assemble
+from recipe.run.warm import Start, start_of
 
 
 def run(
@@ -38,6 +41,7 @@ def run(
     *,
     run_info: dict[str, Any],
     resume: bool,
+    start: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Trains and judges all folds of a market, fills the run folder, and returns the metrics.
@@ -51,15 +55,17 @@ def run(
             report made.
         resume: whether the folder exists, locked by the caller, and holds checkpoints to go on
             from.
+        start: the model file whose weights the training starts at; None: at random ones.
         reporter: told what happens.
 
     Raises:
-        InputError: where flags and data do not fit together.
+        InputError: where flags, data and start do not fit together.
         TrainingDiverged: where the loss became NaN or infinite.
     """
     begun, settings = time.perf_counter(), run_settings(flags)
     processes.barrier("fold 0")
-    first = assemble(settings, market, 0, note=reporter.note)
+    given = None if start is None else start_of(start, market)
+    first = assemble(settings, market, 0, start=given, note=reporter.note)
     if not resume:  # who resumes has the lock already
         files.make(folder)
     with contextlib.nullcontext() if resume else files.lock(folder):
@@ -71,14 +77,18 @@ def run(
             "devices": _devices(),
             "seed": settings.seed,
         }
+        if start is not None and start != folder / files.START:
+            content = start.read_bytes()
+            files.write(folder / files.START, lambda path: path.write_bytes(content))
         files.write_json(folder / files.CONFIG, as_dict(flags))
         files.write_json(folder / files.RUN, run_info)
         for text in filter(None, [common_moves(market, market.folds[0]), by_heart(market)]):
             reporter.note(text)
         run = _Run(settings, market, folder, run_info, reporter, resume)
-        results = run.train(first, begun)
+        given, results = first.start, run.train(first, begun)
         del first
-        return run.write(results, begun, as_dict(flags))
+        refit = run.refit(results, given) if settings.refit else None
+        return run.write(results, refit, begun, as_dict(flags))
 
 
 @dataclasses.dataclass
@@ -92,6 +102,7 @@ class _Run:
     reporter: Reporter
     resume: bool
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    refit_seconds: float = 0.0
 
     @property
     def brief(self) -> bool:
@@ -101,10 +112,15 @@ class _Run:
     def train(self, first: Training | None, begun: float) -> list[FoldResult]:
         """Returns what each fold gave; `first` is the training of the first, ready to begin."""
         results, starts, num_folds = [], [begun], len(self.market.folds)
+        self.reporter.announce_device(self.info["devices"])
+        given = first and first.start
         for number in range(num_folds):
             if first is None:
                 processes.barrier(f"fold {number}")
-                first = assemble(self.settings, self.market, number, note=self.reporter.note)
+                start = start_of_fold(self.settings, results, given)
+                first = assemble(
+                    self.settings, self.market, number, start=start, note=self.reporter.note
+                )
             longest = max((b - a for a, b in pairwise(starts)), default=0.0)
             self.reporter.announce_number(number, num_folds, left=longest * (num_folds - number))
             training, first = first, None
@@ -115,37 +131,75 @@ class _Run:
     def _train_fold(self, first: Training) -> FoldResult:
         number, fold, earlier = first.number, first.fold, list(self.history)
         self.reporter.announce_fold(first, judge.describe_splits(self.market, fold))
-        self.reporter.announce_device(self.info["devices"])
 
         def keep(rows: list[dict[str, Any]]) -> None:
             self.history = [*earlier, *({"fold": number, **row} for row in rows)]
             files.write_history(self.folder / files.HISTORY, self.history)
 
-        result = train_fold(
+        seed, importance, brief = self.settings.seed, None, self.brief
+        wanted = self.settings.blend if brief else FITTED
+
+        def fit() -> dict[str, Learner]:
+            what = _("constant prior, persistence, logistic regression, boosted trees")
+            with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
+                return fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
+
+        result = self._train(first, on_rows=keep, fit=fit)
+        if not brief:  # before the baselines: other processes take part in it
+            importance = explain(result.deployed.model, self.market, fold, seed=seed)
+        shown = {} if brief else result.blend.learners if result.blend else fit()
+        baselines = baseline_probabilities(self.market, fold, shown)
+        return dataclasses.replace(result, importance=importance, baselines=baselines)
+
+    def _train(
+        self,
+        first: Training,
+        on_rows: Callable[[list[dict[str, Any]]], None],
+        fit: Callable[[], dict[str, Learner]] | None = None,
+    ) -> FoldResult:
+        return train_fold(
             first,
-            self.folder / files.CHECKPOINTS / f"fold-{number}",
+            self.folder / files.CHECKPOINTS / f"fold-{first.number}",
             resume=self.resume,
             note=lambda text: self.reporter.log(_("alarm"), text),
             on_member=self.reporter.announce_member,
-            on_rows=keep,
+            on_rows=on_rows,
             made_from=self.info[ORIGINS][-1],
             reporter=self.reporter,
+            fit=fit,
         )
-        seed, importance = self.settings.seed, None
-        if not self.brief:  # before the baselines: other processes take part in it
-            importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        what = _("constant prior, persistence, logistic regression, boosted trees")
-        shown = SILENT if self.brief else self.reporter
-        with shown.working(_("baselines"), what) as done:
-            baselines = judge.baseline_probabilities(
-                self.market, fold, seed=seed, fitted=not self.brief, progress=done
-            )
-        return dataclasses.replace(result, importance=importance, baselines=baselines)
+
+    def refit(self, results: Sequence[FoldResult], given: Start | None) -> FoldResult:
+        """Returns the last fold's training once more on all bars, with what was chosen in it."""
+        begun = time.perf_counter()
+        training = refit_training(self.settings, self.market, results, given)
+        self.reporter.log(
+            _("refit"),
+            _(
+                "on all {num_windows:,} windows, with the epoch and the temperature that "
+                "validation chose",
+                num_windows=len(training.fold.train),
+            ),
+        )
+        result = self._train(training, on_rows=SILENT.note)
+        self.refit_seconds = time.perf_counter() - begun
+        return result
 
     def write(
-        self, results: Sequence[FoldResult], begun: float, flags_used: dict[str, Any]
+        self,
+        results: Sequence[FoldResult],
+        refit: FoldResult | None,
+        begun: float,
+        flags_used: dict[str, Any],
     ) -> dict[str, Any]:
-        """Writes model, predictions, metrics and report; returns the metrics."""
+        """Writes model, predictions, metrics and report; returns the metrics.
+
+        Args:
+            results: of all folds.
+            refit: what is shipped in the place of the last fold's model; None: that is.
+            begun: when the run began.
+            flags_used: as a dictionary.
+        """
         folder, last = self.folder, results[-1].deployed
         metrics = run_metrics(
             self.market,
@@ -159,7 +213,13 @@ class _Run:
         )
         if optimum is not None:
             metrics["known_optimum"] = optimum
-        save_model(last.model, folder / files.MODEL)
+        if refit is not None:
+            metrics["refit"] = refit_metrics(with_all_bars(self.market), refit)
+            metrics["timing"]["refit_seconds"] = round(self.refit_seconds, 3)
+            self.info["refit"] = metrics["refit"]["training_period"]
+            metrics["verdict"] |= {"refit_until": self.info["refit"][1]}
+            save_model(last.model, folder / files.JUDGED)
+        save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)
         predictions = self._write_predictions(results, "test", folder / files.PREDICTIONS)
         self.info |= {
@@ -204,7 +264,15 @@ class _Run:
         return table
 
 
-def run_worker(flags: Flags, market: Market, folder: Path, *, resume: bool, brief: bool) -> None:
+def run_worker(
+    flags: Flags,
+    market: Market,
+    folder: Path,
+    *,
+    resume: bool,
+    brief: bool,
+    start: Path | None = None,
+) -> None:
     """Trains all folds along with the process that runs `run`; writes and says nothing.
 
     Args:
@@ -213,20 +281,31 @@ def run_worker(flags: Flags, market: Market, folder: Path, *, resume: bool, brie
         folder: of the run; it is read where `resume` is true.
         resume: as `run` takes it.
         brief: whether nothing is explained.
+        start: as `run` takes it.
     """
-    settings = run_settings(flags)
-    for number, fold in enumerate(market.folds):
-        processes.barrier(f"fold {number}")
-        result = train_fold(
-            assemble(settings, market, number),
-            folder / files.CHECKPOINTS / f"fold-{number}",
+    settings, results = run_settings(flags), []
+
+    def train_here(training: Training) -> FoldResult:
+        return train_fold(
+            training,
+            folder / files.CHECKPOINTS / f"fold-{training.number}",
             resume=resume,
             note=SILENT.note,
             on_member=SILENT.announce_member,
             on_rows=SILENT.note,
         )
+
+    given = None
+    for number, fold in enumerate(market.folds):
+        processes.barrier(f"fold {number}")
+        if start is not None and not number:
+            given = start_of(start, market)
+        begin = start_of_fold(settings, results, given)
+        results.append(train_here(assemble(settings, market, number, start=begin)))
         if not brief:
-            explain(result.deployed.model, market, fold, seed=settings.seed)
+            explain(results[-1].deployed.model, market, fold, seed=settings.seed)
+    if settings.refit:
+        train_here(refit_training(settings, market, results, given))
 
 
 def _devices() -> list[str]:

@@ -66,12 +66,18 @@ def _is_count(value: Any) -> bool:
     return is_number(value) and isinstance(value, int) and value >= 0
 
 
+def _is_start(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(n)) for n in ("model", "sha256"))
+
+
 # What later steps read of it, and what each must be; the rest is written anew.
 _MUST_BE = {
     "command": _are_texts,
     "data": _is_text_or_none,
     "bars_sha256": _is_text,
+    "from": _is_start,
     "store_sha256": _is_text_or_none,
+    "features_sha256": _is_text,
     "origins": _are_origins,
     "versions": lambda value: isinstance(value, dict),
     "adjust_splits": lambda value: isinstance(value, bool),

@@ -1,7 +1,7 @@
 """From the flags to the settings of each room: the one table of what a flag is for."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config import Flags
 from data.batches.training_batches import BatchSettings
@@ -9,6 +9,9 @@ from models.restoration import RestorationSettings
 from models.training.callbacks.mining import MiningPlan, hard_share
 from models.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from models.xlstm_rl_model import NetworkSettings
+
+# What may join the network, by the word of the flag, and the baseline that it is.
+BLENDED = {"trees": "boosted trees", "regression": "logistic regression"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class RunSettings:
         cost_bps: trading cost per side in basis points.
         seed: of the run.
         ensemble_size: models of a fold.
+        blend: baselines that join the network in the model of a fold.
+        refit: whether the shipped model is trained once more, on all bars.
+        walk_warm: whether a fold starts at the weights of the one before.
+        warm: of a training that starts at weights; None: these are.
     """
 
     batches: BatchSettings
@@ -36,6 +43,10 @@ class RunSettings:
     cost_bps: float
     seed: int
     ensemble_size: int
+    blend: tuple[str, ...]
+    refit: bool = False
+    walk_warm: bool = False
+    warm: "RunSettings | None" = None
 
     def seed_of(self, fold: int, member: int) -> int:
         """Returns the seed of a training; no two of a run have the same.
@@ -45,8 +56,13 @@ class RunSettings:
         return self.seed + fold * self.ensemble_size + member
 
 
-def run_settings(flags: Flags) -> RunSettings:
-    """Returns the settings of all rooms but those of the bars."""
+def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
+    """Returns the settings of all rooms but those of the bars.
+
+    Args:
+        flags: checked.
+        is_warm: whether they are those of `warm_flags`, to which there are no further ones.
+    """
     return RunSettings(
         batches=_batches(flags),
         network=NetworkSettings(
@@ -72,6 +88,33 @@ def run_settings(flags: Flags) -> RunSettings:
         cost_bps=flags.COST_BPS,
         seed=flags.SEED,
         ensemble_size=flags.ENSEMBLE_SIZE,
+        blend=tuple(name for word, name in BLENDED.items() if word in flags.BLEND),
+        refit=flags.REFIT,
+        walk_warm=flags.WALK_FORWARD_WARM,
+        warm=None if is_warm else run_settings(warm_flags(flags), is_warm=True),
+    )
+
+
+def warm_flags(flags: Flags) -> Flags:
+    """Returns the flags of a training that starts at weights.
+
+    Its epochs are like the last ones of a whole training: what depends on the epoch begins as it
+    was by then.
+    """
+    passed = max(flags.SUPERVISED_EPOCHS - flags.WARM_EPOCHS, 0)
+    loss, mined = _training(flags).loss, _batches(flags).hard_share
+    return replace(
+        flags,
+        SUPERVISED_EPOCHS=flags.WARM_EPOCHS,
+        LR_BASE=flags.WARM_LR_BASE,
+        LR_MIN=min(flags.LR_MIN, flags.WARM_LR_BASE),
+        LR_WARMUP_EPOCHS=flags.WARM_LR_WARMUP_EPOCHS,
+        AFL_WARMUP_EPOCHS=max(flags.AFL_WARMUP_EPOCHS - passed, 0),
+        CE_WEIGHT_START=loss.ce_weight(passed),
+        LOGIT_CLIP_RELEASE_EPOCH=max(flags.LOGIT_CLIP_RELEASE_EPOCH - passed, 0),
+        HNM_START_EPOCH=max(flags.HNM_START_EPOCH - passed, 0),
+        HNM_END_EPOCH=max(flags.HNM_END_EPOCH - passed, 0),
+        HNM_HARD_SAMPLE_START=mined(max(passed, flags.HNM_START_EPOCH)) if mined else 0.0,
     )
 
 

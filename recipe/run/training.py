@@ -24,6 +24,20 @@ from models.training.losses import CrossEntropyWeight
 from recipe.devices import processes
 from recipe.run.reporter import SILENT
 from recipe.run.settings import RunSettings
+from recipe.run.warm import Start
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What validation chose in a training before, for one that has no bars to choose by.
+
+    Attributes:
+        epochs: the epoch of each member, counted from 0.
+        temperature: of the restoration; None where there is none.
+    """
+
+    epochs: tuple[int, ...]
+    temperature: float | None
 
 
 @dataclass
@@ -40,6 +54,8 @@ class Training:
         window_form: the classifier as it answers for windows; itself where windows are trained.
         restoration: from its logits to probabilities.
         predict: how it predicts windows.
+        start: the weights that it starts at; None: at random ones.
+        chosen: what it need not choose; None: all is chosen by validation.
         timer: of its steps.
     """
 
@@ -52,6 +68,8 @@ class Training:
     window_form: keras.Model
     restoration: Restoration
     predict: Predict
+    start: Start | None = None
+    chosen: Chosen | None = None
     timer: StepTimer = field(init=False)
 
     def __post_init__(self):
@@ -66,6 +84,13 @@ class Training:
     def seed(self) -> int:
         """The seed of this training."""
         return self.settings.seed_of(self.number, self.member)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are trained, of a schedule that may be longer."""
+        if self.chosen is None:
+            return self.settings.training.epochs
+        return 1 + self.chosen.epochs[self.member]
 
     @property
     def mining(self) -> MiningPlan | None:
@@ -86,13 +111,19 @@ def assemble(
     number: int,
     member: int = 0,
     *,
+    start: Start | None = None,
+    chosen: Chosen | None = None,
     note: Callable[[str], None] = SILENT.note,
 ) -> Training:
     """Returns a member of fold `number` with its batches and its compiled model.
 
+    Where it has weights to start at, it is made by the settings for that.
+
     Raises:
         InputError: where settings and data do not fit together.
     """
+    if start is not None:
+        settings = settings.warm or settings
     fold, seed = market.folds[number], settings.seed_of(number, member)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -103,6 +134,8 @@ def assemble(
     classifier, window_form = _classifiers(
         settings, market, batches.plan, feature_mean=mean, feature_variance=variance
     )
+    if start is not None:
+        start.give(classifier, member)
     loss = settings.training.loss
     return Training(
         settings=settings,
@@ -119,8 +152,11 @@ def assemble(
             training_prior=np.asarray(batches.plan.class_prior),
             deploy_prior=batches.plan.natural_prior,
             natural_prior=training_prior(fold),
+            known_temperature=chosen and chosen.temperature,
         ),
         predict=functools.partial(predict_windows, by=devices.predict),
+        start=start,
+        chosen=chosen,
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from core.calls import LARGEST_LIFT, calls
 from core.contract import Contract, check_contract
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import _, listed
 from data.bars.checks import check_bars
 from data.bars.sessions import GAP_RULE
 from data.features.settings import settings_of
@@ -230,6 +230,31 @@ def prior_of_calls(contract: Contract) -> tuple[np.ndarray, str]:
     )
 
 
+def _check_names(needed: list[str], made: list[str]) -> None:
+    """Raises InputError with the features that a model of another version has changed."""
+    if needed == made:
+        return
+    gone = [name for name in needed if name not in made]
+    new = [name for name in made if name not in needed]
+    if gone or new:
+        raise InputError(
+            _(
+                "the model's features must be those of this version of the project: it was trained "
+                "on {gone}, which are not made any more, and without {new}; train it again",
+                gone=listed(gone) or _("no others"),
+                new=listed(new) or _("none that are made now"),
+            )
+        )
+    first = next(old for old, now in zip(needed, made, strict=True) if old != now)
+    raise InputError(
+        _(
+            "the model's features must stand in the order of this version of the project, the "
+            "first that does not is {name}; train it again",
+            name=first,
+        )
+    )
+
+
 def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
@@ -240,14 +265,7 @@ def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
             )
         )
     names = settings_of(contract).names(intraday=contract["intraday"])
-    if list(contract["feature_names"]) != list(names):
-        raise InputError(
-            _(
-                "the model's features must be those of this version of the project; it has "
-                "{feature_names}",
-                feature_names=contract["feature_names"],
-            )
-        )
+    _check_names(list(contract["feature_names"]), list(names))
     rule = contract.get("gaps", GAP_RULE)  # models that were saved before have no name for it
     if rule != GAP_RULE:
         raise InputError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import config
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_, _
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Improvement:
 
 IMPROVEMENTS = {
     1: Improvement(
-        "learning rate schedule, clipped gradients",
+        N_("learning rate schedule, clipped gradients"),
         {"LR_MIN": "LR_BASE", "LR_WARMUP_EPOCHS": 0.0, "GRADIENT_CLIP_NORM": 0.0},
     ),
-    2: Improvement("bias from the class prior", {"USE_PRIOR_BIAS": False}),
-    3: Improvement("focal loss", {"CE_WEIGHT_START": 1.0, "CE_WEIGHT_END": 1.0}),
-    4: Improvement("EMA weights", {"USE_EMA_VALIDATION": False, "EMA_DECAY": 0.0}),
-    5: Improvement("hard-negative mining", {"USE_HARD_NEGATIVE_MINING": False}),
+    2: Improvement(N_("bias from the class prior"), {"USE_PRIOR_BIAS": False}),
+    3: Improvement(N_("focal loss"), {"CE_WEIGHT_START": 1.0, "CE_WEIGHT_END": 1.0}),
+    4: Improvement(N_("EMA weights"), {"USE_EMA_VALIDATION": False, "EMA_DECAY": 0.0}),
+    5: Improvement(N_("hard-negative mining"), {"USE_HARD_NEGATIVE_MINING": False}),
     6: Improvement(
-        "dropout, L2, logit clipping",
+        N_("dropout, L2, logit clipping"),
         {
             "DROPOUT_RNN1": 0.0,
             "DROPOUT_RNN2": 0.0,
@@ -41,7 +41,7 @@ IMPROVEMENTS = {
         },
     ),
     7: Improvement(
-        "augmentation",
+        N_("augmentation"),
         {
             "USE_AUGMENTATIONS": False,
             "AUG_NOISE_STD": 0.0,
@@ -51,7 +51,7 @@ IMPROVEMENTS = {
         },
     ),
     8: Improvement(
-        "balanced batches",
+        N_("balanced batches"),
         {"CLASS_BALANCED_BATCHING": False, "SYMBOL_STRATIFIED_BATCHING": False},
     ),
 }
@@ -85,7 +85,7 @@ def arms(flags: config.Flags) -> dict[str, config.Flags]:
                 _(
                     "improvement {n} ({name}) must be on, the flags have it off",
                     n=n,
-                    name=IMPROVEMENTS[n].name,
+                    name=_(IMPROVEMENTS[n].name),
                 )
                 for n in idle
             ]

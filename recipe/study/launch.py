@@ -12,7 +12,7 @@ import numpy as np
 from core import place
 from core.contract import is_number
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import _, listed, ngettext
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
 from recipe.study.worker import STORAGE, is_worked_on, own_modules
@@ -40,7 +40,7 @@ def run_workers(
     # In sessions of their own: Ctrl-C is for this process, which ends them.
     workers = [
         subprocess.Popen(command, env=environment, start_new_session=True)
-        for _number in range(num_workers)
+        for _worker in range(num_workers)
     ]
     said = ""
     try:
@@ -86,18 +86,18 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
     count = Counter(states.values())
     running = sum(is_worked_on(plan, cell) for cell, state in states.items() if state == OPEN)
     parts = [
-        f"{count[DONE]} of {len(states)} done",
-        f"{running} running",
-        f"{count[FAILED]} failed",
+        _("{done} of {all} cells done", done=count[DONE], all=len(states)),
+        ngettext("{n} running", "{n} running", running),
+        ngettext("{n} failed", "{n} failed", count[FAILED]),
     ]
     if count[PRUNED]:
-        parts.append(f"{count[PRUNED]} pruned")
+        parts.append(ngettext("{n} pruned", "{n} pruned", count[PRUNED]))
     seconds = [wall_seconds(plan, cell) for cell, state in states.items() if state == DONE]
     at_once = max(running, num_workers)
     if count[OPEN] and seconds and at_once:
         left = float(np.mean(seconds)) * count[OPEN] / at_once
-        parts.append(f"about {_span(left)} left")
-    return ", ".join(parts)
+        parts.append(_("about {span} left", span=_span(left)))
+    return listed(parts)
 
 
 def wall_seconds(plan: Plan, cell: str) -> float:
@@ -109,5 +109,7 @@ def wall_seconds(plan: Plan, cell: str) -> float:
 def _span(seconds: float) -> str:
     minutes = max(1, round(seconds / 60))
     if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
+        return _("{n} min", n=minutes)
+    if minutes < 48 * 60:
+        return _("{n:.1f} h", n=minutes / 60)
+    return _("{n:.1f} days", n=minutes / 1440)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
-from evaluation.report.formats import data_uri, templates, with_policy
+from core.i18n import N_, _, listed, ngettext, number
+from evaluation.report.formats import drawing, picture, render
 from recipe.run import folder as files
 from recipe.study import plots, results
-from recipe.study.plan import DONE, FAILED, PRUNED, Plan
+from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
 from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
@@ -18,11 +18,31 @@ PAGE, TABLE, RUNS, WINNER = "study.html", "study.csv", "runs.csv", "winner.json"
 # The last two where there are enough symbols at a bar.
 TITLES = {
     "nll": "NLL",
-    "direction": "direction",
+    "direction": N_("direction"),
     "mcc": "MCC",
     "ece": "ECE",
-    "rank_correlation": "rank correlation",
-    "timing": "timing",
+    "rank_correlation": N_("rank correlation"),
+    "timing": N_("timing"),
+}
+OTHERS = {
+    "cell": N_("run"),
+    "seed": N_("seed"),
+    "state": N_("state"),
+    "seconds": N_("seconds"),
+    "validation_nll_mean_over_folds": N_("validation NLL, mean over folds"),
+    "mean": N_("mean"),
+    "std": N_("standard deviation"),
+    "min": N_("least"),
+    "max": N_("most"),
+    DONE: N_("done"),
+    FAILED: N_("failed"),
+    PRUNED: N_("pruned"),
+    OPEN: N_("open"),
+}
+HEADLINES = {
+    "ablation": N_("Which improvement helps?"),
+    "sweep": N_("Which settings serve?"),
+    "seeds": N_("How much is luck?"),
 }
 COLUMNS = [(split, measure) for split in ("validation", "test") for measure in TITLES]
 
@@ -40,7 +60,7 @@ def write_study(plan: Plan, say: Callable[[str, str], None]) -> list[Path]:
         summary = {"ablation": _ablation, "sweep": _sweep, "seeds": _seeds}[plan.kind]
         table, parts, findings = summary(plan, done)
     else:
-        table, parts, findings = runs, {}, [("study", "no cell is done yet")]
+        table, parts, findings = runs, {}, [(_("study"), _("no cell is done yet"))]
     for name, text in findings:
         say(name, text)
     winner_flags = parts.pop("winner_flags", None)
@@ -58,16 +78,25 @@ def write_study(plan: Plan, say: Callable[[str, str], None]) -> list[Path]:
 def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     effects = results.effects_table(plan)
     if not len(effects):
-        return effects, {}, [("study", "no improvement has both of its arms done yet")]
+        return effects, {}, [(_("study"), _("no improvement has both of its arms done yet"))]
     decided = effects[effects["word"] != ""]
     findings = [
-        (f"[{row['improvement'] or '1-8'}]", f"{row['name']}: {row['word']} ({_in_words(row)})")
+        (
+            f"[{row['improvement'] or '1-8'}]",
+            f"{_(row['name'])}: {_(row['word'])} ({_in_words(row)})",
+        )
         for row in decided.to_dict("records")
     ]
-    pictures = {}
-    if (effects["comparison"] == "off").any():
-        there = set(effects["measure"])
-        pictures = {t: data_uri(plots.forest(effects, m)) for m, t in TITLES.items() if m in there}
+    pictures: dict[str, dict[str, str]] = {}
+    there = set(effects["measure"]) if (effects["comparison"] == "off").any() else set()
+    for measure, title in TITLES.items():
+        if measure in there:
+            with drawing(pictures, measure):
+                pictures[measure] = picture(
+                    plots.forest(effects, measure),
+                    _("What each improvement does to {measure}", measure=_(title)),
+                    _(title),
+                )
     comparisons = {
         title: _rows(effects[effects["comparison"] == comparison])
         for comparison, title in results.COMPARISONS.items()
@@ -80,12 +109,12 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
 def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns for each improvement a row of texts, with the effects by column."""
     rows = []
-    for number, own in effects.groupby("improvement"):
+    for place, own in effects.groupby("improvement"):
         by_column = {(row["split"], row["measure"]): row for row in own.to_dict("records")}
         decides = by_column["validation", "nll"]
         rows.append(
             {
-                "name": f"{number or ''} {decides['name']}",
+                "name": f"{place or ''} {_(decides['name'])}".strip(),
                 "word": decides["word"],
                 "effects": by_column,
                 "p": decides["p_holm"],
@@ -97,66 +126,107 @@ def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _in_words(row: dict[Any, Any]) -> str:
-    text = f"validation NLL {row['effect']:+.4f} where off"
     if pd.isna(row["low"]):
-        return text
-    return f"{text}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}, p {row['p_holm']:.2g}"
+        return _("validation NLL {effect:+.4f} where off", effect=row["effect"])
+    return _(
+        "validation NLL {effect:+.4f} where off, 95 % interval {low:+.4f} to {high:+.4f}, p "
+        "{p:.2g}",
+        **{name: row[name] for name in ("effect", "low", "high")},
+        p=row["p_holm"],
+    )
 
 
 def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     columns = [name for name in map("_".join, COLUMNS) if name in done]
     spread = done[columns].agg(["mean", "std", "min", "max"]).T.rename_axis("measure")
-    parts = {"pictures": {"seeds": data_uri(plots.seed_dots(done))}, "spread": spread.round(4)}
-    text = "test direction {mean:+.4f} on average, {min:+.4f} to {max:+.4f}"
+    pictures: dict[str, dict[str, str]] = {}
+    with drawing(pictures, "seeds"):
+        pictures["seeds"] = picture(
+            plots.seed_dots(done), _("Each seed on both splits"), _("Each seed on both splits")
+        )
+    means = spread.T.to_dict()["test_direction"]
+    own = {f"{name}_": float(value) for name, value in means.items()}
+    luck = _(
+        "{done} of {all} seeds: test direction {mean_:+.4f} on average, {min_:+.4f} to {max_:+.4f}",
+        done=len(done),
+        all=plan.count,
+        **own,
+    )
     if len(done) > 1:
-        text += ", standard deviation {std:.4f}"
-    luck = text.format(**spread.loc["test_direction"])
-    return spread.reset_index(), parts, [("luck", f"{len(done)} of {plan.count} seeds: {luck}")]
+        luck += _(", standard deviation {std_:.4f}", **own)
+    parts = {"pictures": pictures, "spread": spread.round(4)}
+    return spread.reset_index(), parts, [(_("luck"), luck)]
 
 
 def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
     best = results.winner(plan)
     assert best is not None  # there are rows
-    row = done.set_index("cell").loc[best]
+    row = done.set_index("cell").T.to_dict()[best]
     tried = sum(plan.flags_file(cell).exists() for cell in plan.cells)
     values = done["validation_nll_mean_over_folds"]
+    pictures: dict[str, dict[str, str]] = {}
+    with drawing(pictures, "sweep"):
+        pictures["sweep"] = picture(
+            plots.sweep_curve(values),
+            _("The trials in their order"),
+            _("The trials in their order"),
+        )
     parts = {
-        "pictures": {"sweep": data_uri(plots.sweep_curve(values))},
+        "pictures": pictures,
         "winner_flags": files.read_json(plan.run(best) / files.CONFIG),
-        "drawn": {n: f"{row[n]:.4g} ({r.unit})" for n, r in space_for(plan.flags).items()},
+        "drawn": {
+            n: f"{number(row[n], '.4g')} ({_(r.unit)})" for n, r in space_for(plan.flags).items()
+        },
     }
-    text = (
-        f"{best}, the least validation NLL of {tried} trials: {values.min():.4f}. "
-        f"Its test windows: NLL {row['test_nll']:.4f}, direction "
-        f"{row['test_direction']:+.4f}, MCC {row['test_mcc']:+.4f}, "
-        f"ECE {row['test_ece']:.4f}"
+    text = _(
+        "{best}, the least validation NLL of {tried} trials: {least:.4f}. Its test windows: NLL "
+        "{nll:.4f}, direction {direction:+.4f}, MCC {mcc:+.4f}, ECE {ece:.4f}",
+        best=best,
+        tried=tried,
+        least=values.min(),
+        **{name: row[f"test_{name}"] for name in ("nll", "direction", "mcc", "ece")},
     )
-    return done, parts, [("winner", text)]
+    return done, parts, [(_("winner"), text)]
 
 
 def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any]) -> str:
-    environment = templates(Path(__file__).parent)
-    environment.filters["figure"] = _figure
     states = runs["state"]
-    page = environment.get_template(TEMPLATE).render(
+    counts = {state: int((states == state).sum()) for state in (DONE, FAILED, PRUNED)}
+    told = [
+        _("{done} of {all} cells done", done=counts[DONE], all=len(states)),
+        ngettext("{n} failed", "{n} failed", counts[FAILED]) if counts[FAILED] else "",
+        ngettext("{n} pruned", "{n} pruned", counts[PRUNED]) if counts[PRUNED] else "",
+    ]
+    return render(
+        TEMPLATE,
+        Path(__file__).parent,
         title=plan.folder.name,
         kind=plan.kind,
-        data=plan.data or "the sample",
-        counts={s: int((states == s).sum()) for s in (DONE, FAILED, PRUNED)},
-        total=len(states),
+        headline=_(HEADLINES[plan.kind]),
+        data=plan.data or _("the sample"),
+        progress=listed(filter(None, told)),
         findings=findings,
         titles=TITLES,
         runs=runs.to_dict("records"),
-        run_columns=[c for c in runs if c != "arm"],
+        run_columns={str(c): _column(str(c)) for c in runs if c != "arm"},
         reasons={c: plan.reason(c) for c in runs["cell"][states.isin([FAILED, PRUNED])]},
-        level=results.LEVEL,
+        level=number(results.LEVEL),
+        figure=_figure,
+        column=_column,
         **parts,
     )
-    return with_policy(page)
+
+
+def _column(name: str) -> str:
+    """Returns the name of a column of the runs, or of a measure on a split, in words."""
+    split, _rest, measure = name.partition("_")
+    if measure in TITLES:
+        return f"{_(split)} {_(TITLES[measure])}"
+    return _(OTHERS.get(name, name))
 
 
 def _figure(value: Any, form: str = ".4f") -> str:
     """Returns a number as text; a dash for none."""
-    if value is None or isinstance(value, jinja2.Undefined) or pd.isna(value):
+    if value is None or pd.isna(value):
         return "–"
-    return format(value, form) if isinstance(value, float) else str(value)
+    return number(value, form) if isinstance(value, float) else _(OTHERS.get(value, str(value)))

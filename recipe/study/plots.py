@@ -4,17 +4,19 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from evaluation.report.plots import ACCENT, COLOURS, INK, STYLE, WIDTH
+from core.i18n import N_, _
+from evaluation.report.svg import ACCENT, COLOURS, INK, STYLE, WIDTH
 
 SPLITS = {"validation": (COLOURS[2], "o", 0.17), "test": (COLOURS[1], "D", -0.17)}
 LABELS = {
-    "nll": "NLL (nats)",
-    "direction": "MCC of direction",
+    "nll": N_("NLL (nats)"),
+    "direction": N_("MCC of direction"),
     "mcc": "MCC",
     "ece": "ECE",
-    "rank_correlation": "rank correlation",
-    "timing": "timing",
+    "rank_correlation": N_("rank correlation"),
+    "timing": N_("timing"),
 }
 LESS_IS_BETTER = ("nll", "ece")
 
@@ -39,14 +41,16 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
             own = rows[rows["split"] == split]
             heights = [places[number] + shift for number in own["improvement"]]
             panel.hlines(heights, own["low"], own["high"], color=colour, linewidth=2, alpha=0.6)
-            panel.plot(own["effect"], heights, marker, color=colour, markersize=5, label=split)
+            panel.plot(own["effect"], heights, marker, color=colour, markersize=5, label=_(split))
         panel.set_yticks(
             list(places.values()),
-            [f"{n}  {name}" for n, name in names[["improvement", "name"]].to_numpy()],
+            [f"{n}  {_(name)}" for n, name in names[["improvement", "name"]].to_numpy()],
         )
         if measure not in LESS_IS_BETTER:
             panel.invert_xaxis()
-        panel.set_xlabel(f"change of {LABELS[measure]} if off; right: worse")
+        figure.supxlabel(
+            _("change of {measure} if off; right: worse", measure=_(LABELS[measure])), fontsize=9.5
+        )
         panel.set_title(" ")
         panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
         _clean(panel)
@@ -63,13 +67,13 @@ def seed_dots(runs: pd.DataFrame) -> Figure:
         figure = Figure((WIDTH, 3.2), layout="constrained")
         panels = figure.subplots(2, 1)
         for panel, measure in zip(panels, ("direction", "nll"), strict=True):
-            for height, (split, (colour, marker, _)) in enumerate(SPLITS.items()):
+            for height, (split, (colour, marker, _shift)) in enumerate(SPLITS.items()):
                 values = runs[f"{split}_{measure}"]
                 panel.plot(values, np.full(len(values), height), marker, color=colour, alpha=0.6)
                 panel.plot([values.mean()] * 2, [height - 0.3, height + 0.3], color=INK)
-            panel.set_yticks(range(len(SPLITS)), list(SPLITS))
+            panel.set_yticks(range(len(SPLITS)), [_(split) for split in SPLITS])
             panel.set_ylim(-0.6, len(SPLITS) - 0.4)
-            panel.set_xlabel(f"{LABELS[measure]} of each seed; line: mean")
+            panel.set_xlabel(_("{measure} of each seed; line: mean", measure=_(LABELS[measure])))
             _clean(panel)
     return figure
 
@@ -85,8 +89,8 @@ def sweep_curve(values: pd.Series) -> Figure:
         panel = figure.subplots()
         panel.plot(values.index, values, "o", color=COLOURS[2], markersize=4)
         panel.step(values.index, values.cummin(), where="post", color=ACCENT)
-        panel.set_xlabel("trial; line: the least so far")
-        panel.set_ylabel("validation NLL, nats")
+        panel.set_xlabel(_("trial; line: the least so far"))
+        panel.set_ylabel(_("validation NLL, nats"))
     return figure
 
 
@@ -95,3 +99,4 @@ def _clean(panel) -> None:
     panel.grid(axis="x", color="#ececec", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.margins(x=0.08)
+    panel.xaxis.set_major_locator(MaxNLocator(5))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.across.cross_section import Said, correlations
 from evaluation.answers import EVEN, Answers, answers
@@ -21,12 +21,18 @@ from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
 PROBABILITIES = [f"p_{name.lower()}" for name in CLASS_NAMES]
-COMPARISONS = {"together": "all switched off", "off": "switched off", "alone": "alone"}
+COMPARISONS = {
+    "together": N_("all switched off"),
+    "off": N_("switched off"),
+    "alone": N_("alone"),
+}
 TOGETHER = 0  # stands for the number of an improvement where all eight are meant
 # The word rests on this: a proper score, and on windows on which something may be chosen.
 DECIDES = {"split": "validation", "measure": "nll"}
 LEVEL = 0.05
-HELPS, HARMS, NEITHER, UNKNOWN = "helps", "harms", "no difference seen", "too few seeds or blocks"
+HELPS, HARMS = N_("helps"), N_("harms")
+NEITHER, UNKNOWN = N_("no difference seen"), N_("too few seeds or blocks")
+ALL_EIGHT = N_("all eight")
 
 
 def runs_table(plan: Plan) -> pd.DataFrame:
@@ -86,7 +92,7 @@ def effects_table(plan: Plan) -> pd.DataFrame:
                 rows.append(
                     {
                         "improvement": number,
-                        "name": arms.IMPROVEMENTS[number].name if number else "all eight",
+                        "name": arms.IMPROVEMENTS[number].name if number else ALL_EIGHT,
                         "comparison": comparison,
                         "split": split,
                         "measure": measure,

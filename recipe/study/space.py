@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import config
+from core.i18n import N_
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,17 @@ class Range:
 
 
 SPACE = {
-    "LR_BASE": Range(1e-4, 5e-3, "step of Adam at the peak", log=True),
-    "LR_WARMUP_EPOCHS": Range(0.0, 4.0, "epochs"),
-    "GRADIENT_CLIP_NORM": Range(0.3, 3.0, "global norm", log=True),
-    "DROPOUT_RNN1": Range(0.0, 0.5, "share of values"),
-    "DROPOUT_RNN2": Range(0.0, 0.5, "share of values"),
-    "RECURRENT_DROPOUT": Range(0.0, 0.4, "share of values"),
-    "WEIGHT_DECAY_L2": Range(1e-6, 1e-2, "factor of the squared norm", log=True),
-    "CE_WEIGHT_END": Range(0.0, 1.0, "share of cross-entropy"),
-    "AUG_NOISE_STD": Range(0.0, 0.1, "standard deviations of a feature"),
-    "EMA_DECAY": Range(0.98, 0.9995, "share kept per step"),
-    "HNM_HARD_SAMPLE_END": Range(0.1, 0.5, "share of a batch"),
+    "LR_BASE": Range(1e-4, 5e-3, N_("step of Adam at the peak"), log=True),
+    "LR_WARMUP_EPOCHS": Range(0.0, 4.0, N_("epochs")),
+    "GRADIENT_CLIP_NORM": Range(0.3, 3.0, N_("global norm"), log=True),
+    "DROPOUT_RNN1": Range(0.0, 0.5, N_("share of values")),
+    "DROPOUT_RNN2": Range(0.0, 0.5, N_("share of values")),
+    "RECURRENT_DROPOUT": Range(0.0, 0.4, N_("share of values")),
+    "WEIGHT_DECAY_L2": Range(1e-6, 1e-2, N_("factor of the squared norm"), log=True),
+    "CE_WEIGHT_END": Range(0.0, 1.0, N_("share of cross-entropy")),
+    "AUG_NOISE_STD": Range(0.0, 0.1, N_("standard deviations of a feature")),
+    "EMA_DECAY": Range(0.98, 0.9995, N_("share kept per step")),
+    "HNM_HARD_SAMPLE_END": Range(0.1, 0.5, N_("share of a batch")),
 }
 
 

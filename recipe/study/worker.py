@@ -160,8 +160,7 @@ def _wait(child: subprocess.Popen, hopeless: Callable[[], bool], pause: float) -
 
 def own_modules() -> dict[str, str]:
     """Returns the environment of a process that finds these modules from any folder."""
-    path = filter(None, [str(place.ROOT), os.environ.get("PYTHONPATH")])
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    return place.environment()
 
 
 def _last_line(log: Path) -> str:

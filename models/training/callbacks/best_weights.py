@@ -125,13 +125,17 @@ class BestWeights(StatefulCallback):
             return best
         return best if beyond_luck(best["losses"], last["losses"], self._blocks) else last
 
-    def restore(self, model: keras.Model) -> int:
+    def restore(self, model: keras.Model, *, last: bool = False) -> int:
         """Puts the weights of the chosen epoch into the model and returns the epoch.
+
+        Args:
+            model: that was trained.
+            last: whether the last epoch is taken, whatever the metric says.
 
         Raises:
             ValueError: where no epoch had the monitored metric.
         """
-        chosen = self.chosen
+        chosen = self.last if last and self.last is not None else self.chosen
         for variable, value in zip(model.weights, chosen["weights"], strict=True):
             variable.assign(value)
         return chosen["epoch"]

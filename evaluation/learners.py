@@ -1,0 +1,111 @@
+"""The baselines of a fold: what costs nothing, and learners fitted to its windows' summaries."""
+
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core.i18n import N_
+from data.market.market import Fold, Market, training_prior
+from data.market.windows import gather, subsample
+from evaluation import baselines
+from evaluation.judge import SPLITS, Given, blocks_of
+
+_CHUNK = 4096  # windows gathered at a time
+# Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
+# every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
+_MOST_FITTED = 250_000
+FITTED = {
+    N_("logistic regression"): baselines.logistic_regression,
+    N_("boosted trees"): baselines.boosted_trees,
+}
+
+
+class Learner(NamedTuple):
+    """A baseline that was fitted to a fold.
+
+    Attributes:
+        fitted: to its training windows.
+        said: its probabilities, (windows, 3) by split.
+    """
+
+    fitted: baselines.Fitted
+    said: Given
+
+
+def fit_learners(
+    market: Market,
+    fold: Fold,
+    *,
+    seed: int,
+    names: Collection[str] = tuple(FITTED),
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Learner]:
+    """Returns the baselines that take seconds to fit, in the order of `FITTED`.
+
+    Args:
+        market: that the fold is of.
+        fold: whose training windows they know.
+        seed: of the fits.
+        names: of those that are wanted.
+        progress: told the share that is done.
+    """
+    windows, prior = fitting_windows(market, fold), training_prior(fold)
+    wanted, found = [name for name in FITTED if name in names], {}
+    for place, baseline in enumerate(wanted):
+        fitted = FITTED[baseline](
+            windows["train"],
+            windows["validation"],
+            prior=prior,
+            seed=seed,
+            progress=lambda share, place=place: progress((place + share) / len(wanted)),
+        )
+        said = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
+        found[baseline] = Learner(fitted, said)
+    return found
+
+
+def baseline_probabilities(
+    market: Market, fold: Fold, learners: Mapping[str, Learner] = MappingProxyType({})
+) -> dict[str, dict[str, Any]]:
+    """Returns for each baseline the probabilities (windows, 3) of validation and test windows.
+
+    Args:
+        market: that the fold is of.
+        fold: whose training windows they know.
+        learners: those that take seconds to fit, as `fit_learners` returns them.
+    """
+    train_labels = fold.labels[fold.train]
+    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
+    for name in SPLITS[1:]:
+        ends = getattr(fold, name)
+        found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))
+        found["persistence"][name] = baselines.persistence(
+            fold.persistence[ends], fold.persistence[fold.train], train_labels
+        )
+    return found | {name: learner.said for name, learner in learners.items()}
+
+
+def fitting_windows(market: Market, fold: Fold) -> dict[str, baselines.Windows]:
+    """Returns the windows of each split as the fitted baselines see them.
+
+    Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
+    """
+    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
+    ends = {"train": few, "validation": fold.validation, "test": fold.test}
+    return {
+        name: baselines.Windows(
+            _summaries(market, rows), fold.labels[rows], blocks_of(market, rows)
+        )
+        for name, rows in ends.items()
+    }
+
+
+def _summaries(market: Market, ends: np.ndarray) -> np.ndarray:
+    num_columns = baselines.SUMMARIES * market.features.shape[1]
+    summaries = np.empty((len(ends), num_columns), np.float32)
+    for start in range(0, len(ends), _CHUNK):
+        windows = gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
+        summaries[start : start + _CHUNK] = baselines.window_summary(windows)
+    return summaries

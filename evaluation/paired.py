@@ -1,0 +1,61 @@
+"""Which of two models says the probabilities of the same windows better."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.metrics import losses
+from evaluation.verdict import interval
+
+_WIDEST = 100.0  # nats: no mean NLL is so large
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The mean NLL of two models on the same windows.
+
+    Attributes:
+        nll: of the first, in nats.
+        other: of the second.
+        interval: of their difference, 95 %, a jackknife's over blocks of time.
+        error: standard error of the difference.
+        num_blocks: of time.
+    """
+
+    nll: float
+    other: float
+    interval: tuple[float, float]
+    error: float
+    num_blocks: int
+
+    @property
+    def difference(self) -> float:
+        """NLL of the first less that of the second; below 0 where the first is better."""
+        return self.nll - self.other
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the first is worse by more than a standard error, or that cannot be told."""
+        return self.num_blocks < 2 or self.difference > self.error
+
+
+def paired(labels: np.ndarray, model: np.ndarray, other: np.ndarray, blocks: np.ndarray) -> Paired:
+    """Returns how two models compare, with the blocks of time left out in turn (Kuensch 1989).
+
+    Args:
+        labels: class codes of the windows, (windows,).
+        model: probabilities of the first, (windows, classes).
+        other: those of the second.
+        blocks: number of each window's block of time, 0.. without holes, (windows,).
+    """
+    own, theirs = losses(labels, model), losses(labels, other)
+    totals, counts = np.bincount(blocks, own - theirs), np.bincount(blocks)
+    difference, num_blocks = float(totals.sum() / counts.sum()), len(counts)
+    if num_blocks < 2:
+        return Paired(
+            float(own.mean()), float(theirs.mean()), (-_WIDEST, _WIDEST), _WIDEST, num_blocks
+        )
+    without = (totals.sum() - totals) / (counts.sum() - counts)
+    low, high = interval(difference, without, widest=_WIDEST)
+    error = float(np.sqrt((num_blocks - 1) * np.var(without)))
+    return Paired(float(own.mean()), float(theirs.mean()), (low, high), error, num_blocks)

@@ -1,0 +1,112 @@
+"""Gradient-boosted trees as a layer of arrays, so that they live in one model file with a network.
+
+All trees of all rows go down together, one level a step: a node is a number, and what it asks is
+looked up in arrays of all nodes.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from models.layers.common import widest_dtype
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class BoostedTrees(layers.Layer):
+    """Maps columns (batch, columns) to logits (batch, classes): a base and the sum of leaves.
+
+    Row x goes left at a node where x[feature] <= threshold, or where x[feature] is NaN and
+    `missing_left` is 1. It is not trained here: its weights come from a fit, by `set_weights`, in
+    this order, each but the last (trees, nodes) or, with both children, (trees, nodes, 2):
+
+        feature, threshold, missing_left, children (left, right), value; base (classes,)
+
+    Children are numbers of nodes, counted through all trees; a leaf is its own child. The trees of
+    a round stand side by side, one for each class.
+
+    Args:
+        rounds: of boosting; there are rounds * classes trees.
+        classes: number of classes.
+        nodes: of the largest tree; smaller ones are filled up.
+        depth: levels below the root of the deepest tree.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, rounds: int, classes: int, nodes: int, depth: int, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.rounds, self.classes = int(rounds), int(classes)
+        self.nodes, self.depth = int(nodes), int(depth)
+
+    def build(self, input_shape):
+        """Makes the weights."""
+        table = (self.rounds * self.classes, self.nodes)
+        kinds: dict[str, tuple[tuple[int, ...], str]] = {
+            "feature": (table, "int"),
+            "threshold": (table, "float32"),
+            "missing_left": (table, "int"),
+            "children": ((*table, 2), "int"),
+            "value": (table, "float32"),
+            "base": ((self.classes,), "float32"),
+        }
+        # "int" is Keras's word for the type of integers that variables of a backend may have on
+        # every device.
+        (
+            self.feature,
+            self.threshold,
+            self.missing_left,
+            self.children,
+            self.value,
+            self.base,
+        ) = (
+            self.add_weight(
+                shape=shape,
+                dtype=dtype,
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+                name=name,
+            )
+            for name, (shape, dtype) in kinds.items()
+        )
+        self.columns = int(input_shape[-1])
+
+    def call(self, inputs):
+        """Returns the logits, (batch, classes)."""
+        arrays = self.feature, self.threshold, self.missing_left, self.children, self.value
+        feature, threshold, missing_left, children, value = (
+            ops.reshape(part, (-1,)) for part in arrays
+        )
+        roots = self.nodes * np.arange(self.rounds * self.classes)
+        # The root of every tree for every row: a sum, since the batch size is not known.
+        node = ops.cast(ops.zeros_like(inputs[:, :1]), children.dtype)
+        node = node + ops.cast(roots, children.dtype)  # (batch, trees)
+        for _level in range(self.depth):
+            asked = ops.take_along_axis(inputs, ops.take(feature, node), axis=1)
+            missing = ops.logical_and(ops.isnan(asked), ops.take(missing_left, node) > 0)
+            left = ops.logical_or(asked <= ops.take(threshold, node), missing)
+            right = ops.cast(ops.logical_not(left), children.dtype)
+            node = ops.take(children, 2 * node + right)
+        leaves = ops.cast(ops.take(value, node), widest_dtype())
+        leaves = ops.reshape(leaves, (-1, self.rounds, self.classes))
+        sums = ops.sum(leaves, axis=1) + ops.cast(self.base, leaves.dtype)
+        return ops.cast(sums, "float32")
+
+    def load_own_variables(self, store):
+        """Loads the arrays; raises ValueError where they would point beside themselves."""
+        super().load_own_variables(store)
+        num_nodes = self.rounds * self.classes * self.nodes
+        for name, most in [("feature", self.columns), ("children", num_nodes)]:
+            found = ops.convert_to_numpy(getattr(self, name))
+            if found.min() < 0 or found.max() >= most:
+                raise ValueError(f"{name} of trees must be 0 to {most - 1}")
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.classes)
+
+    def get_config(self) -> dict[str, Any]:
+        sizes = {"rounds": self.rounds, "classes": self.classes}
+        sizes |= {"nodes": self.nodes, "depth": self.depth}
+        return {**super().get_config(), **sizes}

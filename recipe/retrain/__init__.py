@@ -1,0 +1,1 @@
+"""Models that keep themselves young: trained anew on the bars that came since."""

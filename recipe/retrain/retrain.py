@@ -1,0 +1,175 @@
+"""Trains a run's model anew on the bars that came since, and takes it where it is not worse.
+
+Each new model has a run folder of its own, in `retrained` of the run that all began with. Which of
+them answers is named in `current.json`, which is written whole or not at all: whatever moment a
+process is killed at, the file names a model that is whole.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from config import load
+from core.errors import InputError
+from core.i18n import _, date, ngettext
+from data.market.labels import CLASS_NAMES
+from data.market.market import Market
+from data.market.settings import MarketSettings
+from evaluation.judge import blocks_of
+from evaluation.paired import Paired, paired
+from models.deployable import contract_of, load_classifier
+from models.prediction import predict_windows
+from recipe.run import folder as files
+from recipe.run import run_json
+from recipe.run.deploy import window_sequence
+from recipe.run.market import bars_or_sample, market_settings, read_market
+from recipe.run.origin import ORIGINS, START, origin, started
+from recipe.run.reporter import SILENT, Reporter
+from recipe.run.run import run
+
+DECISION = "decision.json"
+# Of the bars that came since: the newest half judges, half of the others validates.
+_TEST, _VALIDATION = 1 / 2, 1 / 4
+_LEAST_SPANS = 6  # of a window with its label and the embargo: then each part has some
+
+
+def retrain(
+    folder: Path,
+    data: str | None = None,
+    *,
+    command: Sequence[str] = (),
+    reporter: Reporter = SILENT,
+) -> bool:
+    """Trains a new model from the one that answers now; returns whether it is taken.
+
+    It starts at the weights of the current model, with the flags of the run, on all bars that
+    `data` holds. The newest half of the bars that came since the current model's training judges
+    both; the new one is taken unless its NLL there is higher by more than a standard error over
+    blocks of time. Both are kept.
+
+    Args:
+        folder: of the run that all began with.
+        data: bars, old and new; None: where the run had its bars from.
+        command: that is noted in run.json.
+        reporter: told what happens, and last the decision in a line.
+
+    Raises:
+        InputError: where there is no finished run, too few bars came since, the bars do not fit the
+            model, or another process retrains the same run.
+    """
+    before = run_json.read(folder)
+    flags = load(replay=folder / files.CONFIG)
+    with files.lock(folder):
+        clear(folder)
+        current = files.current_model(folder)
+        data, adjust = data or before.get("data"), before.get("adjust_splits", False)
+        shares = shares_since(data, market_settings(flags), contract_of(load_classifier(current)))
+        flags = replace(flags, WALK_FORWARD_FOLDS=1, **shares)
+        market, bars_info = read_market(data, flags, reporter, adjust=adjust)
+        bars_info |= {START: started(current)}
+        info = {"command": [*command], "data": data, **bars_info, "brief": True}
+        info |= {ORIGINS: [origin(flags, bars_info)]}
+        new = folder / files.RETRAINED / files.default_folder().name
+        files.check_absent(new)
+        run(flags, market, new, run_info=info, resume=False, start=current, reporter=reporter)
+        shutil.rmtree(new / files.CHECKPOINTS)
+        found = compared(market, new, current)
+        taken = not found.is_worse
+        told = asdict(found) | {"difference": found.difference, "taken": taken}
+        files.write_json(new / DECISION, told | {"against": str(current.relative_to(folder))})
+        if taken:
+            name = (new / files.MODEL).relative_to(folder).as_posix()
+            files.write_json(folder / files.CURRENT, {"model": name})
+    reporter.log(_("retrained"), in_words(found, new if taken else current))
+    return taken
+
+
+def clear(folder: Path) -> None:
+    """Removes what retrainings left that were killed; nobody may be retraining."""
+    with contextlib.suppress(FileNotFoundError):
+        for new in (folder / files.RETRAINED).iterdir():
+            if not (new / DECISION).exists():
+                shutil.rmtree(new, ignore_errors=True)
+
+
+def shares_since(
+    data: str | None, settings: MarketSettings, contract: dict[str, Any]
+) -> dict[str, float]:
+    """Returns the flags of the split by which validation and test lie in the bars that came since.
+
+    Args:
+        data: bars, old and new.
+        settings: of the market of the run.
+        contract: of the model that answers now.
+
+    Raises:
+        InputError: where too few came.
+    """
+    ended = np.datetime64(contract["training_period"][1], "ns")
+    times = bars_or_sample(data, extra=settings.features.columns)["timestamp"].to_numpy(
+        "datetime64[ns]"
+    )
+    known = np.unique(times)
+    num_new = int((known > ended).sum())
+    span = settings.sequence_length + settings.future_window + settings.embargo_bars
+    if num_new < _LEAST_SPANS * span:
+        raise InputError(
+            _(
+                "a new model needs at least {least:,} bars after {ended}, the end of the training "
+                "of the one that answers now; there are {num_new:,}",
+                least=_LEAST_SPANS * span,
+                ended=date(str(ended)[:19]),
+                num_new=num_new,
+            )
+        )
+    share = float((known[-1] - ended) / (known[-1] - known[0]))
+    return {
+        "VALIDATION_FRACTION": min(settings.validation_fraction, _VALIDATION * share),
+        "TEST_FRACTION": min(settings.test_fraction, _TEST * share),
+    }
+
+
+def compared(market: Market, new: Path, current: Path) -> Paired:
+    """Returns how a new run's model compares with the current one on the test windows.
+
+    Args:
+        market: that the new one was trained on.
+        new: its run folder.
+        current: model file of the one that answers now.
+    """
+    (fold,) = market.folds
+    columns = [f"p_{name.lower()}" for name in CLASS_NAMES]
+    own = pd.read_parquet(new / files.PREDICTIONS, columns=columns).to_numpy(np.float64)
+    theirs = predict_windows(load_classifier(current), window_sequence(market, fold.test))
+    return paired(fold.labels[fold.test], own, theirs, blocks_of(market, fold.test))
+
+
+def in_words(found: Paired, answers: Path) -> str:
+    """Returns in a line which model answers from now on, and why."""
+    blocks = ngettext("{n} time block", "{n} time blocks", found.num_blocks)
+    text = (
+        _("The old model goes on: on the newest {blocks} the new one is worse.", blocks=blocks)
+        if found.is_worse
+        else _("The new model answers: on the newest {blocks} it is not worse.", blocks=blocks)
+    )
+    return (
+        text
+        + " "
+        + _(
+            "NLL {new:.4f} against {old:.4f}, difference {difference:+.4f} ({low:+.4f} to "
+            "{high:+.4f}, worse from {error:+.4f} on); {path}",
+            new=found.nll,
+            old=found.other,
+            difference=found.difference,
+            low=found.interval[0],
+            high=found.interval[1],
+            error=found.error,
+            path=answers,
+        )
+    )

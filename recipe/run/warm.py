@@ -1,0 +1,132 @@
+"""Starts a training at the weights of another: of an earlier run, or of the fold before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from core.errors import InputError
+from core.i18n import _, date
+from data.market.market import Market
+from data.market.windows import spans
+from models.deployable import contract_of, load_classifier, networks_in
+from models.training.callbacks.base import copy_of
+from recipe.run.origin import differs
+
+_LEAST_SPREAD = 1e-6  # of a feature that was not constant
+Weights = Mapping[str, list[np.ndarray]]  # by the name of a layer
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that the members of a fold start at.
+
+    Attributes:
+        members: the trainable weights of each, by the layer's name.
+        mean: of each feature, by which these networks scale their input, (features,).
+        variance: likewise.
+    """
+
+    members: tuple[Weights, ...]
+    mean: np.ndarray
+    variance: np.ndarray
+
+    def give(self, classifier: keras.Model, member: int) -> None:
+        """Gives a fresh classifier what a member knows.
+
+        It then answers as that member does: where it scales features by other means and
+        deviations, the embedding that follows makes up for it.
+
+        Args:
+            classifier: in either form, of the same network.
+            member: its number.
+        """
+        weights = dict(self.members[member % len(self.members)])
+        kernel, bias = weights["embedding"]
+        weights["embedding"] = self._rescaled(kernel, bias, *_scaling(classifier))
+        for layer in classifier.layers:
+            own = weights.get(layer.name, [])
+            for variable, value in zip(layer.trainable_weights, own, strict=True):
+                variable.assign(value)
+
+    def _rescaled(
+        self, kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray
+    ) -> list[np.ndarray]:
+        """Returns an embedding of features that are scaled by another mean and variance."""
+        before, now = np.sqrt(self.variance), np.sqrt(variance)
+        known = before > _LEAST_SPREAD  # a constant was scaled to 0, and taught nothing
+        divisor = np.where(known, before, 1.0)
+        shift = np.where(known, (mean - self.mean) / divisor, 0.0)
+        return [kernel * np.where(known, now / divisor, 1.0)[:, None], bias + shift @ kernel]
+
+
+def start_at(models: list[keras.Model]) -> Start:
+    """Returns the start at the weights of trained classifiers, one for each member."""
+    members = tuple(
+        {
+            layer.name: [copy_of(variable) for variable in layer.trainable_weights]
+            for layer in model.layers
+            if layer.trainable_weights
+        }
+        for model in models
+    )
+    return Start(members, *_scaling(models[0]))
+
+
+def start_of(path: Path, market: Market) -> Start:
+    """Returns the start at the weights in a model file.
+
+    Args:
+        path: a model.keras.
+        market: that is to be trained on.
+
+    Raises:
+        InputError: with a line for each difference between what the model was trained on and the
+            market, and where the model was trained on bars that it would be judged by.
+    """
+    model = load_classifier(path)
+    contract = contract_of(model)
+    label = contract.get("label") or {}
+    found = {
+        "features": (contract["feature_names"], list(market.feature_names)),
+        "sequence_length": (contract["sequence_length"], market.sequence_length),
+        "interval_seconds": (contract["interval_seconds"], market.interval_seconds),
+        "label.method": (label.get("method"), market.label_method),
+        "label.reference": (label.get("reference", "none"), market.settings.label_reference),
+        "label.future_window_bars": (label.get("future_window_bars"), market.future_window),
+    }
+    faults = [differs(path, name, *both) for name, both in found.items() if both[0] != both[1]]
+    if faults:
+        raise InputError(faults)
+    _check_later(path, contract.get("training_period"), market)
+    return start_at(networks_in(model))
+
+
+def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> None:
+    """Checks that what judges a training came after all that its start was trained on."""
+    if period is None:  # of a model that was saved before there was one
+        return
+    judging = np.concatenate([r for fold in market.folds for r in (fold.validation, fold.test)])
+    begins, _ends = spans(judging, market.timestamps, market.sequence_length, market.future_window)
+    if begins.min() <= np.datetime64(period[1]):
+        raise InputError(
+            _(
+                "to start from {path}, validation and test must begin after its training, which "
+                "ended {ended}; they begin {begin}: add newer bars, or lower VALIDATION_FRACTION "
+                "and TEST_FRACTION",
+                path=path,
+                ended=date(period[1]),
+                begin=date(str(begins.min())[:19]),
+            )
+        )
+
+
+def _scaling(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the variance by which a network scales features, (features,) each."""
+    layer: Any = model.get_layer("scaling")
+    found = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
+    mean, variance = (np.asarray(each, np.float64).ravel() for each in found)
+    return mean, variance

@@ -1,0 +1,198 @@
+"""A model of several: its weights, its file, what a run tells of it, and how it goes on."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from model_files import make_model
+from tiny_run import TINY, metrics_of, settings
+
+import config
+import recipe.run.run
+import train_model
+from core.errors import InputError
+from core.priors import fit_temperature, tempered
+from data.bars.read import read_bars
+from data.market.market import training_prior
+from evaluation import judge
+from evaluation.blend.weights import blend_weights
+from evaluation.learners import FITTED, fit_learners
+from models.deployable import contract_of, load_classifier, save_model
+from models.model_file import Bounds
+from recipe.run.deploy import window_sequence
+from recipe.run.ensemble import train_fold
+from recipe.run.market import read_market
+from recipe.run.settings import run_settings
+from recipe.run.training import assemble
+from recipe.serve import export
+from recipe.serve.predict import classify
+
+FLAGS = TINY | {"XLSTM_BLOCKS": "m", "SUPERVISED_EPOCHS": 1, "LR_WARMUP_EPOCHS": 0}
+BOTH = ("trees", "regression")
+SHARES = ["p_sell", "p_hold", "p_buy"]
+
+
+@pytest.fixture(scope="module")
+def market(bars_file):
+    return read_market(str(bars_file), config.load(**FLAGS))[0]
+
+
+def fold_of(market, folder, **changes):
+    return train_fold(
+        assemble(run_settings(config.load(**(FLAGS | changes))), market, 0),
+        folder,
+        resume=False,
+        note=lambda text: None,
+        on_member=lambda training: None,
+        on_rows=lambda rows: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def result(market, tmp_path_factory):
+    return fold_of(market, tmp_path_factory.mktemp("blend"), BLEND=BOTH)
+
+
+@pytest.fixture(scope="module")
+def run(bars_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "one"
+    short = settings(**FLAGS, BLEND=BOTH)
+    assert train_model.main(["--data", str(bars_file), "--out", str(folder), *short]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("words", ["", "forest", "none,trees"])
+def test_members_that_are_none_are_refused(words):
+    with pytest.raises(InputError, match="BLEND"):
+        config.load(BLEND=words)
+
+
+def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tmp_path):
+    alone = fold_of(market, tmp_path)
+    assert alone.blend is None and "blend" not in contract_of(alone.deployed.model)
+    for split, expected in alone.deployed.probabilities.items():
+        np.testing.assert_array_equal(result.blend.network.probabilities[split], expected)
+
+
+def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, tmp_path):
+    save_model(result.deployed.model, tmp_path / "model.keras")
+    model = load_classifier(tmp_path / "model.keras")
+    fold, said = market.folds[0], result.blend.said
+    prior, labels = training_prior(fold), fold.labels[fold.validation]
+    blocks = judge.blocks_of(market, fold.validation)
+    own = [p["validation"][np.arange(len(labels)), labels] for p in said.values()]
+    weights = blend_weights(np.stack(own, axis=1), blocks)
+    assert list(said) == ["network", "boosted trees", "logistic regression"]
+    assert contract_of(model)["blend"] == dict(zip(said, weights.tolist(), strict=True))
+
+    def mean(split):
+        return sum(w * p[split] for w, p in zip(weights, said.values(), strict=True))
+
+    temperature = fit_temperature(np.log(mean("validation")), labels, prior, blocks)
+    assert contract_of(model)["temperature"] == pytest.approx(temperature, rel=1e-3)
+    expected = np.exp(tempered(np.log(mean("test")), prior, contract_of(model)["temperature"]))
+    found = model.predict(window_sequence(market, fold.test), verbose=0)
+    np.testing.assert_allclose(found, result.deployed.probabilities["test"], rtol=0, atol=1e-6)
+    # NumPy's summaries are off by a digit: where a threshold lies in between a tree takes another
+    # leaf. All other windows agree.
+    apart = np.abs(found - expected).max(axis=1)
+    assert np.quantile(apart, 0.99) < 1e-6 and apart.max() < 1e-2
+
+
+@pytest.mark.parametrize("word", BOTH)
+def test_one_baseline_alone_joins_the_network(market, tmp_path, word):
+    found = fold_of(market, tmp_path, BLEND=(word,))
+    assert list(found.blend.learners) == list(found.blend.weights)[1:]
+    assert sum(found.blend.weights.values()) == pytest.approx(1)
+
+
+def test_a_run_tells_weights_and_figures_of_each_member(run):
+    metrics = metrics_of(run)
+    (fold,) = metrics["folds"]
+    names = ["blend", "network", "boosted trees", "logistic regression"]
+    assert list(fold["blend"]["weights"]) == names[1:]
+    for split in ("validation", "test"):
+        told = fold["blend"][split]
+        assert list(told) == names
+        assert told["blend"]["nll"] == pytest.approx(fold[split]["nll"])
+        assert told["network"]["nll"] == pytest.approx(fold["blend"]["network"][split]["nll"])
+        for name in names[2:]:
+            assert told[name]["nll"] == pytest.approx(fold["baselines"][name][split]["nll"])
+            low, high = told[name]["difference_interval"]
+            assert low < told["blend"]["nll"] - told[name]["nll"] < high
+            assert told[name]["interval"][0] < told[name]["nll"] < told[name]["interval"][1]
+    assert metrics["blend"]["test"] == fold["blend"]["test"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert all(f"{weight:.4f}" in page for weight in fold["blend"]["weights"].values())
+
+
+def test_live_answers_are_those_of_the_run(run, bars_file):
+    table = pd.read_parquet(run / "predictions.parquet")
+    answers = classify(load_classifier(run / "model.keras"), read_bars(bars_file))
+    keys = ["timestamp", "symbol"]
+    now = table[keys].merge(answers, on=keys)
+    np.testing.assert_allclose(now[SHARES], table[SHARES], rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("tf2onnx", "onnxruntime")),
+    reason="needs the extra `export` (tf2onnx, onnxruntime)",
+)
+def test_an_exported_blend_answers_as_the_model_does(market, result, tmp_path):
+    windows = window_sequence(market, market.folds[0].test)[0][0]
+    for kind in ("onnx", "saved_model"):
+        folder = tmp_path / kind
+        assert export.export(result.deployed.model, kind, folder, windows) < 1e-6
+        assert json.loads((folder / "contract.json").read_text())["blend"]
+
+
+def test_the_baselines_are_fitted_once(bars_file, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(*arguments, names=tuple(FITTED), **more):
+        asked.append(tuple(names))
+        return fit_learners(*arguments, names=names, **more)
+
+    monkeypatch.setattr(recipe.run.run, "fit_learners", counted)
+    chosen = settings(**FLAGS, BLEND="regression", WALK_FORWARD_FOLDS=2)
+    folder = tmp_path / "run"
+    command = ["--data", str(bars_file), "--out", str(folder), *chosen]
+    assert train_model.main(command) == 0
+    assert asked == [tuple(FITTED)] * 2
+    metrics = metrics_of(folder)
+    first, last = (fold["blend"]["test"]["blend"]["nll"] for fold in metrics["folds"])
+    assert min(first, last) <= metrics["blend"]["test"]["blend"]["nll"] <= max(first, last)
+
+
+def test_a_run_that_goes_on_ends_as_the_one_before(run):
+    """What was trained is kept; the fits are made anew, and are the same."""
+    before, bytes_before = metrics_of(run), (run / "predictions.parquet").read_bytes()
+    (run / "metrics.json").unlink()
+    assert train_model.main(["resume", str(run)]) == 0
+    assert metrics_of(run) == before
+    assert (run / "predictions.parquet").read_bytes() == bytes_before
+
+
+def test_an_ensemble_is_one_member_of_a_blend(market, tmp_path):
+    found = fold_of(market, tmp_path, BLEND=("regression",), ENSEMBLE_SIZE=2)
+    save_model(found.deployed.model, tmp_path / "model.keras")
+    answers = load_classifier(tmp_path / "model.keras").predict(
+        window_sequence(market, market.folds[0].test), verbose=0
+    )
+    np.testing.assert_allclose(answers, found.deployed.probabilities["test"], rtol=0, atol=1e-6)
+    apart = [
+        np.abs(member.alone.probabilities["test"] - found.blend.network.probabilities["test"])
+        for member in found.members
+    ]
+    assert len(found.members) == 2 and min(map(np.max, apart)) > 1e-4
+
+
+def test_a_blend_beyond_the_bounds_is_refused(result, tmp_path):
+    save_model(result.deployed.model, tmp_path / "model.keras")
+    save_model(make_model(), tmp_path / "small.keras")
+    small = Bounds(weights=100_000)
+    load_classifier(tmp_path / "small.keras", bounds=small)
+    with pytest.raises(InputError, match="it would take"):
+        load_classifier(tmp_path / "model.keras", bounds=Bounds(weights=3_000))
