@@ -1,11 +1,11 @@
 """Is the model still at home? Its training ranges and period against the bars that it answers."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from core.contract import Contract
 from core.i18n import _, date
 from data.market.market import Fold, Market, training_rows
 from data.market.windows import subsample
@@ -34,9 +34,7 @@ def training_ranges(market: Market, fold: Fold) -> list[list[float]]:
     return np.quantile(shown, TAILS, axis=0).tolist()
 
 
-def unfamiliar_shares(
-    contract: Mapping[str, Any], features: np.ndarray, ends: np.ndarray
-) -> np.ndarray:
+def unfamiliar_shares(contract: Contract, features: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Returns which share of each window's values lies outside the training ranges.
 
     Args:
@@ -57,7 +55,7 @@ def unfamiliar_shares(
     return counts / (length * features.shape[1])
 
 
-def warnings(contract: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
+def warnings(contract: Contract, table: pd.DataFrame) -> Iterator[str]:
     """Yields a sentence where many windows are unfamiliar, and one where the model is old.
 
     Args:

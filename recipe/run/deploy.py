@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from core.calls import LARGEST_LIFT
+from core.contract import Contract
 from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
 from data.market.labels import CLASS_NAMES
@@ -166,7 +167,7 @@ def _labels_and_blocks(training: Training) -> tuple[np.ndarray, np.ndarray]:
     return fold.labels[fold.validation], blocks_of(training.market, fold.validation)
 
 
-def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]:
+def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
     market, fold = training.market, training.fold
     length, horizon = market.sequence_length, market.future_window
     first, last = spans(fold.train, market.timestamps, length, horizon)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
-from core.contract import check_contract
+from core.contract import Contract, check_contract
 from core.errors import InputError
 from core.i18n import _, listed
 from data.bars.checks import check_bars
@@ -84,7 +84,7 @@ class AskedWindows:
 
 
 def asked_windows(
-    contract: Mapping[str, Any],
+    contract: Contract,
     bars: pd.DataFrame,
     *,
     newest_only: bool = False,
@@ -170,13 +170,13 @@ def asked_windows(
     return AskedWindows(features, ends, length, about, prior)
 
 
-def _relative(contract: Mapping[str, Any]) -> str:
+def _relative(contract: Contract) -> str:
     """Returns what calls say where that is not the move of prices."""
     label = contract.get("label") or {}
     return relative_in_words() if label.get("reference") == MARKET else ""
 
 
-def _other_library(contract: Mapping[str, Any]) -> str:
+def _other_library(contract: Contract) -> str:
     """Returns a warning where another version of TA-Lib made the features of the training."""
     versions = contract.get("versions")
     made = versions.get(_LIBRARY) if isinstance(versions, Mapping) else None
@@ -194,7 +194,7 @@ def _other_library(contract: Mapping[str, Any]) -> str:
     )
 
 
-def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+def prior_of_calls(contract: Contract) -> tuple[np.ndarray, str]:
     """Returns over which prior a model's calls are made, and a remark where that is not stored.
 
     Args:
@@ -255,7 +255,7 @@ def _check_names(needed: list[str], made: list[str]) -> None:
     )
 
 
-def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
+def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
             _(
