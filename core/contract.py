@@ -60,6 +60,8 @@ class Contract(TypedDict):
     symbols: list[str]
     universe: list[str]
     versions: NotRequired[dict[str, str]]
+    refit: NotRequired[dict[str, str]]
+    blend: NotRequired[dict[str, float]]
 
 
 def check_contract(contract: Any, source: str) -> None:
