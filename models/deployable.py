@@ -139,7 +139,7 @@ def load_classifier(
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise InputError(_("need a model file at {path}; there is none", path=path))
+        raise InputError(_("no such model file: {path}", path=path))
     contract = check_model_file(path, bounds or Bounds())
     with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -34,7 +34,7 @@ from models.training.callbacks import checkpoint_file
 from recipe.cli import training
 from recipe.live import kept
 from recipe.serve.finite import check_probabilities
-from recipe.serve.inference import asked_windows
+from recipe.serve.inference import inference_windows
 from recipe.study import plan as plans
 from recipe.study import results
 from recipe.study.trials import draw, pruner
@@ -339,7 +339,7 @@ class Contract:
 
     def read(self):
         notes = []
-        asked_windows(self.contract, self.bars, newest_only=True, note=notes.append)
+        inference_windows(self.contract, self.bars, newest_only=True, note=notes.append)
 
 
 KINDS = [ModelFile, Replay, RunJson, RunConfig, Metrics, Predictions, Study, Checkpoint, Store]

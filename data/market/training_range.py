@@ -60,15 +60,15 @@ def warnings(contract: Contract, table: pd.DataFrame) -> Iterator[str]:
 
     Args:
         contract: of the model.
-        table: of windows, at least one, as `AskedWindows.about` of `recipe.serve.inference`.
+        table: of windows, at least one, as `InferenceWindows.about` of `recipe.serve.inference`.
     """
     high = table["unfamiliar"].to_numpy(np.float64) > HIGH
     if high.mean() > HIGH_WINDOWS:
         names = list(dict.fromkeys(table["symbol"].to_numpy()[high]))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         yield _(
-            "the model is not at home: in {count:,} of {num_windows:,} windows ({shown}) more than "
-            "{share:.0%} of the values lie outside the range of its training",
+            "inputs fall outside the training range: in {count:,} of {num_windows:,} windows "
+            "({shown}) more than {share:.0%} of the values do",
             count=high.sum(),
             num_windows=len(table),
             shown=shown,

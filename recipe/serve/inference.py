@@ -33,7 +33,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class AskedWindows:
+class InferenceWindows:
     """The windows to classify.
 
     Attributes:
@@ -83,14 +83,14 @@ class AskedWindows:
         )
 
 
-def asked_windows(
+def inference_windows(
     contract: Contract,
     bars: pd.DataFrame,
     *,
     newest_only: bool = False,
     universe: pd.DataFrame | None = None,
     note: Note | None = None,
-) -> AskedWindows:
+) -> InferenceWindows:
     """Returns every window of the bars, or the one that the newest bar of each symbol ends.
 
     Args:
@@ -167,7 +167,7 @@ def asked_windows(
         others = filter(None, [remark, _other_library(contract), _relative(contract)])
         for warning in [*warnings(contract, about), *others]:
             note(warning)
-    return AskedWindows(features, ends, length, about, prior)
+    return InferenceWindows(features, ends, length, about, prior)
 
 
 def _relative(contract: Contract) -> str:
