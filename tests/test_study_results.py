@@ -201,7 +201,7 @@ def rank(plan, cell, skill, num_symbols=12, num_bars=80):
         rng = np.random.default_rng([list(plan.cells).index(cell), number])
         path, count = plan.run(cell) / name, num_symbols * num_bars
         table = pd.read_parquet(path).sample(count, replace=True, random_state=number)
-        start = pd.Timestamp("2024-01-01", tz="UTC") + number * pd.Timedelta("5D")
+        start = pd.Timestamp("2024-01-01", tz="UTC") + number * num_bars * pd.Timedelta("1h")
         times = pd.date_range(start, periods=num_bars, freq="1h")
         table["timestamp"] = np.tile(times, num_symbols)
         table["symbol"] = pd.Categorical(np.repeat([f"S{n}" for n in range(num_symbols)], num_bars))
@@ -225,8 +225,9 @@ def test_a_study_of_many_symbols_tells_rank_correlations_beside_the_rest(tmp_pat
     assert runs.loc[0, "test_rank_correlation"] == pytest.approx(np.mean(by_bar))
     both = pd.concat(tables.values()).sort_values(["symbol", "timestamp"])
     both["said"] = both["p_buy"] - both["p_sell"]
-    past = both.groupby("symbol", observed=True)["said"]
-    both["usual"] = past.transform(lambda own: own.shift().rolling(120, min_periods=30).mean())
+    past = both.set_index("timestamp").groupby("symbol", observed=True)["said"]
+    usual = past.transform(lambda own: own.rolling("5D", closed="left", min_periods=30).mean())
+    both["usual"] = usual.to_numpy()
     tested = both[both["timestamp"] >= tables["test"]["timestamp"].min()]
     timing = [
         (own["said"] - own["usual"]).corr(own["forward_return"], method="spearman")
