@@ -23,12 +23,14 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
     drawn: Pictures = {}
     if "direction" in verdict:
+        name = plots.own_name(metrics)
         given = {n: own["test"] for n, own in (metrics.get("baselines") or {}).items()}
         with drawing(drawn, "skill"):
             drawn["skill"] = picture(
-                plots.skill_intervals(verdict, given),
-                _("Direction and movement of xLSTM and of each baseline") + aside(relative),
-                "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
+                plots.skill_intervals(verdict, given, name),
+                _("Direction and movement of {model} and of each baseline", model=_(name))
+                + aside(relative),
+                "; ".join(_skill_in_words(skill, verdict[skill], given, name) for skill in SKILLS),
             )
     if "confusion" in test:
         with drawing(drawn, "confusion"):
@@ -238,11 +240,12 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]], relative: boo
 
 
 def _skill_in_words(
-    skill: str, found: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+    skill: str, found: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]], model: str
 ) -> str:
     return _(
-        "{skill} of xLSTM {mcc}, interval {interval}; {others}",
+        "{skill} of {model} {mcc}, interval {interval}; {others}",
         skill=_(skill),
+        model=_(model),
         mcc=signed(found["mcc"]),
         interval=signed(found["interval"]),
         others=listed(f"{_(name)} {signed(own[skill])}" for name, own in given.items()),
