@@ -348,7 +348,12 @@ def _add_study(add: Callable) -> None:
     add("--trials", metavar="N", type=int, help=_("of sweep (100)"))
     add("--workers", metavar="N", type=int, default=1, help=_("processes here (1)"))
     add("--smoke", action="store_true", help=_("two small epochs a run, and 2 seeds or trials"))
-    add("--storage", metavar="URL", default="", help=_("a database; default: a file in the folder"))
+    add(
+        "--storage",
+        metavar="URL",
+        default="",
+        help=_("a database that is given a copy of the trials"),
+    )
     add(
         "--out", metavar="DIR", type=Path, help=_("the folder to make; default: studies/<UTC time>")
     )

@@ -5,7 +5,7 @@ Needs no Keras: what serves a model on another runtime reads the same contract.
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from core.errors import InputError
 from core.i18n import N_, _
@@ -16,6 +16,52 @@ MOST_NAMES, MOST_LETTERS = 100_000, 200
 LONGEST_BAR_S = 1e9  # 31 years
 _SHARES = 1e-12, 1e12  # of a class, any positive scale
 _TEMPERATURES = 1e-9, 1e9
+
+
+class Label(TypedDict):
+    """How the labels of a model's training windows were made."""
+
+    method: str
+    reference: str
+    future_window_bars: int
+    threshold: float
+
+
+class Call(TypedDict):
+    """How a class is called: by which rule, beside which class frequencies (classes,)."""
+
+    rule: str
+    prior: list[float]
+
+
+class Contract(TypedDict):
+    """What a model says of its training to whoever serves it; see `models.deployable`.
+
+    A file that was written before a key came, or by hand, may lack all but those that
+    `check_contract` needs; whoever reads another one looks first.
+    """
+
+    class_names: list[str]
+    feature_names: list[str]
+    features: dict[str, Any]
+    warm_up_bars: int
+    sequence_length: int
+    max_gap_bars: int
+    gaps: str
+    intraday: bool
+    interval_seconds: float
+    label: Label
+    priors: dict[str, list[float]]
+    call: Call
+    restoration: dict[str, Any]
+    temperature: float
+    training_ranges: list[list[float]]
+    training_period: list[str]
+    symbols: list[str]
+    universe: list[str]
+    versions: NotRequired[dict[str, str]]
+    refit: NotRequired[dict[str, str]]
+    blend: NotRequired[dict[str, float]]
 
 
 def check_contract(contract: Any, source: str) -> None:

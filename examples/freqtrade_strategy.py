@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from core.contract import Contract
 from core.errors import InputError
 from data.features.indicators import OTHERS_FORGET_AFTER_BARS
 from data.features.settings import settings_of
@@ -210,7 +211,7 @@ def _bars(frames: Mapping[str, pd.DataFrame], symbols: Collection[str]) -> pd.Da
 
 
 def _enough(
-    contract: Mapping[str, Any], frames: Mapping[str, pd.DataFrame], table: pd.DataFrame
+    contract: Contract, frames: Mapping[str, pd.DataFrame], table: pd.DataFrame
 ) -> pd.Series:
     """Says of which answers enough of the market had a candle, bool (answers,)."""
     dates = [

@@ -24,7 +24,7 @@ from core.foreign import check_regular, parse_json, reason_of
 from data.bars.read import read_bars
 from data.features.own import load_features
 from data.features.settings import settings_of
-from recipe.serve.inference import Note, asked_windows
+from recipe.serve.inference import Note, inference_windows
 from recipe.serve.sheet import plain_cells
 
 _AT_ONCE = 256  # windows
@@ -64,7 +64,7 @@ def classify(
 
     They are all of the bars, or the newest of each symbol. Those of `universe` get no answer.
     """
-    asked = asked_windows(
+    asked = inference_windows(
         contract_of(model), bars, newest_only=newest_only, universe=universe, note=note
     )
     starts = range(0, len(asked.ends), _AT_ONCE)

@@ -1,14 +1,15 @@
 """The deployable model: raw windows in, probabilities out, all that it needs inside."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import keras
 from keras import layers
 
 from core import atomic
+from core.contract import Contract
 from core.errors import InputError
 from core.i18n import N_, _
 from core.texts import printable
@@ -39,7 +40,7 @@ class ModelContract(layers.Layer):
         **kwargs: those of `keras.layers.Layer`.
     """
 
-    def __init__(self, contract: Mapping[str, Any], **kwargs):
+    def __init__(self, contract: Contract, **kwargs):
         super().__init__(**kwargs)
         self.contract = dict(contract)
 
@@ -54,7 +55,7 @@ class ModelContract(layers.Layer):
 
 
 def make_deployable(
-    classifier: keras.Model, restoration: layers.Layer, contract: Mapping[str, Any]
+    classifier: keras.Model, restoration: layers.Layer, contract: Contract
 ) -> keras.Model:
     """Returns a model from raw windows (batch, time, features) to probabilities (batch, classes).
 
@@ -102,7 +103,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     atomic.write(Path(path), model.save)
 
 
-def contract_of(model: keras.Model) -> dict[str, Any]:
+def contract_of(model: keras.Model) -> Contract:
     """Returns what a deployable model was trained on.
 
     Raises:
@@ -110,7 +111,7 @@ def contract_of(model: keras.Model) -> dict[str, Any]:
     """
     for layer in model.layers:
         if isinstance(layer, ModelContract):
-            return layer.contract
+            return cast(Contract, layer.contract)
     raise InputError(
         _("the model must be a model.keras of this project, got {name!r}", name=model.name)
     )
@@ -138,7 +139,7 @@ def load_classifier(
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise InputError(_("need a model file at {path}; there is none", path=path))
+        raise InputError(_("no such model file: {path}", path=path))
     contract = check_model_file(path, bounds or Bounds())
     with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)

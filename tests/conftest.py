@@ -13,6 +13,27 @@ from tiny_run import settings  # noqa: E402
 import train_model  # noqa: E402
 from data.bars.synthetic import persistent_drift  # noqa: E402
 
+# What takes longest comes first, so that no worker is left with half a minute at the end.
+LONGEST = (
+    "notebooks",
+    "jax",
+    "train_model",
+    "ensemble",
+    "resume",
+    "processes",
+    "flags",
+    "study_workers",
+    "wheel",
+    "export",
+    "fuzz",
+    "hostile_models",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(scope="session")
 def bars_file(tmp_path_factory):

@@ -8,15 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 import config
 from recipe.study import plan as plans
-
-pytest.importorskip("optuna", reason="needs the extra `study` (Optuna)")
-
-from recipe.study.queue import Queue  # noqa: E402
-from recipe.study.worker import own_modules, work  # noqa: E402
+from recipe.study.worker import own_modules, work
 
 HERE = Path(__file__).parent
 QUICK = {"module": "fake_cell", "pause": 0.05}
@@ -26,8 +20,8 @@ def made(folder, kind="seeds", count=3, data=None, database=False):
     return plans.make(folder, kind, data, config.Flags(), count, database=database)
 
 
-def start_worker(plan, storage="", grace=60.0):
-    arguments = f"pathlib.Path({str(plan.folder)!r}), {storage!r}, grace={grace}, **{QUICK}"
+def start_worker(plan, storage=""):
+    arguments = f"pathlib.Path({str(plan.folder)!r}), {storage!r}, **{QUICK}"
     code = f"import pathlib; from recipe.study.worker import work; work({arguments})"
     return subprocess.Popen([sys.executable, "-c", code], env=own_modules())
 
@@ -41,13 +35,13 @@ def wait_for(condition, seconds=60):
 
 def cell_of(plan, worker):
     """Returns the cell whose training a worker is in the middle of."""
-    for path in (plan.folder / "beats").glob("*.json"):
+    for path in (plan.folder / "locks").glob("*.lock"):
         try:
-            beat = json.loads(path.read_text())
-        except (OSError, ValueError):  # gone, or on its way to its name
+            holder = json.loads(path.read_text())
+        except (OSError, ValueError):  # gone, or just taken
             continue
-        if beat["pid"] == worker.pid and (plan.run(beat["cell"]) / "history.csv").exists():
-            return beat["cell"]
+        if holder["pid"] == worker.pid and (plan.run(path.stem) / "history.csv").exists():
+            return path.stem
     return None
 
 
@@ -64,7 +58,6 @@ def check_that_a_killed_workers_cell_is_resumed(folder, monkeypatch, storage="")
     alone = made(folder / "alone", count=4)
     shared = made(folder / "shared", count=4, database=bool(storage))
     work(alone.folder, **QUICK)
-    Queue(shared, storage).refill()
     first, second = start_worker(shared, storage), start_worker(shared, storage)
     wait_for(lambda: cell_of(shared, first))
     killed = cell_of(shared, first)

@@ -212,11 +212,11 @@ def test_the_example_without_keras_needs_the_data_alone():
         assert not roots(path) & {"keras", "tensorflow", "models", "evaluation", "config"}
 
 
-def test_only_the_queue_of_studies_knows_optuna():
+def test_only_the_trials_of_studies_know_optuna():
     for path in library():
         assert (
             "optuna" not in roots(path)
-            or path.relative_to(ROOT).as_posix() == "recipe/study/queue.py"
+            or path.relative_to(ROOT).as_posix() == "recipe/study/trials.py"
         )
 
 

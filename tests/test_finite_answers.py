@@ -11,7 +11,7 @@ from data.features.features import compute_features
 from data.features.indicators import WARM_UP_BARS
 from models.deployable import load_classifier
 from recipe.live.sound import sound
-from recipe.serve.inference import asked_windows
+from recipe.serve.inference import inference_windows
 from recipe.serve.predict import classify
 
 PRICES = ["open", "high", "low", "close"]
@@ -97,10 +97,10 @@ def test_features_that_are_no_numbers_are_told_with_symbol_and_bar(model, bars_f
         return features, *others
 
     given = pd.read_parquet(bars_file)
-    asked = asked_windows(contract, given)
+    asked = inference_windows(contract, given)
     monkeypatch.setattr(inference, "rows_of", broken)
     with pytest.raises(InputError) as raised:
-        asked_windows(contract, given)
+        inference_windows(contract, given)
     first = asked.about.iloc[int((asked.ends >= 600).argmax())]
     (fault,) = raised.value.faults
     assert f"window that ends at {first['timestamp']:%Y-%m-%d %H:%M} UTC" in fault
@@ -108,7 +108,7 @@ def test_features_that_are_no_numbers_are_told_with_symbol_and_bar(model, bars_f
 
 
 def test_answers_that_are_no_probabilities_are_refused(model, bars_file):
-    asked = asked_windows(model.get_layer("contract").contract, pd.read_parquet(bars_file))
+    asked = inference_windows(model.get_layer("contract").contract, pd.read_parquet(bars_file))
     good = np.full((len(asked.ends), 3), 1 / 3, np.float32)
     assert len(asked.table(good)) == len(good)
     for odd in ([0.5, 0.6, 0.2], [1.2, -0.1, -0.1], [np.nan] * 3, [0, 0, 0]):
@@ -121,4 +121,4 @@ def test_answers_that_are_no_probabilities_are_refused(model, bars_file):
 def test_a_contract_is_checked_whatever_runs_the_model(model, bars_file):
     contract = dict(model.get_layer("contract").contract) | {"interval_seconds": float("nan")}
     with pytest.raises(InputError, match="the model: interval_seconds of its contract"):
-        asked_windows(contract, pd.read_parquet(bars_file))
+        inference_windows(contract, pd.read_parquet(bars_file))

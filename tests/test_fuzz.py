@@ -34,11 +34,11 @@ from models.training.callbacks import checkpoint_file
 from recipe.cli import training
 from recipe.live import kept
 from recipe.serve.finite import check_probabilities
-from recipe.serve.inference import asked_windows
+from recipe.serve.inference import inference_windows
 from recipe.study import plan as plans
 from recipe.study import results
-from recipe.study.queue import Queue
-from recipe.study.worker import _follow
+from recipe.study.trials import draw, pruner
+from recipe.study.worker import is_worked_on, take
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -186,16 +186,16 @@ class Study(JsonFile):
     """A file of a study, read by its page and its workers."""
 
     def __init__(self, folder, fixture):
-        self.plan = made(folder / "study", "seeds", count=2)
+        self.plan = made(folder / "study", "sweep", count=2)
         for cell in self.plan.cells:
             finish(self.plan, cell, 0.5)
         (self.plan.folder / "runs" / self.other).rename(folder / "away")
         self.plan.end(self.other, plans.FAILED, "why")
-        beat = {"cell": self.other, "host": "elsewhere", "pid": 7}
-        (self.plan.folder / "beats" / "00001.json").write_text(json.dumps(beat))
+        lock = f"locks/{self.other}.lock"
+        (self.plan.folder / lock).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
         (self.plan.run(self.done) / "history.csv").write_text("fold,epoch,val_nll\n0,0,1.1\n")
-        Queue(self.plan).refill()
-        paths = ("study.json", "journal.log", "beats/00001.json", f"ended/{self.other}.json")
+        draw(self.plan, self.done)
+        paths = ("study.json", f"cells/{self.done}.json", lock, f"ended/{self.other}.json")
         inside = ("metrics.json", "run.json", "validation.parquet", "history.csv")
         paths = [*paths, *(f"runs/{self.done}/{name}" for name in inside)]
         self.files = {name: (self.plan.folder / name).read_bytes() for name in paths}
@@ -227,20 +227,13 @@ class Study(JsonFile):
         for cell in plan.cells:
             if plan.state(cell) == plans.FAILED:
                 plan.reason(cell)
-        queue = Queue(plan, grace=0.0)
-        queue.refill()
-        taken = queue.take()
-        if taken and plan.kind == "sweep":
-            queue.flags(*taken)
-        _follow(_Told(), plan, self.done)()
-
-
-class _Told:
-    def report(self, value, step):
-        pass
-
-    def should_prune(self):
-        return False
+            is_worked_on(plan, cell)
+        if taken := take(plan):
+            taken[1].let_go()
+        pruner(plan, self.done)()
+        if plan.kind == "sweep":
+            plan.flags_file(self.other).unlink(missing_ok=True)
+            draw(plan, self.other)
 
 
 class Checkpoint:
@@ -346,7 +339,7 @@ class Contract:
 
     def read(self):
         notes = []
-        asked_windows(self.contract, self.bars, newest_only=True, note=notes.append)
+        inference_windows(self.contract, self.bars, newest_only=True, note=notes.append)
 
 
 KINDS = [ModelFile, Replay, RunJson, RunConfig, Metrics, Predictions, Study, Checkpoint, Store]

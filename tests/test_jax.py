@@ -46,6 +46,7 @@ def test_a_model_of_jax_answers_alike_on_tensorflow(trained, bars_file):
     assert_alike(answers, pd.read_parquet(trained / "predictions.parquet"))
 
 
+@pytest.mark.slow  # that both backends answer alike is also seen by the test above
 def test_a_model_of_tensorflow_answers_alike_on_jax(finished, bars_file, cache, tmp_path):
     out = tmp_path / "table.csv"
     model = finished / "model.keras"

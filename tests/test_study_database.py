@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from study_workers import check_that_a_killed_workers_cell_is_resumed
 
+optuna = pytest.importorskip("optuna", reason="needs the extra `study` (Optuna)")
+sqlalchemy = pytest.importorskip("sqlalchemy", reason="comes with Optuna")
 pytest.importorskip("psycopg", reason="needs psycopg, the driver of PostgreSQL")
 
 
@@ -68,5 +70,10 @@ def _wait_for(place, port):
         time.sleep(0.1)
 
 
-def test_a_database_holds_the_queue_as_the_journal_does(server, tmp_path, monkeypatch):
-    check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch, storage=server)
+def test_two_workers_copy_their_trials_to_a_database(server, tmp_path, monkeypatch):
+    plan = check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch, storage=server)
+    pool = {"poolclass": sqlalchemy.pool.NullPool}
+    storage = optuna.storages.RDBStorage(server, engine_kwargs=pool)
+    copied = optuna.load_study(study_name=plan.name, storage=storage)
+    assert {trial.user_attrs["cell"] for trial in copied.trials} == set(plan.cells)
+    assert len(copied.trials) == len(plan.cells)

@@ -13,7 +13,6 @@ from tiny_run import TINY, metrics_of
 
 import config
 from recipe.study import plan as plans
-from recipe.study.queue import Queue
 from recipe.study.worker import own_modules, work
 
 pytestmark = pytest.mark.slow
@@ -39,7 +38,6 @@ def undisturbed(tmp_path_factory):
 def test_another_worker_ends_what_a_killed_one_left(seed, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     plan = made(tmp_path / "study", count=4)
-    Queue(plan).refill()
     killed, other = start_worker(plan), start_worker(plan)
     moment = np.random.default_rng(seed).uniform(0, STUDY_SECONDS)
     killed_after(killed, moment)

@@ -145,7 +145,7 @@ def test_symbols_that_move_together_are_told_and_judged_against_each_other(tmp_p
         bars[price] *= np.tile(common, 10)
     bars.to_parquet(tmp_path / "bars.parquet", index=False)
     asked = ["--data", str(tmp_path / "bars.parquet"), "--brief", "--out", str(tmp_path / "run")]
-    assert train_model.main([*asked, *settings(SUPERVISED_EPOCHS=2)]) == 0
+    assert train_model.main([*asked, *settings(SUPERVISED_EPOCHS=2, XLSTM_BLOCKS="m")]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "of the variance of 3-bar moves is common to all symbols" in told
     found = metrics_of(tmp_path / "run")["cross_section"]

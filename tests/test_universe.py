@@ -11,7 +11,7 @@ from data.bars.synthetic import random_walk
 from data.features.settings import FeatureSettings
 from data.market.market import build_market, living_symbols
 from data.market.windows import ends_within, gather
-from recipe.serve.inference import asked_windows
+from recipe.serve.inference import inference_windows
 
 FEATURES = FeatureSettings(market=("log_return_1", "rsi"), timeframes=(4,))
 L = SETTINGS.sequence_length
@@ -51,13 +51,16 @@ def of(bars, *names):
 
 
 def test_all_rows_are_those_of_training(contract, bars, market):
-    asked = asked_windows(contract, bars)
+    asked = inference_windows(contract, bars)
     np.testing.assert_array_equal(asked.features, market.features)
     np.testing.assert_array_equal(asked.ends, ends_within(market.bounds, L, 0))
 
 
 def test_the_newest_windows_are_the_last_of_all(contract, bars):
-    whole, newest = asked_windows(contract, bars), asked_windows(contract, bars, newest_only=True)
+    whole, newest = (
+        inference_windows(contract, bars),
+        inference_windows(contract, bars, newest_only=True),
+    )
     last = whole.about.groupby("symbol", sort=False).tail(1).index.to_numpy()
     assert newest.about["symbol"].tolist() == [f"SYN{number}" for number in range(7)]
     np.testing.assert_array_equal(newest.gather(), whole.gather(last))
@@ -66,9 +69,11 @@ def test_the_newest_windows_are_the_last_of_all(contract, bars):
 
 def test_a_few_symbols_are_answered_from_the_universe_alone(contract, bars, market):
     with pytest.raises(InputError, match="4 of which at least must have the bar.*SYN1, SYN2"):
-        asked_windows(contract, of(bars, "SYN0"))
+        inference_windows(contract, of(bars, "SYN0"))
     for newest_only in (False, True):
-        asked = asked_windows(contract, of(bars, "SYN0"), universe=bars, newest_only=newest_only)
+        asked = inference_windows(
+            contract, of(bars, "SYN0"), universe=bars, newest_only=newest_only
+        )
         assert set(asked.about["symbol"]) == {"SYN0"}
         rows = np.flatnonzero(market.symbols == 0)[-1:]
         np.testing.assert_array_equal(asked.gather()[-1:], gather(market.features, rows, L))
@@ -77,8 +82,8 @@ def test_a_few_symbols_are_answered_from_the_universe_alone(contract, bars, mark
 def test_a_stranger_is_answered_and_does_not_move_the_market(contract, bars, market):
     stranger = of(random_walk(1, 500, seed=9), "SYN0")
     stranger["symbol"] = stranger["symbol"].cat.rename_categories({"SYN0": "NEW"})
-    together = asked_windows(contract, stranger, universe=bars)
-    alone = asked_windows(contract, bars)
+    together = inference_windows(contract, stranger, universe=bars)
+    alone = inference_windows(contract, bars)
     assert set(together.about["symbol"]) == {"NEW"}
     column = market.feature_names.index("market_mean_rsi")
     seen, rows = together.gather()[-1, :, column], np.flatnonzero(market.symbols == 0)[-L:]
@@ -89,7 +94,7 @@ def test_old_windows_of_a_smaller_market_are_told(contract, bars):
     few = {f"SYN{number}" for number in (0, 1)}
     early = bars["timestamp"] < bars["timestamp"].iloc[300]
     notes = []
-    asked_windows(
+    inference_windows(
         contract, bars[~early | bars["symbol"].isin(few)].reset_index(drop=True), note=notes.append
     )
     assert [note for note in notes if "their answers stand beside a smaller market" in note]
@@ -106,23 +111,23 @@ def test_500_symbols_need_only_their_newest_rows(contract, bars, monkeypatch):
         fill(part, out, **kwargs)
 
     monkeypatch.setattr(rows, "fill_features", counted)
-    asked_windows(contract, of(bars, "SYN0", "SYN1", "SYN2", "SYN4"), newest_only=True)
+    inference_windows(contract, of(bars, "SYN0", "SYN1", "SYN2", "SYN4"), newest_only=True)
     assert max(filled) <= L + 1
 
 
 def test_a_universe_of_other_bars_is_refused(contract, bars):
     hourly = random_walk(7, 500, interval="1h")
     with pytest.raises(InputError, match="trained on bars every 15 minutes, got bars every hour"):
-        asked_windows(contract, of(bars, "SYN0"), universe=hourly)
+        inference_windows(contract, of(bars, "SYN0"), universe=hourly)
 
 
 def test_half_of_a_small_universe_is_no_market(contract, bars):
     with pytest.raises(InputError, match="4 of which at least"):
-        asked_windows(contract, of(bars, "SYN0", "SYN1", "SYN2"))
+        inference_windows(contract, of(bars, "SYN0", "SYN1", "SYN2"))
 
 
 def test_one_symbol_that_is_a_bar_ahead_does_not_refuse_all_others(contract, bars):
     ahead = bars[(bars["symbol"] == "SYN0") | (bars["timestamp"] < bars["timestamp"].max())]
     notes = []
-    table = asked_windows(contract, ahead.reset_index(drop=True), note=notes.append)
+    table = inference_windows(contract, ahead.reset_index(drop=True), note=notes.append)
     assert len(table.ends) > 1000 and [note for note in notes if note.startswith("1 of ")]

@@ -1,9 +1,9 @@
 """Which features rows have: what training writes into a model's contract and serving reads."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from core.contract import Contract
 from core.errors import InputError
 from core.i18n import _
 from core.near import hint
@@ -133,7 +133,7 @@ class FeatureSettings:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def settings_of(contract: Mapping[str, Any]) -> FeatureSettings:
+def settings_of(contract: Contract) -> FeatureSettings:
     """Returns the settings in a model's contract; those of before there were any, if none.
 
     Raises:

@@ -1,11 +1,11 @@
 """Is the model still at home? Its training ranges and period against the bars that it answers."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from core.contract import Contract
 from core.i18n import _, date
 from data.market.market import Fold, Market, training_rows
 from data.market.windows import subsample
@@ -34,9 +34,7 @@ def training_ranges(market: Market, fold: Fold) -> list[list[float]]:
     return np.quantile(shown, TAILS, axis=0).tolist()
 
 
-def unfamiliar_shares(
-    contract: Mapping[str, Any], features: np.ndarray, ends: np.ndarray
-) -> np.ndarray:
+def unfamiliar_shares(contract: Contract, features: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Returns which share of each window's values lies outside the training ranges.
 
     Args:
@@ -57,20 +55,20 @@ def unfamiliar_shares(
     return counts / (length * features.shape[1])
 
 
-def warnings(contract: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
+def warnings(contract: Contract, table: pd.DataFrame) -> Iterator[str]:
     """Yields a sentence where many windows are unfamiliar, and one where the model is old.
 
     Args:
         contract: of the model.
-        table: of windows, at least one, as `AskedWindows.about` of `recipe.serve.inference`.
+        table: of windows, at least one, as `InferenceWindows.about` of `recipe.serve.inference`.
     """
     high = table["unfamiliar"].to_numpy(np.float64) > HIGH
     if high.mean() > HIGH_WINDOWS:
         names = list(dict.fromkeys(table["symbol"].to_numpy()[high]))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         yield _(
-            "the model is not at home: in {count:,} of {num_windows:,} windows ({shown}) more than "
-            "{share:.0%} of the values lie outside the range of its training",
+            "inputs fall outside the training range: in {count:,} of {num_windows:,} windows "
+            "({shown}) more than {share:.0%} of the values do",
             count=high.sum(),
             num_windows=len(table),
             shown=shown,

@@ -155,27 +155,27 @@ def reliability_diagram(
 
 
 def skill_intervals(
-    verdict: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], own: str = OWN
+    verdict: Mapping[str, Any],
+    baselines: Mapping[str, Mapping[str, float]],
+    own_name: str = OWN,
 ) -> Figure:
     """Returns direction and movement of the model with their intervals, and of each baseline.
 
     Args:
         verdict: from `evaluation.verdict`.
         baselines: the metrics of each.
-        own: what the model is called.
+        own_name: the name of what was judged.
     """
-    names = [*map(_, (own, *baselines))]
+    names = [_(own_name), *map(_, baselines)]
     places = np.arange(len(names))[::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 0.95 + 0.34 * len(names)), layout="constrained")
         panels = figure.subplots(1, len(SKILLS), sharey=True)
         for panel, skill in zip(panels, SKILLS, strict=True):
-            found = verdict[skill]
+            own = verdict[skill]
             panel.axvline(0, color=INK, linewidth=0.8)
-            panel.plot(
-                found["interval"], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35
-            )
-            panel.plot(found["mcc"], places[0], "o", color=COLOURS[2])
+            panel.plot(own["interval"], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
+            panel.plot(own["mcc"], places[0], "o", color=COLOURS[2])
             others = [given[skill] for given in baselines.values()]
             panel.plot(others, places[1:], "D", color=COLOURS[1], markersize=5)
             panel.set_yticks(places, names)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.contract import Contract
 from core.errors import InputError
 from core.i18n import _
 from data.features.indicators import FORGOTTEN_AFTER_BARS, OTHERS_FORGET_AFTER_BARS
@@ -38,7 +39,7 @@ class Members:
 
 
 def members_of(
-    exchange: Exchange, contract: Mapping[str, Any], symbols: Sequence[str]
+    exchange: Exchange, contract: Contract, symbols: Sequence[str]
 ) -> tuple[Members, str]:
     """Returns the symbols that a model needs, and a remark on those that the exchange lacks.
 

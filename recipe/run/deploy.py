@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from core.calls import LARGEST_LIFT
+from core.contract import Contract
 from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
 from data.market.labels import CLASS_NAMES
@@ -117,7 +118,8 @@ def deploy_blend(
         calibration = training.restoration.temperature(log_p, labels, blocks)
     shares = dict(zip(("network", *learners), weights, strict=True))
     alone = contract_of(network.model)["restoration"]
-    contract = _contract(training, calibration | {"network": alone}) | {"blend": shares}
+    contract = _contract(training, calibration | {"network": alone})
+    contract["blend"] = shares
     temperature = RestoreProbabilities(**calibration, name="temperature_of_blend")
     return _deployed(training, make_deployable(blend, temperature, contract), calibration), shares
 
@@ -166,13 +168,12 @@ def _labels_and_blocks(training: Training) -> tuple[np.ndarray, np.ndarray]:
     return fold.labels[fold.validation], blocks_of(training.market, fold.validation)
 
 
-def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]:
+def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
     market, fold = training.market, training.fold
     length, horizon = market.sequence_length, market.future_window
     first, last = spans(fold.train, market.timestamps, length, horizon)
     prior = training.restoration.natural_prior.tolist()
-    again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
-    return ({"refit": again} if training.chosen else {}) | {
+    contract: Contract = {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
         "features": market.settings.features.as_dict(),
@@ -201,3 +202,7 @@ def _contract(training: Training, restoration: dict[str, Any]) -> dict[str, Any]
         "universe": living_symbols(market),
         "versions": versions(),
     }
+    if training.chosen:
+        again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
+        contract["refit"] = again
+    return contract

@@ -22,7 +22,7 @@ from models.deployable import contract_of
 from recipe.run import folder as files
 from recipe.run import run_json
 from recipe.serve import exported
-from recipe.serve.inference import asked_windows
+from recipe.serve.inference import inference_windows
 from recipe.serve.onnx_file import scalings, signature, write_onnx
 
 TOLERANCE = 1e-5  # the largest difference of a probability
@@ -105,7 +105,7 @@ def windows_to_compare(
             raise InputError(_("the bars are not those of the run any more"))
         if run_info.get("adjust_splits"):
             bars = adjust_splits(bars)[0]
-        asked = asked_windows(contract, bars)
+        asked = inference_windows(contract, bars)
         with reading(files.PREDICTIONS, KeyError, TypeError):
             test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
             wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from core.calls import LARGEST_LIFT, calls
-from core.contract import check_contract
+from core.contract import Contract, check_contract
 from core.errors import InputError
 from core.i18n import _, listed
 from data.bars.checks import check_bars
@@ -33,7 +33,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class AskedWindows:
+class InferenceWindows:
     """The windows to classify.
 
     Attributes:
@@ -83,14 +83,14 @@ class AskedWindows:
         )
 
 
-def asked_windows(
-    contract: Mapping[str, Any],
+def inference_windows(
+    contract: Contract,
     bars: pd.DataFrame,
     *,
     newest_only: bool = False,
     universe: pd.DataFrame | None = None,
     note: Note | None = None,
-) -> AskedWindows:
+) -> InferenceWindows:
     """Returns every window of the bars, or the one that the newest bar of each symbol ends.
 
     Args:
@@ -167,16 +167,16 @@ def asked_windows(
         others = filter(None, [remark, _other_library(contract), _relative(contract)])
         for warning in [*warnings(contract, about), *others]:
             note(warning)
-    return AskedWindows(features, ends, length, about, prior)
+    return InferenceWindows(features, ends, length, about, prior)
 
 
-def _relative(contract: Mapping[str, Any]) -> str:
+def _relative(contract: Contract) -> str:
     """Returns what calls say where that is not the move of prices."""
     label = contract.get("label") or {}
     return relative_in_words() if label.get("reference") == MARKET else ""
 
 
-def _other_library(contract: Mapping[str, Any]) -> str:
+def _other_library(contract: Contract) -> str:
     """Returns a warning where another version of TA-Lib made the features of the training."""
     versions = contract.get("versions")
     made = versions.get(_LIBRARY) if isinstance(versions, Mapping) else None
@@ -194,7 +194,7 @@ def _other_library(contract: Mapping[str, Any]) -> str:
     )
 
 
-def prior_of_calls(contract: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+def prior_of_calls(contract: Contract) -> tuple[np.ndarray, str]:
     """Returns over which prior a model's calls are made, and a remark where that is not stored.
 
     Args:
@@ -255,7 +255,7 @@ def _check_names(needed: list[str], made: list[str]) -> None:
     )
 
 
-def _check_contract(contract: Mapping[str, Any], bars: pd.DataFrame) -> None:
+def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
             _(

@@ -3,18 +3,19 @@
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
+
+from core.contract import Contract
 
 INPUT, OUTPUT, METADATA = "window", "probabilities", "contract"
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
 
 
-def write_onnx(model: keras.Model, contract: Mapping[str, Any], path: Path) -> None:
+def write_onnx(model: keras.Model, contract: Contract, path: Path) -> None:
     """Writes the model, whose batch dimension stays free.
 
     The file takes `window`, float32 (batch, time, features), unscaled, and gives `probabilities`,

@@ -1,12 +1,12 @@
 """The bars that a model is asked about, symbol by symbol: their rows, and what is odd of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from core.contract import Contract
 from core.i18n import _
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
@@ -49,7 +49,7 @@ class Part:
         return np.concatenate([np.zeros(0, np.int64), *made])
 
 
-def parts_of(contract: Mapping[str, Any], bars: pd.DataFrame, *, newest_only: bool) -> list[Part]:
+def parts_of(contract: Contract, bars: pd.DataFrame, *, newest_only: bool) -> list[Part]:
     """Returns the bars of each symbol, and which of their rows to make.
 
     Args:
@@ -162,7 +162,7 @@ def _no_answer(part: Part, *, skipped: bool) -> str:
     )
 
 
-def rows_of(contract: Mapping[str, Any], parts: list[Part]):
+def rows_of(contract: Contract, parts: list[Part]):
     """Returns features (rows, features), timestamps (rows,) and the bounds of the segments."""
     settings, names = settings_of(contract), contract["feature_names"]
     stops = np.cumsum([part.num_rows for part in parts])
@@ -184,7 +184,7 @@ def rows_of(contract: Mapping[str, Any], parts: list[Part]):
     return features, timestamps, np.concatenate(bounds)
 
 
-def universe_of(contract: Mapping[str, Any], parts: list[Part], timestamps: np.ndarray) -> Universe:
+def universe_of(contract: Contract, parts: list[Part], timestamps: np.ndarray) -> Universe:
     """Returns when the bars of the rows close; only symbols of the training make the market."""
     closes, stop = [], 0
     for part in parts:

@@ -5,7 +5,7 @@ import pandas as pd
 from data.batches.datasets import WindowSequence
 from models.deployable import contract_of
 from models.prediction import AT_ONCE, predict_windows
-from recipe.serve.inference import Note, asked_windows
+from recipe.serve.inference import Note, inference_windows
 
 
 def classify(
@@ -62,7 +62,7 @@ def classify_latest(
 
 
 def _classify(model, bars, universe, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
-    asked = asked_windows(
+    asked = inference_windows(
         contract_of(model), bars, newest_only=newest_only, universe=universe, note=note
     )
     windows = WindowSequence(

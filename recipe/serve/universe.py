@@ -1,11 +1,11 @@
 """The symbols that the features of a model stand beside: whether they are there, and from where."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from core.contract import Contract
 from core.errors import InputError
 from core.i18n import _
 from data.features.settings import settings_of
@@ -38,7 +38,7 @@ def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
     return together.sort_values(by=["symbol", "timestamp"], ignore_index=True)
 
 
-def symbols_needed(contract: Mapping[str, Any]) -> int:
+def symbols_needed(contract: Contract) -> int:
     """Returns how many symbols of the training must have a bar that is answered beside the market.
 
     Half of those that traded at its end, and as many as make a market.
@@ -49,7 +49,7 @@ def symbols_needed(contract: Mapping[str, Any]) -> int:
 
 
 def check_universe(
-    contract: Mapping[str, Any],
+    contract: Contract,
     names: Sequence[str],
     universe: Universe,
     ends: np.ndarray,

@@ -11,12 +11,11 @@ import numpy as np
 
 from core import place
 from core.contract import is_number
+from core.errors import InputError
 from core.i18n import _, listed, ngettext
 from recipe.run import folder as files
-from recipe.study import beats
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.queue import Queue
-from recipe.study.worker import STORAGE, own_modules
+from recipe.study.worker import STORAGE, is_worked_on, own_modules
 
 
 def run_workers(
@@ -27,14 +26,15 @@ def run_workers(
     Args:
         plan: of the study; other machines may work on it too.
         num_workers: processes.
-        storage: URL of the study's database; "": its journal.
+        storage: URL of the database that is given a copy of the trials; "": there is none.
         say: is told the progress whenever it changed.
         pause: seconds between two looks.
 
     Raises:
-        InputError: where the storage cannot be opened.
+        InputError: where the storage cannot be opened, or is not that of the study; where a sweep
+            has no Optuna.
     """
-    Queue(plan, storage).refill()  # once, before there are several to do it
+    check_storage(plan, storage)
     environment = own_modules() | {STORAGE: storage}
     command = [sys.executable, "-m", place.module("recipe.study.worker"), str(plan.folder)]
     # In sessions of their own: Ctrl-C is for this process, which ends them.
@@ -59,6 +59,22 @@ def run_workers(
             worker.wait()
 
 
+def check_storage(plan: Plan, storage: str) -> None:
+    """Refuses a database that is missing, or that the study was not begun with.
+
+    Raises:
+        InputError: where it is, where it cannot be opened, or where Optuna is needed and missing.
+    """
+    if plan.database != bool(storage):
+        needs = _("its database: --storage URL") if plan.database else _("no --storage")
+        raise InputError(_("the study in {folder} needs {needs}", folder=plan.folder, needs=needs))
+    if storage or plan.kind == "sweep":
+        from recipe.study.trials import copy_to
+
+        if storage:
+            copy_to(plan, storage)
+
+
 def progress(plan: Plan, num_workers: int = 0) -> str:
     """Returns in one line how many cells are done, running and failed, and how long it takes yet.
 
@@ -68,7 +84,7 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
     """
     states = {cell: plan.state(cell) for cell in plan.cells}
     count = Counter(states.values())
-    running = len([c for c in beats.living(plan.folder / "beats") if states.get(c) == OPEN])
+    running = sum(is_worked_on(plan, cell) for cell, state in states.items() if state == OPEN)
     parts = [
         _("{done} of {all} cells done", done=count[DONE], all=len(states)),
         ngettext("{n} running", "{n} running", running),

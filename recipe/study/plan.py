@@ -5,13 +5,14 @@ studies/ID/study.json       kind, bars, flags
            runs/CELL/       its run folder
            ended/CELL.json  why a cell has no result; remove it, and the cell is tried again
            logs/CELL.txt    what its process said
-           beats/           who works on what
+           locks/           of the cells that somebody works on
+           draw.lock        of whoever draws the flags of a sweep
 """
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from core.i18n import _
 from recipe.run import folder as files
 from recipe.study import arms
 from recipe.study.checked import validation_nlls, value_of
+from recipe.study.space import Range
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
@@ -110,9 +112,18 @@ class Plan:
         found = validation_nlls(self.run(cell) / files.METRICS)
         return sum(found) / len(found)
 
-    def drawn(self, cell: str, names: Iterable[str]) -> dict[str, float]:
-        """Returns the values of some flags, numbers, with which a cell was begun."""
-        return {name: value_of(self.flags_file(cell), [name], is_number) for name in names}
+    def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:
+        """Returns the values with which a cell of a sweep was begun, of the flags of its space.
+
+        Raises:
+            InputError: where one is no number in its range.
+        """
+
+        def value(name: str, bounds: Range) -> float:
+            holds = partial(is_number, least=bounds.low, largest=bounds.high)
+            return value_of(self.flags_file(cell), [name], holds)
+
+        return {name: value(name, bounds) for name, bounds in space.items()}
 
     def _ended(self, cell: str) -> Path:
         return self.folder / "ended" / f"{cell}.json"
@@ -135,7 +146,7 @@ def make(
     plan = Plan(folder, name, kind, data, flags, count, database)
     len(plan.cells)  # bad flags leave nothing behind
     files.make(folder)
-    for part in ("cells", "runs", "ended", "logs", "beats"):
+    for part in ("cells", "runs", "ended", "logs", "locks"):
         (folder / part).mkdir()
     files.write_json(
         folder / FILE,

@@ -1,4 +1,4 @@
-"""A worker: asks for a cell of the study, trains it in a process of its own, and asks again."""
+"""A worker: takes an open cell of the study, trains it in a process of its own, and so on."""
 
 import os
 import shutil
@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import Flags, as_dict
+from config import load as load_flags
 from core import place
 from core.errors import InputError
+from core.i18n import _
+from core.lock import Lock
 from recipe.run import folder as files
-from recipe.study import beats
-from recipe.study.plan import DONE, FAILED, PRUNED, Plan, load
-from recipe.study.queue import Queue
+from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan, load
 
 INTERRUPTED = 130
+LOCKS = "locks"
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
 
@@ -25,34 +27,87 @@ def work(
     storage: str = "",
     *,
     module: str = place.module("train_model"),
-    grace: float = beats.GRACE,
     pause: float = 2.0,
 ) -> None:
     """Works until every cell of the study has ended.
 
+    Whoever has the lock of a cell works on it. The system lets go of it however a worker ends, and
+    another one resumes the cell then.
+
     Args:
         folder: of the study.
-        storage: URL of its database; "": its journal.
+        storage: URL of the database that is given a copy of the trials; "": there is none.
         module: whose `train` and `resume` are called.
-        grace: seconds without a sign after which a worker elsewhere counts as dead.
         pause: seconds between two looks at a child, or at what others do.
+
+    Raises:
+        InputError: where a file of the study was changed, or the folder is on a disk that knows no
+            locks.
     """
     plan = load(folder)
-    queue = Queue(plan, storage, grace)
-    while not queue.all_ended():
-        queue.refill()
-        taken = queue.take()
+    (folder / LOCKS).mkdir(exist_ok=True)
+    while any(plan.state(cell) == OPEN for cell in plan.cells):
+        taken = take(plan)
         if taken is None:
             time.sleep(pause)
             continue
-        trial, cell = taken
-        with beats.beating(folder / "beats", trial.number, cell):
-            try:
-                hopeless = _follow(trial, plan, cell) if plan.kind == "sweep" else lambda: False
-                run_cell(plan, cell, queue.flags(trial, cell), hopeless, module, pause)
-            except InputError as error:  # what was drawn breaks a rule
-                plan.end(cell, FAILED, str(error))
-            queue.end(trial, cell)
+        cell, lock = taken
+        try:
+            _work_on(plan, cell, module, pause)
+        finally:
+            lock.let_go()
+        if storage:
+            from recipe.study.trials import copy_to
+
+            copy_to(plan, storage)
+
+
+def take(plan: Plan) -> tuple[str, Lock] | None:
+    """Returns an open cell on which nobody works with its lock, which is held; None without one."""
+    for cell in plan.cells:
+        lock = lock_of(plan, cell)
+        if plan.state(cell) != OPEN or not lock.take():
+            continue
+        if not lock.sure:
+            lock.let_go()
+            raise InputError(
+                _(
+                    "the folder of a study must be on a disk that knows file locks: {folder}",
+                    folder=plan.folder,
+                )
+            )
+        if plan.state(cell) == OPEN:  # the one before may have just ended it
+            return cell, lock
+        lock.let_go()
+    return None
+
+
+def is_worked_on(plan: Plan, cell: str) -> bool:
+    """Returns whether a worker, here or elsewhere, has the lock of a cell."""
+    lock = lock_of(plan, cell)
+    if not lock.path.exists():
+        return False
+    if lock.take():  # what a killed worker left
+        lock.let_go()
+        return False
+    return True
+
+
+def lock_of(plan: Plan, cell: str) -> Lock:
+    """Returns the lock of a cell."""
+    return Lock(plan.folder / LOCKS / f"{cell}.lock", cell)
+
+
+def _work_on(plan: Plan, cell: str, module: str, pause: float) -> None:
+    flags, hopeless = as_dict(plan.cells[cell].flags), lambda: False
+    if plan.kind == "sweep":
+        from recipe.study.trials import draw, pruner
+
+        flags, hopeless = draw(plan, cell), pruner(plan, cell)
+    try:
+        run_cell(plan, cell, load_flags(**flags), hopeless, module, pause)
+    except InputError as error:  # what was drawn breaks a rule
+        plan.end(cell, FAILED, str(error))
 
 
 def run_cell(
@@ -103,34 +158,6 @@ def _wait(child: subprocess.Popen, hopeless: Callable[[], bool], pause: float) -
                 return True
 
 
-def _follow(trial, plan: Plan, cell: str) -> Callable[[], bool]:
-    """Returns what reports the epochs of a run to Optuna and asks whether to give it up."""
-    told = 0
-
-    def hopeless() -> bool:
-        nonlocal told
-        import pandas as pd
-
-        path = plan.run(cell) / files.HISTORY
-        if not path.exists():
-            return False
-        try:
-            rows = pd.read_csv(path)
-            # Of the first training alone: other folds have other bars, and members begin anew.
-            first = (rows["fold"] == 0) & (rows["member"] == 0 if "member" in rows else True)
-            values = rows.loc[first, "val_nll"].to_numpy(float)
-        except (OSError, ValueError, KeyError, TypeError):  # somebody wrote in it: nothing to tell
-            return False
-        for step in range(told, len(values)):
-            trial.report(float(values[step]), step)
-            told = step + 1
-            if trial.should_prune():
-                return True
-        return False
-
-    return hopeless
-
-
 def own_modules() -> dict[str, str]:
     """Returns the environment of a process that finds these modules from any folder."""
     return place.environment()
@@ -144,5 +171,5 @@ def _last_line(log: Path) -> str:
 if __name__ == "__main__":
     try:
         work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
-    except InputError as error:  # the journal or a file of the study was broken meanwhile
+    except InputError as error:  # a file of the study was broken meanwhile
         sys.exit("\n".join(error.faults))

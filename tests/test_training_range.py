@@ -68,4 +68,4 @@ def test_a_trained_model_is_at_home_in_its_bars_and_not_in_others(finished, bars
     numbers = ["open", "high", "low", "close"]
     wild = bars.assign(**np.exp(5 * (np.log(bars[numbers]) - np.log(100.0))))
     assert classify(model, wild, note=notes.append)["unfamiliar"].mean() > 0.1
-    assert len(notes) == 1 and "not at home" in notes[0]
+    assert len(notes) == 1 and "outside the training range" in notes[0]
