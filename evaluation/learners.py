@@ -40,6 +40,7 @@ def fit_learners(
     *,
     seed: int,
     names: Collection[str] = tuple(FITTED),
+    sums: type[np.floating] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Learner]:
     """Returns the baselines that take seconds to fit, in the order of `FITTED`.
@@ -49,9 +50,10 @@ def fit_learners(
         fold: whose training windows they know.
         seed: of the fits.
         names: of those that are wanted.
+        sums: as `evaluation.baselines.window_summary` takes it.
         progress: told the share that is done.
     """
-    windows, prior = fitting_windows(market, fold), training_prior(fold)
+    windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     wanted, found = [name for name in FITTED if name in names], {}
     for place, baseline in enumerate(wanted):
         fitted = FITTED[baseline](
@@ -87,7 +89,9 @@ def baseline_probabilities(
     return found | {name: learner.said for name, learner in learners.items()}
 
 
-def fitting_windows(market: Market, fold: Fold) -> dict[str, baselines.Windows]:
+def fitting_windows(
+    market: Market, fold: Fold, sums: type[np.floating] | None = None
+) -> dict[str, baselines.Windows]:
     """Returns the windows of each split as the fitted baselines see them.
 
     Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
@@ -96,16 +100,16 @@ def fitting_windows(market: Market, fold: Fold) -> dict[str, baselines.Windows]:
     ends = {"train": few, "validation": fold.validation, "test": fold.test}
     return {
         name: baselines.Windows(
-            _summaries(market, rows), fold.labels[rows], blocks_of(market, rows)
+            _summaries(market, rows, sums), fold.labels[rows], blocks_of(market, rows)
         )
         for name, rows in ends.items()
     }
 
 
-def _summaries(market: Market, ends: np.ndarray) -> np.ndarray:
+def _summaries(market: Market, ends: np.ndarray, sums: type[np.floating] | None) -> np.ndarray:
     num_columns = baselines.SUMMARIES * market.features.shape[1]
     summaries = np.empty((len(ends), num_columns), np.float32)
     for start in range(0, len(ends), _CHUNK):
         windows = gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
-        summaries[start : start + _CHUNK] = baselines.window_summary(windows)
+        summaries[start : start + _CHUNK] = baselines.window_summary(windows, sums)
     return summaries

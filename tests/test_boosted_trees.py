@@ -165,6 +165,8 @@ def test_the_summary_of_a_window_is_that_of_the_fits(time):
     found = ops.convert_to_numpy(WindowSummary()(x))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, window_summary(x), rtol=2e-6, atol=2e-6)
+    if keras.backend.backend() != "jax":  # it has no float64
+        np.testing.assert_array_equal(found, window_summary(x, np.float64))
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="it has no float64")

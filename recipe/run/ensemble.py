@@ -91,7 +91,8 @@ def train_fold(
             `member` where there are several.
         made_from: the origin of the run, for the checkpoints.
         reporter: told how far a training is.
-        fit: returns the fitted baselines where some are to be blended; None: those are fitted.
+        fit: returns the fitted baselines where some are to be blended, on summaries with sums in
+            float64; None: those are fitted.
     """
     size = first.settings.ensemble_size
     members, earlier = [], []
@@ -137,7 +138,9 @@ def _blended(
 ) -> FoldResult:
     wanted, seed = training.settings.blend, training.settings.seed
     if fit is None:
-        learners = fit_learners(training.market, training.fold, seed=seed, names=wanted)
+        learners = fit_learners(
+            training.market, training.fold, seed=seed, names=wanted, sums=np.float64
+        )
     else:
         learners = fit()
     joined = {name: learners[name] for name in wanted}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from config import Flags, as_dict
@@ -51,8 +52,8 @@ def run(
         market: from `data.market.market.build_market`.
         folder: is made after the first model was assembled, so that bad input leaves nothing.
         run_info: what `run.json` is to say about command, bars and origins; `brief` where the
-            figures of the model alone are wanted: no baseline is fitted, nothing explained, no
-            report made.
+            figures of the model alone are wanted: no baseline is fitted that is not blended,
+            nothing explained, no report made.
         resume: whether the folder exists, locked by the caller, and holds checkpoints to go on
             from.
         start: the model file whose weights the training starts at; None: at random ones.
@@ -138,11 +139,14 @@ class _Run:
 
         seed, importance, brief = self.settings.seed, None, self.brief
         wanted = self.settings.blend if brief else FITTED
+        sums = np.float64 if self.settings.blend else None
 
         def fit() -> dict[str, Learner]:
             what = _("constant prior, persistence, logistic regression, boosted trees")
             with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
-                return fit_learners(self.market, fold, seed=seed, names=wanted, progress=done)
+                return fit_learners(
+                    self.market, fold, seed=seed, names=wanted, sums=sums, progress=done
+                )
 
         result = self._train(first, on_rows=keep, fit=fit)
         if not brief:  # before the baselines: other processes take part in it
