@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from config import load
+from core.contract import Contract
 from core.errors import InputError
 from core.i18n import _, date, ngettext
 from data.market.labels import CLASS_NAMES
@@ -99,7 +99,7 @@ def clear(folder: Path) -> None:
 
 
 def shares_since(
-    data: str | None, settings: MarketSettings, contract: dict[str, Any]
+    data: str | None, settings: MarketSettings, contract: Contract
 ) -> dict[str, float]:
     """Returns the flags of the split by which validation and test lie in the bars that came since.
 

@@ -118,7 +118,8 @@ def deploy_blend(
         calibration = training.restoration.temperature(log_p, labels, blocks)
     shares = dict(zip(("network", *learners), weights, strict=True))
     alone = contract_of(network.model)["restoration"]
-    contract = _contract(training, calibration | {"network": alone}) | {"blend": shares}
+    contract = _contract(training, calibration | {"network": alone})
+    contract["blend"] = shares
     temperature = RestoreProbabilities(**calibration, name="temperature_of_blend")
     return _deployed(training, make_deployable(blend, temperature, contract), calibration), shares
 
@@ -173,7 +174,7 @@ def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
     first, last = spans(fold.train, market.timestamps, length, horizon)
     prior = training.restoration.natural_prior.tolist()
     again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
-    return ({"refit": again} if training.chosen else {}) | {
+    contract: Contract = {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
         "features": market.settings.features.as_dict(),
@@ -202,3 +203,6 @@ def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
         "universe": living_symbols(market),
         "versions": versions(),
     }
+    if training.chosen:
+        contract["refit"] = again
+    return contract
