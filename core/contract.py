@@ -60,8 +60,8 @@ class Contract(TypedDict):
     symbols: list[str]
     universe: list[str]
     versions: NotRequired[dict[str, str]]
-    blend: NotRequired[dict[str, float]]
     refit: NotRequired[dict[str, str]]
+    blend: NotRequired[dict[str, float]]
 
 
 def check_contract(contract: Any, source: str) -> None:

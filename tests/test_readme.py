@@ -25,7 +25,7 @@ def text_of(name):
 
 @READMES
 def test_the_two_commands_stand_at_the_top(name):
-    top = text_of(name).splitlines()[:12]
+    top = text_of(name).splitlines()[:16]
     assert [line.strip() for line in top if line.strip() in COMMANDS] == COMMANDS
 
 

@@ -71,6 +71,6 @@ def test_the_best_ranked_baseline_stands_beside_the_model(found):
     trees = found["baselines"]["boosted trees"]
     worse = trees | {"rank_correlation": {"value": -1.0, "interval": [-1.0, 1.0]}}
     given = found | {"baselines": {"worse": worse, "boosted trees": trees}}
-    curves = pages._curves(given)
+    curves = pages._curves(given, "xLSTM")
     assert list(curves) == ["xLSTM", "xLSTM without costs", "boosted trees"]
     assert curves["xLSTM"] == found["model"]["book"]["net_curve"]

@@ -155,14 +155,19 @@ class XLSTMClassifier:
         from recipe.serve.predict import classify, classify_latest
 
         extra = settings_of(contract_of(model)).columns
-        read = _reader(extra, adjust_splits)
         answer: Callable[..., pd.DataFrame] = classify_latest if newest_only else classify
-        return answer(
-            model,
-            read(bars),
-            universe=None if universe is None else read(universe),
-            note=_warn,
-        )
+        notes: list[str] = []
+
+        def read(given: Any) -> pd.DataFrame:
+            found = bars_or_sample(given, extra=extra)
+            return without_splits(found, notes.append) if adjust_splits else found
+
+        try:
+            others = None if universe is None else read(universe)
+            return answer(model, read(bars), universe=others, note=notes.append)
+        finally:
+            for text in notes:
+                warnings.warn(text, UserWarning, stacklevel=2)
 
     def evaluate(self) -> Evaluation:
         """Returns the verdict on the test windows, and the figures of the model and the others."""
@@ -298,20 +303,6 @@ class _Run:
         """The figures."""
         metrics = files.read_json(self.folder / files.METRICS)
         return Evaluation.of(metrics, run_json.read(self.folder), self.folder)
-
-
-def _reader(extra: tuple[str, ...], adjust_splits: bool) -> Callable[[Any], pd.DataFrame]:
-    """Returns what reads bars in any form that `fit` takes."""
-
-    def read(bars: Any) -> pd.DataFrame:
-        found = bars_or_sample(bars, extra=extra)
-        return without_splits(found, _warn) if adjust_splits else found
-
-    return read
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _take_up(

@@ -21,14 +21,16 @@ def pooled(metrics: Mapping[str, Any], predictions: pd.DataFrame) -> Pictures:
     """Returns the figures of all folds together that can be drawn, by name."""
     relative = (metrics.get("verdict") or {}).get("relative", False)
     verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
+    own = plots.own_name(metrics)
     drawn: Pictures = {}
     if "direction" in verdict:
         given = {n: own["test"] for n, own in (metrics.get("baselines") or {}).items()}
         with drawing(drawn, "skill"):
             drawn["skill"] = picture(
-                plots.skill_intervals(verdict, given),
-                _("Direction and movement of xLSTM and of each baseline") + aside(relative),
-                "; ".join(_skill_in_words(skill, verdict[skill], given) for skill in SKILLS),
+                plots.skill_intervals(verdict, given, own),
+                _("Direction and movement of {name} and of each baseline", name=_(own))
+                + aside(relative),
+                "; ".join(_skill_in_words(skill, verdict[skill], given, own) for skill in SKILLS),
             )
     if "confusion" in test:
         with drawing(drawn, "confusion"):
@@ -238,14 +240,18 @@ def _skill_parts(skill: Mapping[str, Sequence[Mapping[str, Any]]], relative: boo
 
 
 def _skill_in_words(
-    skill: str, found: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+    skill: str,
+    found: Mapping[str, Any],
+    given: Mapping[str, Mapping[str, Any]],
+    name: str,
 ) -> str:
     return _(
-        "{skill} of xLSTM {mcc}, interval {interval}; {others}",
+        "{skill} of {name} {mcc}, interval {interval}; {others}",
         skill=_(skill),
+        name=_(name),
         mcc=signed(found["mcc"]),
         interval=signed(found["interval"]),
-        others=listed(f"{_(name)} {signed(own[skill])}" for name, own in given.items()),
+        others=listed(f"{_(other)} {signed(own[skill])}" for other, own in given.items()),
     )
 
 

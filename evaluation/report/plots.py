@@ -155,15 +155,18 @@ def reliability_diagram(
 
 
 def skill_intervals(
-    verdict: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]
+    verdict: Mapping[str, Any],
+    baselines: Mapping[str, Mapping[str, float]],
+    own_name: str = OWN,
 ) -> Figure:
     """Returns direction and movement of the model with their intervals, and of each baseline.
 
     Args:
         verdict: from `evaluation.verdict`.
         baselines: the metrics of each.
+        own_name: the name of what was judged.
     """
-    names = [OWN, *map(_, baselines)]
+    names = [_(own_name), *map(_, baselines)]
     places = np.arange(len(names))[::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 0.95 + 0.34 * len(names)), layout="constrained")

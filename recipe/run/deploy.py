@@ -173,7 +173,6 @@ def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
     length, horizon = market.sequence_length, market.future_window
     first, last = spans(fold.train, market.timestamps, length, horizon)
     prior = training.restoration.natural_prior.tolist()
-    again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
     contract: Contract = {
         "class_names": list(CLASS_NAMES),
         "feature_names": list(market.feature_names),
@@ -204,5 +203,6 @@ def _contract(training: Training, restoration: dict[str, Any]) -> Contract:
         "versions": versions(),
     }
     if training.chosen:
+        again = {"verdict": "of the recipe, not of this model, which was trained on all bars"}
         contract["refit"] = again
     return contract
