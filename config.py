@@ -5,10 +5,10 @@ files that implement it. `load` returns the flags checked; a notebook changes on
 `load(NAME=value)`. A run writes the flags that it used to `config.json`, and such a file can be
 replayed with `--config`.
 
-All eight are on: with them the test NLL of a made-up market with something to find is lower by 0.012
-(-0.003 to 0.028), and none was seen to harm there (benchmarks/ablation.md). On 136 hourly pairs
-relative to the market the NLL is better without mining [5] (benchmarks/mining.md); other real bars
-are yet to be measured.
+All eight are on: with them the test NLL of a made-up market with something to find is lower by
+0.012 (-0.003 to 0.028), and none was seen to harm there (benchmarks/ablation.md). On 136 hourly
+pairs relative to the market the NLL is better without mining [5] (benchmarks/mining.md); other real
+bars are yet to be measured.
 """
 
 import dataclasses
