@@ -13,6 +13,7 @@ bars are yet to be measured.
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -356,7 +357,9 @@ def _coerce(value: Any, kind: Any) -> Any:
         return tuple(_coerce(item, get_args(kind)[0]) for item in value)
     if kind is bool:
         return _coerce_bool(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if kind is str and isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):  # NumPy's, too
         raise TypeError
     if kind is str:
         if not isinstance(value, str) or not value.isprintable():

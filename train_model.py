@@ -66,10 +66,11 @@ def _run(argv: list[str]) -> int:
 
 def _unknown(left: Sequence[str], *parsers: argparse.ArgumentParser) -> str:
     """Returns what to do about arguments that no option takes."""
-    name, _equals, value = left[0].partition("=")
+    name, equals, value = left[0].partition("=")
     own = {text.strip("-"): text for each in parsers for text in each._option_string_actions}
     close = own.get(nearest(name.strip("-"), own) or "") if name.startswith("-") else None
-    flag = config.meant(name) if name.startswith("-") else None
+    told = name.startswith("-") or bool(equals)
+    flag = config.meant(name) if told and "set" in own else None  # predict, say, takes no flags
     if flag and flag not in config.MEANT.values() and close:
         flag = None  # an option that is spelt alike is nearer
     if flag:
@@ -152,8 +153,9 @@ def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
     first = argv[0] if argv else ""
     if first in known or first in ("-h", "--help", "--version"):
         return argv
-    if not first or first.startswith("-"):
-        return ["train", *argv]
+    name, equals, _value = first.partition("=")
+    if not first or first.startswith("-") or equals and config.meant(name):
+        return ["train", *argv]  # which says how a flag is set
     raise InputError(
         _(
             "the command must be one of {known}, got {first}{hint}",

@@ -150,6 +150,11 @@ def test_faults_of_bars_leave_nothing_behind(spoil, words, frame, tmp_path):
         model.evaluate()
 
 
+def test_labels_are_not_taken_for_a_folder(frame):
+    with pytest.raises(InputError, match="must be a path, got Series; labels are made of the bars"):
+        XLSTMClassifier(**TINY).fit(frame, frame["close"], quiet=True)
+
+
 def test_a_fit_that_fails_leaves_the_model_of_before(fitted, frame, monkeypatch):
     before = str(fitted.evaluate())
 

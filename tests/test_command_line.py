@@ -49,6 +49,12 @@ def run(tmp_path_factory):
             ["--ema-decay", "0.9"],
             "unknown option --ema-decay; flags are set with --set EMA_DECAY=0.9",
         ),
+        (["LEARNING_RATE=1"], "unknown option LEARNING_RATE; flags are set with --set LR_BASE=1"),
+        (
+            ["train", "SEED=3"],
+            "unknown option SEED; flags are set with --set SEED=3",
+        ),
+        (["predict", "a", "--epochs", "5"], "unrecognized arguments: --epochs 5"),
         (["--quite"], "unknown option --quite; did you mean --quiet?"),
         (["resume", "a", "b"], "unrecognized arguments: b"),
         (["--set", "LEARNING_RATE=0.1"], "unknown flag LEARNING_RATE; did you mean LR_BASE?"),

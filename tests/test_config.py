@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import config
@@ -71,6 +72,7 @@ BROKEN = {
     "COST_BPS": -1.0,
     "SEED": -1,
     "ENSEMBLE_SIZE": 0,
+    "BLEND": ("forest",),
 }
 
 
@@ -92,6 +94,7 @@ SUMS = {
     },
     "VALIDATION_FRACTION + TEST_FRACTION < 1": {"VALIDATION_FRACTION": 0.5, "TEST_FRACTION": 0.5},
     "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1": {"HNM_TRIM_FRACTION": 0.9},
+    "BLEND == ('none',) or not REFIT": {"BLEND": ("trees",), "REFIT": True},
 }
 
 
@@ -167,6 +170,15 @@ def test_values_of_the_wrong_type_are_refused(text):
 
 def test_a_notebook_changes_flags_by_name():
     assert config.load(SEED=99) == dataclasses.replace(config.load(), SEED=99)
+
+
+def test_numbers_of_numpy_and_paths_are_taken_as_what_json_can_hold():
+    path = Path("own") / "my_features.py"
+    flags = config.load(SEED=np.int64(99), LR_BASE=np.float32(0.5), OWN_FEATURES=path)
+    assert flags == config.load(SEED=99, LR_BASE=0.5, OWN_FEATURES=str(path))
+    json.dumps(config.as_dict(flags))
+    with pytest.raises(InputError, match="SEED must be int"):
+        config.load(SEED=np.float64(1.5))
 
 
 def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):

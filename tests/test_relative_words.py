@@ -31,6 +31,11 @@ def test_the_screen_says_it_where_the_labels_are_told(market, capsys):
     assert (WORDS in capsys.readouterr().out) == market.settings.relative
 
 
+def test_one_symbol_is_told_as_one(capsys):
+    console.announce_market(build_market(random_walk(1, 700), SETTINGS), 700)
+    assert "700 of 1 symbol, " in capsys.readouterr().out
+
+
 def test_metrics_verdict_and_report_say_it(market):
     rng, (fold,) = np.random.default_rng(0), market.folds
     result = result_of(0, fold, rng, {"constant prior": answers(fold, rng)})

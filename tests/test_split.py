@@ -203,6 +203,8 @@ def test_an_empty_split_is_refused_in_one_line():
     with pytest.raises(ValueError, match="split must hold windows") as error:
         split_of(symbols, at, moments, 10, 5, 20)
     assert "\n" not in str(error.value)
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d"
+    assert re.search(rf"\(validation from {time}, test from {time}\)", str(error.value))
 
 
 def test_a_negative_embargo_is_refused():

@@ -105,6 +105,13 @@ class XLSTMClassifier:
                 others.
             TrainingDiverged: where the loss became NaN or infinite.
         """
+        if folder is not None and not isinstance(folder, (str, Path)):
+            raise InputError(
+                _(
+                    "the run folder must be a path, got {kind}; labels are made of the bars",
+                    kind=type(folder).__name__,
+                )
+            )
         flags, reporter = config.load(**self._given), SILENT if quiet else console
         place, temporary = self._place(folder, resume)
         taken_over = resume and (place / files.RUN).exists()

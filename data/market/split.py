@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import N_, _, date
 from data.features.indicators import WARM_UP_BARS
 from data.market.windows import symbol_bounds
 
@@ -217,11 +217,15 @@ def _check_not_empty(split, times, sequence_length, future_window, embargo_bars)
                     sequence_length=sequence_length,
                     future_window=future_window,
                     embargo_bars=embargo_bars,
-                    validation_start=times.validation_start,
-                    test_start=times.test_start,
+                    validation_start=_minute(times.validation_start),
+                    test_start=_minute(times.test_start),
                     least=_least_bars(times, sequence_length, future_window, embargo_bars),
                 )
             )
+
+
+def _minute(time: np.datetime64) -> str:
+    return date(str(time)[:16].replace("T", " "))
 
 
 def _least_bars(times, sequence_length, future_window, embargo_bars) -> int:

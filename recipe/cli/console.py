@@ -35,10 +35,11 @@ def announce_market(market, num_bars: int) -> None:
     first, last = market.timestamps.min(), market.timestamps.max()
     log(
         _("bars"),
-        _(
-            "{num_bars:,} of {num_symbols} symbols, {first} to {last} UTC, {span}",
+        ngettext(
+            "{num_bars:,} of {n} symbol, {first} to {last} UTC, {span}",
+            "{num_bars:,} of {n} symbols, {first} to {last} UTC, {span}",
+            len(market.symbol_names),
             num_bars=num_bars,
-            num_symbols=len(market.symbol_names),
             first=_moment(first, market.interval_seconds),
             last=_moment(last, market.interval_seconds),
             span=every(market.interval_seconds),
