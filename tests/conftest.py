@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch):
+    """The width of whoever runs the tests, or of a notebook that ran before, wraps no line."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def bars_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("bars") / "bars.parquet"

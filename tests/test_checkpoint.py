@@ -185,7 +185,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
             if epoch == 2:
                 run.batches.x[:, 1] = np.nan
 
-    with pytest.raises(TrainingDiverged, match="epoch 2, batch 0: .* feature 1 is not finite"):
+    with pytest.raises(TrainingDiverged, match="epoch 3, batch 1: .* feature 1 is not finite"):
         run.fit(Break())
     fresh = Run(tmp_path)
     assert fresh.checkpointer.restore(fresh.model) == 2

@@ -183,7 +183,7 @@ def test_without_the_bars_windows_are_drawn_in_the_training_range(finished, mode
     ("arguments", "message"),
     [
         (["{run}", "--format", "tflite"], "--format must be onnx or saved_model, got tflite"),
-        (["{empty}", "--format", "saved_model"], "need a run folder or its model.keras; there is"),
+        (["{empty}", "--format", "saved_model"], "has no model.keras: is it a finished run?"),
         (["{text}", "--format", "saved_model"], "must be a model.keras of this project"),
         (
             ["{run}", "--format", "saved_model", "--out", "{empty}"],

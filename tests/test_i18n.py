@@ -188,5 +188,5 @@ def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
             "контрольная точка epoch-000001.checkpoint пропущена: контрольная сумма не сходится, "
             "файл оборван или повреждён",
         ]
-        with pytest.raises(InputError, match="нет файла модели /none"):
+        with pytest.raises(InputError, match="нет такого файла модели: /none"):
             load_model("/none")

@@ -80,7 +80,7 @@ def test_bars_that_are_not_made_up_have_no_known_optimum_and_barriers_no_number(
 def test_the_report_says_that_the_market_is_made_up():
     told = {"known_optimum": {"sentence": "The market is made up: so it is."}}
     page = report_page("one", metrics=told, history=pd.DataFrame(), predictions=pd.DataFrame())
-    assert "<p>The market is made up: so it is.</p>" in page
+    assert '<p class="remark">The market is made up: so it is.</p>' in page
 
 
 BESIDE = "synthetic:{}?bars=3000&symbols=12&seed=3"
