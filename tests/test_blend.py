@@ -150,6 +150,7 @@ def test_live_answers_are_those_of_the_run(run, bars_file):
     np.testing.assert_allclose(now[SHARES], table[SHARES], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("tf2onnx", "onnxruntime")),
     reason="needs the extra `export` (tf2onnx, onnxruntime)",
@@ -162,6 +163,7 @@ def test_an_exported_blend_answers_as_the_model_does(market, result, tmp_path):
         assert json.loads((folder / "contract.json").read_text())["blend"]
 
 
+@pytest.mark.slow
 def test_each_fold_has_a_blend_of_its_own(bars_file, tmp_path):
     chosen = settings(**FLAGS, BLEND="regression", WALK_FORWARD_FOLDS=2)
     folder = tmp_path / "run"
@@ -174,6 +176,7 @@ def test_each_fold_has_a_blend_of_its_own(bars_file, tmp_path):
     assert min(first, last) < metrics["blend"]["test"]["blend"]["nll"] < max(first, last)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_ends_as_the_one_before(run):
     """What was trained is kept; the fits are made anew, and are the same."""
     before, bytes_before = metrics_of(run), (run / "predictions.parquet").read_bytes()
@@ -183,6 +186,7 @@ def test_a_run_that_goes_on_ends_as_the_one_before(run):
     assert (run / "predictions.parquet").read_bytes() == bytes_before
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_one_member_of_a_blend(market, tmp_path):
     found = fold_of(market, tmp_path, BLEND=("trees",), ENSEMBLE_SIZE=2)
     assert list(found.blend.weights) == ["network", "boosted trees"]

@@ -247,6 +247,7 @@ def test_a_folder_that_lacks_a_part_is_told_in_one_line(name, finished, tmp_path
     assert len(error.value.faults) == 1 and name in error.value.faults[0]
 
 
+@pytest.mark.slow
 def test_a_made_up_market_is_fitted_in_silence_where_that_is_asked_for(capfd):
     flags = TINY | {"SUPERVISED_EPOCHS": 1, "STEPS_PER_EPOCH": 2}
     model = XLSTMClassifier(**flags)

@@ -150,6 +150,7 @@ def test_the_file_gives_the_mean_of_restored_members_with_one_temperature(market
     np.testing.assert_allclose(found, result.deployed.probabilities["test"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(
     market, pair, folder_of_pair, tmp_path
 ):

@@ -178,6 +178,7 @@ def of_sequences(whole_of_sequences):
     return seen(whole_of_sequences[1])
 
 
+@pytest.mark.slow
 def test_sequences_with_many_labels_train_otherwise_than_windows(plain, of_sequences):
     assert not same(of_sequences, plain)
     assert {row["hard_share"] > 0 for row in of_sequences[0]} == {False, True}
@@ -212,6 +213,7 @@ def test_what_sequences_chose_is_what_is_shipped(whole_of_sequences):
     assert all(now[name] == pytest.approx(then[name], abs=1e-6) for name in now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels_per_sequence", [1, 5])
 def test_an_epoch_of_few_windows_takes_whole_passes_until_it_is_long_enough(
     labels_per_sequence, market

@@ -149,6 +149,7 @@ def test_a_growing_hard_share_leaves_the_walks_over_each_cell_unbroken(drawn):
         assert len(others) == 0 or np.ptp(others) <= 1
 
 
+@pytest.mark.slow
 def test_hundreds_of_symbols_are_planned_in_little_memory():
     num_symbols = 900
     symbols = np.repeat(np.arange(num_symbols), 6)

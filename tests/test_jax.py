@@ -39,6 +39,7 @@ def assert_alike(ours, expected):
     np.testing.assert_allclose(values, both[PROBABILITIES].to_numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_of_jax_answers_alike_on_tensorflow(trained, bars_file):
     model = load_classifier(trained / "model.keras")
     answers = classify(model, read_bars(bars_file))

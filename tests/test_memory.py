@@ -56,7 +56,9 @@ print(run(sys.argv[2], 1000), status("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [METHODS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS[1:])]
+)
 def test_all_from_reading_to_batches_takes_half_of_the_features_beside_them(tmp_path, method):
     few, many = tmp_path / "few.parquet", tmp_path / "many.parquet"
     random_walk(2, 2000, interval="5min").to_parquet(few)

@@ -67,6 +67,7 @@ def test_initial_values_are_the_official_ones():
     assert np.std(many.input_gate_bias) == pytest.approx(0.1, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_deep_pattern_of_both_blocks_trains():
     model = build_xlstm_classifier(TIME, UNITS, units=8, num_heads=2, blocks="msmm")
     before = [np.copy(ops.convert_to_numpy(w)) for w in model.trainable_variables]

@@ -11,7 +11,13 @@ def test_there_is_one_for_the_classifier_and_one_for_its_blocks():
     assert [path.stem for path in NOTEBOOKS] == ["building_blocks", "quickstart"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+QUICK = "quickstart"
+SLOW = {path: () if path.stem == QUICK else pytest.mark.slow for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=mark, id=path.stem) for path, mark in SLOW.items()]
+)
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own plumbing, not of ours
 def test_notebooks_run_from_top_to_bottom_quietly_and_leave_no_file(path):
     before = set(path.parent.iterdir())

@@ -235,6 +235,7 @@ def test_settings_without_own_features_are_written_as_before():
     assert "own" not in FeatureSettings().as_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:inputs fall outside")
 def test_a_run_with_own_features_keeps_to_its_file(tmp_path, bars_file, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -93,6 +93,7 @@ def test_the_verdict_is_that_of_a_run_without_a_refit(refitted, finished):
     pd.testing.assert_frame_equal(*tables)
 
 
+@pytest.mark.slow
 def test_a_refit_that_was_killed_goes_on_to_the_same_bits(refitted, tmp_path):
     folder = tmp_path / "again"
     shutil.copytree(refitted, folder)

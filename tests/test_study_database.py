@@ -70,6 +70,7 @@ def _wait_for(place, port):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_two_workers_copy_their_trials_to_a_database(server, tmp_path, monkeypatch):
     plan = check_that_a_killed_workers_cell_is_resumed(tmp_path, monkeypatch, storage=server)
     pool = {"poolclass": sqlalchemy.pool.NullPool}

@@ -120,6 +120,7 @@ def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
         work(plan.folder, **QUICK)
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_sweep_repeats_its_draws_and_prunes(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_STEP_SECONDS", "0.1")

@@ -118,6 +118,7 @@ def test_a_run_from_a_run_has_its_flags_and_few_epochs_and_keeps_its_start(finis
     assert (warm_run / "start.keras").read_bytes() == (finished / "model.keras").read_bytes()
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_same_end_without_the_run_that_it_started_from(warm_run, tmp_path):
     folder = tmp_path / "again"
     shutil.copytree(warm_run, folder)
@@ -162,6 +163,7 @@ def test_bars_of_another_length_are_refused(finished, market):
         start_of(finished / "model.keras", other)
 
 
+@pytest.mark.slow
 def test_folds_start_at_the_weights_of_the_one_before(bars_file, tmp_path):
     given = settings(WALK_FORWARD_FOLDS=2, WALK_FORWARD_WARM=True, **WARM)
     folder = tmp_path / "warm"

@@ -223,6 +223,7 @@ def test_a_loss_of_logits_is_taken(loss):
     build().compile("adam", loss)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_goes_on_where_it_was_saved(tmp_path):
     keras.utils.set_random_seed(0)
     model = build(class_prior=None)
