@@ -365,7 +365,7 @@ def _coerce(value: Any, kind: Any) -> Any:
         if not isinstance(value, str) or not value.isprintable():
             raise TypeError
         return value
-    number = kind(value)
+    number: Any = kind(value)
     if number != float(value) or not math.isfinite(number) or kind is int and abs(number) >> 63:
         raise ValueError
     return number
