@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import config
 from core import i18n, place
-from core.errors import InputError
+from core.errors import InputError, hint, nearest
 from core.foreign import check_path
 from core.i18n import N_, _
-from core.near import hint, nearest
 from recipe.cli import commands, retrain, training
 from recipe.run.folder import default_folder, versions
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.errors import InputError
+from core.errors import MOST_QUOTED, InputError, printable
 from core.i18n import N_, _
-from core.texts import MOST_QUOTED, printable
 
 MOST_LEVELS = 100  # of lists and objects inside each other in JSON
 MOST_JSON_BYTES = 1 << 26

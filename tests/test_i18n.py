@@ -169,7 +169,7 @@ def test_a_language_that_is_not_there_is_refused(capsys):
 
 
 def test_what_the_models_say_is_said_in_the_language_of_now(tmp_path):
-    from models.training.callbacks.checkpoint_file import load_latest
+    from models.training.callbacks.checkpoint import load_latest
     from models.training.callbacks.nan_guard import TrainingDiverged, first_nonfinite_layer
     from recipe.cli.backend import load_model
 

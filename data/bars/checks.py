@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _, ngettext
-from core.texts import printable
 from data.bars.faults import Faults
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _
-from core.texts import printable
 from data.bars.adjusted import scale, scale_volumes
 from data.bars.checks import COLUMNS, NUMBERS, PRICES
 from data.bars.formats.columns import open_table

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import check_path
 from core.i18n import _, ngettext
-from core.texts import printable
 from data.bars.formats.packed import SUFFIXES, Source, forms, stem
 
 # MetaTrader's timeframes are written out: H24 and M24 are contracts of a future.

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from core.contract import is_count, is_text
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import reason_of
 from core.i18n import _
-from core.texts import printable
 from data.features.indicators import WARM_UP_BARS
 
 _MARK = "own_feature"

@@ -15,22 +15,19 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_, _
 from data.bars.peers import Peers
-from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.settings import FeatureSettings
-from data.features.universe import Universe, other_clocks
+from data.features.universe import Universe, fill_beside, other_clocks
 from data.market import labels as labelling
 from data.market.moves import Move, advice, find_moves, told
 from data.market.parts import by_symbol
 from data.market.relative import MarketMoves, relative_scores
 from data.market.settings import SCORES, MarketSettings
 from data.market.store import FolderTable, MemoryTable, open_store
-from data.market.store_check import check_facts
-from data.market.store_folder import broken_is_refused, read_index
+from data.market.store_folder import broken_is_refused, check_facts, read_index
 from data.market.windows import own_bounds
-from data.times.grid import check_one_length, grid_ns, no_grid
-from data.times.moments import closes_of
+from data.times.grid import check_one_length, closes_of, grid_ns, no_grid
 
 KEPT = ("close",)  # what labels are made of and others need as well
 

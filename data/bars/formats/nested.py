@@ -6,9 +6,8 @@ import re
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 from data.bars.formats.packed import Source
 
 PRICES = {"open", "high", "low", "close"}

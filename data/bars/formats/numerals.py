@@ -12,9 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 
 # Of a decimal sign: the sign of thousands that goes with it.
 _THOUSANDS = {".": ",", ",": "."}

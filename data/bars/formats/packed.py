@@ -14,10 +14,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from core import foreign
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import check_regular
 from core.i18n import _
-from core.texts import printable
 
 TEXTS = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".ndjson")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")

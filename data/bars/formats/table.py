@@ -8,9 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 
 
 @dataclass
