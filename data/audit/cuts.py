@@ -23,11 +23,13 @@ def moments_of_rows(market: Market, bars: pd.DataFrame) -> np.ndarray:
     """Returns the moments of a market's rows among those of the bars it is made of, (rows,)."""
     moments, names = moments_of_bars(bars), bars["symbol"].astype(str).to_numpy()
     times = bars["timestamp"].to_numpy("datetime64[ns]")
-    found = np.empty_like(market.timestamps)
+    row_moments = np.empty_like(market.timestamps)
     for code, name in enumerate(market.symbol_names):
-        own, rows = np.flatnonzero(names == name), market.symbols == code
-        found[rows] = moments[own[np.searchsorted(times[own], market.timestamps[rows])]]
-    return found
+        positions, rows = np.flatnonzero(names == name), market.symbols == code
+        row_moments[rows] = moments[
+            positions[np.searchsorted(times[positions], market.timestamps[rows])]
+        ]
+    return row_moments
 
 
 def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[np.datetime64]:

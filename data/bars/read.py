@@ -63,8 +63,8 @@ class _Part:
             return [(self.symbols[0], times)]
         order = np.argsort(self.codes, kind="stable")
         bounds = np.searchsorted(self.codes[order], np.arange(len(self.symbols) + 1))
-        own = zip(self.symbols, bounds[:-1], bounds[1:], strict=True)
-        return [(symbol, times[order[first:last]]) for symbol, first, last in own]
+        spans = zip(self.symbols, bounds[:-1], bounds[1:], strict=True)
+        return [(symbol, times[order[first:last]]) for symbol, first, last in spans]
 
 
 def read_bars(
@@ -181,8 +181,8 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
         raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     more: list[str] = []
     columns = checked(raw, source.name, more, extra)
-    own = columns.pop("symbol")
-    symbols, codes = list(own.categories), own.codes
+    categories = columns.pop("symbol")
+    symbols, codes = list(categories.categories), categories.codes
     if unnamed:
         symbols = [symbol_of(source.path, columns["timestamp"])]
         remarks.append(_("symbol from the file's name"))

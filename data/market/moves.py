@@ -108,7 +108,7 @@ def find_moves(bars: pd.DataFrame) -> list[Move]:
     scale = 1.5 * float(np.median(np.abs(moves)))
     least = max(_LEAST, _LEAST_SCALES * scale)
     jumps = np.flatnonzero((np.abs(moves) >= least) | (np.abs(gaps) >= least)) + 1
-    found, done = _spikes(bars, open_, close, scale), 0
+    suspects, done = _spikes(bars, open_, close, scale), 0
     for row in jumps.tolist():
         if row < done:
             continue
@@ -123,11 +123,11 @@ def find_moves(bars: pd.DataFrame) -> list[Move]:
         elif abs(gap) >= least and abs(move - gap) <= abs(gap) / 2:
             kind = SPLIT if _like_split(gap, bars["volume"], row) else ""
         if kind and abs(size) >= least:
-            found.append(_move(bars, kind, row, size))
-    return sorted(found, key=lambda move: move.row)
+            suspects.append(_move(bars, kind, row, size))
+    return sorted(suspects, key=lambda move: move.row)
 
 
-def told(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
+def move_notes(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
     """Yields a sentence for each of the first moves of a kind, and how many more there are.
 
     Args:
@@ -137,10 +137,10 @@ def told(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
     by_kind: dict[str, list[Move]] = {}
     for move in moves:
         by_kind.setdefault(move.kind, []).append(move)
-    for kind, own in by_kind.items():
-        for place, move in enumerate(own[:_MOST_TOLD]):
+    for kind, of_kind in by_kind.items():
+        for place, move in enumerate(of_kind[:_MOST_TOLD]):
             yield str(move) + (f"; {advice}" if advice and kind == SPLIT and not place else "")
-        more = len(own) - _MOST_TOLD
+        more = len(of_kind) - _MOST_TOLD
         if more > 0:
             yield ngettext("... and {n} more such bar", "... and {n} more such bars", more)
 

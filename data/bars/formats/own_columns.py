@@ -51,28 +51,28 @@ def places_of(
     if not extra:
         return {}
     if names is None:
-        told = _("there is no header, so no column can be called {name}", name=printable(extra[0]))
-        raise NoSuchColumn(source, told)
+        fault = _("there is no header, so no column can be called {name}", name=printable(extra[0]))
+        raise NoSuchColumn(source, fault)
     written = [str(name).strip() for name in names]
     small = [name.lower() for name in written]
     places, lacking = {}, []
     for name in extra:
         exact = [i for i, other in enumerate(written) if other == name.strip()]
-        found = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
-        if len(found) > 1:
+        matches = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
+        if len(matches) > 1:
             raise InputError(
                 "{source} must have one column for {role}, it has {count} named {name}; rename "
                 "or remove the others",
                 source=source,
                 role=printable(name),
-                count=len(found),
-                name=printable(written[found[0]]),
+                count=len(matches),
+                name=printable(written[matches[0]]),
             )
-        if found:
-            places[name] = found[0]
+        if matches:
+            places[name] = matches[0]
         else:
             lacking.append(printable(name))
-        role = next((r for r, place in taken.items() if r == name or place in found), None)
+        role = next((r for r, place in taken.items() if r == name or place in matches), None)
         if role is not None:
             raise InputError(
                 "{source}: the column {name} is read as the bars' {role}; EXTRA_COLUMNS must "
@@ -82,12 +82,12 @@ def places_of(
                 role=role,
             )
     if lacking:
-        told = _(
+        fault = _(
             "EXTRA_COLUMNS asks for {lacking}, which is no column there (there are {has})",
             lacking=", ".join(lacking),
             has=listed([str(name) or _("a column without a name") for name in names]),
         )
-        raise NoSuchColumn(source, told)
+        raise NoSuchColumn(source, fault)
     return places
 
 
