@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from data.bars.faults import NUMBERS, PRICES
 from data.features.indicators import WARM_UP_BARS
 from data.market.market import Market
 from data.times.grid import moments_of
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)  # of all bar times
-_NUMBERS = ("open", "high", "low", "close", "volume")
 
 
 def moments_of_bars(bars: pd.DataFrame) -> np.ndarray:
@@ -69,7 +69,7 @@ def alter_bars(bars: pd.DataFrame, later: np.ndarray) -> pd.DataFrame:
     """
     altered = bars.copy()
     rng = np.random.default_rng(0)
-    columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
+    columns = {name: bars[name].to_numpy(float).copy() for name in NUMBERS}
     for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
         rows = np.asarray(rows)
         rows = rows[later[rows]]
@@ -82,7 +82,7 @@ def alter_bars(bars: pd.DataFrame, later: np.ndarray) -> pd.DataFrame:
 
 def _mirror(columns: dict[str, np.ndarray], rows: np.ndarray, rng: np.random.Generator) -> None:
     """Changes the prices and volumes of one symbol's last rows in place."""
-    log = {name: np.log(columns[name][rows]) for name in _NUMBERS[:4]}
+    log = {name: np.log(columns[name][rows]) for name in PRICES}
     before = np.log(columns["close"][rows[0] - 1]) if rows[0] else log["close"][0]
     factor = -rng.uniform(1.1, 2.0, len(rows))
     path = before + np.cumsum(factor * np.diff(log["close"], prepend=before))

@@ -9,15 +9,12 @@ import pandas as pd
 
 from core.errors import InputError, printable
 from core.i18n import N_, _, ngettext
-from data.bars.faults import Faults
+from data.bars.faults import COLUMNS, NUMBERS, PRICES, Faults, check_columns
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs
 from data.times.timestamps import complaint, read_times
 
-PRICES = ("open", "high", "low", "close")
-NUMBERS = (*PRICES, "volume")
-COLUMNS = ("timestamp", *NUMBERS)
 MOST_LETTERS = 200  # of a symbol
 # Whatever a symbol's prices do between these, every feature has room in 32 bits.
 LEAST_PRICE, LARGEST_PRICE, LARGEST_VOLUME = 1e-18, 1e18, 1e100
@@ -30,8 +27,9 @@ def check_bars(
 ) -> pd.DataFrame:
     """Returns the checked and sorted bars of a frame in memory; see `data.bars.read.read_bars`."""
     names = list(frame.columns)
-    _check_columns(names, source)
-    places = {name: names.index(name) for name in (*COLUMNS, "symbol")}
+    columns = {name: [name] * names.count(name) for name in (*COLUMNS, "symbol")}
+    check_columns(columns, names, source)
+    places = {name: names.index(name) for name in columns}
     places |= places_of(names, extra, source, places)
     selected = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
     selected.columns = list(places)
@@ -39,11 +37,6 @@ def check_bars(
     bars = checked(columns, source, extra=extra)
     bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
     return sorted_bars(pd.DataFrame(bars, copy=False))
-
-
-def bar_interval(timestamps: pd.Series) -> np.timedelta64:
-    """Returns the median spacing of one symbol's bars."""
-    return np.median(np.diff(timestamps.to_numpy("datetime64[ns]"))).astype("timedelta64[ns]")
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -80,7 +73,6 @@ def checked(
         `COLUMNS` and own ones as arrays (bars,), the times datetime64[ns], and `symbol` as a
         Categorical: no frame, whose making takes longer than the checks of a small file.
     """
-    _check_columns(list(columns), source)
     if not len(columns["symbol"]):
         raise InputError("{source} must hold bars; it has no rows", source=source)
     symbols, lines = _symbols(columns.pop("symbol"), source)
@@ -101,42 +93,6 @@ def checked(
     if faults.lines:
         raise InputError(faults.lines)
     return bars
-
-
-def _check_columns(names: list, source: str) -> None:
-    faults = _lacking(names, source)
-    if faults:
-        raise InputError(faults)
-
-
-def _lacking(names: list, source: str) -> list[str]:
-    """Returns a fault for each column that there is not once."""
-    needed = (*COLUMNS, "symbol")
-    counts = {name: names.count(name) for name in needed}
-    faults = [
-        _(
-            "{source} must have one column for {role}, it has {count} named {name}; rename or "
-            "remove the others",
-            source=source,
-            role=name,
-            count=count,
-            name=name,
-        )
-        for name, count in counts.items()
-        if count > 1
-    ]
-    missing = [name for name, count in counts.items() if not count]
-    if missing:
-        faults.append(
-            _(
-                "{source} must have the columns {columns}; it lacks {missing} (it has {found})",
-                source=source,
-                columns=", ".join(COLUMNS),
-                missing=", ".join(missing),
-                found=printable(", ".join(map(str, names)), 400),
-            )
-        )
-    return faults
 
 
 def _symbols(symbols: pd.Series, source: str) -> tuple[Any, list[str]]:

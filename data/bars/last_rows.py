@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from core.i18n import _
+from data.bars.faults import NUMBERS
 
-NUMBERS = ("open", "high", "low", "close", "volume")
 _DAY = 86_400_000_000_000  # nanoseconds
 _FEWEST = 5  # steps that tell the length of a bar
 _ALIKE = 0.02  # relative: two rows of one day have nearly the same prices

@@ -13,10 +13,10 @@ import pandas as pd
 from core.errors import InputError, printable
 from core.i18n import N_, _
 from data.bars.adjusted import scale, scale_volumes
-from data.bars.checks import COLUMNS, NUMBERS, PRICES
+from data.bars.faults import COLUMNS, NUMBERS, PRICES, check_columns, listed
 from data.bars.formats.columns import open_table
 from data.bars.formats.numerals import read_numbers
-from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, places_of
+from data.bars.formats.own_columns import FAMILIAR, may_be_number, places_of
 from data.bars.formats.packed import Source, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
@@ -217,8 +217,9 @@ def _by_names(table: Table, names: list[str], source: str, symbol: str) -> Layou
         name = next((name for name in known if name in places), None)
         if name is not None:
             matches[role] = name
-    _refuse(matches, places, names, source)
-    adjusted, remarks = _adjusted(matches, places)
+    columns = {role: [names[at] for at in places[name]] for role, name in matches.items()}
+    check_columns({role: () for role in COLUMNS} | columns, names, source)
+    adjusted, remarks = _adjusted(places)
     roles = {role: places[name][0] for role, name in {**matches, **adjusted}.items()}
     used = set(roles.values())
     words = []
@@ -260,37 +261,7 @@ def _volume_of(places: dict, symbol: str) -> tuple[str, ...]:
     return tuple(of_symbol if len(of_symbol) == 1 else names if len(names) == 1 else ())
 
 
-def _refuse(matches: dict, places: dict, names: list[str], source: str) -> None:
-    has = listed([name or _("a column without a name") for name in names])
-    faults = [
-        _(
-            "{source} must have one column for {role}, it has {count} named {name}; rename or "
-            "remove the others",
-            source=source,
-            role=role,
-            count=len(places[name]),
-            name=printable(names[places[name][0]]) or "''",
-        )
-        for role, name in matches.items()
-        if len(places[name]) > 1
-    ]
-    lacking = [name for name in COLUMNS if name not in matches]
-    if lacking:
-        faults.append(
-            _(
-                "{source} must have the columns {columns}; it lacks {lacking} (it has {has}); "
-                "rename yours, or add them",
-                source=source,
-                columns=", ".join(COLUMNS),
-                lacking=", ".join(lacking),
-                has=has,
-            )
-        )
-    if faults:
-        raise InputError(faults)
-
-
-def _adjusted(matches: dict, places: dict) -> tuple[dict[str, str], list[str]]:
+def _adjusted(places: dict) -> tuple[dict[str, str], list[str]]:
     names = {price: f"adj{price}" for price in PRICES}
     if set(names.values()) <= set(places):
         names |= {"volume": "adjvolume"} if "adjvolume" in places else {"rawclose": "close"}

@@ -87,7 +87,7 @@ def symbol_of(file: Path, times: np.ndarray) -> str:
         )
         if isinstance(length, str) or not code or len(times) < 2:
             return parts.symbol
-        step = usual_step(times) / np.timedelta64(1, "s")
+        step = most_frequent(np.abs(np.diff(times))) / np.timedelta64(1, "s")
         return parts.symbol if length / _NEAR < step < length * _NEAR else parts.whole
     match = next(filter(None, (pattern.fullmatch(parts.whole) for pattern in PARTS)), None)
     if match is None or not _covers(match["first"], match["last"] or match["first"], times):
@@ -95,10 +95,10 @@ def symbol_of(file: Path, times: np.ndarray) -> str:
     return match["symbol"] or file.absolute().parent.name or parts.whole
 
 
-def usual_step(times: np.ndarray) -> np.timedelta64:
-    """Returns the most frequent step, in either direction, of one symbol's times (bars,)."""
-    steps, counts = np.unique(np.abs(np.diff(times)), return_counts=True)
-    return steps[counts.argmax()]
+def most_frequent(steps: np.ndarray) -> np.timedelta64:
+    """Returns the most frequent of steps (steps,), at least one; of several the shortest."""
+    lengths, counts = np.unique(steps, return_counts=True)
+    return lengths[counts.argmax()]
 
 
 def _covers(first: str, last: str, times: np.ndarray) -> bool:

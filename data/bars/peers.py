@@ -82,20 +82,20 @@ def learn_peers(bars: pd.DataFrame) -> dict[str, Peers]:
         bars: as `data.bars.read.read_bars` returns them.
     """
     times = _times(bars)
-    days = {symbol: _changes(own // DAY) for symbol, own in times.items()}
-    start = min((own[0] for own in days.values()), default=0)
-    stop = max((own[-1] for own in days.values()), default=0) + 1
+    days = {symbol: _changes(stamps // DAY) for symbol, stamps in times.items()}
+    start = min((traded[0] for traded in days.values()), default=0)
+    stop = max((traded[-1] for traded in days.values()), default=0) + 1
     exchanges: dict[tuple, list[_Exchange]] = {}
     for symbol in sorted(days, key=lambda name: len(days[name]), reverse=True):
-        week, own = _weekdays(days[symbol]), days[symbol] - start
+        week, symbol_days = _weekdays(days[symbol]), days[symbol] - start
         if all(week):
             continue
         alike = exchanges.setdefault(week, [])
-        exchange = next((one for one in alike if one.fits(own)), None)
+        exchange = next((one for one in alike if one.fits(symbol_days)), None)
         if exchange is None:
             exchange = _Exchange(stop - start)
             alike.append(exchange)
-        exchange.add(symbol, own)
+        exchange.add(symbol, symbol_days)
     known = {}
     for members in (one.members for alike in exchanges.values() for one in alike):
         if len(members) > 1:

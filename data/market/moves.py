@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _, date, ngettext, number
+from data.bars.faults import PRICES
 from data.market.windows import symbol_bounds
 
 SPLIT, BAD, TAKEN = "split", "bad bar", "taken over"
@@ -24,7 +25,6 @@ _SURE = 10  # from here on a jump between two bars is no news
 _VOLUME_BARS = 20
 _TAKEN_AFTER = np.timedelta64(16, "D")  # as the longest closed time of `data.bars.sessions`
 _MOST_TOLD = 5  # of a kind
-_PRICES = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def adjust_splits(bars: pd.DataFrame) -> tuple[pd.DataFrame, list[Move]]:
                 splits.append(move)
                 factors[start : start + move.row] *= move.whole
     if splits:
-        scaled = {name: bars[name].to_numpy(np.float64) * factors for name in _PRICES}
+        scaled = {name: bars[name].to_numpy(np.float64) * factors for name in PRICES}
         volume = bars["volume"].to_numpy(np.float64) / factors
         bars = bars.assign(**scaled, volume=volume)
     return bars, splits

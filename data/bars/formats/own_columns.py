@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from data.bars.formats.packed import printable
+from data.bars.faults import listed, several_columns
 
-MOST_LETTERS = 400  # of the names of columns in a message
 # What tools write beside every bar, as `data.bars.layouts.plain` returns it.
 FAMILIAR = frozenset(
     """
@@ -60,14 +59,8 @@ def places_of(
         exact = [i for i, other in enumerate(written) if other == name.strip()]
         matches = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
         if len(matches) > 1:
-            raise InputError(
-                "{source} must have one column for {role}, it has {count} named {name}; rename "
-                "or remove the others",
-                source=source,
-                role=printable(name),
-                count=len(matches),
-                name=printable(written[matches[0]]),
-            )
+            written_so = [written[place] for place in matches]
+            raise InputError(several_columns(printable(name), written_so, source))
         if matches:
             places[name] = matches[0]
         else:
@@ -89,11 +82,6 @@ def places_of(
         )
         raise NoSuchColumn(source, fault)
     return places
-
-
-def listed(names: Sequence[str]) -> str:
-    """Returns names in one line that is not too long."""
-    return printable(", ".join(map(printable, names)), MOST_LETTERS)
 
 
 def not_used(names: Sequence[str]) -> str:
