@@ -169,7 +169,7 @@ def contract_of(model: keras.Model) -> Contract:
         if isinstance(layer, ModelContract):
             return cast(Contract, layer.contract)
     raise InputError(
-        _("the model must be a model.keras of this project, got {name!r}", name=model.name)
+        "the model must be a model.keras of this project, got {name!r}", name=model.name
     )
 
 
@@ -195,7 +195,7 @@ def load_classifier(
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise InputError(_("no such model file: {path}", path=path))
+        raise InputError("no such model file: {path}", path=path)
     contract = check_model_file(path, bounds or Bounds())
     with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -214,13 +214,11 @@ def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path
     here = given[place] if place < len(given) else _("nothing")
     there = stored[place] if place < len(stored) else _("nothing")
     raise InputError(
-        _(
-            "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
-            "got {here}",
-            what=_(what),
-            path=path,
-            place=place,
-            there=there,
-            here=here,
-        )
+        "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
+        "got {here}",
+        what=_(what),
+        path=path,
+        place=place,
+        there=there,
+        here=here,
     )

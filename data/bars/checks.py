@@ -82,7 +82,7 @@ def checked(
     """
     _check_columns(list(columns), source)
     if not len(columns["symbol"]):
-        raise InputError([_("{source} must hold bars; it has no rows", source=source)])
+        raise InputError("{source} must hold bars; it has no rows", source=source)
     symbols, lines = _symbols(columns.pop("symbol"), source)
     faults = Faults(source, symbols)
     faults.lines += lines

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import InputError
-from core.i18n import _
 from data.market.labels import CLASS_NAMES, class_counts
 
 _FINENESS = 100  # visits of the lightest cell in a cycle: no share is off by more than 1 %
@@ -75,7 +74,7 @@ def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
     for name, count in zip(class_names(num_classes), counts, strict=True):
         if not count:
             raise InputError(
-                _("no training window is labelled {name}; its quota cannot be filled", name=name)
+                "no training window is labelled {name}; its quota cannot be filled", name=name
             )
     return counts
 
@@ -91,13 +90,11 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
     for name, share in zip(class_names(len(ratios)), shares, strict=True):
         if not share:
             raise InputError(
-                _(
-                    "batch size {batch_size} is too small to hold class {name} at the ratios "
-                    "{ratios}; enlarge the batch or the ratio",
-                    batch_size=batch_size,
-                    name=name,
-                    ratios=ratios.tolist(),
-                )
+                "batch size {batch_size} is too small to hold class {name} at the ratios "
+                "{ratios}; enlarge the batch or the ratio",
+                batch_size=batch_size,
+                name=name,
+                ratios=ratios.tolist(),
             )
     return shares
 

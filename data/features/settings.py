@@ -150,8 +150,6 @@ def settings_of(contract: Contract) -> FeatureSettings:
         return FeatureSettings(**values)
     except (TypeError, AttributeError) as error:
         raise InputError(
-            _(
-                "the model's features must be made by settings of this version, got {stored}",
-                stored=stored,
-            )
+            "the model's features must be made by settings of this version, got {stored}",
+            stored=stored,
         ) from error

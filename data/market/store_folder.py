@@ -49,12 +49,10 @@ def prepare(store: Path, own: Path) -> Lock:
             names = {path.name for path in store.iterdir() if not path.name.startswith(_OWN)}
             if names and INDEX_NAME not in names:
                 raise InputError(
-                    _(
-                        "the feature store must be a new or empty folder or an earlier store; "
-                        "{folder} holds {names}",
-                        folder=store,
-                        names=sorted(names)[0],
-                    )
+                    "the feature store must be a new or empty folder or an earlier store; "
+                    "{folder} holds {names}",
+                    folder=store,
+                    names=sorted(names)[0],
                 )
             _remove_unused(store)
             if not _is_there(store):
@@ -66,11 +64,9 @@ def prepare(store: Path, own: Path) -> Lock:
             return lock
     except OSError as error:
         raise InputError(
-            _(
-                "the feature store {folder} cannot be written: {strerror}",
-                folder=store,
-                strerror=error.strerror,
-            )
+            "the feature store {folder} cannot be written: {strerror}",
+            folder=store,
+            strerror=error.strerror,
         ) from error
 
 
@@ -101,11 +97,9 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
         raise InputError(
-            _(
-                "a feature store must hold {index_name}; {folder} does not",
-                index_name=INDEX_NAME,
-                folder=folder,
-            )
+            "a feature store must hold {index_name}; {folder} does not",
+            index_name=INDEX_NAME,
+            folder=folder,
         )
     with broken_is_refused(folder):
         return _checked(read_json(index_file))
@@ -120,11 +114,9 @@ def broken_is_refused(folder: str | Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(
-            _(
-                "the feature store {folder} is broken ({error}): delete it, and it is made again",
-                folder=folder,
-                error=str(error)[:200],
-            )
+            "the feature store {folder} is broken ({error}): delete it, and it is made again",
+            folder=folder,
+            error=str(error)[:200],
         ) from error
 
 

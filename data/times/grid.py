@@ -92,14 +92,12 @@ def check_one_length(symbol: str, timestamps: np.ndarray, length: int) -> None:
         count = len([*run])
         if found and count >= _CHUNKS:
             raise InputError(
-                _(
-                    "symbol {symbol}: beside the market its bars must be of one length; most are "
-                    "{usual} long, those from {time} UTC on {other}",
-                    symbol=symbol,
-                    usual=span(length / 1e9),
-                    other=span(middle[row] / 1e9),
-                    time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
-                )
+                "symbol {symbol}: beside the market its bars must be of one length; most are "
+                "{usual} long, those from {time} UTC on {other}",
+                symbol=symbol,
+                usual=span(length / 1e9),
+                other=span(middle[row] / 1e9),
+                time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
             )
         row += count
 
