@@ -239,7 +239,6 @@ RULES = (
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
     "BLEND == ('none',) or BLEND and set(BLEND) <= {'trees', 'regression'}",
-    "BLEND == ('none',) or not REFIT",
     "0 <= SEED < 2147483648",
     "1 <= ENSEMBLE_SIZE <= 1000",
 )
