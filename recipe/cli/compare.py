@@ -1,18 +1,17 @@
 """Finished runs, read from their folders to be compared, and what is said of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from core.contract import is_number
 from core.errors import InputError
-from core.foreign import check_regular, reason_of
 from core.i18n import N_, _, ngettext, number
 from evaluation.report.compare import RANKED, Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
+from recipe.study.checked import block_seconds, predictions, validation_scores, value_of
 
 _COMPARED = (
     *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
@@ -24,7 +23,6 @@ _SHOWN = {
     "direction": N_("test direction"),
     "mcc": N_("test MCC"),
 }
-_CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -97,88 +95,22 @@ def _above(row: dict[str, Any]) -> str:
 
 def _read(folder: Path) -> Run:
     flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
-    run_info = run_json.read(folder)
-    if not metrics.get("folds"):
-        raise InputError(
-            _(
-                "{path} must have folds; that of an earlier version has none",
-                path=folder / files.METRICS,
-            )
-        )
-    if isinstance(metrics.get("test"), dict) and "direction" not in metrics["test"]:
-        raise InputError(
-            _(
-                "{path} must have the skill in direction; that of an earlier version has none: "
-                "train that run again",
-                path=folder / files.METRICS,
-            )
-        )
-    _check_metrics(folder / files.METRICS, metrics)
-    predictions = _predictions(folder / files.PREDICTIONS)
-    return Run(str(folder), flags, run_info, metrics, predictions)
+    _check_metrics(folder / files.METRICS)
+    table = predictions(folder / files.PREDICTIONS)
+    table = table.assign(symbol=table["symbol"].astype(str))
+    return Run(str(folder), flags, read_run(folder), metrics, table)
 
 
-def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+def _check_metrics(path: Path) -> None:
     """Raises InputError where a figure that is compared is none: somebody may have edited it."""
-    folds = metrics["folds"] if isinstance(metrics["folds"], list) else [metrics["folds"]]
-    figures = {".".join(names): _at(metrics, names) for names in _COMPARED}
-    for place, fold in enumerate(folds):
-        for name in ("direction", "nll"):
-            figures[f"folds.{place}.validation.{name}"] = _at(fold, ("validation", name))
-    faults = [
-        run_json.not_written(path, name, value)
-        for name, value in figures.items()
-        if not run_json.is_number(value)
-    ]
-    faults += list(_faults_of_ranks(path, metrics))
-    seconds = _at(metrics, ("verdict", "block_seconds"))
-    if not run_json.is_number(seconds) or seconds < 1:
-        faults.append(run_json.not_written(path, "verdict.block_seconds", seconds))
-    if faults:
-        raise InputError(faults)
-
-
-def _faults_of_ranks(path: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what is no rank correlation; a run of few symbols has none at all."""
-    for names in [_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)]:
-        part = _at(metrics, names)
-        if part is not None and not isinstance(part, dict):
-            yield run_json.not_written(path, ".".join(names), part)
-        elif names[-1] in RANKED and not _is_number_or_none(_at(part, ["value"])):
-            yield run_json.not_written(path, ".".join([*names, "value"]), _at(part, ["value"]))
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or run_json.is_number(value)
-
-
-def _at(content: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
-
-
-def _predictions(path: Path) -> pd.DataFrame:
-    """Returns the test windows of a run."""
-    try:
-        check_regular(path, str(path))
-        table = pd.read_parquet(path)
-        missing = {"symbol", *_CODES, "timestamp"} - set(table)
-        if missing:
-            raise ValueError(f"there is no {', '.join(sorted(missing))}")
-        if not pd.api.types.is_datetime64_any_dtype(table["timestamp"]):
-            raise ValueError("timestamp holds no times")
-        for name, codes in _CODES.items():
-            if not set(table[name]) <= set(codes):
-                raise ValueError(f"{name} must be one of {codes}")
-        return table.assign(symbol=table["symbol"].astype(str))
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=reason_of(error),
-            )
-        ) from error
+    for name in ("nll", "direction"):
+        validation_scores(path, name)
+    for names in _COMPARED:
+        value_of(path, names, is_number)
+    block_seconds(path)
+    for names in (_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)):
+        # A run of few symbols has none at all.
+        if value_of(path, names, lambda part: part is None or isinstance(part, dict)) is None:
+            break
+        if names[-1] in RANKED:
+            value_of(path, [*names, "value"], lambda value: value is None or is_number(value))

@@ -19,9 +19,17 @@ from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
 from evaluation.learners import Learner
-from models.blend import line_layer, log_of_blend, summary_columns, trees_layer
 from models.calibration import RestoreProbabilities
-from models.deployable import contract_of, log_mean_of, make_deployable, without_contract
+from models.deployable import (
+    contract_of,
+    line_layer,
+    log_mean_of,
+    log_of_blend,
+    make_deployable,
+    summary_columns,
+    trees_layer,
+    without_contract,
+)
 from models.prediction import AT_ONCE
 from recipe.run.folder import versions
 from recipe.run.training import Training

@@ -1,4 +1,4 @@
-"""What a study reads of its own files, checked: somebody may have edited them."""
+"""What is read of the files of finished runs, checked: somebody may have edited them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from core.contract import is_count, is_number
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import check_regular, reading
 from core.i18n import _
-from core.texts import printable
 from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
 
@@ -49,11 +48,11 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
     return found
 
 
-def validation_nlls(path: Path) -> list[float]:
-    """Returns the NLL of each fold on its validation windows from a metrics.json."""
+def validation_scores(path: Path, name: str) -> list[float]:
+    """Returns a figure of each fold on its validation windows from a metrics.json."""
     folds = value_of(path, ["folds"], lambda value: isinstance(value, list) and len(value) > 0)
     places = range(len(folds))
-    return [value_of(path, ["folds", place, "validation", "nll"], is_number) for place in places]
+    return [value_of(path, ["folds", place, "validation", name], is_number) for place in places]
 
 
 def block_seconds(path: Path) -> float:
@@ -77,9 +76,7 @@ def num_folds(path: Path) -> int:
 
 
 def predictions(path: Path) -> pd.DataFrame:
-    """Returns the table of a run's windows: timestamp, label, p_sell, p_hold, p_buy.
-
-    And `call` and `side`, where the run is of a version that has them.
+    """Returns the table of a run's windows: timestamp, symbol, label, call, side, p_sell, ...
 
     Raises:
         InputError: where it is no such table.
@@ -94,12 +91,12 @@ def predictions(path: Path) -> pd.DataFrame:
             column
             for column, codes in _CODES.items()
             if not (column in table and set(table[column]) <= set(codes))
-            and (column in table or column == "label")
         ]
         if not faults and not np.allclose(table[columns].sum(axis=1), 1, atol=_ROUNDING):
             faults = columns
         if not _are_times(table.get("timestamp")):
             faults.append("timestamp")
+        faults += ["symbol"] if "symbol" not in table else []
     if faults or not len(table):
         raise InputError(
             _(

@@ -22,8 +22,8 @@ from core.errors import InputError
 from core.i18n import _
 from recipe.run import folder as files
 from recipe.study import arms
-from recipe.study.checked import validation_nlls, value_of
-from recipe.study.space import Range
+from recipe.study.arms import Range
+from recipe.study.checked import validation_scores, value_of
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
@@ -109,7 +109,7 @@ class Plan:
 
     def value(self, cell: str) -> float:
         """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
-        found = validation_nlls(self.run(cell) / files.METRICS)
+        found = validation_scores(self.run(cell) / files.METRICS, "nll")
         return sum(found) / len(found)
 
     def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:

@@ -12,12 +12,12 @@ from core.errors import InputError
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.across.cross_section import Said, correlations
-from evaluation.answers import EVEN, Answers, answers
+from evaluation.answers import Answers
 from recipe.run import folder as files
 from recipe.study import arms, checked
+from recipe.study.arms import space_for
 from recipe.study.effects import block_sums, holm, measured, measures, paired_effects
 from recipe.study.plan import DONE, Plan
-from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
 PROBABILITIES = [f"p_{name.lower()}" for name in CLASS_NAMES]
@@ -165,15 +165,11 @@ def _read_sums(
 ) -> np.ndarray:
     table = checked.predictions(path)
     probabilities = table[PROBABILITIES].to_numpy()
-    if {"call", "side"} <= set(table):
-        given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
-    else:  # of an earlier version: the most probable class
-        given = answers(probabilities, EVEN)
     return block_sums(
         table["timestamp"].dt.tz_convert(None).to_numpy(),
         table["label"].to_numpy(),
         probabilities,
-        given,
+        Answers(table["call"].to_numpy(), table["side"].to_numpy()),
         block_seconds,
         _ranked(table, earlier, block_seconds),
     )
