@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import config
 from core import i18n
-from core.errors import InputError
+from core.errors import InputError, hint, nearest
 from core.foreign import check_path
 from core.i18n import _
-from core.near import hint, nearest
 from recipe.cli import training
 from recipe.cli.options import argparse_speaking, parsers
 

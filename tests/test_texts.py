@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import config
-from core.errors import InputError
-from core.texts import one_line, printable
+from core.errors import InputError, one_line, printable
 from evaluation.report.formats import with_policy
 from recipe.cli import console
 from recipe.live.newest import _append

@@ -10,10 +10,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import config
-from core.errors import InputError
+from core.errors import InputError, one_line
 from core.foreign import writing
 from core.i18n import N_, _
-from core.texts import one_line
 from recipe.cli.backend import load_model
 from recipe.cli.retrain import retraining
 from recipe.run import folder as files

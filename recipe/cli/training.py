@@ -126,7 +126,8 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     own = origin(flags, bars_info)
     changes += changes_since(before, known, own)
     if changes and not options.force:
-        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
+        faults = [_("{change}; --force accepts it", change=change) for change in changes]
+        raise InputError(faults)
     for change in changes:
         console.note(change)
     run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import writing
 from core.i18n import _
-from core.texts import printable
 from data.features.settings import settings_of
 from data.market.moves import moment
 from models.deployable import contract_of

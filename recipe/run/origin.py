@@ -13,9 +13,8 @@ from typing import Any
 
 from config import Flags, as_dict
 from core.contract import is_count, is_number
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 from recipe.run import folder as files
 
 ORIGINS, START = "origins", "from"
@@ -119,7 +118,7 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
     Raises:
         InputError: where one is of another run, fold or member.
     """
-    from models.training.callbacks.checkpoint_file import load_latest
+    from models.training.callbacks.checkpoint import load_latest
 
     unknown, foreign = [], []
     parts = sorted({path.parent for path in (folder / files.CHECKPOINTS).rglob("*.checkpoint")})

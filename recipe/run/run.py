@@ -180,8 +180,7 @@ class _Run:
         self.reporter.log(
             _("refit"),
             _(
-                "on all {num_windows:,} windows, with the epoch and the temperature that "
-                "validation chose",
+                "on all {num_windows:,} windows, with what validation chose",
                 num_windows=len(training.fold.train),
             ),
         )
@@ -217,6 +216,9 @@ class _Run:
         )
         if optimum is not None:
             metrics["known_optimum"] = optimum
+        blended = [result.blend.seconds for result in results if result.blend]
+        if blended:
+            metrics["timing"]["blend_seconds"] = round(sum(blended), 3)
         if refit is not None:
             metrics["refit"] = refit_metrics(with_all_bars(self.market), refit)
             metrics["timing"]["refit_seconds"] = round(self.refit_seconds, 3)

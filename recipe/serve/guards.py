@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 
 _ROUNDING = 1e-3  # of the sum of a window's probabilities; half precision knows no more
 _BEGINS = ("=", "+", "-", "@", "\t", "\r")  # of a formula in a spreadsheet (OWASP, CSV injection)

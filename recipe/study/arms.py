@@ -79,18 +79,17 @@ def arms(flags: config.Flags) -> dict[str, config.Flags]:
         InputError: where an improvement is off in `flags` already, or an arm breaks a rule.
     """
     on = config.as_dict(flags)
-    idle = [n for n in IMPROVEMENTS if _off(n, on).items() <= on.items()]
-    if idle:
-        raise InputError(
-            [
-                _(
-                    "improvement {n} ({name}) must be on, the flags have it off",
-                    n=n,
-                    name=_(IMPROVEMENTS[n].name),
-                )
-                for n in idle
-            ]
+    faults = [
+        _(
+            "improvement {n} ({name}) must be on, the flags have it off",
+            n=n,
+            name=_(improvement.name),
         )
+        for n, improvement in IMPROVEMENTS.items()
+        if _off(n, on).items() <= on.items()
+    ]
+    if faults:
+        raise InputError(faults)
     off = {name: value for n in IMPROVEMENTS for name, value in _off(n, on).items()}
     found = {ALL_ON: on, ALL_OFF: on | off}
     for number in IMPROVEMENTS:

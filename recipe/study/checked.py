@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from core.contract import is_count, is_number
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import check_regular, reading
 from core.i18n import _
-from core.texts import printable
 from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
 
