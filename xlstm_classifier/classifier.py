@@ -97,10 +97,8 @@ class XLSTMClassifier:
         """
         if folder is not None and not isinstance(folder, (str, Path)):
             raise InputError(
-                _(
-                    "the run folder must be a path, got {kind}; labels are made of the bars",
-                    kind=type(folder).__name__,
-                )
+                "the run folder must be a path, got {kind}; labels are made of the bars",
+                kind=type(folder).__name__,
             )
         flags, reporter = config.load(**self._flags), SILENT if quiet else console
         place, temporary = self._place(folder, resume)
@@ -187,7 +185,7 @@ class XLSTMClassifier:
         """
         report = self._fitted.folder / files.REPORT
         if not report.is_file():
-            raise InputError(_("the run in {folder} has no report", folder=report.parent))
+            raise InputError("the run in {folder} has no report", folder=report.parent)
         if path is None:
             return report
         files.check_new_file(Path(path))
@@ -230,7 +228,7 @@ class XLSTMClassifier:
     @property
     def _fitted(self) -> FinishedRun:
         if self._run is None:
-            raise InputError(_("nothing is trained yet: call fit, or XLSTMClassifier.load"))
+            raise InputError("nothing is trained yet: call fit, or XLSTMClassifier.load")
         return self._run
 
     def _place(
@@ -267,10 +265,8 @@ class XLSTMClassifier:
 def _folder(folder: Any) -> Path:
     if not isinstance(folder, (str, Path)):
         raise InputError(
-            _(
-                "the folder of a model must be a path, such as models/first, got {kind}",
-                kind=type(folder).__name__,
-            )
+            "the folder of a model must be a path, such as models/first, got {kind}",
+            kind=type(folder).__name__,
         )
     return Path(folder)
 

@@ -57,11 +57,7 @@ class FinishedRun:
             files.read_json(self.folder / name)
         if not (self.folder / files.MODEL).is_file():
             raise InputError(
-                _(
-                    "need a finished run; {folder} has no {name}",
-                    folder=self.folder,
-                    name=files.MODEL,
-                )
+                "need a finished run; {folder} has no {name}", folder=self.folder, name=files.MODEL
             )
 
     def copy_to(self, new: Path) -> None:
