@@ -59,7 +59,7 @@ class Evaluation:
             )
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(
-                _("the metrics.json in {folder} was not written by this version", folder=folder)
+                "the metrics.json in {folder} was not written by this version", folder=folder
             ) from error
 
     def __str__(self):

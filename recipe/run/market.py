@@ -104,7 +104,7 @@ def bars_or_sample(
     if path is None:
         return load_sample(extra)
     if isinstance(path, str) and path == IN_MEMORY:
-        raise InputError(_("the bars of the run were a DataFrame in memory: give them again"))
+        raise InputError("the bars of the run were a DataFrame in memory: give them again")
     return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 

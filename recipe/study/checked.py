@@ -10,7 +10,6 @@ import pandas as pd
 from core.contract import is_count, is_number
 from core.errors import InputError, printable
 from core.foreign import check_regular, reading
-from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from recipe.run import folder as files
 
@@ -38,12 +37,10 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
             found = found.get(name) if isinstance(found, dict) else None
     if not holds(found):
         raise InputError(
-            _(
-                "{path} was not written by a run: {name} is {value}",
-                path=path,
-                name=".".join(map(str, names)),
-                value=printable(repr(found)),
-            )
+            "{path} was not written by a run: {name} is {value}",
+            path=path,
+            name=".".join(map(str, names)),
+            value=printable(repr(found)),
         )
     return found
 
@@ -99,11 +96,9 @@ def predictions(path: Path) -> pd.DataFrame:
         faults += ["symbol"] if "symbol" not in table else []
     if faults or not len(table):
         raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=", ".join(faults) or "0",
-            )
+            "{path} must be the predictions of a finished run: {error}",
+            path=path,
+            error=", ".join(faults) or "0",
         )
     return table
 
