@@ -9,6 +9,7 @@ import pytest
 
 import config
 from evaluation.answers import answers
+from evaluation.figures.plain import to_plain
 from evaluation.metrics import evaluate
 from recipe.study import plan as plans
 from recipe.study import results
@@ -45,7 +46,7 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         "num_folds": 1,
         "verdict": {"block_seconds": 3600.0},
         "timing": {"seconds_per_epoch": [9.0, seconds, seconds]},
-        "folds": [scores],
+        "folds": [to_plain(scores)],
     }
     (run / "metrics.json").write_text(json.dumps(metrics))
 
@@ -143,7 +144,7 @@ def test_a_run_of_an_earlier_version_is_called_by_its_most_probable_class(tmp_pa
     expected = evaluate(table["label"].to_numpy(), table[["p_sell", "p_hold", "p_buy"]].to_numpy())
     found = results.runs_table(plan).iloc[0]
     for measure in ("direction", "mcc", "nll", "ece"):
-        assert found[f"test_{measure}"] == pytest.approx(expected[measure])
+        assert found[f"test_{measure}"] == pytest.approx(getattr(expected, measure))
 
 
 def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studied):

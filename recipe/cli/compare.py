@@ -1,6 +1,6 @@
 """Finished runs, read from their folders to be compared, and what is said of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,13 @@ import pandas as pd
 from core.errors import InputError
 from core.foreign import check_regular, reason_of
 from core.i18n import N_, _, ngettext, number
-from evaluation.report.compare import RANKED, Run
+from evaluation.figures.plain import Mismatch, from_plain
+from evaluation.figures.summary import RunSummary
+from evaluation.report.compare import Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
 from recipe.run import run_json
 
-_COMPARED = (
-    *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
-    *(("costs", "model", name) for name in ("net_return", "trades")),
-)
-_RANKED = ("cross_section", "model")
 _SHOWN = {
     "validation_direction": N_("val. direction"),
     "direction": N_("test direction"),
@@ -113,49 +110,20 @@ def _read(folder: Path) -> Run:
                 path=folder / files.METRICS,
             )
         )
-    _check_metrics(folder / files.METRICS, metrics)
+    figures = _figures(folder / files.METRICS, metrics)
     predictions = _predictions(folder / files.PREDICTIONS)
-    return Run(str(folder), flags, run_info, metrics, predictions)
+    return Run(str(folder), flags, run_info, figures, predictions)
 
 
-def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Raises InputError where a figure that is compared is none: somebody may have edited it."""
-    folds = metrics["folds"] if isinstance(metrics["folds"], list) else [metrics["folds"]]
-    figures = {".".join(names): _at(metrics, names) for names in _COMPARED}
-    for place, fold in enumerate(folds):
-        for name in ("direction", "nll"):
-            figures[f"folds.{place}.validation.{name}"] = _at(fold, ("validation", name))
-    faults = [
-        run_json.not_written(path, name, value)
-        for name, value in figures.items()
-        if not run_json.is_number(value)
-    ]
-    faults += list(_faults_of_ranks(path, metrics))
-    seconds = _at(metrics, ("verdict", "block_seconds"))
-    if not run_json.is_number(seconds) or seconds < 1:
-        faults.append(run_json.not_written(path, "verdict.block_seconds", seconds))
-    if faults:
-        raise InputError(faults)
-
-
-def _faults_of_ranks(path: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what is no rank correlation; a run of few symbols has none at all."""
-    for names in [_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)]:
-        part = _at(metrics, names)
-        if part is not None and not isinstance(part, dict):
-            yield run_json.not_written(path, ".".join(names), part)
-        elif names[-1] in RANKED and not _is_number_or_none(_at(part, ["value"])):
-            yield run_json.not_written(path, ".".join([*names, "value"]), _at(part, ["value"]))
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or run_json.is_number(value)
-
-
-def _at(content: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
+def _figures(path: Path, metrics: Any) -> RunSummary:
+    """Returns the figures that are compared, checked: somebody may have edited them."""
+    try:
+        figures = from_plain(RunSummary, metrics)
+        if figures.verdict.block_seconds < 1:
+            raise Mismatch("verdict.block_seconds", figures.verdict.block_seconds)
+    except Mismatch as mismatch:
+        raise InputError(run_json.not_written(path, mismatch.name, mismatch.value)) from None
+    return figures
 
 
 def _predictions(path: Path) -> pd.DataFrame:

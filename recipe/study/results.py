@@ -11,7 +11,7 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
-from evaluation.across.cross_section import Said, correlations
+from evaluation.across.cross_section import Forecasts, correlations
 from evaluation.answers import EVEN, Answers, answers
 from recipe.run import folder as files
 from recipe.study import arms, checked
@@ -199,13 +199,13 @@ def _ranked(
     times = windows["timestamp"].dt.tz_convert(None).to_numpy()
     probabilities = windows[PROBABILITIES].to_numpy()
 
-    def said(rows: np.ndarray) -> Said:
-        return Said(times[rows], codes[rows], probabilities[rows])
+    def forecasts(rows: np.ndarray) -> Forecasts:
+        return Forecasts(times[rows], codes[rows], probabilities[rows])
 
     place = np.arange(len(windows))
-    before = said(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
+    before = forecasts(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
     by_bar, blocks = correlations(
-        said(place[: len(table)]),
+        forecasts(place[: len(table)]),
         table["forward_return"].to_numpy(),
         block_seconds=block_seconds,
         before=before if len(before.times) else None,
