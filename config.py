@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from core.errors import InputError
+from core.errors import InputError, nearest, printable
 from core.foreign import read_json
 from core.i18n import _
-from core.near import nearest
-from core.texts import printable
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Flags:
     FEATURE_STORE: str = ""  # folder for memory-mapped features; "": in memory
 
     # --- features beside the indicators of a symbol's own bars: data/features/extra.py,
-    #     data/features/own.py, data/features/timeframes.py, data/features/beside.py
+    #     data/features/own.py, data/features/timeframes.py, data/features/universe.py
     EXTRA_COLUMNS: str = ""  # own columns, "funding_rate:level, open_interest:change"; "": none
     OWN_FEATURES: str = ""  # file of functions marked @feature, "my_features.py"; "": none
     TIMEFRAMES: tuple[int, ...] = ()  # lengths of coarser bars, in bars, such as 4,16; (): off
@@ -149,7 +147,7 @@ class Flags:
     REFIT: bool = False  # train the shipped model once more, on all bars up to the end; false: off
     COST_BPS: float = 5.0  # trading cost per side in basis points
 
-    # --- one model of several: models/blend.py, evaluation/blend/weights.py, recipe/run/ensemble.py
+    # --- one model of several: evaluation/blend/weights.py, recipe/run/ensemble.py
     BLEND: tuple[str, ...] = ("none",)  # joins the network: trees, regression; none: off
 
     # --- the machine and luck: recipe/run/training.py, recipe/run/ensemble.py
@@ -241,7 +239,6 @@ RULES = (
     "VALIDATION_MAX_WINDOWS >= 0",
     "COST_BPS >= 0",
     "BLEND == ('none',) or BLEND and set(BLEND) <= {'trees', 'regression'}",
-    "BLEND == ('none',) or not REFIT",
     "0 <= SEED < 2147483648",
     "1 <= ENSEMBLE_SIZE <= 1000",
 )

@@ -7,9 +7,8 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _
-from core.texts import printable
 
 Rule = tuple[Callable[[Any], bool], str]
 MOST_NAMES, MOST_LETTERS = 100_000, 200

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from core.errors import InputError
-from core.i18n import _
 
 _PAUSE = 0.05  # seconds between two tries
 _FAR = 1 << 30  # the byte that is locked on Windows, behind all that is ever read
@@ -80,11 +79,9 @@ class Lock:
         while not self.take():
             if time.monotonic() >= until:
                 raise InputError(
-                    _(
-                        "{what} is in use by process {pid} on {host}; wait until it has ended",
-                        what=self._what,
-                        **self._holder(),
-                    )
+                    "{what} is in use by process {pid} on {host}; wait until it has ended",
+                    what=self._what,
+                    **self._holder(),
                 )
             time.sleep(_PAUSE)
         return self
@@ -102,7 +99,7 @@ class Lock:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         except OSError as error:
             raise InputError(
-                _("{path} cannot be written: {strerror}", path=self.path, strerror=error.strerror)
+                "{path} cannot be written: {strerror}", path=self.path, strerror=error.strerror
             ) from error
 
     def _holder(self) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def logistic_regression(
     candidates = []
     for penalty in PENALTIES:
         fitted = _fit(_regression(penalty * len(train.labels), seed), train, prior)
-        candidates.append(fitted.with_temperature(validation))
+        candidates.append(replace(fitted, penalty=penalty).with_temperature(validation))
         progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
@@ -188,6 +188,24 @@ def boosted_trees(
     return milder if milder.losses(validation).mean() <= of_prior else fitted
 
 
+def fitted_anew(chosen: "Fitted", train: Windows, *, prior: np.ndarray, seed: int = 0) -> "Fitted":
+    """Returns a baseline fitted to other windows, as strong, as long and as sure as was chosen.
+
+    Args:
+        chosen: what `logistic_regression` or `boosted_trees` returned.
+        train: windows to be fitted to.
+        prior: class frequencies of the training period, (3,).
+        seed: of the estimator.
+    """
+    num_windows, rounds, penalty = len(train.labels), chosen.rounds, chosen.penalty
+    if penalty is None:
+        estimator = _trees(num_windows, rounds or max(ROUNDS), seed)
+    else:
+        estimator = _regression(penalty * num_windows, seed)
+    fitted = _fit(estimator, train, prior)
+    return replace(fitted, rounds=rounds, penalty=penalty, temperature=chosen.temperature)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fitted estimator whose probabilities always have all classes, in class order.
@@ -198,6 +216,7 @@ class Fitted:
         prior: class frequencies of the training period, (3,).
         temperature: about the prior.
         rounds: of boosting that count; None for all, and for other estimators.
+        penalty: of a regression, as in `PENALTIES`; None for other estimators.
     """
 
     estimator: Any
@@ -205,6 +224,7 @@ class Fitted:
     prior: np.ndarray
     temperature: float = 1.0
     rounds: int | None = None
+    penalty: float | None = None
 
     def log_p(self, x: np.ndarray) -> np.ndarray:
         """Returns log-probabilities (samples, classes seen) before the temperature."""

@@ -41,6 +41,7 @@ def fit_learners(
     seed: int,
     names: Collection[str] = tuple(FITTED),
     sums: type[np.floating] | None = None,
+    chosen: Mapping[str, baselines.Fitted] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Learner]:
     """Returns the baselines that take seconds to fit, in the order of `FITTED`.
@@ -51,18 +52,24 @@ def fit_learners(
         seed: of the fits.
         names: of those that are wanted.
         sums: as `evaluation.baselines.window_summary` takes it.
+        chosen: of each what validation chose in a fit before, which holds for this one; None:
+            the fold's validation windows choose.
         progress: told the share that is done.
     """
     windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     wanted, found = [name for name in FITTED if name in names], {}
     for place, baseline in enumerate(wanted):
-        fitted = FITTED[baseline](
-            windows["train"],
-            windows["validation"],
-            prior=prior,
-            seed=seed,
-            progress=lambda share, place=place: progress((place + share) / len(wanted)),
-        )
+        if chosen is None:
+            fitted = FITTED[baseline](
+                windows["train"],
+                windows["validation"],
+                prior=prior,
+                seed=seed,
+                progress=lambda share, place=place: progress((place + share) / len(wanted)),
+            )
+        else:
+            before = chosen[baseline]
+            fitted = baselines.fitted_anew(before, windows["train"], prior=prior, seed=seed)
         said = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
         found[baseline] = Learner(fitted, said)
     return found

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.contract import is_count, is_number
+from core.errors import printable
 from core.i18n import _
-from core.texts import printable
 
 PACKAGE = "xlstm_classifier"
 CONTRACT = "ModelContract"

@@ -3,27 +3,25 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import keras
+import numpy as np
 from keras import layers
 
 from core import atomic
 from core.contract import Contract
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _
-from core.texts import printable
 from models.calibration import LogOfMean
 
 # Importing the modules registers their classes, so that loading needs no custom_objects.
 from models.layers import (  # noqa: F401
-    boosted_trees,
-    clipped_dense,
     head,
     mlstm_block,
     slstm_block,
-    window_summary,
 )
+from models.layers.fits import BoostedTrees, ClippedDense, WindowSummary
 from models.model_file import Bounds, check_model_file, refused
 
 
@@ -90,6 +88,64 @@ def log_mean_of(members: Sequence[tuple[keras.Model, layers.Layer]]) -> keras.Mo
     return keras.Model(windows, mean)
 
 
+def log_of_blend(
+    network: keras.Model,
+    fits: Sequence[tuple[layers.Layer, layers.Layer]],
+    weights: Sequence[float],
+) -> keras.Model:
+    """Returns a model from raw windows to the logarithm of a weighted mean of probabilities.
+
+    Args:
+        network: windows to probabilities; its weights are shared, not copied.
+        fits: layers from window summaries to logits, each with the layer from its logits to its
+            probabilities.
+        weights: of the network, then of each fit, with the sum 1.
+    """
+    like = network.inputs[0]
+    windows = keras.Input(batch_shape=like.shape, dtype=like.dtype, name=like.name)
+    summary = WindowSummary(name="summary", dtype="float32")(windows)
+    said = [restoration(fit(summary)) for fit, restoration in fits]
+    blend = LogOfMean(weights, name="log_of_blend")([network(windows), *said])
+    return keras.Model(windows, blend)
+
+
+def summary_columns(num_features: int) -> int:
+    """Returns the columns that fits see of windows with so many features."""
+    return WindowSummary().compute_output_shape((None, None, num_features))[-1]
+
+
+def trees_layer(trees: Any, columns: int, name: str = "trees") -> BoostedTrees:
+    """Returns trees as a layer from columns (batch, columns) to logits (batch, classes).
+
+    Args:
+        trees: arrays feature, threshold, missing_left, children, value and base, as `BoostedTrees`
+            has them, and the depth.
+        columns: that the trees may ask for.
+        name: of the layer.
+    """
+    classes = len(trees.base)
+    num_trees, nodes = np.shape(trees.feature)
+    layer = BoostedTrees(num_trees // classes, classes, nodes, trees.depth, name=name)
+    layer.build((None, columns))
+    arrays = [trees.feature, trees.threshold, trees.missing_left, trees.children, trees.value]
+    layer.set_weights([*arrays, trees.base])
+    return layer
+
+
+def line_layer(line: Any, columns: int, name: str = "regression") -> ClippedDense:
+    """Returns a linear model as a layer from columns (batch, columns) to logits (batch, classes).
+
+    Args:
+        line: arrays mean, scale, kernel and bias, as `ClippedDense` has them, and its clip.
+        columns: of the input.
+        name: of the layer.
+    """
+    layer = ClippedDense(len(line.bias), line.clip, name=name)
+    layer.build((None, columns))
+    layer.set_weights([line.mean, line.scale, line.kernel, line.bias])
+    return layer
+
+
 def networks_in(model: keras.Model) -> list[keras.Model]:
     """Returns the classifiers inside a deployable model: itself, or its members in their order."""
     if any(layer.name == "classifier" for layer in model.layers):
@@ -113,7 +169,7 @@ def contract_of(model: keras.Model) -> Contract:
         if isinstance(layer, ModelContract):
             return cast(Contract, layer.contract)
     raise InputError(
-        _("the model must be a model.keras of this project, got {name!r}", name=model.name)
+        "the model must be a model.keras of this project, got {name!r}", name=model.name
     )
 
 
@@ -139,7 +195,7 @@ def load_classifier(
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise InputError(_("no such model file: {path}", path=path))
+        raise InputError("no such model file: {path}", path=path)
     contract = check_model_file(path, bounds or Bounds())
     with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -158,13 +214,11 @@ def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path
     here = given[place] if place < len(given) else _("nothing")
     there = stored[place] if place < len(stored) else _("nothing")
     raise InputError(
-        _(
-            "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
-            "got {here}",
-            what=_(what),
-            path=path,
-            place=place,
-            there=there,
-            here=here,
-        )
+        "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
+        "got {here}",
+        what=_(what),
+        path=path,
+        place=place,
+        there=there,
+        here=here,
     )

@@ -20,10 +20,9 @@ import h5py
 import numpy as np
 
 from core.contract import check_contract
-from core.errors import InputError
+from core.errors import MOST_QUOTED, InputError, printable
 from core.foreign import check_regular, parse_json, raised_here, reason_of
 from core.i18n import N_, _
-from core.texts import MOST_QUOTED, printable
 from models.declared import Foreign, declared
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"

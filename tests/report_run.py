@@ -167,7 +167,8 @@ def training_run():
             **{f"val_rate_{name.lower()}": 1 / 3 for name in NAMES},
         }
     )
-    predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
+    times = pd.to_datetime(timestamps, utc=True)
+    predictions = pd.DataFrame({"timestamp": times, "symbol": "AAA", "label": labels})
     predictions["call"], predictions["side"] = said.calls, said.sides
     for code, name in enumerate(NAMES):
         predictions[f"p_{name.lower()}"] = probabilities[:, code]

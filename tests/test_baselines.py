@@ -10,6 +10,7 @@ from evaluation.baselines import (
     _parts_left_out,
     boosted_trees,
     constant_prior,
+    fitted_anew,
     logistic_regression,
     persistence,
     window_summary,
@@ -75,6 +76,20 @@ def test_persistence_finds_trends_and_reversals(follows):
     labels = np.where(rng.random(1000) < 0.6, usual, rng.integers(0, 3, 1000))
     found = evaluate(labels, persistence(previous, previous, labels))
     assert found.mcc > 0.5
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_what_was_chosen_is_fitted_anew_to_other_windows(learner, summaries):
+    train, validation = summaries
+    chosen = learner(train, validation, prior=PRIOR)
+    same = fitted_anew(chosen, train, prior=PRIOR)
+    np.testing.assert_array_equal(
+        same.predict_proba(validation.x), chosen.predict_proba(validation.x)
+    )
+    other = fitted_anew(chosen, validation, prior=PRIOR)
+    assert mean_loss(other, validation) < mean_loss(chosen, validation)
+    kept = [(one.rounds, one.penalty, one.temperature) for one in (other, chosen)]
+    assert kept[0] == kept[1] and kept[0][:2].count(None) == 1
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -11,9 +11,8 @@ from core.errors import InputError
 from data.audit.audit import audit_market
 from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
-from data.features.beside import MOST_SPREADS
 from data.features.settings import STANDARD, FeatureSettings, settings_of
-from data.features.universe import Universe, trimmed
+from data.features.universe import MOST_SPREADS, Universe, trimmed
 from data.market.market import build_market
 
 BESIDE = replace(SETTINGS, features=FeatureSettings(market=("log_return_1", "rsi")))

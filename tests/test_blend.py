@@ -17,17 +17,20 @@ import train_model
 from core.errors import InputError
 from core.priors import fit_temperature, tempered
 from data.bars.read import read_bars
+from data.bars.synthetic import persistent_drift
 from data.market.market import training_prior
 from evaluation import judge
 from evaluation.blend.weights import blend_weights
 from evaluation.learners import FITTED, fit_learners
-from models.deployable import contract_of, load_classifier, save_model
+from models.deployable import contract_of, load_classifier, networks_in, save_model
 from models.model_file import Bounds
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import train_fold
 from recipe.run.market import read_market
+from recipe.run.refit import refit_training, with_all_bars
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
+from recipe.run.warm import start_at
 from recipe.serve import export
 from recipe.serve.predict import classify
 
@@ -42,8 +45,12 @@ def market(bars_file):
 
 
 def fold_of(market, folder, **changes):
+    return trained(assemble(run_settings(config.load(**(FLAGS | changes))), market, 0), folder)
+
+
+def trained(training, folder):
     return train_fold(
-        assemble(run_settings(config.load(**(FLAGS | changes))), market, 0),
+        training,
         folder,
         resume=False,
         note=lambda text: None,
@@ -55,6 +62,13 @@ def fold_of(market, folder, **changes):
 @pytest.fixture(scope="module")
 def result(market, tmp_path_factory):
     return fold_of(market, tmp_path_factory.mktemp("blend"), BLEND=BOTH)
+
+
+@pytest.fixture(scope="module")
+def refitted(market, result, tmp_path_factory):
+    """The blend of the fold once more, trained on all bars."""
+    wanted = run_settings(config.load(**FLAGS, BLEND=BOTH))
+    return trained(refit_training(wanted, market, [result], None), tmp_path_factory.mktemp("again"))
 
 
 @contextlib.contextmanager
@@ -88,11 +102,6 @@ def test_members_that_are_none_are_refused(words):
         config.load(BLEND=words)
 
 
-def test_a_blend_is_not_refitted():
-    with pytest.raises(InputError, match="need BLEND == .* or not REFIT"):
-        config.load(BLEND="trees", REFIT=True)
-
-
 def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tmp_path):
     alone = fold_of(market, tmp_path)
     assert alone.blend is None and "blend" not in contract_of(alone.deployed.model)
@@ -111,15 +120,65 @@ def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, t
     assert list(said) == ["network", "boosted trees", "logistic regression"]
     assert contract_of(model)["blend"] == dict(zip(said, weights.tolist(), strict=True))
 
-    def mean(split):
-        return sum(w * p[split] for w, p in zip(weights, said.values(), strict=True))
-
-    temperature = fit_temperature(np.log(mean("validation")), labels, prior, blocks)
+    mean = sum(w * p["validation"] for w, p in zip(weights, said.values(), strict=True))
+    temperature = fit_temperature(np.log(mean), labels, prior, blocks)
     assert contract_of(model)["temperature"] == pytest.approx(temperature, rel=1e-3)
-    expected = np.exp(tempered(np.log(mean("test")), prior, contract_of(model)["temperature"]))
+    assert_it_answers_the_weighted_mean(model, market, result)
+
+
+def assert_it_answers_the_weighted_mean(model, market, result):
+    contract, fold = contract_of(model), result.fold
+    parts = zip(contract["blend"].values(), result.blend.said.values(), strict=True)
+    mean = np.log(sum(weight * said["test"] for weight, said in parts))
+    expected = np.exp(tempered(mean, training_prior(fold), contract["temperature"]))
     found = model.predict(window_sequence(market, fold.test), verbose=0)
     np.testing.assert_allclose(found, result.deployed.probabilities["test"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_refit_keeps_what_validation_chose(result, refitted):
+    before, now = result.blend, refitted.blend
+    assert now.weights == before.weights
+    found = [
+        (one.deployed.calibration["temperature"], one.blend.network.calibration["temperature"])
+        for one in (result, refitted)
+    ]
+    assert found[0] == found[1] and found[0][0] != found[0][1]
+    for name, learner in now.learners.items():
+        chosen, fitted = before.learners[name].fitted, learner.fitted
+        assert (fitted.rounds, fitted.penalty) == (chosen.rounds, chosen.penalty)
+        assert fitted.temperature == chosen.temperature
+
+
+def test_a_refit_fits_all_members_to_all_bars(market, refitted):
+    whole = with_all_bars(market).folds[-1]
+    line = refitted.blend.learners["logistic regression"].fitted
+    scaler, _, regression = (step for _, step in line.estimator.steps)
+    assert scaler.n_samples_seen_ == len(whole.train) > len(market.folds[0].train)
+    assert regression.C == pytest.approx(1 / (line.penalty * len(whole.train)))
+    trees = refitted.blend.learners["boosted trees"].fitted
+    assert trees.estimator.n_iter_ == trees.rounds
+    for fitted in (line, trees):
+        np.testing.assert_array_equal(fitted.prior, training_prior(whole))
+
+
+def test_the_file_of_a_refit_answers_the_weighted_mean_too(market, refitted, tmp_path):
+    save_model(refitted.deployed.model, tmp_path / "model.keras")
+    model = load_classifier(tmp_path / "model.keras")
+    assert_it_answers_the_weighted_mean(model, with_all_bars(market), refitted)
+    contract = contract_of(model)
+    assert "not of this model" in contract["refit"]["verdict"] and len(contract["blend"]) == 3
+
+
+def test_a_training_can_start_at_the_network_inside_a_blend(refitted, tmp_path):
+    save_model(refitted.deployed.model, tmp_path / "model.keras")
+    found = start_at(networks_in(load_classifier(tmp_path / "model.keras")))
+    expected = start_at([member.classifier for member in refitted.members])
+    for own, theirs in zip(found.members, expected.members, strict=True):
+        assert own.keys() == theirs.keys() and len(own) > 3
+        for name in own:
+            for a, b in zip(own[name], theirs[name], strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 def test_a_run_tells_weights_and_figures_of_each_member(run):
@@ -174,6 +233,33 @@ def test_each_fold_has_a_blend_of_its_own(bars_file, tmp_path):
     metrics = metrics_of(folder)
     first, last = (fold["blend"]["test"]["blend"]["nll"] for fold in metrics["folds"])
     assert min(first, last) < metrics["blend"]["test"]["blend"]["nll"] < max(first, last)
+
+
+@pytest.mark.slow
+def test_a_run_refits_its_blend_and_is_retrained_as_one(bars_file, tmp_path):
+    folder, bars = tmp_path / "run", tmp_path / "newer.parquet"
+    chosen = settings(**FLAGS, BLEND=BOTH, REFIT=True, WARM_EPOCHS=1)
+    assert train_model.main(["--data", str(bars_file), "--out", str(folder), *chosen]) == 0
+    metrics = metrics_of(folder)
+    (fold,) = metrics["folds"]
+    assert metrics["refit"]["blend"] == fold["blend"]["weights"]
+    assert metrics["refit"]["temperature"] == fold["calibration"]["temperature"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "of the recipe, not of model.keras" in page
+    table, read = pd.read_parquet(folder / "predictions.parquet"), read_bars(bars_file)
+    keys = ["timestamp", "symbol"]
+    judged, shipped = (
+        table[keys].merge(classify(load_classifier(folder / f"{name}.keras"), read), on=keys)
+        for name in ("judged", "model")
+    )
+    np.testing.assert_allclose(judged[SHARES], table[SHARES], rtol=0, atol=1e-6)
+    assert np.abs(shipped[SHARES] - table[SHARES]).to_numpy().max() > 1e-4
+    persistent_drift(num_symbols=3, num_bars=1500, seed=1).to_parquet(bars)
+    assert train_model.main(["retrain", str(folder), "--data", str(bars)]) == 0
+    (new,) = (folder / "retrained").iterdir()
+    contracts = [contract_of(load_classifier(f / "model.keras")) for f in (folder, new)]
+    assert all(len(contract["blend"]) == 3 and contract["refit"] for contract in contracts)
+    assert contracts[0]["training_period"][1] < contracts[1]["training_period"][1]
 
 
 @pytest.mark.slow

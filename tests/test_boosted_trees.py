@@ -17,8 +17,8 @@ from evaluation.baselines import (
     window_summary,
 )
 from evaluation.blend.arrays import line_arrays, same_side, tree_arrays
-from models.blend import line_layer, trees_layer
-from models.layers.window_summary import WindowSummary
+from models.deployable import line_layer, trees_layer
+from models.layers.fits import WindowSummary
 
 PRIOR = np.full(3, 1 / 3)
 LARGEST = float(np.finfo(np.float32).max)

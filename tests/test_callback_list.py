@@ -9,7 +9,7 @@ from models.training.callbacks.callback_list import (
     get_training_callbacks,
     make_training_callbacks,
 )
-from models.training.callbacks.checkpoint_file import load_latest
+from models.training.callbacks.checkpoint import load_latest
 from models.training.callbacks.epoch_tracker import EpochSchedules
 from models.training.callbacks.mining import MiningPlan
 from models.training.callbacks.nan_guard import TrainingDiverged

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
+from models.training.callbacks.checkpoint import load_latest, save_checkpoint
 
 ARRAYS = {
     "model/00000": np.arange(6, dtype="float32").reshape(2, 3),

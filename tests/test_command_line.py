@@ -8,8 +8,7 @@ from test_predict import make_model
 
 import config
 import train_model
-from core.errors import InputError
-from core.near import hint
+from core.errors import InputError, hint
 from data.bars.synthetic import random_walk
 from data.features.settings import FeatureSettings
 from models.calibration import RestoreProbabilities

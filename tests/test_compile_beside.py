@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.training.callbacks.compile_beside import CompileBeside
+from models.training.callbacks.callback_list import CompileBeside
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
 from models.training.callbacks.validation import ValidationMetrics
 

@@ -94,7 +94,6 @@ SUMS = {
     },
     "VALIDATION_FRACTION + TEST_FRACTION < 1": {"VALIDATION_FRACTION": 0.5, "TEST_FRACTION": 0.5},
     "HNM_TOP_K_FRACTION + HNM_TRIM_FRACTION <= 1": {"HNM_TRIM_FRACTION": 0.9},
-    "BLEND == ('none',) or not REFIT": {"BLEND": ("trees",), "REFIT": True},
 }
 
 

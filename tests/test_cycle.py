@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.batches.cycle import Cycle
+from data.batches.quotas import Cycle
 
 weights = st.lists(st.floats(0.05, 1), min_size=1, max_size=12).map(np.array)
 

@@ -30,10 +30,10 @@ from core.lock import Lock
 from data.bars.synthetic import persistent_drift
 from data.market.market import build_market
 from models.deployable import contract_of, load_classifier, save_model
-from models.training.callbacks import checkpoint_file
+from models.training.callbacks import checkpoint
 from recipe.cli import training
 from recipe.live import kept
-from recipe.serve.finite import check_probabilities
+from recipe.serve.guards import check_probabilities
 from recipe.serve.inference import inference_windows
 from recipe.study import plan as plans
 from recipe.study import results
@@ -242,7 +242,7 @@ class Checkpoint:
     def __init__(self, folder, fixture):
         self.folder, self.training = folder, Run(folder)
         self.training.fit()
-        self.epoch, self.arrays, self.state = checkpoint_file.load_latest(folder)
+        self.epoch, self.arrays, self.state = checkpoint.load_latest(folder)
         for path in folder.glob("*.checkpoint"):
             path.unlink()
         self.path = folder / f"epoch-{self.epoch:06d}.checkpoint"
@@ -254,10 +254,10 @@ class Checkpoint:
         arrays = dict(self.arrays)
         for name in list(arrays)[:: random.integers(1, 99)] * int(random.integers(2)):
             arrays[name] = np.zeros(random.integers(0, 3, random.integers(3)), "float32")
-        raw = checkpoint_file._encode(arrays, state)
+        raw = checkpoint._encode(arrays, state)
         if random.integers(2):
             body = mutated(raw[65:], random)
-            raw = checkpoint_file._signed(body)
+            raw = checkpoint._signed(body)
         self.path.write_bytes(raw)
 
     def read(self):

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pytest
 from layout_files import DAY_ROW, DAYS, OHLCV, days, expected, frame
 
-from core.errors import InputError
-from core.texts import printable
+from core.errors import InputError, printable
 from data.bars import checks, read
 from data.bars.formats.packed import Source
 from data.bars.read import read_bars

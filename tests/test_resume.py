@@ -15,7 +15,7 @@ import recipe.run.run
 import train_model
 from core.errors import InputError
 from data.bars.synthetic import persistent_drift
-from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
+from models.training.callbacks.checkpoint import load_latest, save_checkpoint
 from recipe.run import folder as files
 from recipe.run import market
 from recipe.run.origin import check_checkpoints

@@ -5,8 +5,7 @@ import pytest
 
 import config
 from core.errors import InputError
-from recipe.study.arms import ALL_OFF, ALL_ON, IMPROVEMENTS, arms, only, without
-from recipe.study.space import SPACE, space_for
+from recipe.study.arms import ALL_OFF, ALL_ON, IMPROVEMENTS, SPACE, arms, only, space_for, without
 
 ROOT = Path(config.__file__).parent
 

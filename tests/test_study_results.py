@@ -36,7 +36,7 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         logits[np.arange(num_windows), labels] += skill + rng.normal(0, 0.02)
         given = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         times = pd.date_range("2024-01-01", periods=num_windows, freq="3min", tz="UTC")
-        table = pd.DataFrame({"timestamp": times, "label": labels})
+        table = pd.DataFrame({"timestamp": times, "symbol": "A", "label": labels})
         table[["p_sell", "p_hold", "p_buy"]] = given
         said = answers(given, PRIOR)
         table["call"], table["side"] = said.calls, said.sides
@@ -132,19 +132,6 @@ def test_no_word_rests_on_test_windows(studied, tmp_path):
         )
         table.to_parquet(path)
     assert words(plan) == words(studied)
-
-
-def test_a_run_of_an_earlier_version_is_called_by_its_most_probable_class(tmp_path):
-    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 1, database=False)
-    (cell,) = plan.cells
-    finish(plan, cell, 0.6)
-    path = plan.run(cell) / results.SPLITS["test"]
-    table = pd.read_parquet(path)
-    table.drop(columns=["call", "side"]).to_parquet(path)
-    expected = evaluate(table["label"].to_numpy(), table[["p_sell", "p_hold", "p_buy"]].to_numpy())
-    found = results.runs_table(plan).iloc[0]
-    for measure in ("direction", "mcc", "nll", "ece"):
-        assert found[f"test_{measure}"] == pytest.approx(getattr(expected, measure))
 
 
 def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studied):

@@ -5,8 +5,7 @@ import pytest
 from small_market import SETTINGS
 
 from data.bars.synthetic import persistent_drift
-from data.batches.training_batches import BatchSettings, training_batches
-from data.batches.weights import ages, label_weights
+from data.batches.training_batches import BatchSettings, ages, label_weights, training_batches
 from data.market.labels import average_uniqueness
 from data.market.market import build_market, training_statistics
 

@@ -55,8 +55,6 @@ class Evaluation:
         """
         try:
             figures = from_plain(CardSummary, metrics)
-            if not figures.folds:
-                raise Mismatch("folds", [])
         except Mismatch as mismatch:
             raise InputError(
                 _("the metrics.json in {folder} was not written by this version", folder=folder)

@@ -20,7 +20,6 @@ from data.features.own import load_features
 from recipe.cli import console
 from recipe.cli.backend import load_model, quiet_backend
 from recipe.run import folder as files
-from recipe.run import run_json
 from recipe.run.market import bars_or_sample, read_market, source_of, without_splits
 from recipe.run.origin import (
     ORIGINS,
@@ -28,6 +27,7 @@ from recipe.run.origin import (
     check_checkpoints,
     known_origins,
     origin,
+    read_run,
     taken_up,
 )
 from recipe.run.reporter import SILENT
@@ -309,7 +309,7 @@ class _Run:
     def evaluation(self) -> Evaluation:
         """The figures."""
         metrics = files.read_json(self.folder / files.METRICS)
-        return Evaluation.of(metrics, run_json.read(self.folder), self.folder)
+        return Evaluation.of(metrics, read_run(self.folder), self.folder)
 
 
 def _take_up(
@@ -317,7 +317,7 @@ def _take_up(
 ) -> None:
     """Goes on with a run, unless it has ended."""
     with files.lock(folder):
-        before, saved = run_json.read(folder), files.read_json(folder / files.CONFIG)
+        before, saved = read_run(folder), files.read_json(folder / files.CONFIG)
         known, own = known_origins(before, saved), origin(flags, bars_info)
         ended = (folder / files.METRICS).exists() and (folder / files.REPORT).exists()
         if ended:
@@ -325,9 +325,8 @@ def _take_up(
         else:
             changes = check_checkpoints(folder, known) + changes_since(before, known, own)
         if changes:
-            raise InputError(
-                [_("{change}: the run cannot go on with it", change=text) for text in changes]
-            )
+            faults = [_("{change}: the run cannot go on with it", change=text) for text in changes]
+            raise InputError(faults)
         if not ended:
             run_info = taken_up(before | bars_info, known, own)
             _train(flags, market, folder, run_info, reporter, resume=True)

@@ -19,17 +19,15 @@ import pandas as pd
 from core.i18n import N_, _
 from data.audit.cuts import alter_bars, cut_times, drawn_cuts, moments_of_bars, moments_of_rows
 from data.audit.spans_met import meetings
-from data.features.beside import fill_beside
 from data.features.features import fill_features
 from data.features.indicators import is_intraday
-from data.features.universe import Universe
+from data.features.universe import Universe, fill_beside
 from data.market import labels as labelling
 from data.market.market import Fold, Market, build_market, training_statistics
 from data.market.relative import market_scores
 from data.market.settings import MarketSettings
 from data.market.windows import symbol_bounds
-from data.times.grid import grid_ns
-from data.times.moments import closes_of
+from data.times.grid import closes_of, grid_ns
 
 NUM_CUTS = 50  # at random, and as many one after the other
 

@@ -7,14 +7,14 @@ import pandas as pd
 
 from data.features.indicators import WARM_UP_BARS
 from data.market.market import Market
-from data.times.moments import moments_of
+from data.times.grid import moments_of
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)  # of all bar times
 _NUMBERS = ("open", "high", "low", "close", "volume")
 
 
 def moments_of_bars(bars: pd.DataFrame) -> np.ndarray:
-    """Returns the moments of bars, see `data.times.moments.moments_of`, (bars,)."""
+    """Returns the moments of bars, see `data.times.grid.moments_of`, (bars,)."""
     times = bars["timestamp"].to_numpy("datetime64[ns]")
     return moments_of(times, pd.factorize(bars["symbol"])[0])
 

@@ -33,7 +33,7 @@ def scale(bars: dict[str, pd.Series], source: str) -> list[str]:
     if bad.any():
         row = int(bad.argmax())
         raise InputError(
-            _("{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1)
+            "{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1
         )
     factor = (adjusted / close).where(close.notna())
     for price in PRICES:

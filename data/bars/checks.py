@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _, ngettext
-from core.texts import printable
 from data.bars.faults import Faults
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column
@@ -83,7 +82,7 @@ def checked(
     """
     _check_columns(list(columns), source)
     if not len(columns["symbol"]):
-        raise InputError([_("{source} must hold bars; it has no rows", source=source)])
+        raise InputError("{source} must hold bars; it has no rows", source=source)
     symbols, lines = _symbols(columns.pop("symbol"), source)
     faults = Faults(source, symbols)
     faults.lines += lines

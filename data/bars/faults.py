@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from core.errors import printable
 from core.i18n import _, ngettext
-from core.texts import printable
 
 
 class Faults:

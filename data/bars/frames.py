@@ -58,10 +58,8 @@ def _of_pandas(frame: Any) -> pd.DataFrame:
     if isinstance(frame, pd.DataFrame):
         return frame
     raise InputError(
-        _(
-            "bars must be a DataFrame, the path of a file or folder, or synthetic:NAME; got {kind}",
-            kind=type(frame).__name__,
-        )
+        "bars must be a DataFrame, the path of a file or folder, or synthetic:NAME; got {kind}",
+        kind=type(frame).__name__,
     )
 
 

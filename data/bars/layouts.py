@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _
-from core.texts import printable
 from data.bars.adjusted import scale, scale_volumes
 from data.bars.checks import COLUMNS, NUMBERS, PRICES
 from data.bars.formats.columns import open_table
@@ -177,11 +176,9 @@ def _with_clock(layout: Layout, table: Table, source: str) -> Layout:
     ):
         return replace(layout, roles=roles)
     raise InputError(
-        _(
-            "{source}, row 1: the time of day must be HH:MM, got {value!r}",
-            source=source,
-            value=printable(text),
-        )
+        "{source}, row 1: the time of day must be HH:MM, got {value!r}",
+        source=source,
+        value=printable(text),
     )
 
 
@@ -193,13 +190,11 @@ def _headless(table: Table, source: str) -> Layout:
         return Layout(roles, [_("no header: MetaTrader's date, time, prices, volume"), _(BROKER)])
     if table.width not in (6, 12):
         raise InputError(
-            _(
-                "{source} has no header and {width} columns; only 12 (a Binance kline) or 6 "
-                "({columns}) are known: write the names into a first line",
-                source=source,
-                width=table.width,
-                columns=", ".join(COLUMNS),
-            )
+            "{source} has no header and {width} columns; only 12 (a Binance kline) or 6 "
+            "({columns}) are known: write the names into a first line",
+            source=source,
+            width=table.width,
+            columns=", ".join(COLUMNS),
         )
     roles = {name: i for i, name in enumerate(COLUMNS)}
     if table.width == 12:

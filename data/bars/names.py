@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import check_path
 from core.i18n import _, ngettext
-from core.texts import printable
 from data.bars.formats.packed import SUFFIXES, Source, forms, stem
 
 # MetaTrader's timeframes are written out: H24 and M24 are contracts of a future.
@@ -134,15 +133,13 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     check_path(path)
     if not path.is_dir():
         if not path.exists() and not path.is_symlink():
-            raise InputError(_("no file or folder of bars at {path}", path=path))
+            raise InputError("no file or folder of bars at {path}", path=path)
         Source(path).check_regular()
         if not path.name.lower().endswith(SUFFIXES):
             raise InputError(
-                _(
-                    "bars must be a file ending in {suffixes}, got {path}",
-                    suffixes=forms(),
-                    path=printable(str(path), 300),
-                )
+                "bars must be a file ending in {suffixes}, got {path}",
+                suffixes=forms(),
+                path=printable(str(path), 300),
             )
         return [path]
     shown = sorted(file for file in path.iterdir() if not file.name.startswith("."))
@@ -166,11 +163,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     read = [file for file in read if file not in passed]
     if not read:
         raise InputError(
-            _(
-                "the folder {path} must hold files ending in {suffixes}",
-                path=path,
-                suffixes=forms(),
-            )
+            "the folder {path} must hold files ending in {suffixes}", path=path, suffixes=forms()
         )
     one_timeframe(read)
     return read
@@ -180,12 +173,10 @@ def _refuse_folders(path: Path, shown: list[Path]) -> None:
     inner = [file for file in shown if file.is_dir()]
     if inner:
         raise InputError(
-            _(
-                "the folder {path} must hold files alone, it holds the folder {name}; give the "
-                "path of one folder of files",
-                path=path,
-                name=printable(inner[0].name),
-            )
+            "the folder {path} must hold files alone, it holds the folder {name}; give the "
+            "path of one folder of files",
+            path=path,
+            name=printable(inner[0].name),
         )
 
 
@@ -215,9 +206,7 @@ def one_timeframe(files: list[Path]) -> None:
     if len(frames) > 1:
         told = ", ".join(frames.values())
         raise InputError(
-            _(
-                "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
-                "into a folder of its own",
-                told=told,
-            )
+            "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
+            "into a folder of its own",
+            told=told,
         )

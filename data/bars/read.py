@@ -311,15 +311,13 @@ def _one_interval(bars: pd.DataFrame, source: str) -> None:
     low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     if steps[high] > LOOSE * steps[low]:
         raise InputError(
-            _(
-                "{source}: all symbols must have one timeframe; {low} has a bar every {low_step}, "
-                "{high} every {high_step}: give each timeframe by itself",
-                source=source,
-                low=low,
-                low_step=pd.Timedelta(steps[low]),
-                high=high,
-                high_step=pd.Timedelta(steps[high]),
-            )
+            "{source}: all symbols must have one timeframe; {low} has a bar every {low_step}, "
+            "{high} every {high_step}: give each timeframe by itself",
+            source=source,
+            low=low,
+            low_step=pd.Timedelta(steps[low]),
+            high=high,
+            high_step=pd.Timedelta(steps[high]),
         )
 
 

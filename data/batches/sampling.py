@@ -5,7 +5,7 @@ were set. It is made when a batch of the epoch is first asked for, and kept for 
 
 How it works: a cell holds the windows of one class and one symbol; the switches merge cells. Each
 class has its quota of every batch, and its slots go through its cells in proportion to their
-weights, see `data.batches.cycle`. Every so many of the slots, as the hard share says, is a hard
+weights, see `data.batches.quotas`. Every so many of the slots, as the hard share says, is a hard
 one: it goes through cells of the pool. The slots of a cell walk through one shuffled pass over its
 windows after the other; where an epoch goes on is the number of slots that the cell had before.
 
@@ -20,9 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from data.batches.cycle import Cycle
 from data.batches.pools import HardPools, PooledPlan
-from data.batches.quotas import check_ratios, check_windows, class_names, class_quotas, mean_draws
+from data.batches.quotas import (
+    Cycle,
+    check_ratios,
+    check_windows,
+    class_names,
+    class_quotas,
+    mean_draws,
+)
 
 _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3  # last words of seeds, so that no two draw the same numbers
 

@@ -11,11 +11,13 @@ from data.batches.datasets import WindowBatches
 from data.batches.sampling import BatchPlan
 from data.batches.sequence_plan import SequencePlan
 from data.batches.sequences import SequenceBatches
-from data.batches.weights import label_weights
+from data.market.labels import average_uniqueness
 from data.market.market import Fold, Market
 from data.market.windows import first_window_ends
 
 LEAST_BATCHES = 20  # of an epoch, so that schedules, averages and mining find steps to act in
+_MOST_HALVINGS = 40  # a label that is older still weighs as much: a class may have old ones alone
+
 
 Plan = TypeVar("Plan", BatchPlan, SequencePlan)
 
@@ -122,3 +124,33 @@ def _long_enough(make: Callable[..., Plan], settings: BatchSettings) -> Plan:
         return plan
     passes = -(-LEAST_BATCHES // plan.num_batches)
     return make(steps_per_epoch=passes * plan.num_batches)
+
+
+def label_weights(
+    ends: np.ndarray, times: np.ndarray, *, horizon: int = 0, half_life: int = 0
+) -> np.ndarray | None:
+    """Returns what the windows weigh, of mean 1, float32 (windows,); None: all the same.
+
+    Args:
+        ends: end rows of the windows, (windows,).
+        times: of these rows, datetime64 (windows,).
+        horizon: bars of a label, to weigh by the average uniqueness; 0: that does not count.
+        half_life: bars after which a label weighs half; 0: the age does not count.
+    """
+    weights = np.ones(len(ends))
+    if horizon:
+        weights *= average_uniqueness(ends, horizon)
+    if half_life:
+        weights *= 0.5 ** np.minimum(ages(times) / half_life, _MOST_HALVINGS)
+    if not (horizon or half_life):
+        return None
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def ages(times: np.ndarray) -> np.ndarray:
+    """Returns how many later bars of any symbol there are, int64 (windows,).
+
+    Bars are counted, not hours: a night or a weekend makes a label no older.
+    """
+    known, places = np.unique(times, return_inverse=True)
+    return len(known) - 1 - places

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
 from data.bars.checks import COLUMNS
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES
 
@@ -109,38 +108,30 @@ def fill_extra(
 def _check(own: ExtraColumn, before: Sequence[ExtraColumn], part: str) -> None:
     if not own.column:
         raise InputError(
-            _("EXTRA_COLUMNS must name a column before each colon, got {part!r}", part=part)
+            "EXTRA_COLUMNS must name a column before each colon, got {part!r}", part=part
         )
     if own.transform not in TRANSFORMS:
         raise InputError(
-            _(
-                "EXTRA_COLUMNS: a transform must be one of {transforms}, got {part!r}",
-                transforms=", ".join(TRANSFORMS),
-                part=part,
-            )
+            "EXTRA_COLUMNS: a transform must be one of {transforms}, got {part!r}",
+            transforms=", ".join(TRANSFORMS),
+            part=part,
         )
     if own.column.lower() in (*COLUMNS, "symbol"):
         raise InputError(
-            _(
-                "EXTRA_COLUMNS must name columns beside those of all bars ({columns}, symbol), got "
-                "{part!r}",
-                columns=", ".join(COLUMNS),
-                part=part,
-            )
+            "EXTRA_COLUMNS must name columns beside those of all bars ({columns}, symbol), got "
+            "{part!r}",
+            columns=", ".join(COLUMNS),
+            part=part,
         )
     if own in before:
-        raise InputError(
-            _("EXTRA_COLUMNS must name each feature once, got {part!r} twice", part=part)
-        )
+        raise InputError("EXTRA_COLUMNS must name each feature once, got {part!r} twice", part=part)
     names = [*FEATURE_NAMES, *INTRADAY_NAMES, *(other.feature_name for other in before)]
     if own.feature_name in names:
         raise InputError(
-            _(
-                "EXTRA_COLUMNS: {part!r} would be called {name}, as another feature is; rename "
-                "the column",
-                part=part,
-                name=own.feature_name,
-            )
+            "EXTRA_COLUMNS: {part!r} would be called {name}, as another feature is; rename "
+            "the column",
+            part=part,
+            name=own.feature_name,
         )
 
 

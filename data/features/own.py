@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from core.contract import is_count, is_text
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import reason_of
 from core.i18n import _
-from core.texts import printable
 from data.features.indicators import WARM_UP_BARS
 
 _MARK = "own_feature"
@@ -61,7 +60,7 @@ class OwnFeature:
         except Exception as error:  # whatever a person's own lines raise
             reason = f"{type(error).__name__}: {reason_of(error)}"
             raise InputError(
-                _("the feature {name} failed: {reason}", name=self.name, reason=reason)
+                "the feature {name} failed: {reason}", name=self.name, reason=reason
             ) from error
         values = np.where(np.isfinite(values), values, 0.0)
         return np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
@@ -77,15 +76,13 @@ class OwnFeature:
         lengths = {len(value) for value in values}
         if lengths != {num_bars}:
             raise InputError(
-                _(
-                    "the feature {name} must give {num_bars} values of {columns}, one for each "
-                    "bar; it gave {lengths} of {found}",
-                    name=self.name,
-                    num_bars=num_bars,
-                    columns=", ".join(self.columns),
-                    lengths=", ".join(map(str, sorted(lengths))) or _("some"),
-                    found=printable(", ".join(found), 200),
-                )
+                "the feature {name} must give {num_bars} values of {columns}, one for each "
+                "bar; it gave {lengths} of {found}",
+                name=self.name,
+                num_bars=num_bars,
+                columns=", ".join(self.columns),
+                lengths=", ".join(map(str, sorted(lengths))) or _("some"),
+                found=printable(", ".join(found), 200),
             )
         return np.stack(values, axis=1)
 
@@ -199,26 +196,22 @@ def known_features(stored: Any) -> OwnFeatures:
         and isinstance(stored.get("columns"), Mapping)
         and all(map(is_text, stored["columns"]))
     ):
-        raise InputError(_("the model's own features are not told as this version tells them"))
+        raise InputError("the model's own features are not told as this version tells them")
     if stored["sha256"] in _loaded:
         return _loaded[stored["sha256"]]
     names = printable(", ".join(stored["columns"]), 200)
     if any(own.file == stored["file"] for own in _loaded.values()):
         raise InputError(
-            _(
-                "{file} is not the file that the model was trained with ({names}): it was changed "
-                "since",
-                file=stored["file"],
-                names=names,
-            )
+            "{file} is not the file that the model was trained with ({names}): it was changed "
+            "since",
+            file=stored["file"],
+            names=names,
         )
     raise InputError(
-        _(
-            "the model was trained with features of one's own ({names}): give their file {file}, "
-            "by --features FILE or load_features",
-            names=names,
-            file=stored["file"],
-        )
+        "the model was trained with features of one's own ({names}): give their file {file}, "
+        "by --features FILE or load_features",
+        names=names,
+        file=stored["file"],
     )
 
 
@@ -257,6 +250,4 @@ def _check(path: Path, found: tuple[OwnFeature, ...]) -> None:
 
 def _refusal(path: Path, reason: str) -> InputError:
     shown = printable(str(path), 200)
-    return InputError(
-        _("the features in {path} cannot be used: {reason}", path=shown, reason=reason)
-    )
+    return InputError("the features in {path} cannot be used: {reason}", path=shown, reason=reason)

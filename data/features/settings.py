@@ -4,9 +4,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from core.contract import Contract
-from core.errors import InputError
+from core.errors import InputError, hint
 from core.i18n import _
-from core.near import hint
 from data.features.extra import ExtraColumn, columns_of, extra_past_bars, parse_extra
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES, WARM_UP_BARS
 from data.features.own import OwnFeatures, known_features
@@ -37,7 +36,7 @@ class FeatureSettings:
         extra: features of own columns of the bars; see `data.features.extra`.
         fill_bars: bars after its own for which a value of an own column counts.
         market: the symbol's own features that are also set beside the market: see
-            `data.features.beside`. Any but those of the clock.
+            `data.features.universe`. Any but those of the clock.
         market_forms: of "mean", "difference" and "spread".
         market_min_symbols: with fewer at a bar there is no market; at least 4, so that one symbol
             alone never moves the mean.
@@ -151,8 +150,6 @@ def settings_of(contract: Contract) -> FeatureSettings:
         return FeatureSettings(**values)
     except (TypeError, AttributeError) as error:
         raise InputError(
-            _(
-                "the model's features must be made by settings of this version, got {stored}",
-                stored=stored,
-            )
+            "the model's features must be made by settings of this version, got {stored}",
+            stored=stored,
         ) from error

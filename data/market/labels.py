@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
 from data.features.indicators import realised_volatility
 
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
@@ -102,9 +101,7 @@ def choose_multiple(scores: np.ndarray, target_ratios: Sequence[float]) -> float
     sizes = scores[~np.isnan(scores)]
     np.abs(sizes, out=sizes)
     if not len(sizes):
-        raise InputError(
-            _("the label threshold needs at least one labelled training row; got none")
-        )
+        raise InputError("the label threshold needs at least one labelled training row; got none")
     return float(
         np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf", overwrite_input=True)
     )
@@ -115,7 +112,7 @@ def hold_share(target_ratios: Sequence[float]) -> float:
     ratios = np.asarray(target_ratios, float)
     if ratios.shape != (3,) or not (ratios > 0).all():
         raise InputError(
-            _("the target class ratios must be three positive numbers, got {ratios}", ratios=ratios)
+            "the target class ratios must be three positive numbers, got {ratios}", ratios=ratios
         )
     return float(ratios[HOLD] / ratios.sum())
 
@@ -179,7 +176,7 @@ def choose_barrier_multiple(
     rows = rows[:: max(1, -(-len(rows) // _SEARCH_ROWS))]
     rows = rows[scale[rows] > 0]
     if not len(rows):
-        raise InputError(_("the barriers need training rows with some past volatility; got none"))
+        raise InputError("the barriers need training rows with some past volatility; got none")
     reach = _reach(close, high, low, scale, horizon, rows)
     lowest, best = 0.0, share
     # `reach` alone would leave `share` of the rows untouched; bars that touch both barriers are
@@ -238,13 +235,9 @@ def check_method(method: str, horizon: int) -> None:
     """Raises InputError for an unknown label method or a horizon below 1 bar."""
     if method not in METHODS:
         raise InputError(
-            _(
-                "the label method must be one of {methods}, got {method!r}",
-                methods=", ".join(METHODS),
-                method=method,
-            )
+            "the label method must be one of {methods}, got {method!r}",
+            methods=", ".join(METHODS),
+            method=method,
         )
     if horizon < 1:
-        raise InputError(
-            _("the label horizon must be at least 1 bar, got {horizon}", horizon=horizon)
-        )
+        raise InputError("the label horizon must be at least 1 bar, got {horizon}", horizon=horizon)

@@ -111,7 +111,7 @@ def build_market(
 ) -> Market:
     """Returns features, labels, windows and folds of the bars of many symbols.
 
-    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.market.rows`, it frees the
+    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.market.parts`, it frees the
     bars while the features grow; a frame itself may be held by the caller.
 
     Args:
@@ -173,12 +173,10 @@ def _with_market(ends, scores, facts, settings: MarketSettings) -> tuple[np.ndar
     known = ends[~np.isnan(scores[ends])]
     if not len(known):
         raise InputError(
-            _(
-                "labels relative to the market need at least {least} symbols with bars at the same "
-                "times; there are {names}",
-                least=settings.features.market_min_symbols,
-                names=", ".join(facts["symbol_names"][:_MOST_NAMED]),
-            )
+            "labels relative to the market need at least {least} symbols with bars at the same "
+            "times; there are {names}",
+            least=settings.features.market_min_symbols,
+            names=", ".join(facts["symbol_names"][:_MOST_NAMED]),
         )
     lost = {N_("windows without a market to set them beside"): len(ends) - len(known)}
     return known, facts | {"dropped": facts["dropped"] | lost}
@@ -306,8 +304,6 @@ def _check_classes(split, labels: np.ndarray) -> None:
             )
     if faults:
         raise InputError(
-            _(
-                "every class must occur in the labels of every split; {faults}",
-                faults="; ".join(faults),
-            )
+            "every class must occur in the labels of every split; {faults}",
+            faults="; ".join(faults),
         )

@@ -14,8 +14,7 @@ from data.features.indicators import rolling_sum
 from data.features.settings import LEAST_SYMBOLS, FeatureSettings
 from data.features.universe import Universe, trimmed
 from data.market.labels import VOLATILITY_BARS, in_units
-from data.times.grid import grid_ns
-from data.times.moments import closes_of
+from data.times.grid import closes_of, grid_ns
 
 MARKET = "market"
 REFERENCES = ("none", MARKET)

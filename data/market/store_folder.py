@@ -1,5 +1,7 @@
 """The folder of a feature store: who writes in it, what was finished last, what may go.
 
+The index is checked when it is read: somebody may have edited it.
+
 store/feature_store.json       of the columns that were finished last
       0123...ef/NAME.bin       the columns of one writer, in a folder that has a name of its own
                 feature_store.json, and a lock while they are written or mapped
@@ -13,18 +15,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core import atomic
-from core.errors import InputError
+from core.contract import is_count, is_number, is_text
+from core.errors import InputError, printable
 from core.foreign import read_json
 from core.i18n import _
 from core.lock import Lock
-from data.market.store_check import check_index
 
 INDEX_NAME = "feature_store.json"
 _LOCK_NAME = ".feature_store.lock"
 _OWN = ".feature_store."  # what names of locks and temporary files begin with
 _MADE = re.compile("[0-9a-f]{32}")
 _PATIENCE = 60  # seconds until another one has written an index and removed files
+_MOST_ROWS = 1 << 40
+_DTYPES = {"features": np.dtype(np.float32), "timestamps": np.dtype("datetime64[ns]")}
 
 
 def prepare(store: Path, own: Path) -> Lock:
@@ -43,12 +49,10 @@ def prepare(store: Path, own: Path) -> Lock:
             names = {path.name for path in store.iterdir() if not path.name.startswith(_OWN)}
             if names and INDEX_NAME not in names:
                 raise InputError(
-                    _(
-                        "the feature store must be a new or empty folder or an earlier store; "
-                        "{folder} holds {names}",
-                        folder=store,
-                        names=sorted(names)[0],
-                    )
+                    "the feature store must be a new or empty folder or an earlier store; "
+                    "{folder} holds {names}",
+                    folder=store,
+                    names=sorted(names)[0],
                 )
             _remove_unused(store)
             if not _is_there(store):
@@ -60,11 +64,9 @@ def prepare(store: Path, own: Path) -> Lock:
             return lock
     except OSError as error:
         raise InputError(
-            _(
-                "the feature store {folder} cannot be written: {strerror}",
-                folder=store,
-                strerror=error.strerror,
-            )
+            "the feature store {folder} cannot be written: {strerror}",
+            folder=store,
+            strerror=error.strerror,
         ) from error
 
 
@@ -95,11 +97,9 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
         raise InputError(
-            _(
-                "a feature store must hold {index_name}; {folder} does not",
-                index_name=INDEX_NAME,
-                folder=folder,
-            )
+            "a feature store must hold {index_name}; {folder} does not",
+            index_name=INDEX_NAME,
+            folder=folder,
         )
     with broken_is_refused(folder):
         return _checked(read_json(index_file))
@@ -114,12 +114,56 @@ def broken_is_refused(folder: str | Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(
-            _(
-                "the feature store {folder} is broken ({error}): delete it, and it is made again",
-                folder=folder,
-                error=str(error)[:200],
-            )
+            "the feature store {folder} is broken ({error}): delete it, and it is made again",
+            folder=folder,
+            error=str(error)[:200],
         ) from error
+
+
+def check_facts(index: Mapping[str, Any]) -> None:
+    """Raises ValueError where what a checked index says of its rows is not what `make_rows` says.
+
+    Args:
+        index: see `check_index`.
+    """
+    facts, columns, rows = (index[name] for name in ("facts", "columns", "rows"))
+    if not isinstance(facts, dict):
+        raise _odd("facts", facts)
+    for name in ("feature_names", "symbol_names"):
+        found = facts.get(name)
+        if not isinstance(found, list) or not found or not all(map(is_text, found)):
+            raise _odd(name, found)
+    width = columns.get("features", {}).get("shape")
+    if width != [len(facts["feature_names"])]:
+        raise _odd("features", width)
+    if not isinstance(facts.get("intraday"), bool):
+        raise _odd("intraday", facts.get("intraday"))
+    if not is_number(facts.get("interval_seconds"), 1e-9):
+        raise _odd("interval_seconds", facts.get("interval_seconds"))
+    bounds, dropped = facts.get("bounds"), facts.get("dropped")
+    if not isinstance(bounds, list) or not all(is_count(place, 0, rows) for place in bounds):
+        raise _odd("bounds", bounds)
+    if bounds[:1] != [0] or bounds[-1] != rows or bounds != sorted(set(bounds)):
+        raise _odd("bounds", bounds)
+    if not isinstance(dropped, dict) or not all(map(is_count, dropped.values())):
+        raise _odd("dropped", dropped)
+
+
+def _is_column(column: tuple[str, Any]) -> bool:
+    name, kind = column
+    if not name.isidentifier() or not isinstance(kind, dict):
+        return False
+    dtype, shape = kind.get("dtype"), kind.get("shape")
+    if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > 1:
+        return False
+    if not all(is_count(side, 1, 1 << 20) for side in shape):
+        return False
+    found = np.dtype(dtype)
+    return found == _DTYPES.get(name, found) and found.kind in "fiubM"
+
+
+def _odd(name: str, value: Any) -> ValueError:
+    return ValueError(_("{name} cannot be {value}", name=name, value=printable(repr(value))))
 
 
 def _checked(index: dict[str, Any]) -> dict[str, Any]:
@@ -158,3 +202,18 @@ def _lock_of(store: Path) -> Lock:
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
     text = json.dumps(index, indent=1) + "\n"
     atomic.write(folder / INDEX_NAME, lambda temporary: temporary.write_text(text))
+
+
+def check_index(index: Any) -> None:
+    """Raises ValueError where an index is none that a store has.
+
+    Args:
+        index: its value of JSON, see `data.market.store_folder.read_index`.
+    """
+    if not isinstance(index, dict):
+        raise _odd("index", index)
+    rows, columns = index.get("rows"), index.get("columns")
+    if not is_count(rows, 0, _MOST_ROWS):
+        raise _odd("rows", rows)
+    if not isinstance(columns, dict) or not all(map(_is_column, columns.items())):
+        raise _odd("columns", columns)

@@ -1,4 +1,4 @@
-"""The length of a bar: the grid that the times of a symbol lie on, not the usual step between them.
+"""The length of a bar, which is that of the grid that its times lie on, and when it is known.
 
 Nights, quiet minutes and half days make the usual step longer than the bar: of two bars of four
 hours a day every other step is twenty hours.
@@ -27,6 +27,7 @@ _DELAYS = 0.005  # of a bar's length
 _CHUNK, _CHUNKS = 20, 3  # steps, and so many chunks of them in a row: bars of another length
 _OTHER = 1.5  # times as long or as short
 _FEWEST_STEPS = 20  # of fewer nothing can be told: their median is taken
+_FEW_BARS = 20  # of a symbol: then its bars are taken to be as long as those of most
 
 
 def bar_interval_ns(timestamps: np.ndarray) -> int:
@@ -91,14 +92,12 @@ def check_one_length(symbol: str, timestamps: np.ndarray, length: int) -> None:
         count = len([*run])
         if found and count >= _CHUNKS:
             raise InputError(
-                _(
-                    "symbol {symbol}: beside the market its bars must be of one length; most are "
-                    "{usual} long, those from {time} UTC on {other}",
-                    symbol=symbol,
-                    usual=span(length / 1e9),
-                    other=span(middle[row] / 1e9),
-                    time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
-                )
+                "symbol {symbol}: beside the market its bars must be of one length; most are "
+                "{usual} long, those from {time} UTC on {other}",
+                symbol=symbol,
+                usual=span(length / 1e9),
+                other=span(middle[row] / 1e9),
+                time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
             )
         row += count
 
@@ -135,6 +134,46 @@ def span(seconds: float) -> str:
     if seconds >= 60:
         return _("{count:.3g} min", count=seconds / 60)
     return _("{count:.3g} s", count=seconds)
+
+
+def closes_of(times: np.ndarray, length: int) -> np.ndarray:
+    """Returns when bars close, nanoseconds since 1970, rounded to the 48th part of a bar.
+
+    Feeds stamp bars seconds late: without rounding no two symbols would share a moment.
+
+    Args:
+        times: at which bars open, datetime64[ns] (bars,).
+        length: of a bar, nanoseconds.
+    """
+    unit = max(length // 48, 1)
+    return (times.view(np.int64) + unit // 2) // unit * unit + length
+
+
+def moments_of(times: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """Returns the moments of bars of many symbols: those that are known together share one.
+
+    It is when each bar closes (see `closes_of`) less the usual length of a bar, so that of bars of
+    one length it is the time at which they open, without the seconds by which feeds are late.
+
+    Args:
+        times: at which bars open, datetime64 (bars,), in any order.
+        symbols: codes, (bars,).
+
+    Returns:
+        datetime64[ns] (bars,).
+    """
+    times = np.asarray(times).astype("datetime64[ns]")
+    order = np.lexsort((times, symbols))
+    ordered = np.asarray(symbols)[order]
+    bounds = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1, append=ordered[-1:] + 1))
+    parts = [order[start:stop] for start, stop in itertools.pairwise(bounds.tolist())]
+    lengths = [grid_ns(times[own]) if len(own) > _FEW_BARS else 0 for own in parts]
+    known = [length for length in lengths if length] or [grid_ns(times[own]) for own in parts]
+    usual = int(np.median(known)) if known else 0
+    moments = np.empty(len(times), np.int64)
+    for own, length in zip(parts, lengths, strict=True):
+        moments[own] = closes_of(times[own], length or usual) - usual
+    return moments.view("datetime64[ns]")
 
 
 def _steps(timestamps: np.ndarray) -> np.ndarray:

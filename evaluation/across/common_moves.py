@@ -4,7 +4,7 @@ import numpy as np
 
 from core.i18n import _
 from data.market.market import Fold, Market
-from data.times.moments import moments_of
+from data.times.grid import moments_of
 
 LEAST_SYMBOLS = 4
 MUCH = 0.3  # of the variance; below it the labels of one symbol say little of another's

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from data.market.labels import BUY, SELL
-from data.times.moments import moments_of
+from data.times.grid import moments_of
 from evaluation.figures.scores import Estimate
 from evaluation.verdict import interval, time_blocks
 
@@ -57,7 +57,7 @@ def make_panel(
     """Returns the panel of the windows that are known, without bars of too few symbols.
 
     Windows stand in one bar where they are known together: see
-    `data.times.moments.moments_of`.
+    `data.times.grid.moments_of`.
 
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.

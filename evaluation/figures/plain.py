@@ -81,7 +81,10 @@ def _read_dataclass(kind: type, content: Any, name: str) -> Any:
     for field, hint in _fields(kind):
         if field.name in content or not _has_default(field):
             values[field.name] = _read(hint, content.get(field.name), _below(name, field.name))
-    return kind(**values)
+    try:
+        return kind(**values)
+    except Mismatch as mismatch:  # what the class itself asks of its fields
+        raise Mismatch(_below(name, mismatch.name), mismatch.value) from None
 
 
 def _read_union(kinds: tuple[Any, ...], content: Any, name: str) -> Any:

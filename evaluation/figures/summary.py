@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from evaluation.figures.plain import Mismatch
 from evaluation.figures.run import PooledScores, Split
 from evaluation.figures.scores import Estimate, Interval, Scores, Verdict
+
+_LONGEST = 1e15  # seconds
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ class VerdictSummary:
     relative: bool | None = None
     direction: SkillSummary | None = None
 
+    def __post_init__(self):
+        if not 1 <= self.block_seconds <= _LONGEST:
+            raise Mismatch("block_seconds", self.block_seconds)
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -88,6 +95,9 @@ class RunSummary:
     costs: TradesSummary
     verdict: VerdictSummary
     cross_section: CrossSectionSummary | None = None
+
+    def __post_init__(self):
+        _check_folds(self.folds)
 
 
 @dataclass(frozen=True)
@@ -121,3 +131,65 @@ class CardSummary:
     baselines: dict[str, PooledScores]
     costs: NetReturns
     folds: list[FoldSplits]
+
+    def __post_init__(self):
+        _check_folds(self.folds)
+
+
+@dataclass(frozen=True)
+class ValidationNLL:
+    """The NLL on the validation windows of a fold."""
+
+    nll: float
+
+
+@dataclass(frozen=True)
+class FoldNLL:
+    """A fold."""
+
+    validation: ValidationNLL
+
+
+@dataclass(frozen=True)
+class NLLSummary:
+    """What the cells of a study are ranked by."""
+
+    folds: list[FoldNLL]
+
+    def __post_init__(self):
+        _check_folds(self.folds)
+
+
+@dataclass(frozen=True)
+class BlockSummary:
+    """What the windows of a cell are grouped by."""
+
+    verdict: VerdictSummary
+
+
+@dataclass(frozen=True)
+class EpochSeconds:
+    """The seconds of the epochs that were timed."""
+
+    seconds_per_epoch: list[float]
+
+    def __post_init__(self):
+        if not all(0 <= seconds <= _LONGEST for seconds in self.seconds_per_epoch):
+            raise Mismatch("seconds_per_epoch", self.seconds_per_epoch)
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """What the cost of a cell is computed from."""
+
+    num_folds: int
+    timing: EpochSeconds
+
+    def __post_init__(self):
+        if self.num_folds < 1:
+            raise Mismatch("num_folds", self.num_folds)
+
+
+def _check_folds(folds: list) -> None:
+    if not folds:
+        raise Mismatch("folds", folds)

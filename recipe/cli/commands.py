@@ -10,10 +10,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import config
-from core.errors import InputError
+from core.errors import InputError, one_line
 from core.foreign import writing
 from core.i18n import N_, _
-from core.texts import one_line
 from recipe.cli.backend import load_model
 from recipe.cli.retrain import retraining
 from recipe.run import folder as files
@@ -102,8 +101,8 @@ def predict(options: argparse.Namespace) -> int:
         load_features(options.features)
     model = load_model(options.model)
     from models.deployable import contract_of
+    from recipe.serve.guards import plain_cells
     from recipe.serve.predict import classify, classify_latest
-    from recipe.serve.sheet import plain_cells
 
     told: set[str] = set()
 
@@ -258,7 +257,7 @@ def download(options: argparse.Namespace) -> int:
 
 def _symbols_to_download(options: argparse.Namespace):
     """Returns the symbols that are named, or which are to be chosen; they do not go together."""
-    from recipe.live.traded import MostTraded
+    from recipe.live.markets import MostTraded
 
     if bool(options.symbols) == bool(options.quote):
         raise InputError(

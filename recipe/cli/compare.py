@@ -4,24 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from core.errors import InputError
-from core.foreign import check_regular, reason_of
 from core.i18n import N_, _, ngettext, number
-from evaluation.figures.plain import Mismatch, from_plain
 from evaluation.figures.summary import RunSummary
 from evaluation.report.compare import Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
+from recipe.study.checked import predictions, read
 
 _SHOWN = {
     "validation_direction": N_("val. direction"),
     "direction": N_("test direction"),
     "mcc": N_("test MCC"),
 }
-_CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -93,60 +89,10 @@ def _above(row: dict[str, Any]) -> str:
 
 
 def _read(folder: Path) -> Run:
-    flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
-    run_info = run_json.read(folder)
-    if not metrics.get("folds"):
-        raise InputError(
-            _(
-                "{path} must have folds; that of an earlier version has none",
-                path=folder / files.METRICS,
-            )
-        )
-    if isinstance(metrics.get("test"), dict) and "direction" not in metrics["test"]:
-        raise InputError(
-            _(
-                "{path} must have the skill in direction; that of an earlier version has none: "
-                "train that run again",
-                path=folder / files.METRICS,
-            )
-        )
-    figures = _figures(folder / files.METRICS, metrics)
-    predictions = _predictions(folder / files.PREDICTIONS)
-    return Run(str(folder), flags, run_info, figures, predictions)
-
-
-def _figures(path: Path, metrics: Any) -> RunSummary:
-    """Returns the figures that are compared, checked: somebody may have edited them."""
-    try:
-        figures = from_plain(RunSummary, metrics)
-        if figures.verdict.block_seconds < 1:
-            raise Mismatch("verdict.block_seconds", figures.verdict.block_seconds)
-    except Mismatch as mismatch:
-        raise InputError(run_json.not_written(path, mismatch.name, mismatch.value)) from None
-    return figures
-
-
-def _predictions(path: Path) -> pd.DataFrame:
-    """Returns the test windows of a run."""
-    try:
-        check_regular(path, str(path))
-        table = pd.read_parquet(path)
-        missing = {"symbol", *_CODES, "timestamp"} - set(table)
-        if missing:
-            raise ValueError(f"there is no {', '.join(sorted(missing))}")
-        if not pd.api.types.is_datetime64_any_dtype(table["timestamp"]):
-            raise ValueError("timestamp holds no times")
-        for name, codes in _CODES.items():
-            if not set(table[name]) <= set(codes):
-                raise ValueError(f"{name} must be one of {codes}")
-        return table.assign(symbol=table["symbol"].astype(str))
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=reason_of(error),
-            )
-        ) from error
+    flags = files.read_json(folder / files.CONFIG)
+    metrics = read(RunSummary, folder / files.METRICS)
+    table = predictions(folder / files.PREDICTIONS)
+    table = table.assign(symbol=table["symbol"].astype(str))
+    return Run(
+        str(folder), files.read_json(folder / files.CONFIG), read_run(folder), metrics, table
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.errors import one_line
 from core.i18n import N_, _, date, listed, ngettext, number
 from core.place import PROGRAM
-from core.texts import one_line
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
 from data.times.grid import every

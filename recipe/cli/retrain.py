@@ -50,7 +50,7 @@ def _fetch(model: Path, options: argparse.Namespace) -> None:
     from recipe.cli import console
     from recipe.live.download import download
     from recipe.live.exchange import open_exchange
-    from recipe.live.members import members_of
+    from recipe.live.markets import members_of
     from recipe.live.newest import timeframe_named
 
     contract = contract_of(load_model(model))

@@ -11,8 +11,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from core.errors import one_line
 from core.i18n import _
-from core.texts import one_line
 
 OWN = "xLSTM"  # the row of the model
 _NAME = 10  # columns

@@ -17,7 +17,7 @@ from core.native_chatter import without_native_chatter
 from recipe.cli.backend import prepare_process, start_backend
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
 
 OK, FAILED = 0, 1
 
@@ -40,7 +40,7 @@ def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
     before: dict = {}
     if options.start is not None:
-        before = run_json.read(options.start)
+        before = read_run(options.start)
         options.config = options.config or options.start / files.CONFIG
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     with _processes(options):
@@ -83,7 +83,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _is_finished(folder: Path) -> bool:
     """Returns whether nothing of a run is missing, and says so."""
-    before = run_json.read(folder)
+    before = read_run(folder)
     if not (folder / files.METRICS).exists():
         return False
     from recipe.cli import console
@@ -100,7 +100,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _go_on(options: argparse.Namespace, folder: Path) -> int:
-    before = run_json.read(folder)
+    before = read_run(folder)
     saved_flags = files.read_json(folder / files.CONFIG)
     flags = config.load(options.set, folder / files.CONFIG)
     processes.agree(_("flags"), str(flags))
@@ -126,7 +126,8 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     own = origin(flags, bars_info)
     changes += changes_since(before, known, own)
     if changes and not options.force:
-        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
+        faults = [_("{change}; --force accepts it", change=change) for change in changes]
+        raise InputError(faults)
     for change in changes:
         console.note(change)
     run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)

@@ -23,9 +23,9 @@ from recipe.live.exchange import (
 )
 from recipe.live.holes import fetch_whole_bars
 from recipe.live.kept import Kept, join, kept, mend, opens_of, write_part
+from recipe.live.markets import MostTraded, most_traded
 from recipe.live.pages import EMPTY_PAGE_BARS, fetch_between
 from recipe.live.timeframes import Timeframe
-from recipe.live.traded import MostTraded, most_traded
 
 PAGES_PER_PART = 10
 _LOCK, _PATIENCE = ".download.lock", 5  # seconds: one that was just killed may not have ended

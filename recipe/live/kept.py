@@ -17,7 +17,7 @@ from core import atomic
 from core.errors import InputError
 from core.foreign import check_regular, reason_of
 from core.i18n import _
-from recipe.live.sound import sound
+from recipe.live.answers import sound
 
 ROWS_AT_ONCE = 65_536
 NUMBERS = ("open", "high", "low", "close", "volume")

@@ -6,20 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.foreign import writing
 from core.i18n import _
-from core.texts import printable
 from data.features.settings import settings_of
 from data.market.moves import moment
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following
-from recipe.live.members import Members, members_of, trained_names
+from recipe.live.markets import Members, members_of, trained_names
 from recipe.live.timeframes import name_of
 from recipe.run import folder as files
+from recipe.serve.guards import plain_cells
 from recipe.serve.predict import classify_latest
-from recipe.serve.sheet import plain_cells
 from recipe.serve.universe import TooFewSymbols, first_of
 
 

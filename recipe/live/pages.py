@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from core.i18n import _, ngettext
-from recipe.live.answers import fault_of_rows
+from recipe.live.answers import fault_of_rows, sound_rows
 from recipe.live.exchange import Exchange, check_symbols, timeframe_of
-from recipe.live.sound import sound_rows
 from recipe.live.timeframes import Timeframe
 
 PAGE_BARS = 1000

@@ -26,10 +26,9 @@ from evaluation.paired import Paired, paired
 from models.deployable import contract_of, load_classifier
 from models.prediction import predict_windows
 from recipe.run import folder as files
-from recipe.run import run_json
 from recipe.run.deploy import window_sequence
 from recipe.run.market import bars_or_sample, market_settings, read_market
-from recipe.run.origin import ORIGINS, START, origin, started
+from recipe.run.origin import ORIGINS, START, origin, read_run, started
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.run import run
 
@@ -63,7 +62,7 @@ def retrain(
         InputError: where there is no finished run, too few bars came since, the bars do not fit the
             model, or another process retrains the same run.
     """
-    before = run_json.read(folder)
+    before = read_run(folder)
     flags = load(replay=folder / files.CONFIG)
     with files.lock(folder):
         clear(folder)

@@ -1,7 +1,7 @@
 """From trained classifiers to the model that is shipped: calibrated, with its contract."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -19,9 +19,17 @@ from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
 from evaluation.learners import Learner
-from models.blend import line_layer, log_of_blend, summary_columns, trees_layer
 from models.calibration import RestoreProbabilities
-from models.deployable import contract_of, log_mean_of, make_deployable, without_contract
+from models.deployable import (
+    contract_of,
+    line_layer,
+    log_mean_of,
+    log_of_blend,
+    make_deployable,
+    summary_columns,
+    trees_layer,
+    without_contract,
+)
 from models.prediction import AT_ONCE
 from recipe.run.folder import versions
 from recipe.run.training import Training
@@ -96,7 +104,8 @@ def deploy_blend(
     """Returns the deployable model of a network and baselines, and the weight of each by its name.
 
     It gives the weighted mean of probabilities, each member's as it would be alone, at a
-    temperature of its own. Weights and temperature are of the validation windows.
+    temperature of its own. Weights and temperature are of the validation windows, unless they were
+    chosen before.
 
     Args:
         training: of the network.
@@ -104,18 +113,23 @@ def deploy_blend(
         learners: that join it: "boosted trees", "logistic regression" or both.
     """
     labels, blocks = _labels_and_blocks(training)
-    said = [network.probabilities["validation"]]
-    said += [learner.said["validation"] for learner in learners.values()]
-    own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
-    weights = blend_weights(own, blocks).tolist()
+    restoration, chosen = training.restoration, training.chosen and training.chosen.blend
+    if chosen:
+        weights = list(chosen.weights.values())
+        restoration = replace(restoration, known_temperature=chosen.temperature)
+    else:
+        said = [network.probabilities["validation"]]
+        said += [learner.said["validation"] for learner in learners.values()]
+        own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
+        weights = blend_weights(own, blocks).tolist()
     columns = summary_columns(len(training.market.feature_names))
     fits = [_as_layers(learner, columns) for learner in learners.values()]
     blend = log_of_blend(without_contract(network.model), fits, weights)
     blend.jit_compile = training.settings.training.jit_compile
     calibration = {}
-    if training.restoration.settings.temperature:
+    if restoration.settings.temperature:
         log_p = _of_validation(training, blend)
-        calibration = training.restoration.temperature(log_p, labels, blocks)
+        calibration = restoration.temperature(log_p, labels, blocks)
     shares = dict(zip(("network", *learners), weights, strict=True))
     alone = contract_of(network.model)["restoration"]
     contract = _contract(training, calibration | {"network": alone})

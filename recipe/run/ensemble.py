@@ -1,5 +1,6 @@
 """The model of a fold: one trained member, or the mean of several that differ by their seeds."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,13 @@ class Blend:
         network: the model without the others, and what it says.
         learners: all baselines that were fitted, by name.
         weights: of the members by name; "network" comes first.
+        seconds: that the fits and the weights took.
     """
 
     network: Deployed
     learners: dict[str, Learner]
     weights: dict[str, float]
+    seconds: float = 0.0
 
     @property
     def said(self) -> dict[str, dict[str, np.ndarray]]:
@@ -137,16 +140,22 @@ def _blended(
     members: list[TrainedMember],
     fit: Callable[[], dict[str, Learner]] | None,
 ) -> FoldResult:
-    wanted, seed = training.settings.blend, training.settings.seed
+    begun = time.perf_counter()
+    wanted, chosen = training.settings.blend, training.chosen and training.chosen.blend
     if fit is None:
         learners = fit_learners(
-            training.market, training.fold, seed=seed, names=wanted, sums=np.float64
+            training.market,
+            training.fold,
+            seed=training.settings.seed,
+            names=wanted,
+            sums=np.float64,
+            chosen=chosen and chosen.fits,
         )
     else:
         learners = fit()
     joined = {name: learners[name] for name in wanted}
     deployed, weights = deploy_blend(training, network, joined)
-    blend = Blend(network, learners, weights)
+    blend = Blend(network, learners, weights, time.perf_counter() - begun)
     return FoldResult(training.fold, deployed, members, blend=blend)
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from core import foreign
 from core.atomic import write
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import N_, _
 from core.lock import Lock
-from core.texts import printable
 
 CONFIG = "config.json"
 RUN = "run.json"

@@ -1,7 +1,8 @@
 """What a run is made from, and whether it may go on: its flags, bars and store are those before.
 
-run.json lists every origin that a run has had, the newest last; there is more than one where a
-change was accepted by --force. Each checkpoint carries the one that it was trained with.
+run.json is checked when it is read: somebody may have edited it. It lists every origin that a run
+has had, the newest last; there is more than one where a change was accepted by --force. Each
+checkpoint carries the one that it was trained with.
 """
 
 import hashlib
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from config import Flags, as_dict
-from core.errors import InputError
+from core.contract import is_count, is_number
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 from recipe.run import folder as files
 
 ORIGINS, START = "origins", "from"
@@ -117,7 +118,7 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
     Raises:
         InputError: where one is of another run, fold or member.
     """
-    from models.training.callbacks.checkpoint_file import load_latest
+    from models.training.callbacks.checkpoint import load_latest
 
     unknown, foreign = [], []
     parts = sorted({path.parent for path in (folder / files.CHECKPOINTS).rglob("*.checkpoint")})
@@ -187,3 +188,68 @@ def differs(of: Path, name: str, before: Any, now: Any) -> str:
         before=printable(repr(before), files.MOST_SHOWN),
         now=printable(repr(now), files.MOST_SHOWN),
     )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Returns the content of the run.json of a run.
+
+    Raises:
+        InputError: where there is none, or a value in it cannot be one that a run wrote.
+    """
+    path = folder / files.RUN
+    content = files.read_json(path)
+    faults = [
+        _(
+            "{path} was not written by a run: {name} is {value}",
+            path=path,
+            name=name,
+            value=printable(repr(value)),
+        )
+        for name, value in content.items()
+        if name in _MUST_BE and not _MUST_BE[name](value)
+    ]
+    if faults:
+        raise InputError(faults)
+    return content
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _are_origins(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(part, dict) and isinstance(part.get("flags"), dict) for part in value)
+    )
+
+
+def _is_start(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(n)) for n in ("model", "sha256"))
+
+
+# What later steps read of it, and what each must be; the rest is written anew.
+_MUST_BE = {
+    "command": _are_texts,
+    "data": _is_text_or_none,
+    "bars_sha256": _is_text,
+    "from": _is_start,
+    "store_sha256": _is_text_or_none,
+    "features_sha256": _is_text,
+    "origins": _are_origins,
+    "versions": lambda value: isinstance(value, dict),
+    "adjust_splits": lambda value: isinstance(value, bool),
+    "brief": lambda value: isinstance(value, bool),
+    "resumes": is_count,
+    "accepted_changes": _are_texts,
+    "wall_seconds": lambda value: value is None or is_number(value),
+}

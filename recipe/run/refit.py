@@ -11,7 +11,7 @@ from evaluation.figures.run import Refit
 from recipe.devices import processes
 from recipe.run.ensemble import FoldResult, start_of_fold
 from recipe.run.settings import RunSettings
-from recipe.run.training import Chosen, Training, assemble
+from recipe.run.training import Chosen, ChosenBlend, Training, assemble
 from recipe.run.warm import Start
 
 _WATCHED = 2048  # windows that are looked at after an epoch, for a collapse
@@ -52,11 +52,19 @@ def refit_training(
         with_all_bars(market),
         number,
         start=start_of_fold(settings, results[:-1], given),
-        chosen=Chosen(
-            epochs=tuple(member.best_epoch for member in last.members),
-            temperature=last.deployed.calibration.get("temperature"),
-        ),
+        chosen=_chosen(last),
     )
+
+
+def _chosen(last: FoldResult) -> Chosen:
+    """Returns what validation chose in a fold."""
+    epochs, deployed, blend = [member.best_epoch for member in last.members], last.deployed, None
+    temperature = deployed.calibration.get("temperature")
+    if last.blend is not None:
+        fits = {name: learner.fitted for name, learner in last.blend.learners.items()}
+        blend = ChosenBlend(fits, last.blend.weights, temperature)
+        temperature = last.blend.network.calibration.get("temperature")
+    return Chosen(tuple(epochs), temperature, blend)
 
 
 def refit_metrics(market: Market, result: FoldResult) -> Refit:
@@ -75,5 +83,6 @@ def refit_metrics(market: Market, result: FoldResult) -> Refit:
         prior=(counts / counts.sum()).tolist(),
         epochs=[member.best_epoch + 1 for member in result.members],
         temperature=result.deployed.calibration.get("temperature"),
+        blend=result.blend.weights if result.blend else None,
         loss=[[row["loss"] for row in member.rows] for member in result.members],
     )

@@ -182,8 +182,7 @@ class _Run:
         self.reporter.log(
             _("refit"),
             _(
-                "on all {num_windows:,} windows, with the epoch and the temperature that "
-                "validation chose",
+                "on all {num_windows:,} windows, with what validation chose",
                 num_windows=len(training.fold.train),
             ),
         )
@@ -217,7 +216,13 @@ class _Run:
         optimum = known_optimum(
             self.info.get("data"), self.market, [result.fold for result in results]
         )
-        metrics = dataclasses.replace(metrics, known_optimum=optimum)
+        blended = [result.blend.seconds for result in results if result.blend]
+        blend_seconds = round(sum(blended), 3) if blended else None
+        metrics = dataclasses.replace(
+            metrics,
+            known_optimum=optimum,
+            timing=dataclasses.replace(metrics.timing, blend_seconds=blend_seconds),
+        )
         if refit is not None:
             figures = refit_metrics(with_all_bars(self.market), refit)
             self.info["refit"] = figures.training_period

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from data.batches.sequences import SequenceBatches
 from data.batches.training_batches import training_batches
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior, training_statistics
+from evaluation.baselines import Fitted
 from models.prediction import Predict, predict_windows
 from models.restoration import Restoration
 from models.training.callbacks.mining import MiningPlan
@@ -28,16 +29,33 @@ from recipe.run.warm import Start
 
 
 @dataclass(frozen=True)
+class ChosenBlend:
+    """What validation chose for a blend.
+
+    Attributes:
+        fits: the baselines in it, by name; their strength, rounds and temperature hold.
+        weights: of the members by name.
+        temperature: of their mean; None where there is none.
+    """
+
+    fits: Mapping[str, Fitted]
+    weights: Mapping[str, float]
+    temperature: float | None
+
+
+@dataclass(frozen=True)
 class Chosen:
     """What validation chose in a training before, for one that has no bars to choose by.
 
     Attributes:
         epochs: the epoch of each member, counted from 0.
-        temperature: of the restoration; None where there is none.
+        temperature: of the network's restoration; None where there is none.
+        blend: of the network and baselines; None: there is none.
     """
 
     epochs: tuple[int, ...]
     temperature: float | None
+    blend: ChosenBlend | None = None
 
 
 @dataclass

@@ -20,7 +20,7 @@ from data.market.moves import adjust_splits
 from data.market.windows import subsample
 from models.deployable import contract_of
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
 from recipe.serve import exported
 from recipe.serve.inference import inference_windows
 from recipe.serve.onnx_file import scalings, signature, write_onnx
@@ -99,7 +99,7 @@ def windows_to_compare(
     """
     contract = contract_of(model)
     try:
-        run_info = run_json.read(run)
+        run_info = read_run(run)
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
             raise InputError(_("the bars are not those of the run any more"))

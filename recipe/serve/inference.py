@@ -23,7 +23,7 @@ from data.market.relative import MARKET, relative_in_words
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
 from data.times.grid import every, grid_ns, no_grid
-from recipe.serve.finite import check_features, check_probabilities
+from recipe.serve.guards import check_features, check_probabilities
 from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
 from recipe.serve.universe import check_universe, with_universe
 

@@ -10,14 +10,12 @@ from core.contract import Contract
 from core.i18n import _
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
-from data.features.beside import fill_beside
+from data.features.features import fill_rows, warm_runs
 from data.features.settings import settings_of
-from data.features.universe import Universe
+from data.features.universe import Universe, fill_beside
 from data.market.moves import advice, find_moves, moment, told
-from data.market.rows import fill_rows, warm_runs
 from data.market.windows import own_bounds, symbol_bounds
-from data.times.grid import check_one_length, grid_ns
-from data.times.moments import closes_of
+from data.times.grid import check_one_length, closes_of, grid_ns
 
 
 @dataclass(frozen=True)

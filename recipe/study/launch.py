@@ -15,7 +15,7 @@ from core.errors import InputError
 from core.i18n import _, listed, ngettext
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.worker import STORAGE, is_worked_on, own_modules
+from recipe.study.worker import STORAGE, is_worked_on
 
 
 def run_workers(
@@ -35,7 +35,7 @@ def run_workers(
             has no Optuna.
     """
     check_storage(plan, storage)
-    environment = own_modules() | {STORAGE: storage}
+    environment = place.environment() | {STORAGE: storage}
     command = [sys.executable, "-m", place.module("recipe.study.worker"), str(plan.folder)]
     # In sessions of their own: Ctrl-C is for this process, which ends them.
     workers = [

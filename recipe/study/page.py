@@ -10,8 +10,8 @@ from core.i18n import N_, _, listed, ngettext, number
 from evaluation.report.formats import drawing, picture, render
 from recipe.run import folder as files
 from recipe.study import plots, results
+from recipe.study.arms import space_for
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
 PAGE, TABLE, RUNS, WINNER = "study.html", "study.csv", "runs.csv", "winner.json"

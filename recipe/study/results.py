@@ -12,12 +12,13 @@ from core.errors import InputError
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
 from evaluation.across.cross_section import Forecasts, correlations
-from evaluation.answers import EVEN, Answers, answers
+from evaluation.answers import Answers
+from evaluation.figures.summary import BlockSummary, EpochSummary
 from recipe.run import folder as files
 from recipe.study import arms, checked
+from recipe.study.arms import space_for
 from recipe.study.effects import block_sums, holm, measured, measures, paired_effects
 from recipe.study.plan import DONE, Plan
-from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
 PROBABILITIES = [f"p_{name.lower()}" for name in CLASS_NAMES]
@@ -70,8 +71,9 @@ def training_seconds(plan: Plan, cell: str) -> float:
     So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
     """
     metrics, flags = plan.run(cell) / files.METRICS, plan.cells[cell].flags
-    epochs = checked.num_folds(metrics) * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
-    return float(np.median(checked.epoch_seconds(metrics) or [0.0])) * epochs
+    figures = checked.read(EpochSummary, metrics)
+    epochs = figures.num_folds * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
+    return float(np.median(figures.timing.seconds_per_epoch or [0.0])) * epochs
 
 
 def effects_table(plan: Plan) -> pd.DataFrame:
@@ -165,15 +167,11 @@ def _read_sums(
 ) -> np.ndarray:
     table = checked.predictions(path)
     probabilities = table[PROBABILITIES].to_numpy()
-    if {"call", "side"} <= set(table):
-        given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
-    else:  # of an earlier version: the most probable class
-        given = answers(probabilities, EVEN)
     return block_sums(
         table["timestamp"].dt.tz_convert(None).to_numpy(),
         table["label"].to_numpy(),
         probabilities,
-        given,
+        Answers(table["call"].to_numpy(), table["side"].to_numpy()),
         block_seconds,
         _ranked(table, earlier, block_seconds),
     )
@@ -224,7 +222,8 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
                 path=path.name,
             )
         )
-    block_seconds = checked.block_seconds(plan.run(cell) / files.METRICS)
+    figures = checked.read(BlockSummary, plan.run(cell) / files.METRICS)
+    block_seconds = figures.verdict.block_seconds
     earlier = plan.run(cell) / files.VALIDATION
     past = earlier if split == "test" and earlier.exists() else None
     return _read_sums(path, past, block_seconds, path.stat().st_mtime)

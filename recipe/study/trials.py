@@ -17,8 +17,8 @@ from core.errors import InputError
 from core.i18n import _
 from core.lock import Lock
 from recipe.run import folder as files
+from recipe.study.arms import first_fair_epoch, space_for, suggest
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.space import first_fair_epoch, space_for, suggest
 
 try:
     import optuna

@@ -1,9 +1,17 @@
-"""A worker: takes an open cell of the study, trains it in a process of its own, and so on."""
+"""A worker: takes an open cell of the study, trains it in a process of its own, and so on.
+
+A worker that is killed cannot end its child. The child therefore watches the pipe from its worker,
+which the system closes, and kills itself at once: another worker may resume the run, and two must
+not write to one folder.
+"""
 
 import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +27,7 @@ from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan, load
 
 INTERRUPTED = 130
 LOCKS = "locks"
+CHILD = "--child"  # this module is run as the process of a cell
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
 
@@ -128,11 +137,11 @@ def run_cell(
     with (
         open(log, "ab") as told,
         subprocess.Popen(
-            [sys.executable, "-m", place.module("recipe.study.child"), module, *arguments],
+            [sys.executable, "-m", place.module("recipe.study.worker"), CHILD, module, *arguments],
             stdin=subprocess.PIPE,
             stdout=told,
             stderr=subprocess.STDOUT,
-            env=own_modules(),
+            env=place.environment(),
         ) as child,
     ):
         try:
@@ -158,18 +167,29 @@ def _wait(child: subprocess.Popen, hopeless: Callable[[], bool], pause: float) -
                 return True
 
 
-def own_modules() -> dict[str, str]:
-    """Returns the environment of a process that finds these modules from any folder."""
-    return place.environment()
-
-
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it said nothing"
 
 
+def _be_child(module: str, *arguments: str) -> None:
+    """Runs a module as a command, for as long as the worker that started this process lives."""
+
+    def end_with_the_worker() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end_with_the_worker, daemon=True).start()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
-    try:
-        work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
-    except InputError as error:  # a file of the study was broken meanwhile
-        sys.exit("\n".join(error.faults))
+    if sys.argv[1] == CHILD:
+        _be_child(*sys.argv[2:])
+    else:
+        try:
+            work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
+        except InputError as error:  # a file of the study was broken meanwhile
+            sys.exit("\n".join(error.faults))

@@ -6,9 +6,8 @@ import re
 
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 from data.bars.formats.packed import Source
 
 PRICES = {"open", "high", "low", "close"}
@@ -108,7 +107,7 @@ def from_json(source: Source) -> pd.DataFrame:
     with source.open(share=SHARE_OF_JSON) as stream:
         content = stream.read()
     if content.count(b"[") + content.count(b"{") > len(content) / SHORTEST_BAR + 1000:
-        raise InputError(_("{source} must hold bars; it is mostly brackets", source=source.name))
+        raise InputError("{source} must hold bars; it is mostly brackets", source=source.name)
     try:
         value = json.loads(content)
     except ValueError:
@@ -117,20 +116,14 @@ def from_json(source: Source) -> pd.DataFrame:
         except ValueError as error:
             told = printable(str(error), 200)
             raise InputError(
-                _(
-                    "{source} cannot be read: it is no JSON ({error})",
-                    source=source.name,
-                    error=told,
-                )
+                "{source} cannot be read: it is no JSON ({error})", source=source.name, error=told
             ) from error
     frame = _frame(value)
     if frame is None:
         raise InputError(
-            _(
-                "{source} must hold a list of bars, or one under {lists}",
-                source=source.name,
-                lists=", ".join(LISTS),
-            )
+            "{source} must hold a list of bars, or one under {lists}",
+            source=source.name,
+            lists=", ".join(LISTS),
         )
     return frame
 

@@ -12,9 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 
 # Of a decimal sign: the sign of thousands that goes with it.
 _THOUSANDS = {".": ",", ",": "."}
@@ -105,17 +104,15 @@ def _told(
     row = int((comma | point).argmax())
     cell = column.cells[row].as_py()
     raise InputError(
-        _(
-            "{source}, row {row}: {column} {cell!r} may be {one} or {other}, and nothing else in "
-            "the file says which; write numbers with a decimal point and without thousands "
-            "separators, in a file with commas between the columns",
-            source=source,
-            row=str(row + 1),
-            column=name,
-            cell=printable(cell),
-            one=cell.replace(",", "").replace(".", ""),
-            other=cell.replace(",", "."),
-        )
+        "{source}, row {row}: {column} {cell!r} may be {one} or {other}, and nothing else in "
+        "the file says which; write numbers with a decimal point and without thousands "
+        "separators, in a file with commas between the columns",
+        source=source,
+        row=str(row + 1),
+        column=name,
+        cell=printable(cell),
+        one=cell.replace(",", "").replace(".", ""),
+        other=cell.replace(",", "."),
     )
 
 

@@ -61,14 +61,12 @@ def places_of(
         found = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
         if len(found) > 1:
             raise InputError(
-                _(
-                    "{source} must have one column for {role}, it has {count} named {name}; rename "
-                    "or remove the others",
-                    source=source,
-                    role=printable(name),
-                    count=len(found),
-                    name=printable(written[found[0]]),
-                )
+                "{source} must have one column for {role}, it has {count} named {name}; rename "
+                "or remove the others",
+                source=source,
+                role=printable(name),
+                count=len(found),
+                name=printable(written[found[0]]),
             )
         if found:
             places[name] = found[0]
@@ -77,13 +75,11 @@ def places_of(
         role = next((r for r, place in taken.items() if r == name or place in found), None)
         if role is not None:
             raise InputError(
-                _(
-                    "{source}: the column {name} is read as the bars' {role}; EXTRA_COLUMNS must "
-                    "name another",
-                    source=source,
-                    name=printable(name),
-                    role=role,
-                )
+                "{source}: the column {name} is read as the bars' {role}; EXTRA_COLUMNS must "
+                "name another",
+                source=source,
+                name=printable(name),
+                role=role,
             )
     if lacking:
         told = _(

@@ -8,9 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
-from core.i18n import _
-from core.texts import printable
+from core.errors import InputError, printable
 
 
 @dataclass
@@ -103,10 +101,8 @@ def _text(value) -> str:
 
 def _unusable(name: str, source: str, kind: str) -> InputError:
     return InputError(
-        _(
-            "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
-            source=source,
-            name=printable(name),
-            kind=printable(kind),
-        )
+        "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
+        source=source,
+        name=printable(name),
+        kind=printable(kind),
     )

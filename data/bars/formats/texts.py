@@ -36,17 +36,15 @@ def text_table(source: Source) -> Table:
     skip = next((i for i, line in enumerate(lines[:6]) if any(s in line for s in SEPARATORS)), 0)
     lines = [line for line in lines[skip:] if line.strip()]
     if not lines:
-        raise InputError(_("{file} cannot be read: it is empty", file=source.name))
+        raise InputError("{file} cannot be read: it is empty", file=source.name)
     separator = max(SEPARATORS, key=lines[0].count)
     rows = list(csv.reader(lines[:5], delimiter=separator))
     if len(rows[0]) > MOST_COLUMNS:
         raise InputError(
-            _(
-                "{file} must have at most {most:,} columns, it has {count:,}",
-                file=source.name,
-                most=MOST_COLUMNS,
-                count=len(rows[0]),
-            )
+            "{file} must have at most {most:,} columns, it has {count:,}",
+            file=source.name,
+            most=MOST_COLUMNS,
+            count=len(rows[0]),
         )
     remarks = [_("{skip} line(s) above the header passed over", skip=skip)] if skip else []
     text = _Text(source, separator, encoding, skip, len(rows[0]))
@@ -113,7 +111,7 @@ class _Text:
             )
         if frame.shape[1] != self.width:
             raise InputError(
-                _("{file} must have as many values in each row as names", file=self.source.name)
+                "{file} must have as many values in each row as names", file=self.source.name
             )
         pairs = list(zip(rows[0], rows[1], strict=True))
         pairs[0] = (rows[2][0], "") if named else ("Date", "")
@@ -177,13 +175,11 @@ class _Text:
         more = (frame[self.width].fillna("") != "").to_numpy()
         if more.any():
             raise InputError(
-                _(
-                    "{file}, row {row}: a row must have {width} values, as the first line has; it "
-                    "has more (a decimal comma or one of thousands without quotation marks?)",
-                    file=self.source.name,
-                    row=str(int(more.argmax()) + 1),
-                    width=self.width,
-                )
+                "{file}, row {row}: a row must have {width} values, as the first line has; it "
+                "has more (a decimal comma or one of thousands without quotation marks?)",
+                file=self.source.name,
+                row=str(int(more.argmax()) + 1),
+                width=self.width,
             )
         return {position: frame[position] for position in positions}
 

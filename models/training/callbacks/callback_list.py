@@ -1,8 +1,11 @@
 """The callbacks of a training, complete and in the right order."""
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -12,7 +15,6 @@ from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.best_weights import BestWeights
 from models.training.callbacks.checkpoint import Checkpointer
 from models.training.callbacks.collapse_alarm import CollapseAlarm
-from models.training.callbacks.compile_beside import CompileBeside
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
@@ -52,6 +54,56 @@ class ValidationPlan:
     prior: Sequence[float] | np.ndarray | None = None
     blocks: np.ndarray | None = None
     judge: Callable[[np.ndarray], dict[str, float]] | None = None
+
+
+class Compiled(Protocol):
+    """A callback that has something to compile."""
+
+    def trace(self) -> None:
+        """Is called before the training step is traced."""
+
+    def compile(self) -> None:
+        """Is called in a thread beside it; changes nothing that training depends on."""
+
+
+class CompileBeside(keras.callbacks.Callback):
+    """Lets other callbacks compile what they will need, in a thread, from the start of a training.
+
+    Tracing a training step and half of its compilation keep one core busy, so what validates and
+    mines is compiled on another, and not when the first epoch ends. What is compiled first is
+    traced before the training step: two threads that trace wait for each other's Python, and the
+    other core has nothing to compile. On TensorFlow alone: on JAX a training step owns the weights
+    while it runs.
+
+    Listed before the callbacks that it is for: at the end of the first epoch it waits for the
+    thread, `seconds` long.
+
+    Args:
+        parts: callbacks, of which None are passed over. An exception in their `compile` is raised
+            at the end of the epoch.
+    """
+
+    def __init__(self, parts: Sequence[Compiled | None]):
+        super().__init__()
+        self.parts = [part for part in parts if part is not None]
+        self.seconds = 0.0
+        self._running: list[Future] = []
+
+    def on_train_begin(self, logs=None):
+        if keras.backend.backend() == "tensorflow":
+            for part in self.parts:
+                part.trace()
+            thread = ThreadPoolExecutor(1)
+            self._running = [thread.submit(part.compile) for part in self.parts]
+            thread.shutdown(wait=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Waits for what is not done yet."""
+        started = time.perf_counter()
+        for task in self._running:
+            task.result()
+        self._running = []
+        self.seconds += time.perf_counter() - started
 
 
 @dataclass

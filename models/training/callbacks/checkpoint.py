@@ -1,23 +1,35 @@
 """Checkpoints that are never lost: all that the next epoch depends on, saved and restored.
 
 Keras's `BackupAndRestore` is not used: it leaves out dropout seeds, loss variables and callback
-states, and its writes are not atomic. The files are those of checkpoint_file.py.
+states, and its writes are not atomic.
+
+There is one file for each epoch, and the last two are kept. A file is the SHA-256 of the rest, a
+line break, and an uncompressed npz archive of all arrays and the JSON state. Nothing is pickled.
 """
 
+import hashlib
+import io
+import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import keras
 import numpy as np
 
+from core import atomic
 from core.errors import InputError
-from core.foreign import reason_of
+from core.foreign import reading, reason_of
 from core.i18n import _
 from models.training.callbacks.base import StatefulCallback, copy_of
-from models.training.callbacks.checkpoint_file import load_latest, save_checkpoint
 
 _ARRAY = "__array__"
+KEPT = 2
+_STATE = "state.json"
+_FAILURES = (LookupError, TypeError, AttributeError, SyntaxError, TokenError)  # of a broken array
+_NAME = re.compile(r"epoch-(\d{6})\.checkpoint")
 
 
 def collect_training_state(
@@ -51,24 +63,20 @@ def restore_training_state(
     states = _put_arrays(state["callbacks"], arrays)
     if set(states) != set(callbacks):
         raise InputError(
-            _(
-                "the checkpoint has the callbacks {saved}, this training {now}",
-                saved=sorted(states),
-                now=sorted(callbacks),
-            )
+            "the checkpoint has the callbacks {saved}, this training {now}",
+            saved=sorted(states),
+            now=sorted(callbacks),
         )
     pairs = []
     for group, variables in _variables(model).items():
         saved = [value for name, value in arrays.items() if name.startswith(f"{group}/")]
         if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
             raise InputError(
-                _(
-                    "the checkpoint has {saved} {group} variables, this training {now}, or their "
-                    "shapes differ: it is of another configuration",
-                    saved=len(saved),
-                    group=group,
-                    now=len(variables),
-                )
+                "the checkpoint has {saved} {group} variables, this training {now}, or their "
+                "shapes differ: it is of another configuration",
+                saved=len(saved),
+                group=group,
+                now=len(variables),
             )
         pairs += zip(variables, saved, strict=True)
     for variable, value in pairs:
@@ -141,13 +149,11 @@ class Checkpointer(keras.callbacks.Callback):
             raise
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise InputError(
-                _(
-                    "the checkpoint of epoch {epoch} in {folder} cannot be restored ({reason}); "
-                    "remove it to go on from an earlier one",
-                    epoch=epoch + 1,
-                    folder=self.folder,
-                    reason=reason_of(error),
-                )
+                "the checkpoint of epoch {epoch} in {folder} cannot be restored ({reason}); "
+                "remove it to go on from an earlier one",
+                epoch=epoch + 1,
+                folder=self.folder,
+                reason=reason_of(error),
             ) from error
         self._continues = True
         return epoch + 1
@@ -201,3 +207,97 @@ def _put_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             return arrays[value[_ARRAY]]
         return {key: _put_arrays(item, arrays) for key, item in value.items()}
     return [_put_arrays(item, arrays) for item in value] if isinstance(value, list) else value
+
+
+def save_checkpoint(
+    folder: str | Path, epoch: int, arrays: dict[str, np.ndarray], state: dict[str, Any]
+) -> Path:
+    """Writes a checkpoint and returns its path; the last two are kept.
+
+    The file appears under its name only when it is complete and on the disk, so a kill or a full
+    disk at any moment leaves the older files whole.
+
+    Args:
+        folder: is made where it does not exist.
+        epoch: the epoch that has just ended, counted from 0.
+        arrays: by name; of numbers or texts, not of objects.
+        state: whatever JSON can hold.
+
+    Raises:
+        OSError: where the file cannot be written.
+        ValueError: where an array holds objects.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"epoch-{epoch:06d}.checkpoint"
+    content = _encode(arrays, state)
+    atomic.write(path, lambda temporary: temporary.write_bytes(content))
+    _prune(folder, epoch)
+    return path
+
+
+def load_latest(
+    folder: str | Path, note: Callable[[str], None] | None = None
+) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+    """Returns (epoch, arrays, state) of the newest whole checkpoint, or None if there is none.
+
+    Args:
+        folder: that of `save_checkpoint`; it need not exist.
+        note: told about every file that is incomplete or corrupt and therefore passed over.
+    """
+    for epoch, path in reversed(_files(Path(folder))):
+        try:
+            with reading(path.name, *_FAILURES):
+                return epoch, *_decode(path.read_bytes())
+        except ValueError as error:
+            if note is not None:
+                note(
+                    _(
+                        "checkpoint {name} is passed over: {reason}",
+                        name=path.name,
+                        reason=error.args[0],
+                    )
+                )
+    return None
+
+
+def _encode(arrays: dict[str, np.ndarray], state: dict[str, Any]) -> bytes:
+    for name, array in arrays.items():
+        if array.dtype.hasobject:  # NumPy would pickle it
+            raise ValueError(f"arrays must hold numbers or texts, {name} holds objects")
+    text = np.frombuffer(json.dumps(state).encode(), dtype="uint8")
+    buffer = io.BytesIO()
+    np.savez(buffer, **{_STATE: text}, **arrays)  # pyright: ignore[reportArgumentType]
+    return _signed(buffer.getvalue())
+
+
+def _signed(body: bytes) -> bytes:
+    """Returns an archive behind its checksum."""
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    digest, _break, body = content.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError(_("checksum mismatch: incomplete or corrupt"))
+    with np.load(io.BytesIO(body), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    state = json.loads(arrays.pop(_STATE).tobytes())
+    if not isinstance(state, dict) or not all(isinstance(a, np.ndarray) for a in arrays.values()):
+        raise ValueError(_("its parts are not those of a checkpoint"))
+    return arrays, state
+
+
+def _prune(folder: Path, epoch: int) -> None:
+    """Removes all but the last two; those of later epochs belong to an abandoned training."""
+    past = [path for number, path in _files(folder) if number <= epoch]
+    later = [path for number, path in _files(folder) if number > epoch]
+    for path in past[:-KEPT] + later:
+        path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    """Returns (epoch, path) of the checkpoints in a folder, oldest first."""
+    paths = folder.iterdir() if folder.is_dir() else []
+    matches = [(_NAME.fullmatch(path.name), path) for path in paths]
+    return sorted((int(match[1]), path) for match, path in matches if match and path.is_file())

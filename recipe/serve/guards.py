@@ -1,15 +1,15 @@
-"""What must never be answered: a number that is none, or shares that are no probabilities."""
+"""What is never answered: a number that is none, shares that are no probabilities, a formula."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from core.texts import printable
 
 _ROUNDING = 1e-3  # of the sum of a window's probabilities; half precision knows no more
+_BEGINS = ("=", "+", "-", "@", "\t", "\r")  # of a formula in a spreadsheet (OWASP, CSV injection)
 
 
 def check_features(
@@ -68,6 +68,19 @@ def check_probabilities(probabilities: np.ndarray, about: pd.DataFrame) -> None:
             total=len(good),
         )
     )
+
+
+def plain_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with an apostrophe before symbols that a spreadsheet would compute.
+
+    Args:
+        table: of answers, with a column `symbol`.
+    """
+    symbols = table["symbol"].astype(str)
+    begins = symbols.str.startswith(_BEGINS)
+    if not begins.any():
+        return table
+    return table.assign(symbol=symbols.where(~begins, "'" + symbols))
 
 
 def _place(about: pd.DataFrame, window: int) -> dict[str, str]:

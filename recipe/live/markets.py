@@ -1,5 +1,6 @@
-"""Which markets of an exchange are asked, and which make the market that features stand beside."""
+"""Which symbols of an exchange are asked for: those that a model needs, or the most traded ones."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from core.contract import Contract
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_, _, ngettext
 from data.features.indicators import FORGOTTEN_AFTER_BARS, OTHERS_FORGET_AFTER_BARS
 from data.features.settings import settings_of
 from recipe.live.exchange import Exchange, check_symbols, markets_of
@@ -143,3 +144,104 @@ def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed
         "{exchange} has {count} of the {total} symbols of the training; missing are {missing}",
         **values,
     )
+
+
+@dataclass(frozen=True)
+class MostTraded:
+    """Which symbols are asked for.
+
+    Args:
+        quote: the currency they are paid in, such as USDT.
+        top: how many, the most traded first.
+        perpetuals: linear perpetual contracts (BTC/USDT:USDT) instead of spot (BTC/USDT).
+    """
+
+    quote: str
+    top: int
+    perpetuals: bool = False
+
+
+def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
+    """Returns ccxt's symbols, those with the largest turnover of the last 24 hours first.
+
+    Raises:
+        InputError: where the exchange has no such markets, or does not tell what is traded.
+    """
+    markets = {
+        symbol: market for symbol, market in markets_of(exchange).items() if _fits(market, wanted)
+    }
+    if not markets:
+        quotes = {str(m.get("quote")) for m in markets_of(exchange).values() if m.get("quote")}
+        told = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
+        if wanted.perpetuals:
+            told = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
+        raise InputError(
+            _(
+                told,
+                exchange=exchange.name,
+                quote=wanted.quote,
+                quotes=", ".join(sorted(quotes)[:20]),
+            )
+        )
+    turnover = {
+        symbol: _turnover(ticker)
+        for symbol, ticker in _tickers(exchange, wanted.perpetuals).items()
+        if symbol in markets and isinstance(ticker, Mapping)
+    }
+    traded = [symbol for symbol, amount in turnover.items() if amount > 0]
+    if not traded:
+        raise InputError(
+            _(
+                "{exchange} does not say how much is traded; name the symbols instead",
+                exchange=exchange.name,
+            )
+        )
+    if len(traded) < wanted.top:
+        exchange.note(
+            ngettext(
+                "{exchange} has {n} such symbol, {top} were asked for",
+                "{exchange} has {n} such symbols, {top} were asked for",
+                len(traded),
+                exchange=exchange.name,
+                top=wanted.top,
+            )
+        )
+    return sorted(traded, key=lambda symbol: (-turnover[symbol], symbol))[: wanted.top]
+
+
+def _fits(market: Mapping[str, Any], wanted: MostTraded) -> bool:
+    if market.get("active") is False or market.get("quote") != wanted.quote.upper():
+        return False
+    if wanted.perpetuals:
+        return bool(market.get("swap") and market.get("linear"))
+    return bool(market.get("spot"))
+
+
+def _tickers(exchange: Exchange, perpetuals: bool) -> Mapping[str, Any]:
+    client, kind = exchange.client, "swap" if perpetuals else "spot"
+    if not client.has.get("fetchTickers"):
+        return {}
+    params = {"subType": "linear"} if perpetuals else {}
+    if client.options.get("defaultType", "spot") != kind:
+        params["type"] = kind
+    return exchange.ask(client.fetch_tickers, params=params, fault_of=_fault_of_tickers)
+
+
+def _fault_of_tickers(tickers: Any) -> str | None:
+    if isinstance(tickers, Mapping) and tickers:
+        return None
+    return _("the answer must be a table of tickers, got {kind}", kind=type(tickers).__name__)
+
+
+def _turnover(ticker: Mapping[str, Any]) -> float:
+    """Returns what was paid in 24 hours, 0 where it is not told."""
+    amount = _number(ticker.get("quoteVolume"))
+    return amount or _number(ticker.get("baseVolume")) * _number(ticker.get("last"))
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0

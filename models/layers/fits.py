@@ -1,7 +1,6 @@
-"""Gradient-boosted trees as a layer of arrays, so that they live in one model file with a network.
+"""Fits that may stand beside the network, as layers of one model file: regression and trees.
 
-All trees of all rows go down together, one level a step: a node is a number, and what it asks is
-looked up in arrays of all nodes.
+Both see a summary of the window, made in the model. Their weights come from a fit elsewhere.
 """
 
 from typing import Any
@@ -11,6 +10,77 @@ import numpy as np
 from keras import layers, ops
 
 from models.layers.common import widest_dtype
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class WindowSummary(layers.Layer):
+    """Maps windows (batch, time, features) to summaries, float32 (batch, 4 * features).
+
+    The last bar, the mean and standard deviation over the window, and the mean over its last
+    quarter, as `evaluation.baselines.window_summary` makes them for the fits. The sums are taken
+    in float64 where the backend has it: a tree is a step function, so whoever adds in another order
+    must still round to the same float32. On JAX they are float32, and a value that lies on a
+    threshold, as those that recur every day may, can fall on its other side.
+    """
+
+    def call(self, inputs):
+        """Returns the summaries, (batch, 4 * features)."""
+        bars = ops.cast(inputs, widest_dtype())
+        mean = _mean(bars)
+        deviation = ops.sqrt(_mean(ops.square(bars - ops.expand_dims(mean, 1))))
+        late = _mean(bars[:, -max(1, inputs.shape[1] // 4) :])
+        parts = [bars[:, -1], mean, deviation, late]  # each (batch, features)
+        return ops.cast(ops.concatenate(parts, axis=-1), "float32")
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 4 * input_shape[-1])
+
+
+def _mean(bars):
+    """Returns the mean over time; `keras.ops.mean` on JAX takes float64 through float32."""
+    return ops.sum(bars, axis=1) / bars.shape[1]
+
+
+@keras.saving.register_keras_serializable(package="xlstm_classifier")
+class ClippedDense(layers.Layer):
+    """Maps columns (batch, columns) to logits (batch, units): clip((x - mean) / scale) W + b.
+
+    It is not trained here: its weights come from a fit, by `set_weights`, in the order mean and
+    scale (columns,), kernel (columns, units), bias (units,).
+
+    Args:
+        units: number of classes.
+        clip: standardised columns are cut off at plus and minus this many standard deviations.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, units: int, clip: float, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.units, self.clip = int(units), float(clip)
+
+    def build(self, input_shape):
+        """Makes the weights."""
+        columns = input_shape[-1]
+        shapes = {"mean": (columns,), "scale": (columns,)}
+        shapes |= {"kernel": (columns, self.units), "bias": (self.units,)}
+        self.mean, self.scale, self.kernel, self.bias = (
+            self.add_weight(shape=shape, initializer="ones", trainable=False, name=name)
+            for name, shape in shapes.items()
+        )
+
+    def call(self, inputs):
+        """Returns the logits, (batch, units)."""
+        wide = widest_dtype()
+        centred = ops.cast(inputs, wide) - ops.cast(self.mean, wide)
+        columns = ops.clip(centred / ops.cast(self.scale, wide), -self.clip, self.clip)
+        return ops.matmul(ops.cast(columns, "float32"), self.kernel) + self.bias
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "clip": self.clip}
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
