@@ -93,6 +93,4 @@ def _read(folder: Path) -> Run:
     metrics = read(RunSummary, folder / files.METRICS)
     table = predictions(folder / files.PREDICTIONS)
     table = table.assign(symbol=table["symbol"].astype(str))
-    return Run(
-        str(folder), files.read_json(folder / files.CONFIG), read_run(folder), metrics, table
-    )
+    return Run(str(folder), flags, read_run(folder), metrics, table)
