@@ -56,7 +56,7 @@ def trained_member(number, fold, rng):
     return TrainedMember(
         seed=number,
         classifier=None,
-        alone=Deployed(None, {"temperature": 1.0 + number}, answers(fold, rng)),
+        alone=Deployed(None, {"temperature": 1.0 + number}, answers(fold, rng), (None, None)),
         rows=[],
         best_epoch=number + 5,
         record=record_of(number),
@@ -264,7 +264,7 @@ def test_members_of_an_ensemble_stand_beside_their_mean():
     (fold,) = market.folds
     members = [trained_member(number, fold, rng) for number in (0, 1)]
     mean = {split: answers(fold, rng)[split] for split in ("validation", "test")}
-    result = FoldResult(fold, Deployed(None, {}, mean), members, {}, {"none": mean})
+    result = FoldResult(fold, Deployed(None, {}, mean, (None, None)), members, {}, {"none": mean})
     metrics = run_metrics(market, [result], **CHOSEN)
     (found,) = metrics["folds"]
     labels, prior = fold.labels[fold.test], training_prior(fold)
