@@ -19,11 +19,11 @@ from typing import Any
 import config
 from core.contract import is_count, is_number, is_text
 from core.errors import InputError
-from core.i18n import _
+from evaluation.figures.summary import NLLSummary
 from recipe.run import folder as files
 from recipe.study import arms
 from recipe.study.arms import Range
-from recipe.study.checked import validation_scores, value_of
+from recipe.study.checked import read, value_of
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
@@ -109,8 +109,8 @@ class Plan:
 
     def value(self, cell: str) -> float:
         """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
-        found = validation_scores(self.run(cell) / files.METRICS, "nll")
-        return sum(found) / len(found)
+        folds = read(NLLSummary, self.run(cell) / files.METRICS).folds
+        return sum(fold.validation.nll for fold in folds) / len(folds)
 
     def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:
         """Returns the values with which a cell of a sweep was begun, of the flags of its space.
@@ -139,7 +139,7 @@ def make(
     """
     files.check_absent(folder)
     if count < 1:
-        raise InputError(_("a study needs at least 1 seed or trial, got {count}", count=count))
+        raise InputError("a study needs at least 1 seed or trial, got {count}", count=count)
     if data is not None and Path(data).exists():
         data = str(Path(data).absolute())
     name = f"{folder.name}-{secrets.token_hex(4)}"  # a database may hold many studies
@@ -174,11 +174,9 @@ def load(folder: Path) -> Plan:
     if faults:
         wrong = ", ".join(faults)
         raise InputError(
-            _(
-                "{folder} must be that of a study; missing or unknown: {wrong}",
-                folder=folder / FILE,
-                wrong=wrong,
-            )
+            "{folder} must be that of a study; missing or unknown: {wrong}",
+            folder=folder / FILE,
+            wrong=wrong,
         )
     return Plan(
         folder,
