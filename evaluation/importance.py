@@ -6,13 +6,12 @@ that it keeps its shape and loses its tie to the label. Features that say the sa
 other: each then seems to matter less than it does.
 """
 
-from typing import Any
-
 import numpy as np
 from scipy.stats import t as student
 
 from data.market.market import Fold, Market, training_statistics
 from data.market.windows import gather, subsample
+from evaluation.figures.run import FeatureRise, Importance, LookbackRise
 from evaluation.judge import blocks_of
 from evaluation.metrics import losses
 from evaluation.verdict import LEVEL
@@ -21,7 +20,7 @@ MOST_WINDOWS = 256  # evenly spaced over the validation windows: a few seconds i
 _MOST_BLOCKS = 20  # that the courses are exchanged between
 
 
-def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
+def explain(model, market: Market, fold: Fold, *, seed: int) -> Importance:
     """Returns what the validation NLL loses without each feature, and without the earlier bars.
 
     Args:
@@ -31,9 +30,9 @@ def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
         seed: of the permutations.
 
     Returns:
-        windows (how many were read), nll (nats, of all features), features (name, drop: rise of
-        the NLL without it, interval; the largest first) and lookback (bars: the newest ones that
-        are left, the earlier ones at their training mean; nll; rise against all bars; interval).
+        the number of windows that were read, their NLL in nats, its rise without each feature (the
+        largest first), and its rise with only the newest bars left, the earlier ones at their
+        training mean.
     """
     ends = fold.validation[subsample(len(fold.validation), MOST_WINDOWS)]
     ends = ends[np.lexsort((ends, market.timestamps[ends]))]  # by time, all symbols together
@@ -46,29 +45,24 @@ def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
 
     base = losses_with(windows)
 
-    def against_base(changed: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        found = losses_with(changed)
-        rise, interval = mean_interval(found - base, blocks)
-        return found, {"rise": rise, "interval": interval}
-
     features = []
     for column, name in enumerate(market.feature_names):
         changed = windows.copy()
         changed[:, :, column] = windows[other_blocks(len(ends), rng), :, column]
-        features.append({"name": name, **against_base(changed)[1]})
+        features.append(FeatureRise(name, *mean_interval(losses_with(changed) - base, blocks)))
     mean, _ = training_statistics(market, fold)
     lookback = []
     for bars in _bars_left(length):
         changed = windows.copy()
         changed[:, : length - bars] = mean
-        found, difference = against_base(changed)
-        lookback.append({"bars": bars, "nll": float(found.mean()), **difference})
-    return {
-        "windows": len(ends),
-        "nll": float(base.mean()),
-        "features": sorted(features, key=lambda part: -part["rise"]),
-        "lookback": lookback,
-    }
+        nll = losses_with(changed)
+        lookback.append(LookbackRise(bars, float(nll.mean()), *mean_interval(nll - base, blocks)))
+    return Importance(
+        windows=len(ends),
+        nll=float(base.mean()),
+        features=sorted(features, key=lambda part: -part.rise),
+        lookback=lookback,
+    )
 
 
 def other_blocks(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from core.i18n import N_
 from data.market.market import Fold, Market, training_prior
 from data.market.windows import gather, subsample
 from evaluation import baselines
-from evaluation.judge import SPLITS, Given, blocks_of
+from evaluation.judge import SPLITS, BySplit, blocks_of
 
 _CHUNK = 4096  # windows gathered at a time
 # Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
@@ -31,7 +31,7 @@ class Learner(NamedTuple):
     """
 
     fitted: baselines.Fitted
-    said: Given
+    said: BySplit
 
 
 def fit_learners(

@@ -75,7 +75,7 @@ def test_persistence_finds_trends_and_reversals(follows):
     usual = (previous + follows) % 3
     labels = np.where(rng.random(1000) < 0.6, usual, rng.integers(0, 3, 1000))
     found = evaluate(labels, persistence(previous, previous, labels))
-    assert found["mcc"] > 0.5
+    assert found.mcc > 0.5
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -99,8 +99,8 @@ def test_learners_find_a_signal_and_say_probabilities(learner, summaries):
         validation.labels, learner(train, validation, prior=PRIOR).predict_proba(validation.x)
     )
     prior = evaluate(validation.labels, constant_prior(train.labels, len(validation.labels)))
-    assert found["mcc"] > 0.25
-    assert found["nll"] < prior["nll"] - 0.1
+    assert found.mcc > 0.25
+    assert found.nll < prior.nll - 0.1
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -7,13 +7,13 @@ mean has the jackknife's interval over blocks of time (see `evaluation.verdict`)
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from data.market.labels import BUY, SELL
 from data.times.grid import moments_of
+from evaluation.figures.scores import Estimate
 from evaluation.verdict import interval, time_blocks
 
 LEAST_SYMBOLS = 10  # at a bar, for a correlation over them
@@ -178,9 +178,7 @@ def rank_correlations(said: np.ndarray, came: np.ndarray) -> np.ndarray:
     return np.where(count >= LEAST_SYMBOLS, found, np.nan)
 
 
-def mean_over_bars(
-    values: np.ndarray, blocks: np.ndarray, widest: float | None = None
-) -> dict[str, Any]:
+def mean_over_bars(values: np.ndarray, blocks: np.ndarray, widest: float | None = None) -> Estimate:
     """Returns the mean over the bars that have a value, with its interval over blocks of time.
 
     Args:
@@ -189,19 +187,19 @@ def mean_over_bars(
         widest: the largest value possible; None where it has no bound.
 
     Returns:
-        value (None without any) and interval (None without any, or where the value has no bound
-        and there is one block).
+        the value (None without any bar) and its interval (None without any bar, or where the value
+        has no bound and there is one block).
     """
     known = np.isfinite(values)
     if not known.any():
-        return {"value": None, "interval": None}
-    own = np.unique(blocks[known], return_inverse=True)[1]
-    sums, counts = np.bincount(own, values[known]), np.bincount(own)
+        return Estimate(None, None)
+    numbers = np.unique(blocks[known], return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, values[known]), np.bincount(numbers)
     value, bound = float(values[known].mean()), np.inf if widest is None else widest
     if len(counts) < 2:
-        return {"value": value, "interval": None if widest is None else [-widest, widest]}
+        return Estimate(value, None if widest is None else [-widest, widest])
     without = (sums.sum() - sums) / (counts.sum() - counts)
-    return {"value": value, "interval": interval(value, without, widest=bound)}
+    return Estimate(value, interval(value, without, widest=bound))
 
 
 def _position(symbols: np.ndarray) -> np.ndarray:

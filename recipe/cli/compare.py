@@ -4,20 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.contract import is_number
 from core.errors import InputError
 from core.i18n import N_, _, ngettext, number
-from evaluation.report.compare import RANKED, Run
+from evaluation.figures.summary import RunSummary
+from evaluation.report.compare import Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
 from recipe.run.origin import read_run
-from recipe.study.checked import block_seconds, predictions, validation_scores, value_of
+from recipe.study.checked import predictions, read
 
-_COMPARED = (
-    *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
-    *(("costs", "model", name) for name in ("net_return", "trades")),
-)
-_RANKED = ("cross_section", "model")
 _SHOWN = {
     "validation_direction": N_("val. direction"),
     "direction": N_("test direction"),
@@ -92,23 +87,8 @@ def _above(row: dict[str, Any]) -> str:
 
 
 def _read(folder: Path) -> Run:
-    flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
-    _check_metrics(folder / files.METRICS)
+    flags = files.read_json(folder / files.CONFIG)
+    metrics = read(RunSummary, folder / files.METRICS)
     table = predictions(folder / files.PREDICTIONS)
     table = table.assign(symbol=table["symbol"].astype(str))
     return Run(str(folder), flags, read_run(folder), metrics, table)
-
-
-def _check_metrics(path: Path) -> None:
-    """Raises InputError where a figure that is compared is none: somebody may have edited it."""
-    for name in ("nll", "direction"):
-        validation_scores(path, name)
-    for names in _COMPARED:
-        value_of(path, names, is_number)
-    block_seconds(path)
-    for names in (_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)):
-        # A run of few symbols has none at all.
-        if value_of(path, names, lambda part: part is None or isinstance(part, dict)) is None:
-            break
-        if names[-1] in RANKED:
-            value_of(path, [*names, "value"], lambda value: value is None or is_number(value))

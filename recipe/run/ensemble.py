@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.market.market import Fold
+from evaluation.figures.run import Importance
 from evaluation.judge import Judged
 from evaluation.learners import Learner, fit_learners
 from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
@@ -52,7 +53,7 @@ class FoldResult:
         fold: that was trained on.
         deployed: its model, and what it says.
         members: that the network was made of.
-        importance: what `evaluation.importance.explain` found; None for a brief run.
+        importance: of its features; None for a brief run.
         baselines: what `evaluation.learners.baseline_probabilities` returned.
         blend: what the model is blended from; None: it is the network.
     """
@@ -60,7 +61,7 @@ class FoldResult:
     fold: Fold
     deployed: Deployed
     members: list[TrainedMember]
-    importance: dict[str, Any] | None = None
+    importance: Importance | None = None
     baselines: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     blend: Blend | None = None
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from data.market.market import Fold, Market
 from data.market.windows import ends_within, spans, subsample
+from evaluation.figures.run import Refit
 from recipe.devices import processes
 from recipe.run.ensemble import FoldResult, start_of_fold
 from recipe.run.settings import RunSettings
@@ -67,7 +67,7 @@ def _chosen(last: FoldResult) -> Chosen:
     return Chosen(tuple(epochs), temperature, blend)
 
 
-def refit_metrics(market: Market, result: FoldResult) -> dict[str, Any]:
+def refit_metrics(market: Market, result: FoldResult) -> Refit:
     """Returns what metrics.json says of the refit.
 
     Args:
@@ -77,12 +77,12 @@ def refit_metrics(market: Market, result: FoldResult) -> dict[str, Any]:
     ends = result.fold.train
     first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
     counts = np.bincount(result.fold.labels[ends], minlength=3)
-    return {
-        "windows": len(ends),
-        "training_period": [str(first.min())[:19], str(last.max())[:19]],
-        "prior": (counts / counts.sum()).tolist(),
-        "epochs": [member.best_epoch + 1 for member in result.members],
-        "temperature": result.deployed.calibration.get("temperature"),
-        **({"blend": result.blend.weights} if result.blend else {}),
-        "loss": [[row["loss"] for row in member.rows] for member in result.members],
-    }
+    return Refit(
+        windows=len(ends),
+        training_period=[str(first.min())[:19], str(last.max())[:19]],
+        prior=(counts / counts.sum()).tolist(),
+        epochs=[member.best_epoch + 1 for member in result.members],
+        temperature=result.deployed.calibration.get("temperature"),
+        blend=result.blend.weights if result.blend else None,
+        loss=[[row["loss"] for row in member.rows] for member in result.members],
+    )

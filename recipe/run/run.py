@@ -18,6 +18,8 @@ from core.i18n import LANGUAGES, _, speaking
 from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
+from evaluation.figures.plain import to_plain
+from evaluation.figures.run import Metrics
 from evaluation.importance import explain
 from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.made_up import known_optimum
@@ -44,7 +46,7 @@ def run(
     resume: bool,
     start: Path | None = None,
     reporter: Reporter = SILENT,
-) -> dict[str, Any]:
+) -> Metrics:
     """Trains and judges all folds of a market, fills the run folder, and returns the metrics.
 
     Args:
@@ -194,7 +196,7 @@ class _Run:
         refit: FoldResult | None,
         begun: float,
         flags_used: dict[str, Any],
-    ) -> dict[str, Any]:
+    ) -> Metrics:
         """Writes model, predictions, metrics and report; returns the metrics.
 
         Args:
@@ -214,16 +216,26 @@ class _Run:
         optimum = known_optimum(
             self.info.get("data"), self.market, [result.fold for result in results]
         )
-        if optimum is not None:
-            metrics["known_optimum"] = optimum
         blended = [result.blend.seconds for result in results if result.blend]
-        if blended:
-            metrics["timing"]["blend_seconds"] = round(sum(blended), 3)
+        blend_seconds = round(sum(blended), 3) if blended else None
+        metrics = dataclasses.replace(
+            metrics,
+            known_optimum=optimum,
+            timing=dataclasses.replace(metrics.timing, blend_seconds=blend_seconds),
+        )
         if refit is not None:
-            metrics["refit"] = refit_metrics(with_all_bars(self.market), refit)
-            metrics["timing"]["refit_seconds"] = round(self.refit_seconds, 3)
-            self.info["refit"] = metrics["refit"]["training_period"]
-            metrics["verdict"] |= {"refit_until": self.info["refit"][1]}
+            figures = refit_metrics(with_all_bars(self.market), refit)
+            self.info["refit"] = figures.training_period
+            metrics = dataclasses.replace(
+                metrics,
+                refit=figures,
+                timing=dataclasses.replace(
+                    metrics.timing, refit_seconds=round(self.refit_seconds, 3)
+                ),
+                verdict=dataclasses.replace(
+                    metrics.verdict, refit_until=figures.training_period[1]
+                ),
+            )
             save_model(last.model, folder / files.JUDGED)
         save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)
@@ -236,7 +248,7 @@ class _Run:
         files.write_json(folder / files.RUN, self.info)
         with speaking(LANGUAGES[0]):  # what is written is the same everywhere
             written = in_words(metrics)
-        files.write_json(folder / files.METRICS, written)
+        files.write_json(folder / files.METRICS, to_plain(written))
         # Pictures come last: nothing that fails in them costs a training. `resume` makes a report
         # that is missing.
         if self.brief:

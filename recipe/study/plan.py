@@ -21,10 +21,11 @@ import config
 from core.contract import is_count, is_number, is_text
 from core.errors import InputError
 from core.i18n import _
+from evaluation.figures.summary import NLLSummary
 from recipe.run import folder as files
 from recipe.study import arms
 from recipe.study.arms import Range
-from recipe.study.checked import validation_scores, value_of
+from recipe.study.checked import read, value_of
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
@@ -114,8 +115,8 @@ class Plan:
 
     def value(self, cell: str) -> float:
         """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
-        found = validation_scores(self.run(cell) / files.METRICS, "nll")
-        return sum(found) / len(found)
+        folds = read(NLLSummary, self.run(cell) / files.METRICS).folds
+        return sum(fold.validation.nll for fold in folds) / len(folds)
 
     def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:
         """Returns the values with which a cell of a sweep was begun, of the flags of its space.

@@ -11,8 +11,9 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_
 from data.market.labels import CLASS_NAMES
-from evaluation.across.cross_section import Said, correlations
+from evaluation.across.cross_section import Forecasts, correlations
 from evaluation.answers import Answers
+from evaluation.figures.summary import BlockSummary, EpochSummary
 from recipe.run import folder as files
 from recipe.study import arms, checked
 from recipe.study.arms import space_for
@@ -70,8 +71,9 @@ def training_seconds(plan: Plan, cell: str) -> float:
     So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
     """
     metrics, flags = plan.run(cell) / files.METRICS, plan.cells[cell].flags
-    epochs = checked.num_folds(metrics) * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
-    return float(np.median(checked.epoch_seconds(metrics) or [0.0])) * epochs
+    figures = checked.read(EpochSummary, metrics)
+    epochs = figures.num_folds * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
+    return float(np.median(figures.timing.seconds_per_epoch or [0.0])) * epochs
 
 
 def effects_table(plan: Plan) -> pd.DataFrame:
@@ -193,13 +195,13 @@ def _ranked(
     times = windows["timestamp"].dt.tz_convert(None).to_numpy()
     probabilities = windows[PROBABILITIES].to_numpy()
 
-    def said(rows: np.ndarray) -> Said:
-        return Said(times[rows], codes[rows], probabilities[rows])
+    def forecasts(rows: np.ndarray) -> Forecasts:
+        return Forecasts(times[rows], codes[rows], probabilities[rows])
 
     place = np.arange(len(windows))
-    before = said(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
+    before = forecasts(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
     by_bar, blocks = correlations(
-        said(place[: len(table)]),
+        forecasts(place[: len(table)]),
         table["forward_return"].to_numpy(),
         block_seconds=block_seconds,
         before=before if len(before.times) else None,
@@ -216,7 +218,8 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
             cell=plan.run(cell),
             path=path.name,
         )
-    block_seconds = checked.block_seconds(plan.run(cell) / files.METRICS)
+    figures = checked.read(BlockSummary, plan.run(cell) / files.METRICS)
+    block_seconds = figures.verdict.block_seconds
     earlier = plan.run(cell) / files.VALIDATION
     past = earlier if split == "test" and earlier.exists() else None
     return _read_sums(path, past, block_seconds, path.stat().st_mtime)
