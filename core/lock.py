@@ -87,7 +87,6 @@ class Lock:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Lets go."""
         self.let_go()
 
     def _open(self) -> int:
@@ -105,8 +104,8 @@ class Lock:
     def _holder(self) -> dict[str, Any]:
         """Returns what the one that has it wrote, question marks where that was not read."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {name: str(found[name])[:80] for name in ("pid", "host")}
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            return {name: str(holder[name])[:80] for name in ("pid", "host")}
         except (OSError, ValueError, KeyError, TypeError):  # it has just got it, or let go
             return {"pid": "?", "host": "?"}
 

@@ -104,8 +104,8 @@ def log_of_blend(
     like = network.inputs[0]
     windows = keras.Input(batch_shape=like.shape, dtype=like.dtype, name=like.name)
     summary = WindowSummary(name="summary", dtype="float32")(windows)
-    said = [restoration(fit(summary)) for fit, restoration in fits]
-    blend = LogOfMean(weights, name="log_of_blend")([network(windows), *said])
+    probabilities = [restoration(fit(summary)) for fit, restoration in fits]
+    blend = LogOfMean(weights, name="log_of_blend")([network(windows), *probabilities])
     return keras.Model(windows, blend)
 
 
@@ -204,14 +204,14 @@ def load_classifier(
     return model
 
 
-def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path) -> None:
-    if given is None or list(given) == list(stored):
+def _compare(what: str, expected: Sequence[str] | None, stored: Sequence[str], path) -> None:
+    if expected is None or list(expected) == list(stored):
         return
     place = next(
-        (i for i, (a, b) in enumerate(zip(given, stored, strict=False)) if a != b),
-        min(len(given), len(stored)),
+        (i for i, (a, b) in enumerate(zip(expected, stored, strict=False)) if a != b),
+        min(len(expected), len(stored)),
     )
-    here = given[place] if place < len(given) else _("nothing")
+    here = expected[place] if place < len(expected) else _("nothing")
     there = stored[place] if place < len(stored) else _("nothing")
     raise InputError(
         "the {what} must be those of {path}, in its order: at place {place} it has {there}, "

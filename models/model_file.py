@@ -73,19 +73,19 @@ def check_model_file(path: Path, bounds: Bounds) -> dict[str, Any]:
                 parts = _members(archive, bounds)
         _check_weights(parts[_WEIGHTS], bounds)
     with refused(name):
-        found = declared(parse_json(parts[_CONFIG]))
+        network = declared(parse_json(parts[_CONFIG]))
         for field in fields(bounds):
-            _check_bound(field.name, getattr(found, field.name), getattr(bounds, field.name))
-    contract = found.contract
+            _check_bound(field.name, getattr(network, field.name), getattr(bounds, field.name))
+    contract = network.contract
     check_contract(contract, name)
     expected = (None, contract["sequence_length"], len(contract["feature_names"]))
-    if found.input_shape != expected:
+    if network.input_shape != expected:
         with refused(name):
             raise Foreign(
                 _(
                     "its input must have the shape {expected} of its contract, got {found}",
                     expected=expected,
-                    found=found.input_shape,
+                    found=network.input_shape,
                 )
             )
     return contract
@@ -107,8 +107,8 @@ def refused(name: str, message: str = _NO_MODEL, *, layers: bool = False) -> Ite
     except InputError:
         raise
     except Exception as error:
-        own = raised_here(error) and not isinstance(error, _TOLD_HERE)
-        if own and not layers:
+        is_ours = raised_here(error) and not isinstance(error, _TOLD_HERE)
+        if is_ours and not layers:
             raise
         if isinstance(error, Foreign):
             message = _NO_MODEL
@@ -152,13 +152,13 @@ def _members(archive: zipfile.ZipFile, bounds: Bounds) -> dict[str, bytes]:
     return {name: archive.read(name) for name in _MEMBERS}
 
 
-def _check_bound(what: str, found: int, most: int) -> None:
-    if found > most:
+def _check_bound(what: str, size: int, most: int) -> None:
+    if size > most:
         raise Foreign(
             _(
                 "it would take {found:,} {what}, at most {most:,} are allowed; bounds=Bounds(...) "
                 "of load_classifier allows more",
-                found=found,
+                found=size,
                 what=what,
                 most=most,
             )

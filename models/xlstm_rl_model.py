@@ -186,10 +186,10 @@ class LogitsModel(keras.Model):
         Raises:
             ValueError: where the loss is one of Keras's for probabilities.
         """
-        given = kwargs.get("loss", args[1] if len(args) > 1 else None)
-        if _takes_probabilities(given):
-            name = given if isinstance(given, str) else getattr(given, "name", None)
-            name = name or getattr(given, "__name__", "")
+        loss = kwargs.get("loss", args[1] if len(args) > 1 else None)
+        if _takes_probabilities(loss):
+            name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+            name = name or getattr(loss, "__name__", "")
             raise ValueError(
                 f"the model gives logits, and the loss {name} takes probabilities: use MixedLoss, "
                 "or keras.losses.SparseCategoricalCrossentropy(from_logits=True)"

@@ -57,7 +57,7 @@ class Evaluation:
             figures = from_plain(CardSummary, metrics)
         except Mismatch as mismatch:
             raise InputError(
-                _("the metrics.json in {folder} was not written by this version", folder=folder)
+                "the metrics.json in {folder} was not written by this version", folder=folder
             ) from mismatch
         return cls(
             verdict="\n".join(_verdict(figures.verdict)),

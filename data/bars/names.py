@@ -79,24 +79,26 @@ def symbol_of(file: Path, times: np.ndarray) -> str:
         file: without a column of symbols.
         times: of its bars, datetime64[ns] (bars,).
     """
-    own = named(file)
-    if own.frame is not None:
-        length = seconds(own.frame)
-        code = own.whole.endswith(f"{own.symbol}_{own.frame}") and CONTRACT.fullmatch(own.frame)
+    parts = named(file)
+    if parts.frame is not None:
+        length = seconds(parts.frame)
+        code = parts.whole.endswith(f"{parts.symbol}_{parts.frame}") and CONTRACT.fullmatch(
+            parts.frame
+        )
         if isinstance(length, str) or not code or len(times) < 2:
-            return own.symbol
-        step = usual_step(times) / np.timedelta64(1, "s")
-        return own.symbol if length / _NEAR < step < length * _NEAR else own.whole
-    match = next(filter(None, (pattern.fullmatch(own.whole) for pattern in PARTS)), None)
+            return parts.symbol
+        step = most_frequent(np.abs(np.diff(times))) / np.timedelta64(1, "s")
+        return parts.symbol if length / _NEAR < step < length * _NEAR else parts.whole
+    match = next(filter(None, (pattern.fullmatch(parts.whole) for pattern in PARTS)), None)
     if match is None or not _covers(match["first"], match["last"] or match["first"], times):
-        return own.whole
-    return match["symbol"] or file.absolute().parent.name or own.whole
+        return parts.whole
+    return match["symbol"] or file.absolute().parent.name or parts.whole
 
 
-def usual_step(times: np.ndarray) -> np.timedelta64:
-    """Returns the most frequent step, in either direction, of one symbol's times (bars,)."""
-    steps, counts = np.unique(np.abs(np.diff(times)), return_counts=True)
-    return steps[counts.argmax()]
+def most_frequent(steps: np.ndarray) -> np.timedelta64:
+    """Returns the most frequent of steps (steps,), at least one; of several the shortest."""
+    lengths, counts = np.unique(steps, return_counts=True)
+    return lengths[counts.argmax()]
 
 
 def _covers(first: str, last: str, times: np.ndarray) -> bool:
@@ -204,9 +206,9 @@ def one_timeframe(files: list[Path]) -> None:
         if frame is not None and not CONTRACT.fullmatch(frame):
             frames.setdefault(seconds(frame), f"{frame} ({printable(file.name)})")
     if len(frames) > 1:
-        told = ", ".join(frames.values())
+        examples = ", ".join(frames.values())
         raise InputError(
             "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
             "into a folder of its own",
-            told=told,
+            told=examples,
         )

@@ -161,8 +161,8 @@ def _calendar(times: np.ndarray, interval: int) -> _Calendar | None:
     long = _HALF_HOUR << int((interval - 1) // _HALF_HOUR).bit_length()
     if long <= slot or long >= DAY or long % slot:
         return None
-    found = _learnt(steps // (long // slot), _WEEK // long)
-    usual, closed = (np.repeat(slots, long // slot) for slots in found)
+    slots_of_long = _learnt(steps // (long // slot), _WEEK // long)
+    usual, closed = (np.repeat(slots, long // slot) for slots in slots_of_long)
     if usual[steps % len(usual)].mean() < _LONG_EXPLAINED:
         return None
     return _from_closed(origin, slot, usual, closed, _density(times, interval) * slot / interval)

@@ -52,10 +52,10 @@ def check_ratios(ratios: Sequence[float] | np.ndarray | None, labels: np.ndarray
     Raises:
         ValueError: if a class of the labels has none.
     """
-    found = 1 + int(np.max(labels))
-    checked = np.ones(found) if ratios is None else np.asarray(ratios, np.float64)
-    if len(checked) < found:
-        raise ValueError(f"every class needs a ratio; {len(checked)} for {found} classes")
+    num_classes = 1 + int(np.max(labels))
+    checked = np.ones(num_classes) if ratios is None else np.asarray(ratios, np.float64)
+    if len(checked) < num_classes:
+        raise ValueError(f"every class needs a ratio; {len(checked)} for {num_classes} classes")
     return checked
 
 

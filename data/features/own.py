@@ -67,10 +67,10 @@ class OwnFeature:
 
     def _values(self, made: Any, num_bars: int) -> np.ndarray:
         if isinstance(made, (pd.DataFrame, Mapping)):
-            found = [str(name) for name in made]
-            parts = [made[name] for name in self.columns] if set(found) == {*self.columns} else []
+            names = [str(name) for name in made]
+            parts = [made[name] for name in self.columns] if set(names) == {*self.columns} else []
         else:
-            found = [_("one without a name")]
+            names = [_("one without a name")]
             parts = [made] if len(self.columns) == 1 else []
         values = [np.asarray(pd.Series(part), np.float64) for part in parts]
         lengths = {len(value) for value in values}
@@ -82,7 +82,7 @@ class OwnFeature:
                 num_bars=num_bars,
                 columns=", ".join(self.columns),
                 lengths=", ".join(map(str, sorted(lengths))) or _("some"),
-                found=printable(", ".join(found), 200),
+                found=printable(", ".join(names), 200),
             )
         return np.stack(values, axis=1)
 
@@ -174,9 +174,9 @@ def load_features(path: str | Path) -> OwnFeatures:
         raise _refusal(path, reason_of(error)) from error
     digest = hashlib.sha256(text).hexdigest()
     if digest not in _loaded:
-        found = _marked_in(path, text)
-        _check(path, found)
-        _loaded[digest] = OwnFeatures(printable(path.name), digest, found)
+        features = _marked_in(path, text)
+        _check(path, features)
+        _loaded[digest] = OwnFeatures(printable(path.name), digest, features)
     return _loaded[digest]
 
 
@@ -221,23 +221,23 @@ def _marked(function: Callable, columns: tuple, past_bars: int) -> Callable:
     return function
 
 
-def _marked_in(path: Path, text: bytes) -> tuple[OwnFeature, ...]:
+def _marked_in(path: Path, code: bytes) -> tuple[OwnFeature, ...]:
     spec = importlib.util.spec_from_loader(path.stem, None, origin=str(path))
     module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
     module.__file__ = str(path)
     try:
-        exec(compile(text, str(path), "exec"), module.__dict__)
+        exec(compile(code, str(path), "exec"), module.__dict__)
     except Exception as error:  # whatever a person's own lines raise
         raise _refusal(path, f"{type(error).__name__}: {reason_of(error)}") from error
     marked = (getattr(value, _MARK, None) for value in vars(module).values())
     return tuple(dict.fromkeys(one for one in marked if isinstance(one, OwnFeature)))
 
 
-def _check(path: Path, found: tuple[OwnFeature, ...]) -> None:
-    if not found:
+def _check(path: Path, features: tuple[OwnFeature, ...]) -> None:
+    if not features:
         raise _refusal(path, _("it marks no function with @feature"))
-    names = [name for one in found for name in one.columns]
-    for one in found:
+    names = [name for one in features for name in one.columns]
+    for one in features:
         if not is_count(one.past_bars, 0, _LONGEST_PAST):
             reason = _("past_bars of {name} must be 0 to 100,000", name=one.name)
             raise _refusal(path, reason)

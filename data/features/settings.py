@@ -127,8 +127,8 @@ class FeatureSettings:
         """Returns what JSON can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["extra"] = [str(column) for column in self.extra]
-        own = values.pop("own")
-        values |= {"own": own.as_dict()} if own else {}
+        functions = values.pop("own")
+        values |= {"own": functions.as_dict()} if functions else {}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 

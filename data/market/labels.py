@@ -148,14 +148,14 @@ def triple_barrier_labels(
     complete = rows < len(close) - horizon
     start = rows[complete]
     upper, lower = close[start] * np.exp(widths[start]), close[start] * np.exp(-widths[start])
-    found = np.full(len(start), HOLD, np.int8)
+    outcomes = np.full(len(start), HOLD, np.int8)
     undecided = np.ones(len(start), bool)
     for ahead in range(1, horizon + 1):
         up, down = high[start + ahead] >= upper, low[start + ahead] <= lower
-        found[undecided & up & ~down] = BUY
-        found[undecided & down & ~up] = SELL
+        outcomes[undecided & up & ~down] = BUY
+        outcomes[undecided & down & ~up] = SELL
         undecided &= ~(up | down)
-    labels[complete] = found
+    labels[complete] = outcomes
     return labels
 
 

@@ -209,10 +209,10 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
         part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
         if len(part):
             # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
-            own, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
-            spread = spread + ((part - own) ** 2).sum(axis=0)
-            spread = spread + (own - mean) ** 2 * count * step
-            mean, count = mean + (own - mean) * step, count + len(part)
+            chunk_mean, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
+            spread = spread + ((part - chunk_mean) ** 2).sum(axis=0)
+            spread = spread + (chunk_mean - mean) ** 2 * count * step
+            mean, count = mean + (chunk_mean - mean) * step, count + len(part)
     return np.asarray(mean, np.float32), np.asarray(spread / count, np.float32)
 
 
@@ -256,8 +256,10 @@ def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
             # With the bars after the chunk that its last labels look at.
             part = slice(start, start + _LABEL_CHUNK + horizon)
             close, high, low, scale = (rows[name][part] for name in PATH)
-            found = labelling.triple_barrier_labels(close, high, low, threshold * scale, horizon)
-            labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
+            chunk_labels = labelling.triple_barrier_labels(
+                close, high, low, threshold * scale, horizon
+            )
+            labels[start : start + _LABEL_CHUNK] = chunk_labels[:_LABEL_CHUNK]
         labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:
         if settings.label_method == "fixed":

@@ -18,7 +18,7 @@ from data.features.features import bars_of, fill_rows, warm_runs
 from data.features.indicators import is_intraday
 from data.features.universe import Universe, fill_beside, other_clocks
 from data.market import labels as labelling
-from data.market.moves import Move, advice, find_moves, told
+from data.market.moves import Move, advice, find_moves, move_notes
 from data.market.parts import by_symbol
 from data.market.relative import MarketMoves, relative_scores
 from data.market.settings import SCORES, MarketSettings
@@ -142,7 +142,7 @@ class _Rows:
 
     def finish(self) -> tuple[dict[str, np.ndarray], dict]:
         """Returns what `make_rows` does, when all symbols were added."""
-        for text in told(self.moves, advice()):
+        for text in move_notes(self.moves, advice()):
             self.note(text)
         if not self.clocks:
             what = ", ".join(self.skipped) or _("there are no bars")
@@ -243,14 +243,14 @@ def only_holes(settings: MarketSettings) -> str:
 
 def _too_short(symbol: str, num_bars: int, settings: MarketSettings) -> str:
     """Returns in words that a symbol gives no window."""
-    given = {"symbol": symbol, "needs": _needs(settings), "num_bars": num_bars}
+    values = {"symbol": symbol, "needs": _needs(settings), "num_bars": num_bars}
     if num_bars >= settings.num_bars_used:
         return _(
             "symbol {symbol} has no window, but counts in the market's means: {needs}; it has "
             "{num_bars}",
-            **given,
+            **values,
         )
-    return _("symbol {symbol} is skipped: {needs}; it has {num_bars}", **given)
+    return _("symbol {symbol} is skipped: {needs}; it has {num_bars}", **values)
 
 
 def _needs(settings: MarketSettings) -> str:

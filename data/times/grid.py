@@ -88,9 +88,9 @@ def check_one_length(symbol: str, timestamps: np.ndarray, length: int) -> None:
     ratio = np.maximum(middle / length, length / np.maximum(middle, 1))
     other = (near.mean(axis=1) >= _REGULAR) & (ratio > _OTHER)
     row = 0
-    for found, run in itertools.groupby(other.tolist()):
+    for is_other, run in itertools.groupby(other.tolist()):
         count = len([*run])
-        if found and count >= _CHUNKS:
+        if is_other and count >= _CHUNKS:
             raise InputError(
                 "symbol {symbol}: beside the market its bars must be of one length; most are "
                 "{usual} long, those from {time} UTC on {other}",

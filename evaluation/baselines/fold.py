@@ -59,9 +59,12 @@ def fit_learners(
             the fold's validation windows choose.
         progress: told the share that is done.
     """
-    windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     wanted, found = [name for name in FITTED if name in names], {}
+    if not wanted:
+        return found
+    windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     for place, baseline in enumerate(wanted):
+        progress(place / len(wanted))
         if chosen is None:
             fitted = FITTED[baseline](
                 windows["train"],

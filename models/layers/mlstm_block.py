@@ -28,7 +28,6 @@ class LinearSpacing(initializers.Initializer):
         self.start, self.stop = start, stop
 
     def __call__(self, shape, dtype=None):
-        """Returns the values, of shape (width,)."""
         values = np.linspace(self.start, self.stop, shape[0])
         return ops.convert_to_tensor(values, dtype or "float32")
 

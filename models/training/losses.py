@@ -153,7 +153,6 @@ class AsymmetricFocalLoss(keras.losses.Loss):
         }
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each window, (batch,)."""
         return asymmetric_focal_loss(y_true, y_pred, **self.parameters)
 
     def get_config(self):
@@ -209,7 +208,6 @@ class MixedLoss(AsymmetricFocalLoss):
             )
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each window, (batch,)."""
         logits = ops.cast(y_pred, "float32")
         if self.hard_offsets is not None:
             codes = _codes(y_true, logits)
@@ -231,8 +229,8 @@ class MixedLoss(AsymmetricFocalLoss):
 
     def get_config(self):
         """Returns the arguments of the loss, with the weight as it is now."""
-        own = {"ce_weight": float(self.ce_weight), "hard_classes": self.hard_classes}
-        return {**super().get_config(), **own}
+        arguments = {"ce_weight": float(self.ce_weight), "hard_classes": self.hard_classes}
+        return {**super().get_config(), **arguments}
 
 
 class CrossEntropyWeight(keras.metrics.Metric):

@@ -58,7 +58,6 @@ class AveragedAdam(keras.optimizers.Optimizer):
         self._weights = list
 
     def build(self, variables):
-        """Makes the moments and the average of these weights."""
         if self.built:
             return
         super().build(variables)
@@ -86,11 +85,11 @@ class AveragedAdam(keras.optimizers.Optimizer):
         if not self.built:
             self.build(trainable_variables)
         weights = self._weights()
-        given = weights if trainable_variables is None else list(trainable_variables)
-        if [id(weight) for weight in given] != [id(weight) for weight in weights]:
+        variables = weights if trainable_variables is None else list(trainable_variables)
+        if [id(weight) for weight in variables] != [id(weight) for weight in weights]:
             raise ValueError(
                 f"all {len(weights)} weights that the optimizer was built with are updated, in "
-                f"that order; got {len(given)} that are not the same"
+                f"that order; got {len(variables)} that are not the same"
             )
         if not weights:
             return
@@ -125,10 +124,10 @@ class AveragedAdam(keras.optimizers.Optimizer):
         return [np.array(part) for part in _parts(self.average.numpy(), self._weights())]
 
     def get_config(self):
-        own = ("average_decay", "beta_1", "beta_2", "epsilon")
+        names = ("average_decay", "beta_1", "beta_2", "epsilon")
         inherited = super().get_config()
         kept = ("name", "learning_rate", "global_clipnorm")
-        return {**{n: inherited[n] for n in kept}, **{n: getattr(self, n) for n in own}}
+        return {**{n: inherited[n] for n in kept}, **{n: getattr(self, n) for n in names}}
 
 
 def _vector(arrays):

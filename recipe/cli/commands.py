@@ -78,19 +78,15 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         files.check_new_file(options.out)
     if bool(options.data) == bool(options.exchange) and not options.retrain_every:
-        raise InputError(_("predict needs either --data PATH or --exchange NAME"))
+        raise InputError("predict needs either --data PATH or --exchange NAME")
     if (options.symbols or options.follow) and not options.exchange:
-        raise InputError(_("--symbols and --follow need --exchange"))
+        raise InputError("--symbols and --follow need --exchange")
     if options.newest and not options.data:
-        raise InputError(
-            _("--newest goes with --data: --exchange always answers for the newest bars")
-        )
+        raise InputError("--newest goes with --data: --exchange always answers for the newest bars")
     if options.universe and options.exchange:
         raise InputError(
-            _(
-                "--universe goes with --data: with --exchange the bars of all symbols come from "
-                "the exchange"
-            )
+            "--universe goes with --data: with --exchange the bars of all symbols come from "
+            "the exchange"
         )
 
     from data.bars.read import read_bars
@@ -167,25 +163,19 @@ def export(options: argparse.Namespace) -> int:
     folder = options.out or file.parent / options.format
     if options.format not in FORMATS:
         raise InputError(
-            _(
-                "--format must be {formats}, got {format}",
-                formats=_(" or ").join(FORMATS),
-                format=options.format,
-            )
+            "--format must be {formats}, got {format}",
+            formats=_(" or ").join(FORMATS),
+            format=options.format,
         )
     if not file.is_file():
-        raise InputError(
-            _("need a run folder or its model.keras; there is no file {file}", file=file)
-        )
+        raise InputError("need a run folder or its model.keras; there is no file {file}", file=file)
     files.check_absent(folder, N_("folder of the export"))
     missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            _(
-                "--format {format} needs {missing}: pip install -e '.[export]'",
-                format=options.format,
-                missing=_(" and ").join(missing),
-            )
+            "--format {format} needs {missing}: pip install -e '.[export]'",
+            format=options.format,
+            missing=_(" and ").join(missing),
         )
     from data.features.own import load_features
     from data.features.settings import settings_of
@@ -261,15 +251,15 @@ def _symbols_to_download(options: argparse.Namespace):
 
     if bool(options.symbols) == bool(options.quote):
         raise InputError(
-            _("download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT")
+            "download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT"
         )
     if options.symbols:
         if options.top is not None or options.perpetuals:
-            raise InputError(_("--top and --perpetuals go with --quote, not with named symbols"))
+            raise InputError("--top and --perpetuals go with --quote, not with named symbols")
         return options.symbols
     top = USUAL_TOP if options.top is None else options.top
     if top < 1:
-        raise InputError(_("--top must be at least 1, got {top}", top=top))
+        raise InputError("--top must be at least 1, got {top}", top=top)
     return MostTraded(options.quote, top, options.perpetuals)
 
 

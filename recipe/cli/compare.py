@@ -28,14 +28,12 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """
     if len(folders) < 2:
         raise InputError(
-            _("compare needs two run folders or more, got {num_folders}", num_folders=len(folders))
+            "compare needs two run folders or more, got {num_folders}", num_folders=len(folders)
         )
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(
-            _(
-                "compare needs different run folders, got {folders}",
-                folders=" ".join(map(str, folders)),
-            )
+            "compare needs different run folders, got {folders}",
+            folders=" ".join(map(str, folders)),
         )
     return [_read(folder) for folder in folders]
 

@@ -7,7 +7,6 @@ import secrets
 import socket
 
 from core.errors import InputError
-from core.i18n import _
 from recipe.devices import lifeline
 
 SECRET = "XLSTM_SECRET"  # of the environment: what all processes of a training know
@@ -45,13 +44,11 @@ def tie(
         return first
     except (OSError, ValueError) as error:
         raise InputError(
-            _(
-                "the processes of a training must reach process 0 at {host}, with the same "
-                "{secret} where one is set: {error}",
-                host=host,
-                secret=SECRET,
-                error=error,
-            )
+            "the processes of a training must reach process 0 at {host}, with the same "
+            "{secret} where one is set: {error}",
+            host=host,
+            secret=SECRET,
+            error=error,
         ) from error
 
 

@@ -80,16 +80,14 @@ class Exchange:
     def _wait_out(self, error: Exception, tries: int) -> None:
         told = answers.first_line(error)
         if not answers.passes(error):
-            raise InputError(_("{name} refuses: {error}", name=self.name, error=told)) from error
+            raise InputError("{name} refuses: {error}", name=self.name, error=told) from error
         if tries == self.max_tries:
             raise StaysAway(
-                _(
-                    "{name} gave no answer in {tries} tries ({error}); what has come is "
-                    "kept: run the same command later",
-                    name=self.name,
-                    tries=tries,
-                    error=told,
-                )
+                "{name} gave no answer in {tries} tries ({error}); what has come is "
+                "kept: run the same command later",
+                name=self.name,
+                tries=tries,
+                error=told,
             ) from error
         wait_s = answers.wait_s(error, tries, self.clock)
         self.note(
@@ -155,15 +153,13 @@ def open_exchange(
         import ccxt
     except ImportError as error:
         raise InputError(
-            _("an exchange needs the extra `live`, which is not installed: pip install '.[live]'")
+            "an exchange needs the extra `live`, which is not installed: pip install '.[live]'"
         ) from error
     if name not in ccxt.exchanges:
         raise InputError(
-            _(
-                "need the name of an exchange, got {name}{hint}",
-                name=name,
-                hint=_near(name, ccxt.exchanges),
-            )
+            "need the name of an exchange, got {name}{hint}",
+            name=name,
+            hint=_near(name, ccxt.exchanges),
         )
     client = getattr(ccxt, name)({"enableRateLimit": True})
     answers.demand_json(client)
@@ -181,12 +177,10 @@ def timeframe_of(exchange: Exchange, asked: str) -> Timeframe:
     found = equal_span(asked, known) if exchange.client.has.get("fetchOHLCV") else None
     if found is None:
         raise InputError(
-            _(
-                "{exchange} has bars of {known}; got {timeframe}",
-                exchange=exchange.name,
-                known=", ".join(known) or _("no timeframe"),
-                timeframe=asked,
-            )
+            "{exchange} has bars of {known}; got {timeframe}",
+            exchange=exchange.name,
+            known=", ".join(known) or _("no timeframe"),
+            timeframe=asked,
         )
     return found
 
@@ -199,7 +193,7 @@ def markets_of(exchange: Exchange) -> dict[str, Any]:
 def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
     """Raises an InputError with a line for each symbol that the exchange does not have."""
     if not symbols:
-        raise InputError(_("need at least one symbol, such as BTC/USDT; got none"))
+        raise InputError("need at least one symbol, such as BTC/USDT; got none")
     markets = markets_of(exchange)
     faults = [
         _(

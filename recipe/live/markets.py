@@ -58,7 +58,7 @@ def members_of(
     if symbols:
         check_symbols(exchange, symbols)
     elif not universe:
-        raise InputError(_("--exchange needs --symbols: the model does not know its symbols"))
+        raise InputError("--exchange needs --symbols: the model does not know its symbols")
     length = int(contract["sequence_length"])
     own = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
     if symbols and not settings.market:
@@ -129,17 +129,13 @@ def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed
     }
     if total - len(missing) < needed:
         raise InputError(
-            _(
-                "answers stand beside a market of {total} symbols, and {exchange} must have at "
-                "least {least} of them; it has {count}, missing are {missing}",
-                least=needed,
-                **values,
-            )
+            "answers stand beside a market of {total} symbols, and {exchange} must have at "
+            "least {least} of them; it has {count}, missing are {missing}",
+            least=needed,
+            **values,
         )
     if len(missing) == total:
-        raise InputError(
-            _("{exchange} has none of the symbols of the training: {missing}", **values)
-        )
+        raise InputError("{exchange} has none of the symbols of the training: {missing}", **values)
     return _(
         "{exchange} has {count} of the {total} symbols of the training; missing are {missing}",
         **values,
@@ -191,10 +187,8 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     traded = [symbol for symbol, amount in turnover.items() if amount > 0]
     if not traded:
         raise InputError(
-            _(
-                "{exchange} does not say how much is traded; name the symbols instead",
-                exchange=exchange.name,
-            )
+            "{exchange} does not say how much is traded; name the symbols instead",
+            exchange=exchange.name,
         )
     if len(traded) < wanted.top:
         exchange.note(

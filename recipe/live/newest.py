@@ -55,11 +55,9 @@ def answer_newest(
     contract = contract_of(model)
     if own := settings_of(contract).columns:
         raise InputError(
-            _(
-                "the model needs the columns {columns}, which no exchange has: bars of a file, "
-                "with --data PATH, may have them",
-                columns=", ".join(own),
-            )
+            "the model needs the columns {columns}, which no exchange has: bars of a file, "
+            "with --data PATH, may have them",
+            columns=", ".join(own),
         )
     exchange = exchanges.open_exchange(exchange_name, note=note)
     span = timeframe_named(contract["interval_seconds"])
@@ -155,13 +153,11 @@ def _append(path: Path, table) -> None:
     wanted = ",".join(table.columns)
     if there != wanted:
         raise InputError(
-            _(
-                "the table {path} must have the columns {wanted}; it begins with {there!r}: "
-                "move it away",
-                path=path,
-                wanted=wanted,
-                there=printable(there, 200),
-            )
+            "the table {path} must have the columns {wanted}; it begins with {there!r}: "
+            "move it away",
+            path=path,
+            wanted=wanted,
+            there=printable(there, 200),
         )
     with path.open("ab", buffering=0) as file:
         file.write(table.to_csv(index=False, header=False).encode())
@@ -172,6 +168,6 @@ def timeframe_named(seconds: float) -> str:
     name = name_of(seconds)
     if name is None:
         raise InputError(
-            _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
+            "no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds
         )
     return name

@@ -119,13 +119,11 @@ def shares_since(
     span = settings.sequence_length + settings.future_window + settings.embargo_bars
     if num_new < _LEAST_SPANS * span:
         raise InputError(
-            _(
-                "a new model needs at least {least:,} bars after {ended}, the end of the training "
-                "of the one that answers now; there are {num_new:,}",
-                least=_LEAST_SPANS * span,
-                ended=date(str(ended)[:19]),
-                num_new=num_new,
-            )
+            "a new model needs at least {least:,} bars after {ended}, the end of the training "
+            "of the one that answers now; there are {num_new:,}",
+            least=_LEAST_SPANS * span,
+            ended=date(str(ended)[:19]),
+            num_new=num_new,
         )
     share = float((known[-1] - ended) / (known[-1] - known[0]))
     return {

@@ -15,6 +15,7 @@ import pandas as pd
 
 from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
+from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
@@ -143,17 +144,23 @@ class _Run:
         wanted = self.settings.blend if brief else FITTED
         sums = np.float64 if self.settings.blend else None
 
-        def fit() -> dict[str, Learner]:
-            what = _("constant prior, persistence, logistic regression, boosted trees")
-            with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
-                return fit_learners(
-                    self.market, fold, seed=seed, names=wanted, sums=sums, progress=done
-                )
+        def fit(progress: Progress) -> dict[str, Learner]:
+            return fit_learners(
+                self.market, fold, seed=seed, names=wanted, sums=sums, progress=progress
+            )
 
-        result = self._train(first, on_rows=keep, fit=fit)
-        if not brief:  # before the baselines: other processes take part in it
-            importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        shown = {} if brief else result.blend.learners if result.blend else fit()
+        # While the network compiles, and trains on one core for the most part.
+        with beside(fit) as wait:
+
+            def fitted() -> dict[str, Learner]:
+                what = _("constant prior, persistence, logistic regression, boosted trees")
+                with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
+                    return wait(done)
+
+            result = self._train(first, on_rows=keep, fit=fitted)
+            if not brief:  # before the baselines: other processes take part in it
+                importance = explain(result.deployed.answer, self.market, fold, seed=seed)
+            shown = {} if brief else result.blend.learners if result.blend else fitted()
         baselines = baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
@@ -321,7 +328,7 @@ def run_worker(
         begin = start_of_fold(settings, results, given)
         results.append(train_here(assemble(settings, market, number, start=begin)))
         if not brief:
-            explain(results[-1].deployed.model, market, fold, seed=settings.seed)
+            explain(results[-1].deployed.answer, market, fold, seed=settings.seed)
     if settings.refit:
         train_here(refit_training(settings, market, results, given))
 

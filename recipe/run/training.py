@@ -148,7 +148,7 @@ def assemble(
     devices = processes.distribute(settings.batches.batch_size, note)
     mean, variance = training_statistics(market, fold)
     batches = training_batches(settings.batches, market, fold, seed, mean, variance)
-    batches.own = devices.rows
+    batches.rows = devices.rows
     classifier, window_form = _classifiers(
         settings, market, batches.plan, feature_mean=mean, feature_variance=variance
     )

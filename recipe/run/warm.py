@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from core.errors import InputError
-from core.i18n import _, date
+from core.i18n import date
 from data.market.market import Market
 from data.market.windows import spans
 from models.deployable import contract_of, load_classifier, networks_in
@@ -113,14 +113,12 @@ def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> No
     begins, _ends = spans(judging, market.timestamps, market.sequence_length, market.future_window)
     if begins.min() <= np.datetime64(period[1]):
         raise InputError(
-            _(
-                "to start from {path}, validation and test must begin after its training, which "
-                "ended {ended}; they begin {begin}: add newer bars, or lower VALIDATION_FRACTION "
-                "and TEST_FRACTION",
-                path=path,
-                ended=date(period[1]),
-                begin=date(str(begins.min())[:19]),
-            )
+            "to start from {path}, validation and test must begin after its training, which "
+            "ended {ended}; they begin {begin}: add newer bars, or lower VALIDATION_FRACTION "
+            "and TEST_FRACTION",
+            path=path,
+            ended=date(period[1]),
+            begin=date(str(begins.min())[:19]),
         )
 
 

@@ -102,7 +102,7 @@ def windows_to_compare(
         run_info = read_run(run)
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
-            raise InputError(_("the bars are not those of the run any more"))
+            raise InputError("the bars are not those of the run any more")
         if run_info.get("adjust_splits"):
             bars = adjust_splits(bars)[0]
         asked = inference_windows(contract, bars)

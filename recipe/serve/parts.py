@@ -13,7 +13,7 @@ from data.bars.sessions import missed_bars
 from data.features.features import fill_rows, warm_runs
 from data.features.settings import settings_of
 from data.features.universe import Universe, fill_beside
-from data.market.moves import advice, find_moves, moment, told
+from data.market.moves import advice, find_moves, moment, move_notes
 from data.market.windows import own_bounds, symbol_bounds
 from data.times.grid import check_one_length, closes_of, grid_ns
 
@@ -145,7 +145,7 @@ def remarks(
     shown = [part.bars.iloc[-part.num_rows - warm_up_bars :] for part in parts if part.num_rows]
     whole = [part.bars for part in parts]
     moves = [move for own in (shown if newest_only else whole) for move in find_moves(own)]
-    yield from told(moves, advice())
+    yield from move_notes(moves, advice())
 
 
 def _no_answer(part: Part, *, skipped: bool) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from core.errors import InputError, printable
 from core.foreign import check_regular, reading
-from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from evaluation.figures.plain import Mismatch, from_plain
 from recipe.run import folder as files
@@ -89,11 +88,9 @@ def predictions(path: Path) -> pd.DataFrame:
         faults += ["symbol"] if "symbol" not in table else []
     if faults or not len(table):
         raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=", ".join(faults) or "0",
-            )
+            "{path} must be the predictions of a finished run: {error}",
+            path=path,
+            error=", ".join(faults) or "0",
         )
     return table
 

@@ -67,7 +67,7 @@ def check_storage(plan: Plan, storage: str) -> None:
     """
     if plan.database != bool(storage):
         needs = _("its database: --storage URL") if plan.database else _("no --storage")
-        raise InputError(_("the study in {folder} needs {needs}", folder=plan.folder, needs=needs))
+        raise InputError("the study in {folder} needs {needs}", folder=plan.folder, needs=needs)
     if storage or plan.kind == "sweep":
         from recipe.study.trials import copy_to
 

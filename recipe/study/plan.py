@@ -19,7 +19,6 @@ from typing import Any
 import config
 from core.contract import is_count, is_number, is_text
 from core.errors import InputError
-from core.i18n import _
 from evaluation.figures.summary import NLLSummary
 from recipe.run import folder as files
 from recipe.study import arms
@@ -140,7 +139,7 @@ def make(
     """
     files.check_absent(folder)
     if count < 1:
-        raise InputError(_("a study needs at least 1 seed or trial, got {count}", count=count))
+        raise InputError("a study needs at least 1 seed or trial, got {count}", count=count)
     if data is not None and Path(data).exists():
         data = str(Path(data).absolute())
     name = f"{folder.name}-{secrets.token_hex(4)}"  # a database may hold many studies
@@ -175,11 +174,9 @@ def load(folder: Path) -> Plan:
     if faults:
         wrong = ", ".join(faults)
         raise InputError(
-            _(
-                "{folder} must be that of a study; missing or unknown: {wrong}",
-                folder=folder / FILE,
-                wrong=wrong,
-            )
+            "{folder} must be that of a study; missing or unknown: {wrong}",
+            folder=folder / FILE,
+            wrong=wrong,
         )
     return Plan(
         folder,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import N_
 from data.market.labels import CLASS_NAMES
 from evaluation.across.cross_section import Forecasts, correlations
 from evaluation.answers import Answers
@@ -152,11 +152,9 @@ def _paired_sums(
     counts = {tuple(sums[:, :9].sum(axis=1)) for sums in [*changed, *other]}
     if len(counts) > 1:
         raise InputError(
-            _(
-                "the runs in {folder} must have the same {split} windows",
-                folder=plan.folder,
-                split=split,
-            )
+            "the runs in {folder} must have the same {split} windows",
+            folder=plan.folder,
+            split=split,
         )
     return np.stack(changed), np.stack(other)
 
@@ -216,11 +214,9 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
     path = plan.run(cell) / SPLITS[split]
     if not path.exists():
         raise InputError(
-            _(
-                "the run folder {cell} must hold {path}; it does not",
-                cell=plan.run(cell),
-                path=path.name,
-            )
+            "the run folder {cell} must hold {path}; it does not",
+            cell=plan.run(cell),
+            path=path.name,
         )
     figures = checked.read(BlockSummary, plan.run(cell) / files.METRICS)
     block_seconds = figures.verdict.block_seconds

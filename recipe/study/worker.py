@@ -20,7 +20,6 @@ from config import Flags, as_dict
 from config import load as load_flags
 from core import place
 from core.errors import InputError
-from core.i18n import _
 from core.lock import Lock
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan, load
@@ -80,10 +79,8 @@ def take(plan: Plan) -> tuple[str, Lock] | None:
         if not lock.sure:
             lock.let_go()
             raise InputError(
-                _(
-                    "the folder of a study must be on a disk that knows file locks: {folder}",
-                    folder=plan.folder,
-                )
+                "the folder of a study must be on a disk that knows file locks: {folder}",
+                folder=plan.folder,
             )
         if plan.state(cell) == OPEN:  # the one before may have just ended it
             return cell, lock

@@ -202,7 +202,7 @@ def _named(frame: pd.DataFrame | None, symbol: str | None) -> pd.DataFrame | Non
 
 def _symbol(answer: dict) -> str | None:
     """Returns the symbol that an answer tells beside its bars, or in its meta data."""
-    metas = [own for key, own in answer.items() if key.lower().startswith("meta")]
+    metas = [value for key, value in answer.items() if key.lower().startswith("meta")]
     for part in [answer, *metas]:
         for key, text in part.items() if isinstance(part, dict) else ():
             if re.sub(r"^\d+\.\s*", "", key).lower() in SYMBOLS and isinstance(text, str):

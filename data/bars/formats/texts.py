@@ -186,5 +186,5 @@ class _Text:
 
 def _coded(column, codes: dict[str, int]) -> np.ndarray:
     """Returns the column's codes in a dictionary that grows from block to block."""
-    own = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
-    return np.asarray(own, np.int32)[column.indices.to_numpy(zero_copy_only=False)]
+    block_codes = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
+    return np.asarray(block_codes, np.int32)[column.indices.to_numpy(zero_copy_only=False)]

@@ -98,7 +98,6 @@ class CompileBeside(keras.callbacks.Callback):
             thread.shutdown(wait=False)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Waits for what is not done yet."""
         started = time.perf_counter()
         for task in self._running:
             task.result()

@@ -165,7 +165,6 @@ class Checkpointer(keras.callbacks.Callback):
         self._continues = False
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds a row and saves."""
         row = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": int(epoch), **row})
         if not self.saves:

@@ -51,7 +51,6 @@ class EpochTracker(StatefulCallback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets epoch, weight of cross-entropy and logit cap."""
         set_epoch = getattr(self.batches, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
@@ -61,7 +60,6 @@ class EpochTracker(StatefulCallback):
             self._capped_layer().logit_cap.assign(self.schedules.logit_cap(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds learning_rate, ce_weight, logit_cap and hard_share to the logs."""
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if hasattr(self.model.loss, "ce_weight"):
             logs["ce_weight"] = float(self.model.loss.ce_weight)
