@@ -112,7 +112,8 @@ def _alarm_in_words(alarm: Alarm) -> str:
     text = message(to_plain(alarm))
     if alarm.member is None:
         return text
-    return f"{_('member {n}', n=alarm.member + 1)}, {text}"
+    member = _("member {n}", n=alarm.member + 1)
+    return f"{member}, {text}"
 
 
 def _pooled_blend(market: Market, results: Sequence[FoldResult]) -> PooledBlend | None:
