@@ -15,10 +15,10 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
+from evaluation.baselines.fold import Learner
 from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
-from evaluation.learners import Learner
 from models.calibration import RestoreProbabilities
 from models.deployable import (
     contract_of,

@@ -13,7 +13,6 @@ import numpy as np
 from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
-from evaluation import made_up
 from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
 from evaluation.blend.figures import blend_figures
@@ -39,6 +38,7 @@ from evaluation.figures.run import (
 from evaluation.figures.scores import Verdict
 from evaluation.judge import Judged, describe_splits, drift, judge, pooled
 from evaluation.metrics import evaluate
+from evaluation.optimum import known
 from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
@@ -91,7 +91,7 @@ def in_words(metrics: Metrics, trials: int = 1) -> Metrics:
         metrics,
         verdict=replace(verdict, sentence=_verdict_in_words(verdict)),
         folds=[_with_alarms_in_words(fold) for fold in metrics.folds],
-        known_optimum=optimum and replace(optimum, sentence=made_up.sentence(optimum)),
+        known_optimum=optimum and replace(optimum, sentence=known.sentence(optimum)),
         cross_section=cross_section.in_language(metrics.cross_section),
     )
 

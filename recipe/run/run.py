@@ -19,11 +19,11 @@ from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
+from evaluation.baselines.fold import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.figures.plain import to_plain
 from evaluation.figures.run import Metrics
 from evaluation.importance import explain
-from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
-from evaluation.made_up import known_optimum
+from evaluation.optimum.known import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
