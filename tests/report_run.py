@@ -8,7 +8,7 @@ import pandas as pd
 from evaluation.across.cross_section import Forecasts, cross_section, in_language
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
-from evaluation.baselines import constant_prior
+from evaluation.baselines.simple import constant_prior
 from evaluation.figures.plain import from_plain, to_plain
 from evaluation.figures.run import Metrics
 from evaluation.figures.scores import Shares

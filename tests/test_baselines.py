@@ -2,19 +2,17 @@ import numpy as np
 import pytest
 
 from core.priors import fit_temperature, tempered
-from evaluation.baselines import (
+from evaluation.baselines.learners import (
     PARTS,
     PENALTIES,
     ROUNDS,
-    Windows,
     _parts_left_out,
     boosted_trees,
-    constant_prior,
     fitted_anew,
     logistic_regression,
-    persistence,
-    window_summary,
 )
+from evaluation.baselines.simple import constant_prior, persistence
+from evaluation.baselines.summaries import Windows, window_summary
 from evaluation.metrics import evaluate
 
 LEARNERS = [logistic_regression, boosted_trees]

@@ -20,8 +20,8 @@ from data.bars.read import read_bars
 from data.bars.synthetic import persistent_drift
 from data.market.market import training_prior
 from evaluation import judge
+from evaluation.baselines.fold import FITTED, fit_learners
 from evaluation.blend.weights import blend_weights
-from evaluation.learners import FITTED, fit_learners
 from models.deployable import contract_of, load_classifier, networks_in, save_model
 from models.model_file import Bounds
 from recipe.run.deploy import window_sequence

@@ -18,6 +18,7 @@ from data.market.market import training_prior
 from evaluation.judge import blocks_of
 from evaluation.report.report import report_page
 from models.deployable import contract_of, load_classifier, save_model
+from models.prediction import predict_windows
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import train_fold
 from recipe.run.fold import train
@@ -105,6 +106,15 @@ def test_a_member_is_the_training_with_its_seed(pair, second):
     assert not same(first.alone.probabilities, second.alone.probabilities)
     assert history[3:] == [{"member": 1, **row} for row in second.rows]
     assert [row["member"] for row in history] == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_the_parts_answer_is_what_the_whole_model_says(market, pair):
+    deployed, (fold,) = pair[0].deployed, market.folds
+    for split in ("validation", "test"):
+        windows = window_sequence(market, getattr(fold, split))
+        whole = predict_windows(deployed.model, windows)
+        np.testing.assert_allclose(deployed.probabilities[split], whole, rtol=0, atol=2e-7)
+        assert np.array_equal(deployed.answer(windows), deployed.probabilities[split])
 
 
 def test_no_two_members_of_a_run_share_a_seed(bars_file):

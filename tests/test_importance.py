@@ -24,7 +24,10 @@ class Oracle:
         values = market.features[ends - lag, self.column]
         self.answers = dict(zip(values.tolist(), fold.labels[ends].tolist(), strict=True))
 
-    def predict_on_batch(self, windows):
+    def __call__(self, batches):
+        return np.concatenate([self.said(batches[n][0]) for n in range(len(batches))])
+
+    def said(self, windows):
         values = windows[:, LENGTH - 1 - self.lag, self.column].tolist()
         named = [self.answers.get(value, 0) for value in values]
         return 0.85 * np.eye(3)[named] + 0.05

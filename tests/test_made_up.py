@@ -10,9 +10,9 @@ import config
 from core.calls import calls
 from data.bars.read import read_bars
 from data.market.market import build_market
-from evaluation.baselines import constant_prior
+from evaluation.baselines.simple import constant_prior
 from evaluation.figures.scores import KnownOptimum
-from evaluation.made_up import _of_test_windows, best_figures, known_optimum, sentence
+from evaluation.optimum.known import _of_test_windows, best_figures, known_optimum, sentence
 from evaluation.report import svg
 from evaluation.report.report import report_page
 from recipe.run.market import market_settings

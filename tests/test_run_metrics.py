@@ -75,7 +75,7 @@ def trained_member(number, fold, rng):
     return TrainedMember(
         seed=number,
         classifier=None,
-        alone=Deployed(None, {"temperature": 1.0 + number}, answers(fold, rng)),
+        alone=Deployed(None, {"temperature": 1.0 + number}, answers(fold, rng), (None, None)),
         rows=[],
         best_epoch=number + 5,
         record=record_of(number),
@@ -288,7 +288,8 @@ def test_members_of_an_ensemble_stand_beside_their_mean():
     (fold,) = market.folds
     members = [trained_member(number, fold, rng) for number in (0, 1)]
     mean = {split: answers(fold, rng)[split] for split in ("validation", "test")}
-    result = FoldResult(fold, Deployed(None, {}, mean), members, importance_of(0), {"none": mean})
+    deployed = Deployed(None, {}, mean, (None, None))
+    result = FoldResult(fold, deployed, members, importance_of(0), {"none": mean})
     metrics = run_metrics(market, [result], **CHOSEN)
     (found,) = metrics.folds
     labels, prior = fold.labels[fold.test], training_prior(fold)

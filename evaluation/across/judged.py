@@ -2,9 +2,9 @@
 
 from data.market.market import Market
 from evaluation.across.cross_section import Forecasts, cross_section
+from evaluation.baselines.fold import FITTED
 from evaluation.figures.scores import CrossSection, FewSymbols
 from evaluation.judge import Judged, Pool, longest_span, pooled
-from evaluation.learners import FITTED
 
 
 def judge_across(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.baselines import CLIP, Fitted
+from evaluation.baselines.fitted import CLIP, Fitted
 
 _LARGEST = np.finfo(np.float32).max
 _SMALLEST = np.finfo(np.float32).tiny  # of the numbers that no processor flushes to 0
@@ -86,7 +86,7 @@ def same_side(thresholds: np.ndarray) -> np.ndarray:
 
 
 def line_arrays(fitted: Fitted) -> LineArrays:
-    """Returns the logistic regression of `evaluation.baselines`.
+    """Returns the logistic regression of `evaluation.baselines.learners`.
 
     What float32 rounds off the means goes into the bias.
 

@@ -13,6 +13,7 @@ import config
 from core import atomic, place
 from core.errors import InputError
 from core.i18n import _
+from core.memory import importing
 from core.native_chatter import without_native_chatter
 from recipe.cli.backend import prepare_process, start_backend
 from recipe.devices import processes
@@ -157,7 +158,7 @@ def how_to_go_on(folder: Path | None) -> str:
 def _run(
     flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool, start: Path | None
 ) -> int:
-    with without_native_chatter():
+    with without_native_chatter(), importing():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.cli import console

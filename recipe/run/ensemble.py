@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from data.market.market import Fold
+from evaluation.baselines.fold import Learner, fit_learners
 from evaluation.figures.run import Importance
 from evaluation.judge import Judged
-from evaluation.learners import Learner, fit_learners
 from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
@@ -54,7 +54,7 @@ class FoldResult:
         deployed: its model, and what it says.
         members: that the network was made of.
         importance: of its features; None for a brief run.
-        baselines: what `evaluation.learners.baseline_probabilities` returned.
+        baselines: what `evaluation.baselines.fold.baseline_probabilities` returned.
         blend: what the model is blended from; None: it is the network.
     """
 

@@ -13,7 +13,6 @@ import numpy as np
 from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
-from evaluation import made_up
 from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
 from evaluation.blend.figures import blend_figures
@@ -39,6 +38,7 @@ from evaluation.figures.run import (
 from evaluation.figures.scores import Verdict
 from evaluation.judge import Judged, describe_splits, drift, judge, pooled
 from evaluation.metrics import evaluate
+from evaluation.optimum import known
 from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
@@ -72,7 +72,7 @@ def run_metrics(
         costs=judgement.costs,
         cross_section=judge_across(market, judged, cost_bps=cost_bps),
         blend=_pooled_blend(market, results),
-        timing=training_time([member for result in results for member in result.members]),
+        timing=_timing(results),
         seed=seed,
         folds=[_fold_metrics(market, result, monitor) for result in results],
     )
@@ -91,7 +91,7 @@ def in_words(metrics: Metrics, trials: int = 1) -> Metrics:
         metrics,
         verdict=replace(verdict, sentence=_verdict_in_words(verdict)),
         folds=[_with_alarms_in_words(fold) for fold in metrics.folds],
-        known_optimum=optimum and replace(optimum, sentence=made_up.sentence(optimum)),
+        known_optimum=optimum and replace(optimum, sentence=known.sentence(optimum)),
         cross_section=cross_section.in_language(metrics.cross_section),
     )
 
@@ -215,6 +215,12 @@ def _alarms(members: Sequence[TrainedMember]) -> list[Alarm]:
         for number, member in enumerate(members)
         for alarm in member.record.alarms
     ]
+
+
+def _timing(results: Sequence[FoldResult]) -> Timing:
+    trained = [member for result in results for member in result.members]
+    blends = [result.blend.seconds for result in results if result.blend]
+    return replace(training_time(trained), blend_seconds=round(sum(blends), 3) if blends else None)
 
 
 def training_time(trained: Sequence[TrainedMember]) -> Timing:

@@ -15,14 +15,15 @@ import pandas as pd
 
 from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
+from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
+from evaluation.baselines.fold import FITTED, Learner, baseline_probabilities, fit_learners
 from evaluation.figures.plain import to_plain
 from evaluation.figures.run import Metrics
 from evaluation.importance import explain
-from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
-from evaluation.made_up import known_optimum
+from evaluation.optimum.known import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
@@ -30,7 +31,7 @@ from recipe.run import folder as files
 from recipe.run.ensemble import FoldResult, start_of_fold, train_fold
 from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
-from recipe.run.refit import refit_metrics, refit_training, with_all_bars
+from recipe.run.refit import refit_training, with_refit
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.settings import RunSettings, run_settings
 from recipe.run.training import Training, assemble
@@ -143,17 +144,23 @@ class _Run:
         wanted = self.settings.blend if brief else FITTED
         sums = np.float64 if self.settings.blend else None
 
-        def fit() -> dict[str, Learner]:
-            what = _("constant prior, persistence, logistic regression, boosted trees")
-            with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
-                return fit_learners(
-                    self.market, fold, seed=seed, names=wanted, sums=sums, progress=done
-                )
+        def fit(progress: Progress) -> dict[str, Learner]:
+            return fit_learners(
+                self.market, fold, seed=seed, names=wanted, sums=sums, progress=progress
+            )
 
-        result = self._train(first, on_rows=keep, fit=fit)
-        if not brief:  # before the baselines: other processes take part in it
-            importance = explain(result.deployed.model, self.market, fold, seed=seed)
-        shown = {} if brief else result.blend.learners if result.blend else fit()
+        # While the network compiles, and trains on one core for the most part.
+        with beside(fit) as wait:
+
+            def fitted() -> dict[str, Learner]:
+                what = _("constant prior, persistence, logistic regression, boosted trees")
+                with (SILENT if brief else self.reporter).working(_("baselines"), what) as done:
+                    return wait(done)
+
+            result = self._train(first, on_rows=keep, fit=fitted)
+            if not brief:  # before the baselines: other processes take part in it
+                importance = explain(result.deployed.answer, self.market, fold, seed=seed)
+            shown = {} if brief else result.blend.learners if result.blend else fitted()
         baselines = baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 
@@ -216,26 +223,10 @@ class _Run:
         optimum = known_optimum(
             self.info.get("data"), self.market, [result.fold for result in results]
         )
-        blended = [result.blend.seconds for result in results if result.blend]
-        blend_seconds = round(sum(blended), 3) if blended else None
-        metrics = dataclasses.replace(
-            metrics,
-            known_optimum=optimum,
-            timing=dataclasses.replace(metrics.timing, blend_seconds=blend_seconds),
-        )
+        metrics = dataclasses.replace(metrics, known_optimum=optimum)
         if refit is not None:
-            figures = refit_metrics(with_all_bars(self.market), refit)
-            self.info["refit"] = figures.training_period
-            metrics = dataclasses.replace(
-                metrics,
-                refit=figures,
-                timing=dataclasses.replace(
-                    metrics.timing, refit_seconds=round(self.refit_seconds, 3)
-                ),
-                verdict=dataclasses.replace(
-                    metrics.verdict, refit_until=figures.training_period[1]
-                ),
-            )
+            metrics = with_refit(metrics, self.market, refit, self.refit_seconds)
+            self.info["refit"] = metrics.refit and metrics.refit.training_period
             save_model(last.model, folder / files.JUDGED)
         save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)
@@ -321,7 +312,7 @@ def run_worker(
         begin = start_of_fold(settings, results, given)
         results.append(train_here(assemble(settings, market, number, start=begin)))
         if not brief:
-            explain(results[-1].deployed.model, market, fold, seed=settings.seed)
+            explain(results[-1].deployed.answer, market, fold, seed=settings.seed)
     if settings.refit:
         train_here(refit_training(settings, market, results, given))
 

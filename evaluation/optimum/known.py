@@ -12,7 +12,7 @@ from data.bars.synthetic import COMMON_RATIOS, PREFIX, parsed
 from data.market.labels import BUY, CLASS_NAMES, HOLD
 from data.market.market import Market, training_prior
 from evaluation.figures.scores import KnownOptimum
-from evaluation.known_optimum import best_calls, best_probabilities
+from evaluation.optimum.best import best_calls, best_probabilities
 
 _LEAST = 1e-15  # probability: bounds the NLL of a window
 _ROUNDING = 1e-9  # where neither side is likelier, the side must not be that of the last digit

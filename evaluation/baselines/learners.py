@@ -1,13 +1,11 @@
-"""What a model must beat: constant prior, persistence, and two learners on window summaries.
+"""Two learners on window summaries: a logistic regression, and boosted trees.
 
-The learners may look at the validation windows for what the network chooses there too: how strong
+They may look at the validation windows for what the network chooses there too: how strong
 to be, how long to train, and the temperature about the prior.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -15,86 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from core.priors import fit_temperature, tempered
-from data.market.labels import CLASS_NAMES
 from data.market.windows import subsample
+from evaluation.baselines.fitted import CLIP, LEAST, Fitted, fit
+from evaluation.baselines.summaries import Windows
 
-UNKNOWN = -1  # of a label
-SUMMARIES = 4  # of each feature in a window
 PENALTIES = (0.3, 0.1, 0.01, 0.001)  # of the regression, the strongest first: times |w|^2 / 2
 ROUNDS = range(10, 201, 10)  # of boosting; one is chosen
-CLIP = 5.0  # standard deviations; what the regression sees of a column ends there
 PARTS = 4  # of the training time, each left out once
 _MOST_JUDGED = 33_000  # training windows by which the rounds are chosen, evenly spaced
 _PATIENCE = 10  # rounds without a lower NLL after which a part has seen enough
-_LEAST = 1e-12  # of a probability
 _EQUAL = 1e-5  # nats; where all are cooled down to the prior they differ by less
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows as the learners see them.
-
-    Attributes:
-        x: summaries, float32 (windows, columns).
-        labels: class codes, (windows,).
-        blocks: number of each window's block of time, as long as a window with its label,
-            (windows,).
-    """
-
-    x: np.ndarray
-    labels: np.ndarray
-    blocks: np.ndarray
-
-    def __getitem__(self, chosen: np.ndarray) -> "Windows":
-        """Returns some of them."""
-        return Windows(self.x[chosen], self.labels[chosen], self.blocks[chosen])
-
-
-def window_summary(x: np.ndarray, sums: type[np.floating] | None = None) -> np.ndarray:
-    """Returns a few numbers for each feature of each window, float32 (batch, 4 * features).
-
-    The last bar, the mean and standard deviation over the window, and the mean over its last
-    quarter: level, scale, and what changed lately.
-
-    Args:
-        x: windows, (batch, time, features).
-        sums: the type that sums are taken in; None: that of x. In float64 the summary does not
-            depend on the order of a sum, and is that of the layer in a blend to the last digit:
-            values that recur every day lie on thresholds of trees.
-    """
-    late = x[:, -max(1, x.shape[1] // 4) :]  # (batch, time / 4, features)
-    means = [part.mean(axis=1, dtype=sums) for part in (x, late)]
-    parts = [x[:, -1], means[0], x.std(axis=1, dtype=sums), means[1]]
-    return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def constant_prior(train_labels: np.ndarray, num_windows: int) -> np.ndarray:
-    """Returns the training period's class frequencies for every window, (windows, 3)."""
-    return np.tile(_frequencies(train_labels), (num_windows, 1))
-
-
-def persistence(
-    previous_labels: np.ndarray, train_previous: np.ndarray, train_labels: np.ndarray
-) -> np.ndarray:
-    """Returns P(label | label of the move that has just ended), (windows, 3).
-
-    The table is counted on the training windows, each cell one window more than seen (Laplace),
-    so that a trend and a reversal are both found.
-
-    Args:
-        previous_labels: of the windows to judge, -1 where unknown: those get the prior.
-        train_previous: of the training windows, -1 where unknown, (training windows,).
-        train_labels: labels of the training windows, (training windows,).
-    """
-    previous_labels = np.asarray(previous_labels)
-    known = np.asarray(train_previous) != UNKNOWN
-    counts = np.ones((len(CLASS_NAMES), len(CLASS_NAMES)))
-    np.add.at(counts, (np.asarray(train_previous)[known], np.asarray(train_labels)[known]), 1)
-    table = np.concatenate(
-        [counts / counts.sum(axis=1, keepdims=True), _frequencies(train_labels)[None]]
-    )  # its last row is where -1 points to
-    return table[previous_labels]
 
 
 def logistic_regression(
@@ -104,7 +32,7 @@ def logistic_regression(
     prior: np.ndarray,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
-) -> "Fitted":
+) -> Fitted:
     """Returns a logistic regression on standardised summaries, at a temperature about the prior.
 
     Of the penalties the strongest is taken whose NLL on the validation windows, each at its own
@@ -121,7 +49,7 @@ def logistic_regression(
     """
     candidates = []
     for penalty in PENALTIES:
-        fitted = _fit(_regression(penalty * len(train.labels), seed), train, prior)
+        fitted = fit(_regression(penalty * len(train.labels), seed), train, prior)
         candidates.append(replace(fitted, penalty=penalty).with_temperature(validation))
         progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
@@ -141,7 +69,7 @@ def boosted_trees(
     prior: np.ndarray,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
-) -> "Fitted":
+) -> Fitted:
     """Returns gradient-boosted trees on summaries, at a temperature about the prior.
 
     How many rounds is chosen by the NLL on the validation windows and on quarters of the training
@@ -172,7 +100,7 @@ def boosted_trees(
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)
     rounds = ROUNDS[int(np.argmin(np.average(curves, axis=0, weights=weights)))]
-    fitted = replace(_fit(_trees(len(train.labels), rounds, seed), train, prior), rounds=rounds)
+    fitted = replace(fit(_trees(len(train.labels), rounds, seed), train, prior), rounds=rounds)
     fitted = fitted.with_temperature(validation)
     if len(judges) == 1:
         return fitted
@@ -184,11 +112,11 @@ def boosted_trees(
         np.concatenate([own.blocks for own in left_out]),
     )
     milder = replace(fitted, temperature=min(fitted.temperature, asked))
-    of_prior = -np.log(np.maximum(np.asarray(prior), _LEAST))[validation.labels].mean()
+    of_prior = -np.log(np.maximum(np.asarray(prior), LEAST))[validation.labels].mean()
     return milder if milder.losses(validation).mean() <= of_prior else fitted
 
 
-def fitted_anew(chosen: "Fitted", train: Windows, *, prior: np.ndarray, seed: int = 0) -> "Fitted":
+def fitted_anew(chosen: Fitted, train: Windows, *, prior: np.ndarray, seed: int = 0) -> Fitted:
     """Returns a baseline fitted to other windows, as strong, as long and as sure as was chosen.
 
     Args:
@@ -202,66 +130,8 @@ def fitted_anew(chosen: "Fitted", train: Windows, *, prior: np.ndarray, seed: in
         estimator = _trees(num_windows, rounds or max(ROUNDS), seed)
     else:
         estimator = _regression(penalty * num_windows, seed)
-    fitted = _fit(estimator, train, prior)
+    fitted = fit(estimator, train, prior)
     return replace(fitted, rounds=rounds, penalty=penalty, temperature=chosen.temperature)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted estimator whose probabilities always have all classes, in class order.
-
-    Attributes:
-        estimator: of scikit-learn; None if only one class was seen.
-        classes: those seen in training, rising.
-        prior: class frequencies of the training period, (3,).
-        temperature: about the prior.
-        rounds: of boosting that count; None for all, and for other estimators.
-        penalty: of a regression, as in `PENALTIES`; None for other estimators.
-    """
-
-    estimator: Any
-    classes: np.ndarray
-    prior: np.ndarray
-    temperature: float = 1.0
-    rounds: int | None = None
-    penalty: float | None = None
-
-    def log_p(self, x: np.ndarray) -> np.ndarray:
-        """Returns log-probabilities (samples, classes seen) before the temperature."""
-        if self.estimator is None:
-            return np.zeros((len(x), 1))
-        if self.rounds is None:
-            found = self.estimator.predict_proba(x)
-        else:
-            stages = self.estimator.staged_predict_proba(x)
-            found = next(islice(stages, min(self.rounds, self.estimator.n_iter_) - 1, None))
-        return np.log(np.maximum(found, _LEAST))
-
-    def with_temperature(self, windows: Windows) -> "Fitted":
-        """Returns it with the temperature about the prior that these windows speak for."""
-        found = self.temperature_for(self.log_p(windows.x), windows.labels, windows.blocks)
-        return replace(self, temperature=found)
-
-    def temperature_for(self, log_p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> float:
-        """Returns the temperature that log-probabilities (samples, classes seen) speak for."""
-        seen = np.isin(labels, self.classes)
-        codes = np.searchsorted(self.classes, labels[seen])
-        blocks = np.unique(blocks[seen], return_inverse=True)[1]
-        if len(self.classes) < 2 or not len(codes):
-            return 1.0
-        return fit_temperature(log_p[seen], codes, self.prior[self.classes], blocks)
-
-    def predict_proba(self, x: np.ndarray) -> np.ndarray:
-        """Returns probabilities (samples, 3) of summaries (samples, columns)."""
-        probabilities = np.zeros((len(x), len(CLASS_NAMES)))
-        log_p = tempered(self.log_p(x), self.prior[self.classes], self.temperature)
-        probabilities[:, self.classes] = np.exp(log_p)
-        return probabilities
-
-    def losses(self, windows: Windows) -> np.ndarray:
-        """Returns the NLL of each window in nats, (windows,)."""
-        own = self.predict_proba(windows.x)[np.arange(len(windows.labels)), windows.labels]
-        return -np.log(np.maximum(own, _LEAST))
 
 
 def _regression(penalty: float, seed: int):
@@ -311,7 +181,7 @@ def _judge(clear: Windows, left: Windows, prior: np.ndarray, seed: int) -> Fitte
     """Returns trees on some windows, grown until those left out have seen enough."""
     classes = np.unique(clear.labels)
     if len(classes) < 2:
-        return _fit(None, clear, prior)
+        return fit(None, clear, prior)
     known = left[np.isin(left.labels, classes)]
     early = {"early_stopping": True, "scoring": "loss", "n_iter_no_change": _PATIENCE, "tol": 0.0}
     trees = _trees(len(clear.labels), max(ROUNDS), seed, **early)
@@ -327,14 +197,6 @@ def _nll_by_rounds(judge: Fitted) -> np.ndarray:
     return nll[np.minimum(ROUNDS, len(nll) - 1)]
 
 
-def _fit(estimator, windows: Windows, prior: np.ndarray) -> Fitted:
-    classes = np.unique(windows.labels)
-    fitted = None
-    if estimator is not None and len(classes) > 1:
-        fitted = estimator.fit(windows.x, windows.labels)
-    return Fitted(fitted, classes, np.asarray(prior))
-
-
 def _standard_error(values: np.ndarray, blocks: np.ndarray) -> float:
     """Returns the jackknife's standard error of a mean, blocks of time left out in turn."""
     counts, sums = np.bincount(blocks), np.bincount(blocks, values)
@@ -343,8 +205,3 @@ def _standard_error(values: np.ndarray, blocks: np.ndarray) -> float:
         return np.inf
     without = (sums.sum() - sums) / (counts.sum() - counts)
     return float(np.sqrt((len(counts) - 1) * np.var(without)))
-
-
-def _frequencies(labels: np.ndarray) -> np.ndarray:
-    counts = np.bincount(labels, minlength=len(CLASS_NAMES))
-    return counts / counts.sum()
