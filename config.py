@@ -260,8 +260,8 @@ def load(
     """
     types, faults = get_type_hints(Flags), []
     values = dataclasses.asdict(Flags())
-    given = _read_replay(replay, faults) if replay is not None else {}
-    for name, value in [*given.items(), *overrides.items(), *_split(assignments, faults)]:
+    replayed = _read_replay(replay, faults) if replay is not None else {}
+    for name, value in [*replayed.items(), *overrides.items(), *_split(assignments, faults)]:
         if name not in types:
             faults.append(_unknown(name))
         else:

@@ -124,14 +124,14 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
     bars_info |= {START: before[START]} if START in before else {}
-    own = origin(flags, bars_info)
-    changes += changes_since(before, known, own)
+    current = origin(flags, bars_info)
+    changes += changes_since(before, known, current)
     if changes and not options.force:
         faults = [_("{change}; --force accepts it", change=change) for change in changes]
         raise InputError(faults)
     for change in changes:
         console.note(change)
-    run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
+    run_info = taken_up(before | {"data": data, **bars_info}, known, current, changes)
     start = folder / files.START if START in before else None
     return _run(flags, market, folder, run_info, resume=True, start=start)
 

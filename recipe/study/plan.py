@@ -77,12 +77,14 @@ class Plan:
         if self.kind == "sweep":
             names = [f"trial-{number:04d}" for number in range(self.count)]
             return {name: Cell(name, name, self.flags) for name in names}
-        found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        flags_of_arms = (
+            arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        )
         first, size = self.flags.SEED, self.flags.ENSEMBLE_SIZE
         cells = [
             Cell(f"{arm}-seed{seed}", arm, config.load([f"SEED={seed}"], **config.as_dict(flags)))
             for seed in range(first, first + self.count * size, size)  # members have the others
-            for arm, flags in found.items()
+            for arm, flags in flags_of_arms.items()
         ]
         return {cell.name: cell for cell in cells}
 

@@ -135,11 +135,11 @@ def run_cell(
         arguments = ["train", "--brief", *data, "--config", flags_file, "--out", str(run)]
     log = plan.folder / "logs" / f"{cell}.txt"
     with (
-        open(log, "ab") as told,
+        open(log, "ab") as output,
         subprocess.Popen(
             [sys.executable, "-m", place.module("recipe.study.worker"), CHILD, module, *arguments],
             stdin=subprocess.PIPE,
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=place.environment(),
         ) as child,
