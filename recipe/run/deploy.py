@@ -123,7 +123,7 @@ def deploy_blend(
         restoration = replace(restoration, known_temperature=chosen.temperature)
     else:
         said = [network.probabilities["validation"]]
-        said += [learner.said["validation"] for learner in learners.values()]
+        said += [learner.probabilities["validation"] for learner in learners.values()]
         own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
         weights = blend_weights(own, blocks).tolist()
     columns = summary_columns(len(training.market.feature_names))
