@@ -176,7 +176,7 @@ def _blend(market: Market, result: FoldResult) -> Blend | None:
 def _of_members(results: Sequence[FoldResult]) -> list[Judged]:
     """Returns the folds with the members of their blends in the place of baselines."""
     return [
-        Judged(result.fold, result.deployed.probabilities, result.blend.said)
+        Judged(result.fold, result.deployed.probabilities, result.blend.probabilities)
         for result in results
         if result.blend is not None
     ]
