@@ -125,12 +125,10 @@ def _with_command(argv: list[str], known: Collection[str]) -> list[str]:
     if not first or first.startswith("-") or equals and config.meant(name):
         return ["train", *argv]  # which says how a flag is set
     raise InputError(
-        _(
-            "the command must be one of {known}, got {first}{hint}",
-            known=", ".join(known),
-            first=first,
-            hint=hint(first, known),
-        )
+        "the command must be one of {known}, got {first}{hint}",
+        known=", ".join(known),
+        first=first,
+        hint=hint(first, known),
     )
 
 

@@ -6,6 +6,7 @@ that it keeps its shape and loses its tie to the label. Features that say the sa
 other: each then seems to matter less than it does.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,68 +14,88 @@ from scipy.stats import t as student
 
 from data.market.market import Fold, Market, training_statistics
 from data.market.windows import gather, subsample
+from evaluation.figures.run import FeatureRise, Importance, LookbackRise
 from evaluation.judge import blocks_of
 from evaluation.metrics import losses
 from evaluation.verdict import LEVEL
 
 MOST_WINDOWS = 256  # evenly spaced over the validation windows: a few seconds in all
 _MOST_BLOCKS = 20  # that the courses are exchanged between
+Answer = Callable[[Any], np.ndarray]
 
 
-def explain(model, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
+def explain(answer: Answer, market: Market, fold: Fold, *, seed: int) -> Importance:
     """Returns what the validation NLL loses without each feature, and without the earlier bars.
 
     Args:
-        model: gives probabilities of raw windows, as the deployable model does.
+        answer: gives the probabilities (windows, 3) of batches of raw windows in order;
+            `batches[index]` is a tuple of one, x (batch, time, features).
         market: that the fold is of.
         fold: whose validation windows are read.
         seed: of the permutations.
 
     Returns:
-        windows (how many were read), nll (nats, of all features), features (name, drop: rise of
-        the NLL without it, interval; the largest first) and lookback (bars: the newest ones that
-        are left, the earlier ones at their training mean; nll; rise against all bars; interval).
+        the number of windows that were read, their NLL in nats, its rise without each feature (the
+        largest first), and its rise with only the newest bars left, the earlier ones at their
+        training mean.
     """
     ends = fold.validation[subsample(len(fold.validation), MOST_WINDOWS)]
     ends = ends[np.lexsort((ends, market.timestamps[ends]))]  # by time, all symbols together
     length, rng = market.sequence_length, np.random.default_rng(seed)
     windows, labels = gather(market.features, ends, length), fold.labels[ends]
-    blocks = blocks_of(market, ends)
-
-    def losses_with(changed: np.ndarray) -> np.ndarray:
-        return losses(labels, np.asarray(model.predict_on_batch(changed), np.float64))
-
-    base = losses_with(windows)
-
-    def against_base(changed: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        found = losses_with(changed)
-        rise, interval = mean_interval(found - base, blocks)
-        return found, {"rise": rise, "interval": interval}
-
-    features = []
-    for column, name in enumerate(market.feature_names):
-        changed = windows.copy()
-        changed[:, :, column] = windows[other_blocks(len(ends), rng), :, column]
-        features.append({"name": name, **against_base(changed)[1]})
+    exchanged = [other_blocks(len(ends), rng) for _ in market.feature_names]
     mean, _ = training_statistics(market, fold)
-    lookback = []
-    for bars in _bars_left(length):
-        changed = windows.copy()
-        changed[:, : length - bars] = mean
-        found, difference = against_base(changed)
-        lookback.append({"bars": bars, "nll": float(found.mean()), **difference})
-    return {
-        "windows": len(ends),
-        "nll": float(base.mean()),
-        "features": sorted(features, key=lambda part: -part["rise"]),
-        "lookback": lookback,
-    }
+    asked = _Changed(windows, exchanged, mean, _bars_left(length))
+    answered = np.asarray(answer(asked), np.float64).reshape(len(asked), len(ends), -1)
+    base, *changed = (losses(labels, probabilities) for probabilities in answered)
+    blocks, num_features = blocks_of(market, ends), len(market.feature_names)
+    features = [
+        FeatureRise(name, *mean_interval(nll - base, blocks))
+        for name, nll in zip(market.feature_names, changed[:num_features], strict=True)
+    ]
+    lookback = [
+        LookbackRise(bars, float(nll.mean()), *mean_interval(nll - base, blocks))
+        for bars, nll in zip(asked.bars_left, changed[num_features:], strict=True)
+    ]
+    return Importance(
+        windows=len(ends),
+        nll=float(base.mean()),
+        features=sorted(features, key=lambda part: -part.rise),
+        lookback=lookback,
+    )
+
+
+class _Changed:
+    """Windows as they are, then with each feature exchanged, then with fewer and fewer bars known.
+
+    Args:
+        windows: (windows, time, features).
+        exchanged: for each feature the window that each window's course is taken from, (windows,).
+        mean: what unknown bars show, (features,).
+        bars_left: how many of the newest bars are known, in turn.
+    """
+
+    def __init__(self, windows: np.ndarray, exchanged: list, mean: np.ndarray, bars_left: list):
+        self.windows, self.exchanged = windows, exchanged
+        self.mean, self.bars_left = mean, bars_left
+
+    def __len__(self) -> int:
+        return 1 + len(self.exchanged) + len(self.bars_left)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray]:
+        changed, column = self.windows.copy(), index - 1
+        if 0 <= column < len(self.exchanged):
+            changed[:, :, column] = self.windows[self.exchanged[column], :, column]
+        elif index:
+            left = self.bars_left[column - len(self.exchanged)]
+            changed[:, : changed.shape[1] - left] = self.mean
+        return (changed,)
 
 
 def other_blocks(count: int, rng: np.random.Generator) -> np.ndarray:
     """Returns for each of `count` windows, sorted by time, the one to exchange with, (count,).
 
-    Equal blocks of neighbours change places, none keeps its own; within a block the order stays.
+    Equal blocks of neighbours change places, none keeps its place; within a block the order stays.
     """
     num_blocks = min(_MOST_BLOCKS, count)
     parts = np.array_split(np.arange(count), num_blocks)

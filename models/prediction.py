@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from core.threads import side_by_side
+
 AT_ONCE = 256  # windows in a batch: more are no faster on a CPU
 Batches = Any  # a Keras dataset, a sequence of batches, or an array of all windows
 Predict = Callable[[keras.Model, Batches], np.ndarray]  # as `predict_windows` does
@@ -21,7 +23,8 @@ def predict_windows(
 
     The values are those of Keras's `predict`, whose pipeline takes up to half a second to end
     (TensorFlow 2.21, whatever its length): too long for what is asked after every epoch. A short
-    last batch is filled up, so that one shape is traced and compiled.
+    last batch is filled up, so that one shape is traced and compiled. On TensorFlow a thread of
+    each core predicts batches once the first is known: one batch keeps one core busy.
 
     Args:
         model: any; XLA is used where its `jit_compile` says so.
@@ -37,14 +40,17 @@ def predict_windows(
         batches = _Windows(batches)
     if by is not None:
         return by(model, batches)
-    outputs = []
-    for index in range(len(batches)):
+    first = np.asarray(model.predict_on_batch(batches[0][0]))
+
+    def outputs(index: int) -> np.ndarray:
         x = batches[index][0]
-        size = len(x)
-        largest = len(outputs[0]) if outputs else size
-        x = np.concatenate([x, np.repeat(x[-1:], largest - size, axis=0)])
-        outputs.append(np.asarray(model.predict_on_batch(x))[:size])
-    return np.concatenate(outputs)
+        filled = np.concatenate([x, np.repeat(x[-1:], len(first) - len(x), axis=0)])
+        return np.asarray(model.predict_on_batch(filled))[: len(x)]
+
+    others = range(1, len(batches))
+    threaded = keras.backend.backend() == "tensorflow"
+    rest = side_by_side(outputs, others) if threaded else map(outputs, others)
+    return np.concatenate([first, *rest])
 
 
 def trace_prediction(model: keras.Model, batches: Batches) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from data.market.market import training_prior
 from evaluation.judge import blocks_of
 from evaluation.report.report import report_page
 from models.deployable import contract_of, load_classifier, save_model
+from models.prediction import predict_windows
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import train_fold
 from recipe.run.fold import train
@@ -104,6 +106,15 @@ def test_a_member_is_the_training_with_its_seed(pair, second):
     assert not same(first.alone.probabilities, second.alone.probabilities)
     assert history[3:] == [{"member": 1, **row} for row in second.rows]
     assert [row["member"] for row in history] == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_the_parts_answer_is_what_the_whole_model_says(market, pair):
+    deployed, (fold,) = pair[0].deployed, market.folds
+    for split in ("validation", "test"):
+        windows = window_sequence(market, getattr(fold, split))
+        whole = predict_windows(deployed.model, windows)
+        np.testing.assert_allclose(deployed.probabilities[split], whole, rtol=0, atol=2e-7)
+        assert np.array_equal(deployed.answer(windows), deployed.probabilities[split])
 
 
 def test_no_two_members_of_a_run_share_a_seed(bars_file):
@@ -197,11 +208,14 @@ def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
 
 def test_alarms_of_two_members_are_told_apart():
     metrics, history, predictions = training_run()
-    (fold,) = metrics["folds"]
+    (fold,) = metrics.folds
     alarms = [
-        {"epoch": epoch, "kind": "no signal", "member": member, "message": f"member {member + 1}"}
-        for member, epoch in [(0, 0), (1, 1)]
+        replace(
+            fold.collapse.alarms[0], epoch=number, member=number, message=f"member {number + 1}"
+        )
+        for number in (0, 1)
     ]
-    fold |= {"collapse": fold["collapse"] | {"alarms": alarms}}
+    fold = replace(fold, collapse=replace(fold.collapse, alarms=alarms))
+    metrics = replace(metrics, folds=[fold])
     page = report_page("run", metrics=metrics, history=history, predictions=predictions)
     assert "<li>member 1</li>" in page and "<li>member 2</li>" in page

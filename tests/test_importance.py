@@ -24,7 +24,10 @@ class Oracle:
         values = market.features[ends - lag, self.column]
         self.answers = dict(zip(values.tolist(), fold.labels[ends].tolist(), strict=True))
 
-    def predict_on_batch(self, windows):
+    def __call__(self, batches):
+        return np.concatenate([self.said(batches[n][0]) for n in range(len(batches))])
+
+    def said(self, windows):
         values = windows[:, LENGTH - 1 - self.lag, self.column].tolist()
         named = [self.answers.get(value, 0) for value in values]
         return 0.85 * np.eye(3)[named] + 0.05
@@ -33,13 +36,13 @@ class Oracle:
 def test_the_feature_and_the_bars_that_a_model_needs_are_found(market):
     (fold,) = market.folds
     found = explain(Oracle(market, fold, lag=3), market, fold, seed=0)
-    first, *others = found["features"]
-    assert first["name"] == "rsi" and first["rise"] > 0.5 and first["interval"][0] > 0
-    assert {part["rise"] for part in others} == {0.0}
-    assert len(found["features"]) == len(market.feature_names)
-    assert found["nll"] == pytest.approx(-np.log(0.9))
-    assert [part["bars"] for part in found["lookback"]] == [1, 2, 4, 8, 10]
-    rises = [part["rise"] for part in found["lookback"]]
+    first, *others = found.features
+    assert first.name == "rsi" and first.rise > 0.5 and first.interval[0] > 0
+    assert {part.rise for part in others} == {0.0}
+    assert len(found.features) == len(market.feature_names)
+    assert found.nll == pytest.approx(-np.log(0.9))
+    assert [part.bars for part in found.lookback] == [1, 2, 4, 8, 10]
+    rises = [part.rise for part in found.lookback]
     assert min(rises[:2]) > 0.5 and rises[2:] == [0, 0, 0]  # the fourth newest bar is enough
 
 

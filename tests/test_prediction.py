@@ -1,7 +1,10 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
 
+from core import threads
 from data.batches.datasets import WindowSequence
 from models.prediction import predict_windows
 
@@ -42,3 +45,22 @@ def test_a_short_last_batch_is_filled_up_so_that_one_shape_is_traced(features, m
     monkeypatch.setattr(model, "predict_on_batch", lambda x: shapes.append(x.shape) or predict(x))
     assert predict_windows(model, windows(features, 20, batch_size=8)).shape == (20, 3)
     assert shapes == [(8, LENGTH, FEATURES)] * 3
+
+
+def test_batches_are_predicted_at_once_after_the_first(features, model, monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("one thread on other backends")
+    monkeypatch.setattr(threads, "num_cores", lambda: 2)
+    together, predict, calls = threading.Barrier(2, timeout=20), model.predict_on_batch, []
+
+    def predict_with_another(x):
+        calls.append(len(x))
+        if len(calls) > 1:
+            together.wait()
+        return predict(x)
+
+    asked = windows(features, 20, batch_size=4)
+    expected = predict_windows(model, asked)
+    monkeypatch.setattr(model, "predict_on_batch", predict_with_another)
+    assert np.array_equal(predict_windows(model, asked), expected)
+    assert calls == [4] * 5

@@ -9,6 +9,7 @@ import pytest
 
 import config
 from evaluation.answers import answers
+from evaluation.figures.plain import to_plain
 from evaluation.metrics import evaluate
 from recipe.study import plan as plans
 from recipe.study import results
@@ -45,7 +46,7 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         "num_folds": 1,
         "verdict": {"block_seconds": 3600.0},
         "timing": {"seconds_per_epoch": [9.0, seconds, seconds]},
-        "folds": [scores],
+        "folds": [to_plain(scores)],
     }
     (run / "metrics.json").write_text(json.dumps(metrics))
 

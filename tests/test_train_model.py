@@ -129,7 +129,7 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     now = both[[f"{name}_now" for name in names]].to_numpy()
     assert np.abs(both[names].to_numpy() - now).max() < 1e-6
     metrics = json.loads((finished / "metrics.json").read_text())
-    nll = evaluate(both["label"].to_numpy(), now)["nll"]
+    nll = evaluate(both["label"].to_numpy(), now).nll
     assert nll == pytest.approx(metrics["test"]["nll"], abs=1e-6)
     counts = metrics["folds"][0]["splits"]["train"]["class_counts"]
     lifts = table[names].to_numpy() / list(counts.values())

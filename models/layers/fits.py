@@ -17,7 +17,7 @@ class WindowSummary(layers.Layer):
     """Maps windows (batch, time, features) to summaries, float32 (batch, 4 * features).
 
     The last bar, the mean and standard deviation over the window, and the mean over its last
-    quarter, as `evaluation.baselines.window_summary` makes them for the fits. The sums are taken
+    quarter, as `evaluation.baselines.summaries` has them for the fits. The sums are taken
     in float64 where the backend has it: a tree is a step function, so whoever adds in another order
     must still round to the same float32. On JAX they are float32, and a value that lies on a
     threshold, as those that recur every day may, can fall on its other side.

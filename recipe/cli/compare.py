@@ -4,20 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.contract import is_number
 from core.errors import InputError
 from core.i18n import N_, _, ngettext, number
-from evaluation.report.compare import RANKED, Run
+from evaluation.figures.summary import RunSummary
+from evaluation.report.compare import Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
 from recipe.run.origin import read_run
-from recipe.study.checked import block_seconds, predictions, validation_scores, value_of
+from recipe.study.checked import predictions, read
 
-_COMPARED = (
-    *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
-    *(("costs", "model", name) for name in ("net_return", "trades")),
-)
-_RANKED = ("cross_section", "model")
 _SHOWN = {
     "validation_direction": N_("val. direction"),
     "direction": N_("test direction"),
@@ -33,21 +28,19 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """
     if len(folders) < 2:
         raise InputError(
-            _("compare needs two run folders or more, got {num_folders}", num_folders=len(folders))
+            "compare needs two run folders or more, got {num_folders}", num_folders=len(folders)
         )
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(
-            _(
-                "compare needs different run folders, got {folders}",
-                folders=" ".join(map(str, folders)),
-            )
+            "compare needs different run folders, got {folders}",
+            folders=" ".join(map(str, folders)),
         )
     return [_read(folder) for folder in folders]
 
 
-def comparison(found: dict[str, Any]) -> None:
+def comparison(result: dict[str, Any]) -> None:
     """Prints what `evaluation.report.compare.compare_runs` found."""
-    for group in found["groups"]:
+    for group in result["groups"]:
         rows = group["rows"]
         log(_("bars"), _("{data}, {digest}", data=_data_of(group), digest=group["bars"]))
         table(
@@ -59,14 +52,14 @@ def comparison(found: dict[str, Any]) -> None:
             },
             [_compared(row) for row in rows],
         )
-    for name, values in found["flags"].items():
+    for name, values in result["flags"].items():
         log(_("flag"), f"{name}: {', '.join(map(str, values))}")
     log(
         _("note"),
         ngettext(
             "{n} runs were looked at; the best of several looks better than it is",
             "{n} runs were looked at; the best of several looks better than it is",
-            len(found["rows"]),
+            len(result["rows"]),
         ),
     )
 
@@ -94,23 +87,8 @@ def _above(row: dict[str, Any]) -> str:
 
 
 def _read(folder: Path) -> Run:
-    flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
-    _check_metrics(folder / files.METRICS)
+    flags = files.read_json(folder / files.CONFIG)
+    metrics = read(RunSummary, folder / files.METRICS)
     table = predictions(folder / files.PREDICTIONS)
     table = table.assign(symbol=table["symbol"].astype(str))
     return Run(str(folder), flags, read_run(folder), metrics, table)
-
-
-def _check_metrics(path: Path) -> None:
-    """Raises InputError where a figure that is compared is none: somebody may have edited it."""
-    for name in ("nll", "direction"):
-        validation_scores(path, name)
-    for names in _COMPARED:
-        value_of(path, names, is_number)
-    block_seconds(path)
-    for names in (_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)):
-        # A run of few symbols has none at all.
-        if value_of(path, names, lambda part: part is None or isinstance(part, dict)) is None:
-            break
-        if names[-1] in RANKED:
-            value_of(path, [*names, "value"], lambda value: value is None or is_number(value))

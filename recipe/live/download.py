@@ -76,11 +76,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            _(
-                "the folder {folder} cannot be made: {strerror}",
-                folder=folder,
-                strerror=error.strerror,
-            )
+            "the folder {folder} cannot be made: {strerror}", folder=folder, strerror=error.strerror
         ) from error
     with Lock(folder / _LOCK, _("the folder of downloads {folder}", folder=folder), _PATIENCE):
         atomic.clear(folder)
@@ -214,7 +210,7 @@ def _milliseconds(since: str) -> int:
         return max(round(when.timestamp() * 1000), 0)
     except (ValueError, OverflowError) as error:
         raise InputError(
-            _("since must be a date such as 2024-01-01, got {since}", since=since)
+            "since must be a date such as 2024-01-01, got {since}", since=since
         ) from error
 
 

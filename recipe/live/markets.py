@@ -58,11 +58,11 @@ def members_of(
     if symbols:
         check_symbols(exchange, symbols)
     elif not universe:
-        raise InputError(_("--exchange needs --symbols: the model does not know its symbols"))
+        raise InputError("--exchange needs --symbols: the model does not know its symbols")
     length = int(contract["sequence_length"])
-    own = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
+    num_asked_bars = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
     if symbols and not settings.market:
-        return Members(tuple(symbols), dict.fromkeys(symbols, own), {}), ""
+        return Members(tuple(symbols), dict.fromkeys(symbols, num_asked_bars), {}), ""
     trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
     there = {market: name for name, market in _found(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
@@ -71,10 +71,10 @@ def members_of(
     remark = _check_enough(exchange, len(universe), missing, needed)
     asked = tuple(symbols or living)
     if not settings.market:
-        return Members(asked, dict.fromkeys(asked, own), {}), remark
+        return Members(asked, dict.fromkeys(asked, num_asked_bars), {}), remark
     past = max(OTHERS_FORGET_AFTER_BARS, settings.warm_up_bars) + length
-    num_bars = dict.fromkeys(living, own if _REMEMBERS_LONG in settings.market else past)
-    return Members(asked, num_bars | dict.fromkeys(asked, own), there), remark
+    num_bars = dict.fromkeys(living, num_asked_bars if _REMEMBERS_LONG in settings.market else past)
+    return Members(asked, num_bars | dict.fromkeys(asked, num_asked_bars), there), remark
 
 
 def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
     return bars.assign(symbol=bars["symbol"].cat.rename_categories(names))
 
 
-def _found(exchange: Exchange, names: Sequence[str], asked: Sequence[str]) -> dict[str, str]:
+def _found(exchange: Exchange, names: Sequence[str], symbols: Sequence[str]) -> dict[str, str]:
     """Returns the exchange's symbol of each name that it has, each symbol for one name.
 
     The name itself goes first. Else letters and digits are compared, so that BTCUSDT and BTC_USDT
@@ -96,15 +96,15 @@ def _found(exchange: Exchange, names: Sequence[str], asked: Sequence[str]) -> di
         if market.get("active") is not False:
             for key in _keys(symbol, market):
                 by_key.setdefault(key, []).append(symbol)
-    perpetuals = any(":" in symbol for symbol in asked)
-    found, taken = {}, set()
+    perpetuals = any(":" in symbol for symbol in symbols)
+    by_name, taken = {}, set()
     for name in sorted(names, key=lambda name: name not in markets):
         alike = [name] if name in markets else by_key.get(_plain(name), [])
         free = [symbol for symbol in alike if symbol not in taken]
         if free:
-            found[name] = min(free, key=lambda symbol: ((":" in symbol) != perpetuals, symbol))
-            taken.add(found[name])
-    return {name: found[name] for name in names if name in found}
+            by_name[name] = min(free, key=lambda symbol: ((":" in symbol) != perpetuals, symbol))
+            taken.add(by_name[name])
+    return {name: by_name[name] for name in names if name in by_name}
 
 
 def _keys(symbol: str, market: Mapping[str, Any]) -> set[str]:
@@ -129,17 +129,13 @@ def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed
     }
     if total - len(missing) < needed:
         raise InputError(
-            _(
-                "answers stand beside a market of {total} symbols, and {exchange} must have at "
-                "least {least} of them; it has {count}, missing are {missing}",
-                least=needed,
-                **values,
-            )
+            "answers stand beside a market of {total} symbols, and {exchange} must have at "
+            "least {least} of them; it has {count}, missing are {missing}",
+            least=needed,
+            **values,
         )
     if len(missing) == total:
-        raise InputError(
-            _("{exchange} has none of the symbols of the training: {missing}", **values)
-        )
+        raise InputError("{exchange} has none of the symbols of the training: {missing}", **values)
     return _(
         "{exchange} has {count} of the {total} symbols of the training; missing are {missing}",
         **values,
@@ -172,12 +168,12 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     }
     if not markets:
         quotes = {str(m.get("quote")) for m in markets_of(exchange).values() if m.get("quote")}
-        told = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
+        message = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
         if wanted.perpetuals:
-            told = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
+            message = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
         raise InputError(
             _(
-                told,
+                message,
                 exchange=exchange.name,
                 quote=wanted.quote,
                 quotes=", ".join(sorted(quotes)[:20]),
@@ -191,10 +187,8 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     traded = [symbol for symbol, amount in turnover.items() if amount > 0]
     if not traded:
         raise InputError(
-            _(
-                "{exchange} does not say how much is traded; name the symbols instead",
-                exchange=exchange.name,
-            )
+            "{exchange} does not say how much is traded; name the symbols instead",
+            exchange=exchange.name,
         )
     if len(traded) < wanted.top:
         exchange.note(

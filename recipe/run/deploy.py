@@ -15,10 +15,10 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
+from evaluation.baselines.fold import Learner
 from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
-from evaluation.learners import Learner
 from models.calibration import RestoreProbabilities
 from models.deployable import (
     contract_of,
@@ -30,7 +30,7 @@ from models.deployable import (
     trees_layer,
     without_contract,
 )
-from models.prediction import AT_ONCE
+from models.prediction import AT_ONCE, Batches, predict_windows
 from recipe.run.folder import versions
 from recipe.run.training import Training
 
@@ -43,11 +43,18 @@ class Deployed:
         model: from raw windows to probabilities.
         calibration: the arguments of its restoration that are not of one member alone.
         probabilities: of the validation and the test windows, (windows, classes) by split.
+        parts: the model as what comes before its restoration, and the restoration.
     """
 
     model: keras.Model
     calibration: dict[str, Any]
     probabilities: dict[str, np.ndarray]
+    parts: tuple[keras.Model, keras.Model]
+
+    def answer(self, windows: Batches) -> np.ndarray:
+        """Returns what the model says of windows, (windows, classes), by its compiled parts."""
+        network, restoration = self.parts
+        return predict_windows(restoration, predict_windows(network, windows))
 
 
 def deploy(training: Training, epoch: int) -> Deployed:
@@ -59,12 +66,11 @@ def deploy(training: Training, epoch: int) -> Deployed:
         training: whose window form has the weights to ship.
         epoch: that these weights are of.
     """
-    logits = _of_validation(training, training.window_form)
-    calibration, _ = training.restoration.fitted(epoch, logits, *_labels_and_blocks(training))
-    restoration = RestoreProbabilities(**calibration, name="restoration")
+    logits = _said(training, training.window_form)
+    labels, blocks = _labels_and_blocks(training)
+    calibration, _ = training.restoration.fitted(epoch, logits["validation"], labels, blocks)
     contract = _contract(training, calibration)
-    model = make_deployable(training.window_form, restoration, contract)
-    return _deployed(training, model, calibration)
+    return _deployed(training, training.window_form, logits, calibration, contract, "restoration")
 
 
 def deploy_mean(
@@ -80,8 +86,12 @@ def deploy_mean(
         members: the classifier of each, that answers for windows, and its calibration.
     """
     restorations = [
-        {name: value for name, value in given.items() if not name.startswith("temperature")}
-        for _, given in members
+        {
+            name: value
+            for name, value in calibration_of_member.items()
+            if not name.startswith("temperature")
+        }
+        for _, calibration_of_member in members
     ]
     mean = log_mean_of(
         [
@@ -89,13 +99,11 @@ def deploy_mean(
             for (classifier, _), arguments in zip(members, restorations, strict=True)
         ]
     )
-    calibration = {}
-    if training.restoration.settings.temperature:
-        log_p = _of_validation(training, mean)
-        calibration = training.restoration.temperature(log_p, *_labels_and_blocks(training))
+    mean.jit_compile = training.settings.training.jit_compile
+    log_p, (labels, blocks) = _said(training, mean), _labels_and_blocks(training)
+    calibration = training.restoration.temperature(log_p["validation"], labels, blocks)
     contract = _contract(training, calibration | {"members": restorations})
-    temperature = RestoreProbabilities(**calibration, name="temperature")
-    return _deployed(training, make_deployable(mean, temperature, contract), calibration)
+    return _deployed(training, mean, log_p, calibration, contract, "temperature")
 
 
 def deploy_blend(
@@ -118,24 +126,22 @@ def deploy_blend(
         weights = list(chosen.weights.values())
         restoration = replace(restoration, known_temperature=chosen.temperature)
     else:
-        said = [network.probabilities["validation"]]
-        said += [learner.said["validation"] for learner in learners.values()]
-        own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
-        weights = blend_weights(own, blocks).tolist()
+        answers = [network.probabilities["validation"]]
+        answers += [learner.probabilities["validation"] for learner in learners.values()]
+        at_label = np.stack([shares[np.arange(len(labels)), labels] for shares in answers], axis=1)
+        weights = blend_weights(at_label, blocks).tolist()
     columns = summary_columns(len(training.market.feature_names))
     fits = [_as_layers(learner, columns) for learner in learners.values()]
     blend = log_of_blend(without_contract(network.model), fits, weights)
     blend.jit_compile = training.settings.training.jit_compile
-    calibration = {}
-    if restoration.settings.temperature:
-        log_p = _of_validation(training, blend)
-        calibration = restoration.temperature(log_p, labels, blocks)
+    log_p = _said(training, blend)
+    calibration = restoration.temperature(log_p["validation"], labels, blocks)
     shares = dict(zip(("network", *learners), weights, strict=True))
     alone = contract_of(network.model)["restoration"]
     contract = _contract(training, calibration | {"network": alone})
     contract["blend"] = shares
-    temperature = RestoreProbabilities(**calibration, name="temperature_of_blend")
-    return _deployed(training, make_deployable(blend, temperature, contract), calibration), shares
+    name = "temperature_of_blend"
+    return _deployed(training, blend, log_p, calibration, contract, name), shares
 
 
 def _as_layers(learner: Learner, columns: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
@@ -163,18 +169,40 @@ def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
     )
 
 
-def _deployed(training: Training, model: keras.Model, calibration: dict[str, Any]) -> Deployed:
-    model.jit_compile = training.settings.training.jit_compile
-    probabilities = {
-        name: training.predict(model, window_sequence(training.market, ends))
-        for name, ends in [("validation", training.fold.validation), ("test", training.fold.test)]
+def _said(training: Training, model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns what a model says of validation and test windows, (windows, classes) by split."""
+    ends = {"validation": training.fold.validation, "test": training.fold.test}
+    return {
+        split: training.predict(model, window_sequence(training.market, rows))
+        for split, rows in ends.items()
     }
-    return Deployed(model, calibration, probabilities)
 
 
-def _of_validation(training: Training, model: keras.Model) -> np.ndarray:
-    """Returns what a model says of the validation windows, (windows, classes)."""
-    return training.predict(model, window_sequence(training.market, training.fold.validation))
+def _deployed(
+    training: Training,
+    network: keras.Model,
+    said: Mapping[str, np.ndarray],
+    calibration: dict[str, Any],
+    contract: Contract,
+    name: str,
+) -> Deployed:
+    """Returns the deployable model of a network; what it says is had from what that has said.
+
+    Args:
+        training: of the network.
+        network: from windows to what is to be restored.
+        said: by it, as `_said` returns it.
+        calibration: arguments of the restoration.
+        contract: of the model.
+        name: of the restoration.
+    """
+    model = make_deployable(network, RestoreProbabilities(**calibration, name=name), contract)
+    outputs = keras.Input(network.outputs[0].shape[1:], dtype=network.outputs[0].dtype)
+    restoration = keras.Model(outputs, RestoreProbabilities(**calibration)(outputs))
+    for each in (model, restoration):
+        each.jit_compile = training.settings.training.jit_compile
+    probabilities = {split: training.predict(restoration, own) for split, own in said.items()}
+    return Deployed(model, calibration, probabilities, (network, restoration))
 
 
 def _labels_and_blocks(training: Training) -> tuple[np.ndarray, np.ndarray]:

@@ -60,10 +60,10 @@ def read_market(
             if adjust:
                 bars_info |= {"adjust_splits": True}
                 bars = without_splits(bars, reporter.note)
-            own = market_settings(flags).features.own
-            if own is not None:
-                check_own_features(bars, own)
-                bars_info |= {"features_sha256": own.sha256}
+            own_features = market_settings(flags).features.own
+            if own_features is not None:
+                check_own_features(bars, own_features)
+                bars_info |= {"features_sha256": own_features.sha256}
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
@@ -105,7 +105,7 @@ def bars_or_sample(
     if path is None:
         return load_sample(extra)
     if isinstance(path, str) and path == IN_MEMORY:
-        raise InputError(_("the bars of the run were a DataFrame in memory: give them again"))
+        raise InputError("the bars of the run were a DataFrame in memory: give them again")
     return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 

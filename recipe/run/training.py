@@ -15,7 +15,7 @@ from data.batches.sequences import SequenceBatches
 from data.batches.training_batches import training_batches
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior, training_statistics
-from evaluation.baselines import Fitted
+from evaluation.baselines.fitted import Fitted
 from models.prediction import Predict, predict_windows
 from models.restoration import Restoration
 from models.training.callbacks.mining import MiningPlan

@@ -1,0 +1,89 @@
+"""Work in threads: in order, at once, in the language of now, and given up when nobody waits."""
+
+import threading
+
+import pytest
+
+from core import threads
+from core.i18n import language, speaking
+
+
+@pytest.fixture(params=[1, 3])
+def cores(request, monkeypatch):
+    monkeypatch.setattr(threads, "num_cores", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 20])
+def test_results_come_in_the_order_of_the_items(cores, count):
+    assert threads.side_by_side(lambda n: n * n, range(count)) == [n * n for n in range(count)]
+
+
+def test_as_many_are_worked_on_at_once_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr(threads, "num_cores", lambda: 3)
+    together = threading.Barrier(3, timeout=10)
+    assert len(threads.side_by_side(lambda n: together.wait(), range(6))) == 6
+
+
+def test_what_is_said_in_a_thread_is_in_the_language_of_now(cores):
+    with speaking("ru"):
+        assert threads.side_by_side(lambda n: language(), range(4)) == ["ru"] * 4
+        with threads.beside(lambda progress: language()) as wait:
+            assert wait(lambda share: None) == "ru"
+
+
+def test_after_an_error_nothing_else_is_begun(cores):
+    begun = []
+
+    def work(n):
+        begun.append(n)
+        raise ValueError(f"item {n}")
+
+    with pytest.raises(ValueError, match="item 0"):
+        threads.side_by_side(work, range(100))
+    assert len(begun) < 50
+
+
+def test_work_beside_goes_on_while_others_do_and_tells_how_far_it_is():
+    passed, shares = threading.Event(), []
+
+    def work(progress):
+        progress(0.1)  # nobody asks yet
+        assert passed.wait(10)
+        progress(0.5)
+        return "done"
+
+    with threads.beside(work) as wait:
+        threading.Timer(0.05, passed.set).start()
+        assert wait(shares.append) == "done"
+        assert wait(shares.append) == "done"  # known already
+    assert shares[-1] == 0.5
+
+
+def test_an_error_beside_is_raised_where_the_result_is_asked_for():
+    def work(progress):
+        raise OSError("no space left")
+
+    with threads.beside(work) as wait, pytest.raises(OSError, match="no space left"):
+        wait(lambda share: None)
+
+
+def test_work_beside_ends_at_its_next_progress_when_the_context_is_left():
+    begun, left, reached = threading.Event(), threading.Event(), []
+
+    def work(progress):
+        begun.set()
+        assert left.wait(10)
+        for share in (0.1, 0.2):
+            progress(share)
+            reached.append(share)
+
+    def leave():
+        with threads.beside(work):
+            assert begun.wait(10)
+            threading.Timer(0.05, left.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert reached == []
