@@ -147,6 +147,8 @@ def _traded(verdict: Verdict) -> str:
 def _luck(verdict: Verdict) -> str:
     """Returns how the result of trades is to be taken, or nothing."""
     texts = []
+    if verdict.trades == 0:
+        texts.append(_("No trade was made: every call was HOLD."))
     if verdict.relative:
         texts.append(_("The calls are relative to the market, these returns are not."))
     if (verdict.net_return or 0) > 0 and verdict.skill_in_direction != YES:

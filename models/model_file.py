@@ -128,7 +128,7 @@ def _check_end(file: BinaryIO) -> None:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if file.read(2) != b"PK":
-        raise Foreign(_("it is no zip archive"))
+        raise Foreign(_("it is not a zip archive"))
     file.seek(max(size - _END.size - _END_64, 0))
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\5\6":
@@ -194,12 +194,14 @@ def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             name, met = f"{path}/{key}", met + 1
             hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
             if not hard or met > _MOST_ARRAYS or name.count("/") > _DEEPEST:
-                raise Foreign(_("its weights {name} are elsewhere", name=printable(name, 100)))
+                raise Foreign(
+                    _("its weights {name} are not where they belong", name=printable(name, 100))
+                )
             part: Any = group[key]
             if isinstance(part, h5py.Group):
                 waiting.append((name, part))
                 continue
             array = part if isinstance(part, h5py.Dataset) else None
             if array is None or not _is_plain(array):
-                raise Foreign(_("its weights {name} are no numbers", name=printable(name, 100)))
+                raise Foreign(_("its weights {name} are not numbers", name=printable(name, 100)))
             yield name, array

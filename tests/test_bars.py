@@ -89,9 +89,9 @@ def test_every_bad_value_is_named_with_file_symbol_and_row(name):
 def test_duplicate_and_unsorted_timestamps_are_told_apart():
     frame = good()
     frame.loc[3, "timestamp"] = frame.loc[2, "timestamp"]
-    assert "row 4" in faults_of(frame)[0] and "1 duplicate" in faults_of(frame)[0]
+    assert "row 4" in faults_of(frame)[0] and "duplicates: 1" in faults_of(frame)[0]
     frame.loc[3, "timestamp"] = frame.loc[0, "timestamp"] - 1
-    assert "1 unsorted" in faults_of(frame)[0]
+    assert "out of order: 1" in faults_of(frame)[0]
 
 
 def test_wrong_columns_and_no_rows_are_one_fault_each():

@@ -13,6 +13,7 @@ import train_model
 from evaluation import verdict_words
 from evaluation.figures.run import Chosen, Member, Split
 from recipe.cli import console
+from recipe.cli.screen import table
 
 RUN_INFO = {"wall_seconds": 61.2, "peak_memory_bytes": 1.5e9}
 
@@ -198,3 +199,22 @@ def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     assert told.out == "" and (out / "report.html").exists()
     assert train_model.main([*arguments, *short]) == 2
     assert "must not exist yet" in capsys.readouterr().err
+
+
+def test_a_table_in_a_pipe_is_80_columns_wide_unless_its_cells_are_wider(capsys):
+    names = {
+        "run": 30,
+        "val. direction": 16,
+        "test direction": 16,
+        "test MCC": 10,
+        "above best": 31,
+    }
+    row = ["runs/first-run", "+0.1234", "+0.1234", "+0.1234", "-0.0123 (-0.0223 to +0.0123)"]
+    table(names, [row])
+    head, second, cells = capsys.readouterr().out.splitlines()
+    assert max(map(len, (head, second, cells))) <= 80
+    assert head.split() == ["run", "val.", "test", "test", "above"]
+    assert second.split() == ["direction", "direction", "MCC", "best"]
+    assert cells.split("  ")[0] == row[0] and cells.endswith(row[-1])
+    table(names, [["r" * 70, *row[1:]]])
+    assert "r" * 70 in capsys.readouterr().out

@@ -1,10 +1,13 @@
+import gc
 import platform
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
+from core.memory import importing
 from data.bars.synthetic import random_walk
 from data.market.labels import METHODS
 
@@ -104,3 +107,21 @@ def test_freed_blocks_stay_until_they_are_released():
     before, kept, resident = map(int, done.stdout.split())
     assert before > 100 and kept < before / 10
     assert resident < 128
+
+
+def test_the_collector_passes_over_what_was_imported_and_works_on():
+    class Circle:
+        def __init__(self):
+            self.itself = self
+
+    before = gc.get_freeze_count()
+    try:
+        with importing():
+            assert not gc.isenabled()
+            kept = [[] for _ in range(1000)]
+        assert gc.isenabled() and gc.get_freeze_count() >= before + len(kept)
+        circle = weakref.ref(Circle())
+        gc.collect()
+        assert circle() is None
+    finally:
+        gc.unfreeze()

@@ -103,6 +103,9 @@ def test_what_trading_brought_follows_the_answers():
     assert "may well be luck" in lines(found("not shown", **traded))[3]
     assert "may well be luck" not in lines(found("none", **traded | {"net_return": -0.1}))[3]
     assert "these returns are not" in lines(found(relative=True, **traded))[3]
+    assert "No trade was made" not in lines(found(**traded))[3]
+    idle = traded | {"net_return": 0.0, "trades": 0}
+    assert lines(found(**idle))[3].endswith("No trade was made: every call was HOLD.")
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def _faults(bars: pd.DataFrame, feature: OwnFeature) -> Iterator[str]:
         column = _differs(made, whole[cut : cut + 1], _NEAR * scale)
         if column is not None:
             what = _(
-                "it depends on more than the {past} bars before; name them, "
-                "@feature(past_bars=...), or let it forget",
+                "it depends on more than the {past} bars before; say on how many with "
+                "@feature(past_bars=...), or limit its memory",
                 past=past,
             )
             yield _told(bars, feature, column, cut, what)

@@ -245,8 +245,8 @@ def _check_order(bars: dict[str, Any], faults: Faults, lines: list[str]) -> None
         if len(steps) and (steps < 0).all():
             continue  # newest first: turned round when sorted
         for bad, message in [
-            (steps == 0, N_("{place}: timestamps must rise within a symbol; {count} duplicate")),
-            (steps < 0, N_("{place}: timestamps must rise within a symbol; {count} unsorted")),
+            (steps == 0, N_("{place}: timestamps must rise within a symbol; duplicates: {count}")),
+            (steps < 0, N_("{place}: timestamps must rise within a symbol; out of order: {count}")),
         ]:
             if bad.any():
                 place = faults.place(int(rows[int(bad.argmax()) + 1]))

@@ -71,6 +71,7 @@ def check_columns(columns: Mapping[str, Sequence[str]], names: Sequence, source:
     ]
     lacking = [role for role, written in columns.items() if not written]
     if lacking:
+        nameless = _("a column without a name")
         faults.append(
             _(
                 "{source} must have the columns {columns}; it lacks {lacking} (it has {has}); "
@@ -78,7 +79,7 @@ def check_columns(columns: Mapping[str, Sequence[str]], names: Sequence, source:
                 source=source,
                 columns=", ".join(COLUMNS),
                 lacking=", ".join(lacking),
-                has=listed([str(name) or _("a column without a name") for name in names]),
+                has=listed([str(name) or nameless for name in names]),
             )
         )
     if faults:

@@ -108,7 +108,7 @@ def read_table(
     remarks += _read_texts(bars, source, of_a_broker or not table.semicolons)
     if "clock" in bars:
         bars["timestamp"] = day_and_time(bars["timestamp"], bars.pop("clock"))
-        remarks.append(_("time of date and time together"))
+        remarks.append(_("timestamp from date and time"))
     if "tickvol" in bars and not pd.to_numeric(bars["volume"], errors="coerce").any():
         bars["volume"] = bars["tickvol"].copy()  # may be an own column, too
         remarks.append(_("volume from the ticks, as the real one is 0 throughout"))

@@ -151,7 +151,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     known = set(read)
     others += [file for file in shown if file not in known and named_no_bars(file)]
     if others:
-        note(_("{names}: no bars, passed over", names=first_of([file.name for file in others])))
+        note(_("{names}: skipped, not bars", names=first_of([file.name for file in others])))
     passed = set(others)
     unknown = sorted(set(shown) - known - passed)
     if unknown:

@@ -196,7 +196,7 @@ def known_features(stored: Any) -> OwnFeatures:
         and isinstance(stored.get("columns"), Mapping)
         and all(map(is_text, stored["columns"]))
     ):
-        raise InputError("the model's own features are not told as this version tells them")
+        raise InputError("the model's own features are not described in the form of this version")
     if stored["sha256"] in _loaded:
         return _loaded[stored["sha256"]]
     names = printable(", ".join(stored["columns"]), 200)
@@ -208,8 +208,8 @@ def known_features(stored: Any) -> OwnFeatures:
             names=names,
         )
     raise InputError(
-        "the model was trained with features of one's own ({names}): give their file {file}, "
-        "by --features FILE or load_features",
+        "the model was trained with features of your own ({names}): give their file {file} with "
+        "--features FILE or load_features",
         names=names,
         file=stored["file"],
     )

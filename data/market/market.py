@@ -81,9 +81,10 @@ class Market:
     folds: tuple[Fold, ...]
 
     def __repr__(self):
+        folds = "1 fold" if len(self.folds) == 1 else f"{len(self.folds)} folds"
         return (
             f"Market({len(self.symbols):,} rows of {len(self.symbol_names)} symbols, "
-            f"{len(self.feature_names)} features, {len(self.folds)} folds)"
+            f"{len(self.feature_names)} features, {folds})"
         )
 
     @property
@@ -126,6 +127,20 @@ def build_market(
 
     Raises:
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
+
+    Example:
+        >>> from data.bars.read import read_bars
+        >>> settings = MarketSettings(
+        ...     sequence_length=32,
+        ...     future_window=12,
+        ...     label_method="volatility",
+        ...     price_change_threshold=0.01,
+        ...     target_class_ratios=(1, 1, 1),
+        ...     embargo_bars=12,
+        ...     max_gap_bars=3,
+        ... )
+        >>> build_market(read_bars("synthetic:walk?bars=1000&symbols=2"), settings)
+        Market(1,700 rows of 2 symbols, 30 features, 1 fold)
     """
     note = note or (lambda text: None)
     if bars is not None:

@@ -234,8 +234,8 @@ def _num_windows(runs: Iterable[tuple[int, int]], settings: MarketSettings) -> i
 def only_holes(settings: MarketSettings) -> str:
     """Returns in words that no symbol has bars enough between two holes."""
     return _(
-        "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
-        "no symbol has them",
+        "windows need {num_bars} bars without a gap of more than {max_gap_bars}; no symbol has "
+        "that many",
         num_bars=settings.num_bars_needed,
         max_gap_bars=settings.max_gap_bars,
     )

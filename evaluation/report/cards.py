@@ -89,6 +89,7 @@ def _net_result(verdict: Verdict) -> Iterator[Card]:
     )
     if net is None or baseline is None or held is None:
         return
+    holding = _("buy and hold")
     details = [
         ngettext(
             "{n:,} trade, {cost:g} basis points a side",
@@ -97,7 +98,7 @@ def _net_result(verdict: Verdict) -> Iterator[Card]:
             cost=verdict.cost_bps,
         ),
         f"{baseline_in_words(verdict)} {number(baseline, '+.1%')}",
-        f"{_('buy and hold')} {number(held, '+.1%')}",
+        f"{holding} {number(held, '+.1%')}",
     ]
     yield _card(_("Net result"), number(net, "+.1%"), details)
 

@@ -65,10 +65,10 @@ def compare(options: argparse.Namespace) -> int:
     from recipe.cli import console
     from recipe.cli.compare import comparison, read_runs
 
-    found = compare_runs(read_runs(options.folders))
+    result = compare_runs(read_runs(options.folders))
     with writing(options.out):
-        files.write_text(options.out, compare_page(found))
-    comparison(found)
+        files.write_text(options.out, compare_page(result))
+    comparison(result)
     console.log(_("page"), str(options.out))
     return OK
 
@@ -100,12 +100,12 @@ def predict(options: argparse.Namespace) -> int:
     from recipe.serve.guards import plain_cells
     from recipe.serve.predict import classify, classify_latest
 
-    told: set[str] = set()
+    noted: set[str] = set()
 
     def note(text: str) -> None:
-        if text not in told:  # --follow would say at every close that the model is old
+        if text not in noted:  # --follow would say at every close that the model is old
             print(one_line(text), file=sys.stderr)  # standard output may hold the table
-            told.add(text)
+            noted.add(text)
 
     if options.exchange:
         from recipe.cli import console

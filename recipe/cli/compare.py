@@ -38,9 +38,9 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [_read(folder) for folder in folders]
 
 
-def comparison(found: dict[str, Any]) -> None:
+def comparison(result: dict[str, Any]) -> None:
     """Prints what `evaluation.report.compare.compare_runs` found."""
-    for group in found["groups"]:
+    for group in result["groups"]:
         rows = group["rows"]
         log(_("bars"), _("{data}, {digest}", data=_data_of(group), digest=group["bars"]))
         table(
@@ -52,14 +52,14 @@ def comparison(found: dict[str, Any]) -> None:
             },
             [_compared(row) for row in rows],
         )
-    for name, values in found["flags"].items():
+    for name, values in result["flags"].items():
         log(_("flag"), f"{name}: {', '.join(map(str, values))}")
     log(
         _("note"),
         ngettext(
             "{n} runs were looked at; the best of several looks better than it is",
             "{n} runs were looked at; the best of several looks better than it is",
-            len(found["rows"]),
+            len(result["rows"]),
         ),
     )
 

@@ -89,9 +89,9 @@ def announce_fold(training, splits: dict[str, Split]) -> None:
     """
     describe(splits)
     dropped = (training.market.dropped | training.fold.dropped).items()
-    told = listed(f"{_(why)} {number(count, ',')}" for why, count in dropped if count)
-    if told:
-        log(_("dropped"), told)
+    reasons = listed(f"{_(why)} {number(count, ',')}" for why, count in dropped if count)
+    if reasons:
+        log(_("dropped"), reasons)
     log(_("batches"), _batches_in_words(training.batches.plan))
     size = training.classifier.count_params()
     log(_("model"), ngettext("{n:,} parameter", "{n:,} parameters", size))
@@ -146,8 +146,8 @@ def epoch(place: int, num_epochs: int, row: Mapping[str, float], seconds: float)
         (N_("val NLL {value:.4f}"), "val_nll"),
         (N_("direction {value:+.3f}"), "val_direction"),
     ]
-    told = [_(text, value=row[name]) for text, name in figures if name in row]
-    log(_("epoch"), "  ".join([f"{place + 1}/{num_epochs}", *told, took(seconds)]))
+    parts = [_(text, value=row[name]) for text, name in figures if name in row]
+    log(_("epoch"), "  ".join([f"{place + 1}/{num_epochs}", *parts, took(seconds)]))
 
 
 def announce_member(training) -> None:
@@ -184,13 +184,15 @@ def describe(splits: Mapping[str, Split]) -> None:
         drawn_table(names, rows)
         return
     for name, total, *shares, first, last in rows:
-        told = "  ".join(f"{c} {share:>5}" for c, share in zip(CLASS_NAMES, shares, strict=True))
+        class_shares = "  ".join(
+            f"{c} {share:>5}" for c, share in zip(CLASS_NAMES, shares, strict=True)
+        )
         log(
             name,
             _(
                 "{total:>7} windows  {told}  {first} to {last}",
                 total=total,
-                told=told,
+                told=class_shares,
                 first=first,
                 last=last,
             ),

@@ -60,14 +60,14 @@ def _new(options: argparse.Namespace) -> plans.Plan:
             other=other,
         )
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
-    given = getattr(options, name)
+    count = getattr(options, name)
     folder = options.out or _default_folder()
     plan = plans.make(
         folder,
         options.action,
         options.data,
         flags,
-        usual if given is None else given,
+        usual if count is None else count,
         database=bool(options.storage),
     )
     console.log(
@@ -86,12 +86,12 @@ def _old(options: argparse.Namespace) -> plans.Plan:
     if len(options.study) != 1:
         raise InputError("study {action} needs the folder of a study", action=options.action)
     fixed = ("data", "set", "config", "out", "seeds", "trials", "smoke")
-    given = [f"--{name}" for name in fixed if getattr(options, name)]
-    if given:
+    refused = [f"--{name}" for name in fixed if getattr(options, name)]
+    if refused:
         raise InputError(
             "study {action} takes these from the study: {given}",
             action=options.action,
-            given=", ".join(given),
+            given=", ".join(refused),
         )
     return plans.load(options.study[0])
 

@@ -13,6 +13,7 @@ import config
 from core import atomic, place
 from core.errors import InputError
 from core.i18n import _
+from core.memory import importing
 from core.native_chatter import without_native_chatter
 from recipe.cli.backend import prepare_process, start_backend
 from recipe.devices import processes
@@ -123,14 +124,14 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
     bars_info |= {START: before[START]} if START in before else {}
-    own = origin(flags, bars_info)
-    changes += changes_since(before, known, own)
+    current = origin(flags, bars_info)
+    changes += changes_since(before, known, current)
     if changes and not options.force:
         faults = [_("{change}; --force accepts it", change=change) for change in changes]
         raise InputError(faults)
     for change in changes:
         console.note(change)
-    run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
+    run_info = taken_up(before | {"data": data, **bars_info}, known, current, changes)
     start = folder / files.START if START in before else None
     return _run(flags, market, folder, run_info, resume=True, start=start)
 
@@ -157,7 +158,7 @@ def how_to_go_on(folder: Path | None) -> str:
 def _run(
     flags: config.Flags, market, folder: Path, run_info: dict, *, resume: bool, start: Path | None
 ) -> int:
-    with without_native_chatter():
+    with without_native_chatter(), importing():
         start_backend()
         from models.training.callbacks.nan_guard import TrainingDiverged
         from recipe.cli import console

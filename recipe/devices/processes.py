@@ -146,13 +146,13 @@ def agree(what: str, value: str) -> None:
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
-    own = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
-    others = np.flatnonzero((process_allgather(own) != own).any(axis=1))
-    if len(others):
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+    differing = np.flatnonzero((process_allgather(digest) != digest).any(axis=1))
+    if len(differing):
         raise InputError(
             "all processes must have the same {what}; process {number} has another",
             what=what,
-            number=int(others[0]),
+            number=int(differing[0]),
         )
 
 
@@ -180,23 +180,23 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
         return Devices(slice(None))
     import jax
 
-    count, found = jax.process_count(), jax.device_count()
-    if count > 1 and (batch_size % found or found != count * jax.local_device_count()):
+    count, num_devices = jax.process_count(), jax.device_count()
+    if count > 1 and (batch_size % num_devices or num_devices != count * jax.local_device_count()):
         raise InputError(
             "SUPERVISED_BATCH_SIZE must be a multiple of the devices, and these as many in "
             "each process; got {batch_size} for {devices} of {count} processes",
             batch_size=batch_size,
-            devices=found,
+            devices=num_devices,
             count=count,
         )
-    used = max(n for n in range(1, found + 1) if batch_size % n == 0)
-    if used < found:
+    used = max(n for n in range(1, num_devices + 1) if batch_size % n == 0)
+    if used < num_devices:
         note(
             _(
                 "{used} of {found} devices are used: SUPERVISED_BATCH_SIZE = {batch_size} must be "
                 "divided evenly",
                 used=used,
-                found=found,
+                found=num_devices,
                 batch_size=batch_size,
             )
         )
@@ -207,8 +207,8 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
     devices = keras.distribution.list_devices()[:used]
     layout = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     keras.distribution.set_distribution(layout)
-    own, first = batch_size // count, jax.process_index() * (batch_size // count)
-    return Devices(slice(first, first + own), predict)
+    share, first = batch_size // count, jax.process_index() * (batch_size // count)
+    return Devices(slice(first, first + share), predict)
 
 
 def _check_single(num_gpus: int) -> None:

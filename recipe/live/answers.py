@@ -100,11 +100,11 @@ def sound(open_, high, low, close, volume) -> np.ndarray:
     values = np.stack([np.asarray(part, np.float64) for part in (open_, high, low, close)])
     volume = np.asarray(volume, np.float64)
     open_, high, low, close = values
-    found = ((values >= LEAST_PRICE) & (values <= LARGEST_PRICE)).all(axis=0)
-    found &= (volume >= 0) & (volume <= LARGEST_VOLUME)
-    slack = SLACK * np.where(found, high, 0)
+    plausible = ((values >= LEAST_PRICE) & (values <= LARGEST_PRICE)).all(axis=0)
+    plausible &= (volume >= 0) & (volume <= LARGEST_VOLUME)
+    slack = SLACK * np.where(plausible, high, 0)
     return (
-        found
+        plausible
         & (np.maximum(open_, close) <= high + slack)
         & (np.minimum(open_, close) >= low - slack)
     )
@@ -196,20 +196,20 @@ def passes(error: BaseException) -> bool:
 
 def response_of(error: BaseException) -> Any:
     """Returns the HTTP response that an error of ccxt comes from, or None."""
-    found = (getattr(cause, "response", None) for cause in _causes(error))
-    return next((response for response in found if response is not None), None)
+    responses = (getattr(cause, "response", None) for cause in _causes(error))
+    return next((response for response in responses if response is not None), None)
 
 
 def wait_s(error: BaseException, tries: int, clock: Callable[[], float]) -> float:
     """Returns the seconds until the next try: twice as many each time, or what is asked for."""
     back_off = float(min(2 ** min(tries - 1, 30), LONGEST_BACK_OFF_S))
     response = response_of(error)
-    asked = "" if response is None else str(response.headers.get("Retry-After", "")).strip()
+    retry_after = "" if response is None else str(response.headers.get("Retry-After", "")).strip()
     try:
-        seconds = float(asked)
+        seconds = float(retry_after)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(asked).timestamp() - clock()
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - clock()
         except (ValueError, TypeError, LookupError, ArithmeticError, OSError):
             return back_off
     return min(max(seconds, back_off), LONGEST_WAIT_S) if seconds > back_off else back_off

@@ -94,11 +94,11 @@ def mend(file: Path, symbol: str, newest_ms: int, rows: Sequence[Sequence[float]
 
 def opens_of(file: Path, newest_ms: int) -> np.ndarray:
     """Returns the opens in ms of the sound bars of a file, sorted: int64 `(bars,)`."""
-    found = [np.empty(0, np.int64)]
+    opens = [np.empty(0, np.int64)]
     for batch in _read(file):
         times, good = _sound(batch, newest_ms)
-        found.append(times[good])
-    return np.unique(np.concatenate(found))
+        opens.append(times[good])
+    return np.unique(np.concatenate(opens))
 
 
 def write_part(file: Path, symbol: str, rows: Sequence[Sequence[float]]) -> None:

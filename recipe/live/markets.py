@@ -60,9 +60,9 @@ def members_of(
     elif not universe:
         raise InputError("--exchange needs --symbols: the model does not know its symbols")
     length = int(contract["sequence_length"])
-    own = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
+    num_asked_bars = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
     if symbols and not settings.market:
-        return Members(tuple(symbols), dict.fromkeys(symbols, own), {}), ""
+        return Members(tuple(symbols), dict.fromkeys(symbols, num_asked_bars), {}), ""
     trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
     there = {market: name for name, market in _found(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
@@ -71,10 +71,10 @@ def members_of(
     remark = _check_enough(exchange, len(universe), missing, needed)
     asked = tuple(symbols or living)
     if not settings.market:
-        return Members(asked, dict.fromkeys(asked, own), {}), remark
+        return Members(asked, dict.fromkeys(asked, num_asked_bars), {}), remark
     past = max(OTHERS_FORGET_AFTER_BARS, settings.warm_up_bars) + length
-    num_bars = dict.fromkeys(living, own if _REMEMBERS_LONG in settings.market else past)
-    return Members(asked, num_bars | dict.fromkeys(asked, own), there), remark
+    num_bars = dict.fromkeys(living, num_asked_bars if _REMEMBERS_LONG in settings.market else past)
+    return Members(asked, num_bars | dict.fromkeys(asked, num_asked_bars), there), remark
 
 
 def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
     return bars.assign(symbol=bars["symbol"].cat.rename_categories(names))
 
 
-def _found(exchange: Exchange, names: Sequence[str], asked: Sequence[str]) -> dict[str, str]:
+def _found(exchange: Exchange, names: Sequence[str], symbols: Sequence[str]) -> dict[str, str]:
     """Returns the exchange's symbol of each name that it has, each symbol for one name.
 
     The name itself goes first. Else letters and digits are compared, so that BTCUSDT and BTC_USDT
@@ -96,15 +96,15 @@ def _found(exchange: Exchange, names: Sequence[str], asked: Sequence[str]) -> di
         if market.get("active") is not False:
             for key in _keys(symbol, market):
                 by_key.setdefault(key, []).append(symbol)
-    perpetuals = any(":" in symbol for symbol in asked)
-    found, taken = {}, set()
+    perpetuals = any(":" in symbol for symbol in symbols)
+    by_name, taken = {}, set()
     for name in sorted(names, key=lambda name: name not in markets):
         alike = [name] if name in markets else by_key.get(_plain(name), [])
         free = [symbol for symbol in alike if symbol not in taken]
         if free:
-            found[name] = min(free, key=lambda symbol: ((":" in symbol) != perpetuals, symbol))
-            taken.add(found[name])
-    return {name: found[name] for name in names if name in found}
+            by_name[name] = min(free, key=lambda symbol: ((":" in symbol) != perpetuals, symbol))
+            taken.add(by_name[name])
+    return {name: by_name[name] for name in names if name in by_name}
 
 
 def _keys(symbol: str, market: Mapping[str, Any]) -> set[str]:
@@ -168,12 +168,12 @@ def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
     }
     if not markets:
         quotes = {str(m.get("quote")) for m in markets_of(exchange).values() if m.get("quote")}
-        told = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
+        message = N_("{exchange} has no spot market quoted in {quote}; it has {quotes}")
         if wanted.perpetuals:
-            told = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
+            message = N_("{exchange} has no linear perpetual quoted in {quote}; it has {quotes}")
         raise InputError(
             _(
-                told,
+                message,
                 exchange=exchange.name,
                 quote=wanted.quote,
                 quotes=", ".join(sorted(quotes)[:20]),

@@ -90,11 +90,11 @@ class Beside:
         return current
 
     def _started(self) -> subprocess.Popen:
-        with open(self.run / LOG, "wb") as told:
+        with open(self.run / LOG, "wb") as log:
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=told,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,  # Ctrl-C is for this process, which ends it

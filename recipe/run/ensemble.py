@@ -162,15 +162,15 @@ def _blended(
 
 
 def start_of_fold(
-    settings: RunSettings, before: Sequence[FoldResult], given: Start | None
+    settings: RunSettings, before: Sequence[FoldResult], first: Start | None
 ) -> Start | None:
     """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
 
     Args:
         settings: of the run.
         before: what the folds before gave.
-        given: what the run starts at; None: at random weights.
+        first: what the run starts at; None: at random weights.
     """
     if settings.walk_warm and before:
         return start_at([member.classifier for member in before[-1].members])
-    return given
+    return first

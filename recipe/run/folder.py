@@ -161,13 +161,13 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that results depend on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            numbers[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            numbers[name] = "not installed"
+    return numbers
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
@@ -216,13 +216,18 @@ def peak_memory_bytes() -> int | None:
 
 
 def other_runs_on(folder: Path, bars_sha256: str) -> int:
-    """Returns how many finished runs beside `folder` used the same bars: trials to count."""
-    count = 0
+    """Returns how many finished runs beside `folder` used the same bars: trials to count.
+
+    Copies of a run, as `XLSTMClassifier.save` makes them, have one run.json and count once.
+    """
+    trials = set()
     for path in folder.absolute().parent.glob(f"*/{RUN}"):
         if path.parent.name == folder.name or not (path.parent / METRICS).exists():
             continue
         try:
-            count += read_json(path).get("bars_sha256") == bars_sha256
+            content = read_json(path)
         except InputError:
             continue  # not a run of ours; it says nothing about trials
-    return count
+        if content.get("bars_sha256") == bars_sha256:
+            trials.add(json.dumps(content))
+    return len(trials)

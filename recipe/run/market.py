@@ -59,10 +59,10 @@ def read_market(
             if adjust:
                 bars_info |= {"adjust_splits": True}
                 bars = without_splits(bars, reporter.note)
-            own = market_settings(flags).features.own
-            if own is not None:
-                check_own_features(bars, own)
-                bars_info |= {"features_sha256": own.sha256}
+            own_features = market_settings(flags).features.own
+            if own_features is not None:
+                check_own_features(bars, own_features)
+                bars_info |= {"features_sha256": own_features.sha256}
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars

@@ -72,7 +72,7 @@ def run_metrics(
         costs=judgement.costs,
         cross_section=judge_across(market, judged, cost_bps=cost_bps),
         blend=_pooled_blend(market, results),
-        timing=training_time([member for result in results for member in result.members]),
+        timing=_timing(results),
         seed=seed,
         folds=[_fold_metrics(market, result, monitor) for result in results],
     )
@@ -112,7 +112,8 @@ def _alarm_in_words(alarm: Alarm) -> str:
     text = message(to_plain(alarm))
     if alarm.member is None:
         return text
-    return f"{_('member {n}', n=alarm.member + 1)}, {text}"
+    member = _("member {n}", n=alarm.member + 1)
+    return f"{member}, {text}"
 
 
 def _pooled_blend(market: Market, results: Sequence[FoldResult]) -> PooledBlend | None:
@@ -215,6 +216,12 @@ def _alarms(members: Sequence[TrainedMember]) -> list[Alarm]:
         for number, member in enumerate(members)
         for alarm in member.record.alarms
     ]
+
+
+def _timing(results: Sequence[FoldResult]) -> Timing:
+    trained = [member for result in results for member in result.members]
+    blends = [result.blend.seconds for result in results if result.blend]
+    return replace(training_time(trained), blend_seconds=round(sum(blends), 3) if blends else None)
 
 
 def training_time(trained: Sequence[TrainedMember]) -> Timing:

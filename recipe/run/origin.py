@@ -74,22 +74,22 @@ def known_origins(run_info: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     return run_info.get(ORIGINS) or [{"flags": dict(config), **digests}]
 
 
-def changes_since(before: Mapping[str, Any], known: Sequence[Origin], own: Origin) -> list[str]:
+def changes_since(before: Mapping[str, Any], known: Sequence[Origin], current: Origin) -> list[str]:
     """Returns a phrase for each flag, digest and version that is not what it was.
 
     Args:
         before: the content of run.json.
         known: the origins that the run has had.
-        own: the one that it would go on with.
+        current: the one that it would go on with.
     """
     then = known[-1] | {"versions": before.get("versions")}
-    return files.differences(then, own | {"versions": files.versions()})
+    return files.differences(then, current | {"versions": files.versions()})
 
 
 def taken_up(
     before: Mapping[str, Any],
     known: Sequence[Origin],
-    own: Origin,
+    current: Origin,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the content of run.json of a run that goes on.
@@ -97,11 +97,11 @@ def taken_up(
     Args:
         before: what it was.
         known: the origins that the run has had.
-        own: the one that it goes on with.
+        current: the one that it goes on with.
         changes: that were accepted.
     """
     run_info = {**before, "resumes": before.get("resumes", 0) + 1}
-    run_info |= {ORIGINS: [*known] if own == known[-1] else [*known, own]}
+    run_info |= {ORIGINS: [*known] if current == known[-1] else [*known, current]}
     return run_info | ({ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {})
 
 
@@ -127,10 +127,10 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
         if latest is None:
             continue
         name = part.relative_to(folder).as_posix()
-        found = latest[2].get("origin")
-        if not found:
+        stored = latest[2].get("origin")
+        if not stored:
             unknown.append(_("the checkpoint in {name} does not say what it is of", name=name))
-        elif found not in [of_part(each, *_numbers(part)) for each in known]:
+        elif stored not in [of_part(each, *_numbers(part)) for each in known]:
             foreign.append(
                 _(
                     "the checkpoint in {name} is of another run, fold or member; remove the folder "
@@ -145,12 +145,12 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
 
 def _numbers(part: Path) -> tuple[int, int]:
     """Returns fold and member of a folder checkpoint/fold-2/member-1; one alone is member 0."""
-    found = {"fold": -1, "member": 0}
+    numbers = {"fold": -1, "member": 0}
     for name in part.parts[-2:]:
         what, _dash, number = name.rpartition("-")
-        if what in found and number.isdigit():
-            found[what] = int(number)
-    return found["fold"], found["member"]
+        if what in numbers and number.isdigit():
+            numbers[what] = int(number)
+    return numbers["fold"], numbers["member"]
 
 
 def check_same(run: Path, now: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from recipe.run import folder as files
 from recipe.run.ensemble import FoldResult, start_of_fold, train_fold
 from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
-from recipe.run.refit import refit_metrics, refit_training, with_all_bars
+from recipe.run.refit import refit_training, with_refit
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.settings import RunSettings, run_settings
 from recipe.run.training import Training, assemble
@@ -223,26 +223,10 @@ class _Run:
         optimum = known_optimum(
             self.info.get("data"), self.market, [result.fold for result in results]
         )
-        blended = [result.blend.seconds for result in results if result.blend]
-        blend_seconds = round(sum(blended), 3) if blended else None
-        metrics = dataclasses.replace(
-            metrics,
-            known_optimum=optimum,
-            timing=dataclasses.replace(metrics.timing, blend_seconds=blend_seconds),
-        )
+        metrics = dataclasses.replace(metrics, known_optimum=optimum)
         if refit is not None:
-            figures = refit_metrics(with_all_bars(self.market), refit)
-            self.info["refit"] = figures.training_period
-            metrics = dataclasses.replace(
-                metrics,
-                refit=figures,
-                timing=dataclasses.replace(
-                    metrics.timing, refit_seconds=round(self.refit_seconds, 3)
-                ),
-                verdict=dataclasses.replace(
-                    metrics.verdict, refit_until=figures.training_period[1]
-                ),
-            )
+            metrics = with_refit(metrics, self.market, refit, self.refit_seconds)
+            self.info["refit"] = metrics.refit and metrics.refit.training_period
             save_model(last.model, folder / files.JUDGED)
         save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)

@@ -48,8 +48,8 @@ class Start:
         kernel, bias = weights["embedding"]
         weights["embedding"] = self._rescaled(kernel, bias, *_scaling(classifier))
         for layer in classifier.layers:
-            own = weights.get(layer.name, [])
-            for variable, value in zip(layer.trainable_weights, own, strict=True):
+            values = weights.get(layer.name, [])
+            for variable, value in zip(layer.trainable_weights, values, strict=True):
                 variable.assign(value)
 
     def _rescaled(
@@ -90,7 +90,7 @@ def start_of(path: Path, market: Market) -> Start:
     model = load_classifier(path)
     contract = contract_of(model)
     label = contract.get("label") or {}
-    found = {
+    pairs = {
         "features": (contract["feature_names"], list(market.feature_names)),
         "sequence_length": (contract["sequence_length"], market.sequence_length),
         "interval_seconds": (contract["interval_seconds"], market.interval_seconds),
@@ -98,7 +98,7 @@ def start_of(path: Path, market: Market) -> Start:
         "label.reference": (label.get("reference", "none"), market.settings.label_reference),
         "label.future_window_bars": (label.get("future_window_bars"), market.future_window),
     }
-    faults = [differs(path, name, *both) for name, both in found.items() if both[0] != both[1]]
+    faults = [differs(path, name, *both) for name, both in pairs.items() if both[0] != both[1]]
     if faults:
         raise InputError(faults)
     _check_later(path, contract.get("training_period"), market)
@@ -125,6 +125,6 @@ def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> No
 def _scaling(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the variance by which a network scales features, (features,) each."""
     layer: Any = model.get_layer("scaling")
-    found = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
-    mean, variance = (np.asarray(each, np.float64).ravel() for each in found)
+    arrays = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
+    mean, variance = (np.asarray(each, np.float64).ravel() for each in arrays)
     return mean, variance

@@ -117,7 +117,7 @@ def inference_windows(
     bars = check_bars(bars, extra=settings.columns)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
-    asked = bars["symbol"].cat.categories
+    answered_symbols = bars["symbol"].cat.categories
     if universe is not None and settings.market:
         others = check_bars(universe, extra=settings.columns)
         _check_contract(contract, others)
@@ -128,15 +128,15 @@ def inference_windows(
     ends = ends_within(bounds, length, 0)
     stops = np.cumsum([part.num_rows for part in parts])
     symbols = np.searchsorted(stops, ends, side="right")
-    wanted = np.isin(names, asked)[symbols]
+    wanted = np.isin(names, answered_symbols)[symbols]
     if newest_only:
         answered = np.array([not part.fault for part in parts])
         wanted &= answered[symbols] & (ends == stops[symbols] - 1)
     ends, symbols = ends[wanted], symbols[wanted]
     if note is not None:
-        told = [part for part in parts if part.symbol in asked]
+        answered_parts = [part for part in parts if part.symbol in answered_symbols]
         for text in remarks(
-            told, symbols, warm_up_bars=settings.warm_up_bars, newest_only=newest_only
+            answered_parts, symbols, warm_up_bars=settings.warm_up_bars, newest_only=newest_only
         ):
             note(text)
     if not len(ends):

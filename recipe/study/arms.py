@@ -91,12 +91,12 @@ def arms(flags: config.Flags) -> dict[str, config.Flags]:
     if faults:
         raise InputError(faults)
     off = {name: value for n in IMPROVEMENTS for name, value in _off(n, on).items()}
-    found = {ALL_ON: on, ALL_OFF: on | off}
+    values_of_arms = {ALL_ON: on, ALL_OFF: on | off}
     for number in IMPROVEMENTS:
-        own = _off(number, on)
-        found[without(number)] = on | own
-        found[only(number)] = on | off | {name: on[name] for name in own}
-    return {name: config.load(**values) for name, values in found.items()}
+        off_values = _off(number, on)
+        values_of_arms[without(number)] = on | off_values
+        values_of_arms[only(number)] = on | off | {name: on[name] for name in off_values}
+    return {name: config.load(**values) for name, values in values_of_arms.items()}
 
 
 def _off(number: int, on: dict[str, Any]) -> dict[str, Any]:
@@ -138,17 +138,17 @@ SPACE = {
 
 def space_for(flags: config.Flags) -> dict[str, Range]:
     """Returns the ranges, cut so that no draw breaks a rule of the fixed flags."""
-    found = dict(SPACE)
+    space = dict(SPACE)
     limits = {  # a value above is refused by config.RULES
         "LR_WARMUP_EPOCHS": flags.SUPERVISED_EPOCHS / 2,
         "CE_WEIGHT_END": flags.CE_WEIGHT_START,
     }
     floors = {"LR_BASE": flags.LR_MIN, "HNM_HARD_SAMPLE_END": flags.HNM_HARD_SAMPLE_START}
     for name, limit in limits.items():
-        found[name] = replace(found[name], high=min(found[name].high, limit))
+        space[name] = replace(space[name], high=min(space[name].high, limit))
     for name, floor in floors.items():
-        found[name] = replace(found[name], low=max(found[name].low, floor))
-    return {name: r for name, r in found.items() if r.low < r.high}
+        space[name] = replace(space[name], low=max(space[name].low, floor))
+    return {name: r for name, r in space.items() if r.low < r.high}
 
 
 def suggest(trial: Any, flags: config.Flags) -> dict[str, float]:

@@ -29,15 +29,15 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
     Raises:
         InputError: where there is no such value.
     """
-    found: Any = files.read_json(path)
+    value: Any = files.read_json(path)
     for name in names:
-        if isinstance(found, list):
-            found = found[name] if isinstance(name, int) and name < len(found) else None
+        if isinstance(value, list):
+            value = value[name] if isinstance(name, int) and name < len(value) else None
         else:
-            found = found.get(name) if isinstance(found, dict) else None
-    if not holds(found):
-        raise _not_written(path, ".".join(map(str, names)), found)
-    return found
+            value = value.get(name) if isinstance(value, dict) else None
+    if not holds(value):
+        raise _not_written(path, ".".join(map(str, names)), value)
+    return value
 
 
 def read(kind: type[T], path: Path) -> T:

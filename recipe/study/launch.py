@@ -42,14 +42,14 @@ def run_workers(
         subprocess.Popen(command, env=environment, start_new_session=True)
         for _worker in range(num_workers)
     ]
-    said = ""
+    last_text = ""
     try:
         while True:
             working = [worker for worker in workers if worker.poll() is None]
             text = progress(plan, len(working))
-            if text != said:
+            if text != last_text:
                 say(text)
-                said = text
+                last_text = text
             if not working:
                 return all(plan.state(cell) != OPEN for cell in plan.cells)
             time.sleep(pause)
@@ -102,8 +102,8 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 def wall_seconds(plan: Plan, cell: str) -> float:
     """Returns how long the process took that finished a run."""
-    found: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
-    return found if is_number(found, 0) else 0.0
+    seconds: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
+    return seconds if is_number(seconds, 0) else 0.0
 
 
 def _span(seconds: float) -> str:

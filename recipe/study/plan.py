@@ -9,6 +9,7 @@ studies/ID/study.json       kind, bars, flags
            draw.lock        of whoever draws the flags of a sweep
 """
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 import config
 from core.contract import is_count, is_number, is_text
 from core.errors import InputError
+from core.i18n import _
 from evaluation.figures.summary import NLLSummary
 from recipe.run import folder as files
 from recipe.study import arms
@@ -75,12 +77,14 @@ class Plan:
         if self.kind == "sweep":
             names = [f"trial-{number:04d}" for number in range(self.count)]
             return {name: Cell(name, name, self.flags) for name in names}
-        found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        flags_of_arms = (
+            arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        )
         first, size = self.flags.SEED, self.flags.ENSEMBLE_SIZE
         cells = [
             Cell(f"{arm}-seed{seed}", arm, config.load([f"SEED={seed}"], **config.as_dict(flags)))
             for seed in range(first, first + self.count * size, size)  # members have the others
-            for arm, flags in found.items()
+            for arm, flags in flags_of_arms.items()
         ]
         return {cell.name: cell for cell in cells}
 
@@ -100,8 +104,12 @@ class Plan:
         return value_of(path, ["state"], ENDS.__contains__) if path.exists() else OPEN
 
     def reason(self, cell: str) -> str:
-        """Returns why a cell failed or was pruned."""
-        return value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
+        """Returns why a cell failed or was pruned, in the language of now; the file has English."""
+        text = value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
+        ended = re.fullmatch(r"status (-?\d+): (.*)", text)
+        if ended is None:
+            return _(text)
+        return _("status {status}: {reason}", status=ended[1], reason=_(ended[2]))
 
     def end(self, cell: str, state: str, reason: str) -> None:
         """Notes that a cell has no result, and why."""

@@ -189,7 +189,7 @@ def _ranked(
     if not {*keys, "forward_return"} <= set(table):
         return None
     tables = [table] if earlier is None else [table, pd.read_parquet(earlier)]
-    windows = pd.concat([own.astype({"symbol": str}) for own in tables], ignore_index=True)
+    windows = pd.concat([each.astype({"symbol": str}) for each in tables], ignore_index=True)
     again = windows.duplicated(keys)  # of a walk-forward: tested in one fold, validated in another
     codes = pd.factorize(windows["symbol"])[0]
     times = windows["timestamp"].dt.tz_convert(None).to_numpy()

@@ -20,12 +20,15 @@ from config import Flags, as_dict
 from config import load as load_flags
 from core import place
 from core.errors import InputError
+from core.i18n import N_
 from core.lock import Lock
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan, load
 
 INTERRUPTED = 130
 LOCKS = "locks"
+WORSE = N_("its validation NLL was worse than the median of the others")
+NO_OUTPUT = N_("it printed nothing")
 CHILD = "--child"  # this module is run as the process of a cell
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
@@ -132,11 +135,11 @@ def run_cell(
         arguments = ["train", "--brief", *data, "--config", flags_file, "--out", str(run)]
     log = plan.folder / "logs" / f"{cell}.txt"
     with (
-        open(log, "ab") as told,
+        open(log, "ab") as output,
         subprocess.Popen(
             [sys.executable, "-m", place.module("recipe.study.worker"), CHILD, module, *arguments],
             stdin=subprocess.PIPE,
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=place.environment(),
         ) as child,
@@ -148,7 +151,7 @@ def run_cell(
     if child.returncode == INTERRUPTED:
         raise KeyboardInterrupt  # the cell stays open
     if pruned:
-        plan.end(cell, PRUNED, "its validation NLL was worse than the median of the others")
+        plan.end(cell, PRUNED, WORSE)
     elif plan.state(cell) != DONE:
         plan.end(cell, FAILED, f"status {child.returncode}: {_last_line(log)}")
 
@@ -166,7 +169,7 @@ def _wait(child: subprocess.Popen, hopeless: Callable[[], bool], pause: float) -
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else NO_OUTPUT
 
 
 def _be_child(module: str, *arguments: str) -> None:

@@ -116,7 +116,9 @@ def from_json(source: Source) -> pd.DataFrame:
         except ValueError as error:
             told = printable(str(error), 200)
             raise InputError(
-                "{source} cannot be read: it is no JSON ({error})", source=source.name, error=told
+                "{source} cannot be read: it is not valid JSON ({error})",
+                source=source.name,
+                error=told,
             ) from error
     frame = _frame(value)
     if frame is None:

@@ -76,7 +76,7 @@ def places_of(
             )
     if lacking:
         fault = _(
-            "EXTRA_COLUMNS asks for {lacking}, which is no column there (there are {has})",
+            "EXTRA_COLUMNS names {lacking}, but there is no such column (the columns are {has})",
             lacking=", ".join(lacking),
             has=listed([str(name) or _("a column without a name") for name in names]),
         )

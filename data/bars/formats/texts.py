@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import _, ngettext
 from core.memory import release_memory
 from data.bars.formats.nested import stacked, two_headers
 from data.bars.formats.packed import Source
@@ -46,7 +46,13 @@ def text_table(source: Source) -> Table:
             most=MOST_COLUMNS,
             count=len(rows[0]),
         )
-    remarks = [_("{skip} line(s) above the header passed over", skip=skip)] if skip else []
+    remarks = []
+    if skip:
+        remarks.append(
+            ngettext(
+                "skipped {n} line above the header", "skipped {n} lines above the header", skip
+            )
+        )
     text = _Text(source, separator, encoding, skip, len(rows[0]))
     if len(rows) > 2 and len(rows[0]) == len(rows[1]):
         if two_headers(list(zip(rows[0], rows[1], strict=True)), named=_is_index_name(rows[2])):

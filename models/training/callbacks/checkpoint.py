@@ -252,7 +252,7 @@ def load_latest(
             if note is not None:
                 note(
                     _(
-                        "checkpoint {name} is passed over: {reason}",
+                        "checkpoint {name} is skipped: {reason}",
                         name=path.name,
                         reason=error.args[0],
                     )

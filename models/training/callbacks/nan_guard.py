@@ -111,8 +111,8 @@ class NonFiniteLoss(StatefulCallback):
             if fault is not None:
                 return index, fault
         return suspects[-1], _(
-            "with the weights of the epoch's start the outputs of all layers are finite, so "
-            "the steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM",
+            "with the weights from the start of the epoch all layers have finite outputs, so the "
+            "steps since then are at fault; check LR_BASE and GRADIENT_CLIP_NORM",
         )
 
 
