@@ -5,17 +5,18 @@ files that implement it. `load` returns the flags checked; a notebook changes on
 `load(NAME=value)`. A run writes the flags that it used to `config.json`, and such a file can be
 replayed with `--config`.
 
-All eight are on: with them the test NLL is lower by 0.012 (-0.003 to 0.028) on a made-up market
-with something to find and by 0.0065 (0.0025 to 0.0104) on 19 hourly pairs relative to the market,
-and none was seen to harm in either (benchmarks/ablation.md). On all 136 pairs the NLL is better
-without mining [5] (benchmarks/mining.md); 15-minute bars are yet to be measured.
+All eight are on: together they lower the test NLL by 0.0062 (0.0024 to 0.0099) on 19 hourly pairs
+relative to the market, by 0.0063 (0.0012 to 0.0114) on the 15-minute bars of eight pairs and by
+0.012 (-0.003 to 0.028) on a made-up market with something to find; none was seen to harm in any
+(benchmarks/ablation.md). On all 136 hourly pairs the NLL is better without mining [5]
+(benchmarks/mining.md).
 """
 
 import dataclasses
 import math
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -259,8 +260,8 @@ def load(
     """
     types, faults = get_type_hints(Flags), []
     values = dataclasses.asdict(Flags())
-    given = _read_replay(replay, faults) if replay is not None else {}
-    for name, value in [*given.items(), *overrides.items(), *_split(assignments, faults)]:
+    replayed = _read_replay(replay, faults) if replay is not None else {}
+    for name, value in [*replayed.items(), *overrides.items(), *_split(assignments, faults)]:
         if name not in types:
             faults.append(_unknown(name))
         else:
@@ -279,7 +280,8 @@ def load(
             )
     if faults:
         raise InputError(faults)
-    broken = [_complaint(rule, values) for rule in RULES if not _holds(rule, values)]
+    changed = {text.partition("=")[0].strip() for text in assignments} or {*overrides}
+    broken = [_complaint(rule, values, changed) for rule in RULES if not _holds(rule, values)]
     if broken:
         raise InputError(broken)
     return Flags(**values)
@@ -388,9 +390,14 @@ def _holds(rule: str, values: Mapping[str, Any]) -> bool:
     return bool(eval(rule, words, dict(values)))
 
 
-def _complaint(rule: str, values: Mapping[str, Any]) -> str:
+def _complaint(rule: str, values: Mapping[str, Any], changed: Collection[str]) -> str:
+    """Returns a broken rule with its values, and which flags to change along with the changed."""
     words = set(re.findall(r"\w+", rule))
-    named = [
-        f"{name} = {printable(repr(value), 200)}" for name, value in values.items() if name in words
-    ]
-    return _("need {rule} ({named})", rule=rule, named=", ".join(named))
+    names = [name for name in values if name in words]
+    shown = ", ".join(f"{name} = {printable(repr(values[name]), 200)}" for name in names)
+    text = _("need {rule} ({named})", rule=rule, named=shown)
+    others = [name for name in names if name not in changed]
+    mended = (_holds(rule, {**values, **dict.fromkeys(others, trial)}) for trial in (0, 1, 1e9))
+    if 0 < len(others) < len(names) and any(mended):
+        text += _("; change {flags} as well", flags=_(" or ").join(others))
+    return text

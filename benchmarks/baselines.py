@@ -21,7 +21,8 @@ from sklearn.metrics import matthews_corrcoef  # noqa: E402
 from config import Flags  # noqa: E402
 from core.calls import calls  # noqa: E402
 from data.market.market import build_market, training_prior  # noqa: E402
-from evaluation import baselines, learners  # noqa: E402
+from evaluation.baselines.fitted import Fitted  # noqa: E402
+from evaluation.baselines.fold import FITTED, fitting_windows  # noqa: E402
 from recipe.run.market import bars_or_sample, market_settings  # noqa: E402
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -42,7 +43,7 @@ def read(source: str) -> pd.DataFrame:
     return kept.assign(symbol=kept["symbol"].cat.remove_unused_categories())
 
 
-def described(fitted: baselines.Fitted, num_windows: int) -> str:
+def described(fitted: Fitted, num_windows: int) -> str:
     """Returns what was chosen for a learner."""
     if fitted.rounds is not None:
         return f"{fitted.rounds} rounds"
@@ -55,10 +56,10 @@ def main() -> None:
     for source in BARS:
         market = build_market(read(source), market_settings(Flags()))
         (fold,) = market.folds
-        windows = learners.fitting_windows(market, fold)
+        windows = fitting_windows(market, fold)
         test, num_windows = windows["test"], len(windows["train"].labels)
         prior = training_prior(fold)
-        for name, fit in learners.FITTED.items():
+        for name, fit in FITTED.items():
             begun = time.process_time()
             fitted = fit(windows["train"], windows["validation"], prior=prior)
             seconds = time.process_time() - begun

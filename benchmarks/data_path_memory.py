@@ -10,7 +10,7 @@ from data_path_run import ALL, BARS, FILE, make_batches, settings
 from data.bars.read import read_bars
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
-from data.market.rows import by_symbol
+from data.market.parts import by_symbol
 
 LIMITED_SYMBOLS, LIMITED_BARS = 20, 1_000_000
 LIMIT = 1_800_000_000  # bytes; the features alone have 2.4 billion

@@ -71,7 +71,7 @@ def speed_of(settings, market, epochs: int) -> dict:
         "step_ms": 1e3 * statistics.median(seconds) / len(batches),
         "parameters": int(sum(np.prod(shape) for shape in shapes)),
         "reduce_ms": 1e3 * reduction(shapes),
-        "own_rows_ms": 1e3 * making(batches, batches.own),
+        "own_rows_ms": 1e3 * making(batches, batches.rows),
         "all_rows_ms": 1e3 * making(batches, slice(None)),
     }
 
@@ -106,13 +106,13 @@ def reduction(shapes) -> float:
 
 def making(batches, own: slice) -> float:
     """Returns the seconds that these rows of a batch take to make."""
-    before, batches.own = batches.own, own
+    before, batches.rows = batches.rows, own
     taken = []
     for number in range(MADE):
         begun = time.perf_counter()
         batches[number % len(batches)]
         taken.append(time.perf_counter() - begun)
-    batches.own = before
+    batches.rows = before
     return statistics.median(taken)
 
 

@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 import config  # noqa: E402
 from core.priors import fit_temperature, tempered  # noqa: E402
 from data.market.market import Market, training_prior  # noqa: E402
+from evaluation.figures.scores import Scores  # noqa: E402
 from evaluation.judge import blocks_of  # noqa: E402
 from evaluation.metrics import evaluate  # noqa: E402
 from recipe.run.fold import TrainedMember, train  # noqa: E402
@@ -74,13 +75,13 @@ def trained_members(market: Market, settings: RunSettings, folder: Path) -> list
             trained.alone.probabilities["test"],
             training.restoration.natural_prior,
         )
-        told = "  ".join(f"{figure} {test[figure]:.4f}" for figure in FIGURES)
+        told = "  ".join(f"{figure} {getattr(test, figure):.4f}" for figure in FIGURES)
         print(f"member {number}: epoch {trained.best_epoch}  {told}", file=sys.stderr, flush=True)
         members.append(restored(trained))
     return members
 
 
-def judged(members: list[dict], market: Market) -> dict[str, dict[str, float]]:
+def judged(members: list[dict], market: Market) -> dict[str, Scores]:
     """Returns the figures of the mean of some members in the first fold, by split."""
     fold = market.folds[0]
     prior, ends = training_prior(fold), fold.validation
@@ -109,7 +110,8 @@ def table(name: str, members: list[dict], market: Market) -> str:
         found = [judged(members[start : start + size], market) for start in starts]
         if found:
             cells = [
-                _mean_and_spread([f[split][figure] for f in found]) for split, figure in columns
+                _mean_and_spread([getattr(f[split], figure) for f in found])
+                for split, figure in columns
             ]
             lines.append(f"| {size} | {len(found)} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

@@ -106,7 +106,10 @@ def train_one(bars: str, mode: str, seed: int, changes: list[str]) -> dict:
         "seconds": list(accumulate(seconds)),
         "validation_seconds": done.record.timing["validation_seconds"],
         "mining_seconds": done.record.timing["mining_seconds"],
-        **{split: {n: figures[split][n] for n in ("mcc", "nll", "ece")} for split in figures},
+        **{
+            split: {n: getattr(figures[split], n) for n in ("mcc", "nll", "ece")}
+            for split in figures
+        },
     }
 
 

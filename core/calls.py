@@ -31,4 +31,4 @@ def hardly_called(called: Sequence[float], true: Sequence[float]) -> list[int]:
         true: its share in the labels, (classes,).
     """
     pairs = enumerate(zip(called, true, strict=True))
-    return [code for code, (said, came) in pairs if said < came / 50]
+    return [code for code, (call_share, label_share) in pairs if call_share < label_share / 50]

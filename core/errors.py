@@ -5,6 +5,7 @@ A message may quote what somebody else wrote: no code that steers a terminal, an
 
 import difflib
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from core.i18n import _
 
@@ -18,11 +19,18 @@ class InputError(ValueError):
     """Input that cannot be used; the command line prints `faults`, a line each, and exits with 2.
 
     Args:
-        faults: one sentence for each fault (what must hold, what came, where), or a single one.
+        faults: one sentence for each fault (what must hold, what came, where), or a single message,
+            which is translated and filled as by `core.i18n._`.
+        **values: of the message.
+
+    Example:
+        >>> raise InputError("the horizon must be at least 1 bar, got {horizon}", horizon=0)
+        Traceback (most recent call last):
+        core.errors.InputError: the horizon must be at least 1 bar, got 0
     """
 
-    def __init__(self, faults: str | Sequence[str]):
-        lines = faults.splitlines() if isinstance(faults, str) else faults
+    def __init__(self, faults: str | Sequence[str], /, **values: Any):
+        lines = _(faults, **values).splitlines() if isinstance(faults, str) else faults
         self.faults = [one_line(line) for line in lines[:_MOST_FAULTS]]
         super().__init__("\n".join(self.faults))
 

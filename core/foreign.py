@@ -58,9 +58,7 @@ def check_regular(path: Path, name: str) -> int:
         raise _refusal(name, error) from error
     for of_kind, kind in _KINDS:
         if of_kind(status.st_mode):
-            raise InputError(
-                _("{file} must be a regular file, it is {kind}", file=name, kind=_(kind))
-            )
+            raise InputError("{file} must be a regular file, it is {kind}", file=name, kind=_(kind))
     return status.st_size
 
 
@@ -70,7 +68,7 @@ def check_path(path: str | Path) -> None:
     names = [] if "\0" in text else Path(text).parts
     if "\0" in text or any(len(os.fsencode(name)) > _LONGEST_NAME for name in names):
         raise InputError(
-            _("a path must have names of at most 255 bytes, got {path}", path=printable(text, 200))
+            "a path must have names of at most 255 bytes, got {path}", path=printable(text, 200)
         )
 
 
@@ -81,7 +79,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            _("{path} cannot be written: {strerror}", path=path, strerror=reason_of(error))
+            "{path} cannot be written: {strerror}", path=path, strerror=reason_of(error)
         ) from error
 
 
@@ -158,7 +156,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _refusal(name: str, error: BaseException) -> InputError:
-    return InputError(_("{file} cannot be read: {reason}", file=name, reason=reason_of(error)))
+    return InputError("{file} cannot be read: {reason}", file=name, reason=reason_of(error))
 
 
 def _no_number(text: str) -> None:

@@ -42,8 +42,8 @@ def speaking(language: str) -> Iterator[None]:
 def of_locale(environment: Mapping[str, str]) -> str:
     """Returns the language of a locale as the environment gives it, English for any other."""
     names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    found = re.split(r"[_.@]", next(filter(None, names), ""))[0].lower()
-    return found if found in LANGUAGES else _ENGLISH
+    code = re.split(r"[_.@]", next(filter(None, names), ""))[0].lower()
+    return code if code in LANGUAGES else _ENGLISH
 
 
 def _(message: str, /, **values: Any) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from core.errors import InputError
-from core.i18n import _
 
 _PAUSE = 0.05  # seconds between two tries
 _FAR = 1 << 30  # the byte that is locked on Windows, behind all that is ever read
@@ -80,17 +79,14 @@ class Lock:
         while not self.take():
             if time.monotonic() >= until:
                 raise InputError(
-                    _(
-                        "{what} is in use by process {pid} on {host}; wait until it has ended",
-                        what=self._what,
-                        **self._holder(),
-                    )
+                    "{what} is in use by process {pid} on {host}; wait until it has ended",
+                    what=self._what,
+                    **self._holder(),
                 )
             time.sleep(_PAUSE)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Lets go."""
         self.let_go()
 
     def _open(self) -> int:
@@ -102,14 +98,14 @@ class Lock:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         except OSError as error:
             raise InputError(
-                _("{path} cannot be written: {strerror}", path=self.path, strerror=error.strerror)
+                "{path} cannot be written: {strerror}", path=self.path, strerror=error.strerror
             ) from error
 
     def _holder(self) -> dict[str, Any]:
         """Returns what the one that has it wrote, question marks where that was not read."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {name: str(found[name])[:80] for name in ("pid", "host")}
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            return {name: str(holder[name])[:80] for name in ("pid", "host")}
         except (OSError, ValueError, KeyError, TypeError):  # it has just got it, or let go
             return {"pid": "?", "host": "?"}
 

@@ -7,8 +7,8 @@ them, so memory is given up at these points and nowhere else:
 
 - `data.bars.formats` and `data.bars.read` read a file column by column, each of which Arrow would
   keep;
-- `data.market.rows.by_symbol` divides the bars by symbol and lets go of the undivided ones, then of
-  a symbol's bars, and of all that was made on the way to its rows, when the next symbol is asked
+- `data.market.parts.by_symbol` divides the bars by symbol and lets go of the undivided ones, then
+  of a symbol's bars, and of all that was made on the way to its rows, when the next symbol is asked
   for;
 - `data.market.market` has found the windows, and later has dropped what only the labels are made
   of.

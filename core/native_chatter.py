@@ -27,16 +27,16 @@ def without_native_chatter() -> Iterator[None]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     kept, failed = os.dup(2), True
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as captured:
         try:
-            os.dup2(told.fileno(), 2)
+            os.dup2(captured.fileno(), 2)
             yield
             failed = False
         finally:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-            told.seek(0)
-            text = told.read().decode(errors="replace")
+            captured.seek(0)
+            text = captured.read().decode(errors="replace")
             if failed or _GPU_FAULT.search(text):
                 print(text, end="", file=sys.stderr, flush=True)

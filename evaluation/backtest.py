@@ -9,11 +9,12 @@ when it ends, so drawdowns inside a trade are not seen.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from data.market.labels import BUY, SELL
+from evaluation.figures.scores import ByCost, Traded, Trades
 
 _DAY_SECONDS = 86_400
 _YEAR_SECONDS = 365.25 * _DAY_SECONDS
@@ -32,8 +33,12 @@ def simulate_trades(
     baselines: Mapping[str, np.ndarray] | None = None,
     forward_return: np.ndarray | None = None,
     close: np.ndarray | None = None,
-) -> dict[str, Any]:
+) -> Trades:
     """Returns what trading on the calls would have brought, beside buy-and-hold.
+
+        >>> trades = simulate_trades(times, symbols, calls, returns, holding_bars=12, cost_bps=5)
+        >>> trades.model.net_return, trades.buy_and_hold.net_return
+        (0.0357, -0.0544)
 
     Rows are consecutive bars of a symbol, sorted by symbol, then time; a hole in them only delays
     the next decision.
@@ -54,13 +59,12 @@ def simulate_trades(
             misses what happens in holes, and up to `holding_bars` at the end.
 
     Returns:
-        `model`, `buy_and_hold` and `baselines` (by name), each with net_return (share of the
-        capital), gross_return, sharpe (annualised, None where there is too little), turnover
-        (traded value over capital per year), drawdown (largest fall from a peak, share of the
-        capital), trades, hit_rate (share of trades with a net gain), gross_bps_per_trade, equity
-        (net gains so far at the end of each period, share of the capital) and by_cost (net_return
-        and sharpe at each of `COSTS`); and cost_bps, holding_bars, symbols, period_days, years,
-        periods (the days on which they begin) and costs (`COSTS`).
+        of the model, of buy-and-hold and of each baseline: net_return and gross_return (shares of
+        the capital), sharpe (annualised, None where there is too little), turnover (traded value
+        over capital per year), drawdown (largest fall from a peak, share of the capital),
+        hit_rate (share of trades with a net gain), equity (net gains so far at the end of each
+        period, share of the capital) and by_cost (at each of `COSTS`); and the days on which the
+        periods begin.
 
     Raises:
         ValueError: if arrays do not fit together, or the rows are not sorted.
@@ -70,8 +74,8 @@ def simulate_trades(
     bounds = _check(timestamps, symbols, calls, trade_return, holding_bars, cost_bps)
     calendar = _Calendar(timestamps, bounds)
 
-    def traded(given: np.ndarray) -> dict[str, Any]:
-        sides = _sides(given)
+    def traded(calls: np.ndarray) -> Traded:
+        sides = _sides(calls)
         rows = _entries((sides != 0) & np.isfinite(trade_return), bounds, holding_bars)
         exits = _exits(rows, bounds, holding_bars)
         gross = sides[rows] * np.expm1(trade_return[rows])
@@ -79,18 +83,18 @@ def simulate_trades(
 
     chained = trade_return if forward_return is None else np.asarray(forward_return, np.float64)
     held = _held(chained, close, bounds, holding_bars)
-    return {
-        "model": traded(calls),
-        "buy_and_hold": _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps),
-        "baselines": {name: traded(given) for name, given in (baselines or {}).items()},
-        "cost_bps": float(cost_bps),
-        "holding_bars": int(holding_bars),
-        "symbols": len(bounds) - 1,
-        "period_days": calendar.period_days,
-        "years": calendar.years,
-        "periods": calendar.days(),
-        "costs": list(COSTS),
-    }
+    return Trades(
+        model=traded(calls),
+        buy_and_hold=_buy_and_hold(calendar, held, bounds, holding_bars, cost_bps),
+        baselines={name: traded(theirs) for name, theirs in (baselines or {}).items()},
+        cost_bps=float(cost_bps),
+        holding_bars=int(holding_bars),
+        symbols=len(bounds) - 1,
+        period_days=calendar.period_days,
+        years=calendar.years,
+        periods=calendar.days(),
+        costs=list(COSTS),
+    )
 
 
 def _check(timestamps, symbols, calls, trade_return, holding_bars, cost_bps) -> np.ndarray:
@@ -156,7 +160,7 @@ def _held(
     return held
 
 
-def _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps) -> dict[str, Any]:
+def _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps) -> Traded:
     """Returns the results of holding every symbol throughout: bought once, sold once."""
     rows, gains, sides = [], [], []
     for links, value in held:
@@ -169,7 +173,7 @@ def _buy_and_hold(calendar, held, bounds, holding_bars, cost_bps) -> dict[str, A
     rows = np.concatenate(rows)
     exits = _exits(rows, bounds, holding_bars)
     results = calendar.account(exits, np.concatenate(gains), np.concatenate(sides), cost_bps)
-    return {**results, "trades": len(bounds) - 1, "hit_rate": None, "gross_bps_per_trade": None}
+    return replace(results, trades=len(bounds) - 1, hit_rate=None, gross_bps_per_trade=None)
 
 
 class _Calendar:
@@ -192,7 +196,7 @@ class _Calendar:
 
     def account(
         self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
-    ) -> dict[str, Any]:
+    ) -> Traded:
         """Returns what trades brought, (trades,), in stakes, booked at rows `exits`.
 
         Args:
@@ -202,28 +206,29 @@ class _Calendar:
             cost_bps: in basis points of that value.
         """
         swept = [self._results(exits, gross, sides, cost) for cost in COSTS]
-        by_cost = {name: [found[name] for found in swept] for name in ("net_return", "sharpe")}
-        return self._results(exits, gross, sides, cost_bps) | {"by_cost": by_cost}
+        by_cost = ByCost([each.net_return for each in swept], [each.sharpe for each in swept])
+        return replace(self._results(exits, gross, sides, cost_bps), by_cost=by_cost)
 
     def _results(
         self, exits: np.ndarray, gross: np.ndarray, sides: np.ndarray, cost_bps: float
-    ) -> dict[str, Any]:
+    ) -> Traded:
         net = gross - sides * cost_bps / 1e4
         order = np.argsort(self._seconds[exits], kind="stable")
         equity = np.concatenate([[0.0], np.cumsum(net[order])]) / self._num_symbols
         size = int(self._periods.max()) + 1
         booked = np.bincount(self._periods[exits], weights=net, minlength=size)
-        return {
-            "net_return": float(equity[-1]),
-            "gross_return": float(gross.sum() / self._num_symbols),
-            "sharpe": self._sharpe(booked),
-            "turnover": float(sides.sum() / self._num_symbols / self.years),
-            "drawdown": float((np.maximum.accumulate(equity) - equity).max()),
-            "trades": len(net),
-            "hit_rate": float((net > 0).mean()) if len(net) else None,
-            "gross_bps_per_trade": float(gross.mean() * 1e4) if len(net) else None,
-            "equity": (np.cumsum(booked) / self._num_symbols).round(6).tolist(),
-        }
+        return Traded(
+            net_return=float(equity[-1]),
+            gross_return=float(gross.sum() / self._num_symbols),
+            sharpe=self._sharpe(booked),
+            turnover=float(sides.sum() / self._num_symbols / self.years),
+            drawdown=float((np.maximum.accumulate(equity) - equity).max()),
+            trades=len(net),
+            hit_rate=float((net > 0).mean()) if len(net) else None,
+            gross_bps_per_trade=float(gross.mean() * 1e4) if len(net) else None,
+            equity=(np.cumsum(booked) / self._num_symbols).round(6).tolist(),
+            by_cost=ByCost([], []),
+        )
 
     def _sharpe(self, booked: np.ndarray) -> float | None:
         spread = booked.std(ddof=1) if len(booked) >= _FEWEST_PERIODS else 0.0

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from data.market.market import Fold, Market, training_statistics
 from data.market.windows import gather, subsample
+from evaluation.figures.run import FeatureRise, Importance, LookbackRise
 from evaluation.judge import blocks_of
 from evaluation.metrics import losses
 from evaluation.verdict import LEVEL
@@ -23,7 +24,7 @@ _MOST_BLOCKS = 20  # that the courses are exchanged between
 Answer = Callable[[Any], np.ndarray]
 
 
-def explain(answer: Answer, market: Market, fold: Fold, *, seed: int) -> dict[str, Any]:
+def explain(answer: Answer, market: Market, fold: Fold, *, seed: int) -> Importance:
     """Returns what the validation NLL loses without each feature, and without the earlier bars.
 
     Args:
@@ -34,9 +35,9 @@ def explain(answer: Answer, market: Market, fold: Fold, *, seed: int) -> dict[st
         seed: of the permutations.
 
     Returns:
-        windows (how many were read), nll (nats, of all features), features (name, drop: rise of
-        the NLL without it, interval; the largest first) and lookback (bars: the newest ones that
-        are left, the earlier ones at their training mean; nll; rise against all bars; interval).
+        the number of windows that were read, their NLL in nats, its rise without each feature (the
+        largest first), and its rise with only the newest bars left, the earlier ones at their
+        training mean.
     """
     ends = fold.validation[subsample(len(fold.validation), MOST_WINDOWS)]
     ends = ends[np.lexsort((ends, market.timestamps[ends]))]  # by time, all symbols together
@@ -45,28 +46,23 @@ def explain(answer: Answer, market: Market, fold: Fold, *, seed: int) -> dict[st
     exchanged = [other_blocks(len(ends), rng) for _ in market.feature_names]
     mean, _ = training_statistics(market, fold)
     asked = _Changed(windows, exchanged, mean, _bars_left(length))
-    said = np.asarray(answer(asked), np.float64).reshape(len(asked), len(ends), -1)
-    base, *found = (losses(labels, probabilities) for probabilities in said)
+    answered = np.asarray(answer(asked), np.float64).reshape(len(asked), len(ends), -1)
+    base, *changed = (losses(labels, probabilities) for probabilities in answered)
     blocks, num_features = blocks_of(market, ends), len(market.feature_names)
-
-    def against_base(own: np.ndarray) -> dict[str, Any]:
-        rise, interval = mean_interval(own - base, blocks)
-        return {"rise": rise, "interval": interval}
-
     features = [
-        {"name": name, **against_base(own)}
-        for name, own in zip(market.feature_names, found[:num_features], strict=True)
+        FeatureRise(name, *mean_interval(nll - base, blocks))
+        for name, nll in zip(market.feature_names, changed[:num_features], strict=True)
     ]
     lookback = [
-        {"bars": bars, "nll": float(own.mean()), **against_base(own)}
-        for bars, own in zip(asked.bars_left, found[num_features:], strict=True)
+        LookbackRise(bars, float(nll.mean()), *mean_interval(nll - base, blocks))
+        for bars, nll in zip(asked.bars_left, changed[num_features:], strict=True)
     ]
-    return {
-        "windows": len(ends),
-        "nll": float(base.mean()),
-        "features": sorted(features, key=lambda part: -part["rise"]),
-        "lookback": lookback,
-    }
+    return Importance(
+        windows=len(ends),
+        nll=float(base.mean()),
+        features=sorted(features, key=lambda part: -part.rise),
+        lookback=lookback,
+    )
 
 
 class _Changed:
@@ -99,7 +95,7 @@ class _Changed:
 def other_blocks(count: int, rng: np.random.Generator) -> np.ndarray:
     """Returns for each of `count` windows, sorted by time, the one to exchange with, (count,).
 
-    Equal blocks of neighbours change places, none keeps its own; within a block the order stays.
+    Equal blocks of neighbours change places, none keeps its place; within a block the order stays.
     """
     num_blocks = min(_MOST_BLOCKS, count)
     parts = np.array_split(np.arange(count), num_blocks)

@@ -1,7 +1,7 @@
-"""What a trained fold is worth: metrics, baselines on the same windows, verdict, trades."""
+"""What trained folds are worth: metrics, baselines on the same windows, verdict, trades."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,17 +13,19 @@ from data.market.windows import spans
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
 from evaluation.drift import feature_drift
+from evaluation.figures.run import PooledScores, Split
+from evaluation.figures.scores import Scores, SkillByPart, Trades, Verdict
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import of_calls, of_trades, pick, time_blocks, verdict
+from evaluation.verdict import pick, time_blocks, verdict, with_calls, with_trades
 
-Given = dict[str, np.ndarray]  # probabilities (windows, 3) by split
+BySplit = dict[str, np.ndarray]  # probabilities (windows, 3)
 
 SPLITS = (N_("train"), N_("validation"), N_("test"))
 
 
 class Judged(NamedTuple):
-    """A fold, and what is said of its validation and test windows.
+    """A fold, and the forecasts of its validation and test windows.
 
     Attributes:
         fold: whose windows they are.
@@ -32,23 +34,41 @@ class Judged(NamedTuple):
     """
 
     fold: Fold
-    model: Given
-    baselines: dict[str, Given]
+    model: BySplit
+    baselines: dict[str, BySplit]
 
 
-def describe_splits(market: Market, fold: Fold) -> dict[str, Any]:
+class Judgement(NamedTuple):
+    """The test windows of all folds together.
+
+    Attributes:
+        verdict: with the result of trades, and classes that are hardly called.
+        skill: by month, year and symbol.
+        test: the model's scores.
+        baselines: theirs, by name.
+        costs: what trading on the calls brought.
+    """
+
+    verdict: Verdict
+    skill: SkillByPart
+    test: Scores
+    baselines: dict[str, PooledScores]
+    costs: Trades
+
+
+def describe_splits(market: Market, fold: Fold) -> dict[str, Split]:
     """Returns windows, class counts, and first and last time of each split."""
     described = {}
     for name in SPLITS:
         ends = getattr(fold, name)
         first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
         counts = np.bincount(fold.labels[ends], minlength=len(CLASS_NAMES))
-        described[name] = {
-            "windows": len(ends),
-            "class_counts": dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
-            "first_time": str(first.min())[:19],
-            "last_time": str(last.max())[:19],
-        }
+        described[name] = Split(
+            windows=len(ends),
+            class_counts=dict(zip(CLASS_NAMES, counts.tolist(), strict=True)),
+            first_time=str(first.min())[:19],
+            last_time=str(last.max())[:19],
+        )
     return described
 
 
@@ -66,64 +86,54 @@ def blocks_of(market: Market, ends: np.ndarray) -> np.ndarray:
     return time_blocks(market.timestamps[ends], longest_span(market, ends))
 
 
-def judge(
-    market: Market,
-    folds: list[Judged],
-    *,
-    cost_bps: float,
-) -> dict[str, Any]:
+def judge(market: Market, folds: list[Judged], *, cost_bps: float) -> Judgement:
     """Returns verdict, metrics and trades of the test windows of all folds together.
 
     The baseline to beat is picked on validation windows, those left out that another fold tests
-    on. Each fold's windows are called by its own training prior.
+    on. Each fold's windows are called by its training prior.
 
     Args:
         market: that the folds are of.
-        folds: each with the probabilities of validation and test windows (windows, 3), those of
-            the model, and those of the baselines by name.
+        folds: each with its forecasts.
         cost_bps: trading cost per side in basis points.
-
-    Returns:
-        `verdict`, `skill` (by month, year and symbol), `test` (the model's metrics), `baselines`
-        (theirs, as {"test": ...} by name) and `costs`.
     """
     test = pooled(folds, "test")
     chosen_on = pooled(folds, "validation", without=test.ends)
-    picked = pick({n: chosen_on.evaluate(given) for n, given in chosen_on.baselines.items()})
-    said = answers(test.model, test.prior)
-    named = {name: answers(given, test.prior) for name, given in test.baselines.items()}
+    picked = pick({name: chosen_on.evaluate(p) for name, p in chosen_on.baselines.items()})
+    model = answers(test.model, test.prior)
+    others = {name: answers(p, test.prior) for name, p in test.baselines.items()}
     times, symbols = market.timestamps[test.ends], market.symbols[test.ends]
     block_seconds = longest_span(market, test.ends)
     costs = simulate_trades(
         times,
         symbols,
-        said.calls,
+        model.calls,
         market.trade_return[test.ends],
         holding_bars=market.future_window,
         cost_bps=cost_bps,
-        baselines={name: own.calls for name, own in named.items()},
+        baselines={name: other.calls for name, other in others.items()},
         forward_return=market.forward_return[test.ends],
         close=market.close[test.ends],
     )
-    judged = verdict(
+    scores = test.evaluate(test.model)
+    answer = verdict(
         times,
         test.labels,
-        said,
-        named[picked],
+        model,
+        others[picked],
         baseline=picked,
         block_seconds=block_seconds,
         num_folds=len(folds),
     )
-    scores = test.evaluate(test.model)
-    return {
-        "verdict": judged | of_trades(costs, picked) | of_calls(scores["class_rates"]),
-        "skill": skill_by_part(
-            times, symbols, market.symbol_names, test.labels, said, block_seconds=block_seconds
+    return Judgement(
+        verdict=with_calls(with_trades(answer, costs), scores),
+        skill=skill_by_part(
+            times, symbols, market.symbol_names, test.labels, model, block_seconds=block_seconds
         ),
-        "test": scores,
-        "baselines": {n: {"test": test.evaluate(given)} for n, given in test.baselines.items()},
-        "costs": costs,
-    }
+        test=scores,
+        baselines={n: PooledScores(test.evaluate(p)) for n, p in test.baselines.items()},
+        costs=costs,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Pool:
     model: np.ndarray
     baselines: dict[str, np.ndarray]
 
-    def evaluate(self, probabilities: np.ndarray) -> dict[str, Any]:
+    def evaluate(self, probabilities: np.ndarray) -> Scores:
         """Returns the metrics of probabilities (windows, 3)."""
         return evaluate(self.labels, probabilities, self.prior)
 
@@ -153,11 +163,12 @@ def pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -
     """Returns the windows of a split, less those that end in the rows `without`."""
     rows = [getattr(fold, split) for fold, _, _ in folds]
     kept = [np.flatnonzero(~np.isin(ends, () if without is None else without)) for ends in rows]
-    ends = np.concatenate([ends[own] for ends, own in zip(rows, kept, strict=True)])
+    ends = np.concatenate([ends[places] for ends, places in zip(rows, kept, strict=True)])
     order = np.argsort(ends, kind="stable")
 
     def together(parts) -> np.ndarray:
-        return np.concatenate([part[own] for part, own in zip(parts, kept, strict=True)])[order]
+        picked = [part[places] for part, places in zip(parts, kept, strict=True)]
+        return np.concatenate(picked)[order]
 
     priors = [
         np.tile(training_prior(fold), (len(ends), 1))
@@ -168,7 +179,7 @@ def pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -
         together([fold.labels[ends] for (fold, _, _), ends in zip(folds, rows, strict=True)]),
         together(priors),
         together([model[split] for _, model, _ in folds]),
-        {name: together([given[name][split] for _, _, given in folds]) for name in folds[0][2]},
+        {name: together([f.baselines[name][split] for f in folds]) for name in folds[0].baselines},
     )
 
 
@@ -202,9 +213,9 @@ def recent_bars(
     codes, counts = np.unique(market.symbols[fold.test], return_counts=True)
     parts = []
     for code in codes[np.argsort(-counts, kind="stable")][:num_symbols]:
-        own = np.flatnonzero(market.symbols[fold.test] == code)[-num_bars:]
-        close = np.asarray(market.close[fold.test[own]], np.float64)
-        parts.append(table.iloc[own].assign(price=100 * close / close[0]))
+        rows = np.flatnonzero(market.symbols[fold.test] == code)[-num_bars:]
+        close = np.asarray(market.close[fold.test[rows]], np.float64)
+        parts.append(table.iloc[rows].assign(price=100 * close / close[0]))
     shares = [f"p_{name.lower()}" for name in CLASS_NAMES]
     columns = ["timestamp", "symbol", "call", *shares, "price"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -222,15 +233,15 @@ def predictions_table(
     parts, names = [], pd.CategoricalDtype(list(market.symbol_names))
     for fold, values in zip(folds, probabilities, strict=True):
         ends = getattr(fold, split)
-        said = answers(values, training_prior(fold))
+        called = answers(values, training_prior(fold))
         parts.append(
             pd.DataFrame(
                 {
                     "timestamp": pd.to_datetime(market.timestamps[ends], utc=True),
                     "symbol": pd.Categorical.from_codes(market.symbols[ends], dtype=names),
                     "label": fold.labels[ends].astype("int32"),
-                    "call": said.calls.astype("int32"),
-                    "side": said.sides,
+                    "call": called.calls.astype("int32"),
+                    "side": called.sides,
                     **{f"p_{name.lower()}": values[:, i] for i, name in enumerate(CLASS_NAMES)},
                     "forward_return": market.forward_return[ends],
                 }

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from data.market.labels import CLASS_NAMES
 from evaluation.answers import EVEN, answers, tables
+from evaluation.figures.scores import ClassRates, Scores
 
 NUM_BINS = 15  # as in Guo et al. 2017
 _SMALLEST = 1e-15  # probability; bounds the NLL of a single window at 34.5
@@ -21,8 +22,11 @@ _SMALLEST = 1e-15  # probability; bounds the NLL of a single window at 34.5
 
 def evaluate(
     labels: np.ndarray, probabilities: np.ndarray, prior: Sequence[float] | np.ndarray = EVEN
-) -> dict[str, Any]:
-    """Returns the metrics of probabilities against labels, in a form that JSON can hold.
+) -> Scores:
+    """Returns the metrics of probabilities against labels.
+
+        >>> evaluate(labels, probabilities, prior).nll
+        0.9654
 
     Args:
         labels: class codes 0..2, (samples,).
@@ -41,31 +45,31 @@ def evaluate(
             probabilities.
     """
     labels, probabilities = checked(labels, probabilities)
-    given = answers(probabilities, prior)
-    counted = tables(np.zeros(len(labels), np.int64), labels, given)
-    predicted, confusion = given.calls, counted["classes"][0]
+    predicted = answers(probabilities, prior)
+    counted = tables(np.zeros(len(labels), np.int64), labels, predicted)
+    confusion = counted["classes"][0]
     codes = np.arange(len(CLASS_NAMES))
     scored: dict[str, Any] = {"labels": codes, "average": "macro", "zero_division": 0.0}
-    return {
-        "direction": float(mcc(counted["direction"][0])),
-        "movement": float(mcc(counted["movement"][0])),
-        "mcc": float(mcc(confusion)),
+    return Scores(
+        direction=float(mcc(counted["direction"][0])),
+        movement=float(mcc(counted["movement"][0])),
+        mcc=float(mcc(confusion)),
         # balanced_accuracy_score warns of predicted classes that never occur; this is its value.
-        "balanced_accuracy": float(
-            recall_score(labels, predicted, **{**scored, "labels": np.unique(labels)})  # pyright: ignore[reportArgumentType]
+        balanced_accuracy=float(
+            recall_score(labels, predicted.calls, **{**scored, "labels": np.unique(labels)})  # pyright: ignore[reportArgumentType]
         ),
-        "macro_f1": float(f1_score(labels, predicted, **scored)),
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "nll": float(losses(labels, probabilities).mean()),
-        "ece": confidence_ece(labels, probabilities),
-        "classwise_ece": classwise_ece(labels, probabilities),
-        "class_rates": {
-            "predicted": (confusion.sum(axis=0) / len(labels)).tolist(),
-            "true": (confusion.sum(axis=1) / len(labels)).tolist(),
-        },
-        "confusion": confusion.tolist(),
-        "support": confusion.sum(axis=1).tolist(),
-    }
+        macro_f1=float(f1_score(labels, predicted.calls, **scored)),
+        accuracy=float(accuracy_score(labels, predicted.calls)),
+        nll=float(losses(labels, probabilities).mean()),
+        ece=confidence_ece(labels, probabilities),
+        classwise_ece=classwise_ece(labels, probabilities),
+        class_rates=ClassRates(
+            predicted=(confusion.sum(axis=0) / len(labels)).tolist(),
+            true=(confusion.sum(axis=1) / len(labels)).tolist(),
+        ),
+        confusion=confusion.tolist(),
+        support=confusion.sum(axis=1).tolist(),
+    )
 
 
 def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +115,8 @@ def mcc(confusion: np.ndarray) -> np.ndarray:
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Returns the NLL of each window in nats, (samples,), each probability at least 1e-15."""
-    own = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.maximum(own, _SMALLEST))
+    of_true = probabilities[np.arange(len(labels)), labels]
+    return -np.log(np.maximum(of_true, _SMALLEST))
 
 
 def confidence_ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -134,8 +138,8 @@ def classwise_ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
     errors = []
     for code in range(probabilities.shape[1]):
-        given, rate, size = reliability(labels == code, probabilities[:, code])
-        errors.append(np.abs(given - rate) @ size / len(labels))
+        forecast, rate, size = reliability(labels == code, probabilities[:, code])
+        errors.append(np.abs(forecast - rate) @ size / len(labels))
     return float(np.mean(errors))
 
 
@@ -146,7 +150,7 @@ def reliability(
 
     Args:
         hits: whether the class occurred, bool (samples,).
-        probability: what was said of it, (samples,).
+        probability: that was forecast for it, (samples,).
         num_bins: bins at the most.
 
     Returns:
@@ -154,6 +158,6 @@ def reliability(
     """
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, num_bins) if len(part)]
-    given = np.array([probability[part].mean() for part in parts])
+    forecast = np.array([probability[part].mean() for part in parts])
     rate = np.array([hits[part].mean() for part in parts])
-    return given, rate, np.array([len(part) for part in parts])
+    return forecast, rate, np.array([len(part) for part in parts])

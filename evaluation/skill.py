@@ -5,12 +5,12 @@ that holds too few blocks of time says nothing certain about itself, and gets no
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from evaluation.answers import Answers, tables
-from evaluation.verdict import SKILLS, time_blocks, with_interval
+from evaluation.figures.scores import PartSkill, SkillByPart
+from evaluation.verdict import time_blocks, with_interval
 
 FEWEST_BLOCKS = 3  # of a part, for an interval
 MOST_SYMBOLS = 40  # those with the most windows
@@ -24,7 +24,7 @@ def skill_by_part(
     model: Answers,
     *,
     block_seconds: float,
-) -> dict[str, list[dict[str, Any]]]:
+) -> SkillByPart:
     """Returns the skill in each calendar month, each year and each symbol, with intervals.
 
     Args:
@@ -32,37 +32,39 @@ def skill_by_part(
         symbols: positions in `symbol_names`, (samples,).
         symbol_names: by code.
         labels: class codes, (samples,).
-        model: what it says of the windows.
+        model: its answers to the windows.
         block_seconds: length of a block; see `verdict`.
 
     Returns:
-        `by_month` and `by_year` in the order of time, `by_symbol` by falling number of windows (at
-        most `MOST_SYMBOLS`): lists of name, windows, direction and direction_interval, movement
-        and movement_interval (intervals are None with fewer than `FEWEST_BLOCKS` blocks), and
-        num_blocks.
+        months and years in the order of time, symbols by falling number of windows (at most
+        `MOST_SYMBOLS`); intervals are None with fewer than `FEWEST_BLOCKS` blocks.
     """
     timestamps = np.asarray(timestamps, "datetime64[ns]")
 
-    def judged(name: str, rows: np.ndarray) -> dict[str, Any]:
+    def skill(name: str, rows: np.ndarray) -> PartSkill:
         blocks = time_blocks(timestamps[rows], block_seconds)
-        own = Answers(model.calls[rows], model.sides[rows])
-        counted, num_blocks = tables(blocks, labels[rows], own), int(blocks.max()) + 1
-        found: dict[str, Any] = {"name": name, "windows": len(rows)}
-        for skill in SKILLS:
-            value, reach = with_interval(counted[skill])
-            found[skill] = value
-            found[f"{skill}_interval"] = reach if num_blocks >= FEWEST_BLOCKS else None
-        return found | {"num_blocks": num_blocks}
+        part = Answers(model.calls[rows], model.sides[rows])
+        counts, num_blocks = tables(blocks, labels[rows], part), int(blocks.max()) + 1
+        enough = num_blocks >= FEWEST_BLOCKS
+        direction, direction_interval = with_interval(counts["direction"])
+        movement, movement_interval = with_interval(counts["movement"])
+        return PartSkill(
+            name=name,
+            windows=len(rows),
+            direction=direction,
+            direction_interval=direction_interval if enough else None,
+            movement=movement,
+            movement_interval=movement_interval if enough else None,
+            num_blocks=num_blocks,
+        )
 
-    def parts(keys: np.ndarray) -> list[dict[str, Any]]:
-        return [judged(str(key), np.flatnonzero(keys == key)) for key in np.unique(keys)]
+    def parts(keys: np.ndarray) -> list[PartSkill]:
+        return [skill(str(key), np.flatnonzero(keys == key)) for key in np.unique(keys)]
 
     codes, counts = np.unique(symbols, return_counts=True)
     largest = codes[np.argsort(-counts, kind="stable")][:MOST_SYMBOLS]
-    return {
-        "by_month": parts(timestamps.astype("datetime64[M]")),
-        "by_year": parts(timestamps.astype("datetime64[Y]")),
-        "by_symbol": [
-            judged(symbol_names[c], np.flatnonzero(symbols == c)) for c in map(int, largest)
-        ],
-    }
+    return SkillByPart(
+        by_month=parts(timestamps.astype("datetime64[M]")),
+        by_year=parts(timestamps.astype("datetime64[Y]")),
+        by_symbol=[skill(symbol_names[c], np.flatnonzero(symbols == c)) for c in map(int, largest)],
+    )

@@ -14,7 +14,7 @@ benchmarks/intervals.md shows how often it misses the truth, and what skill it f
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -22,6 +22,7 @@ from scipy.stats import t as student
 from core.calls import hardly_called
 from data.market.labels import CLASS_NAMES
 from evaluation.answers import Answers, tables
+from evaluation.figures.scores import Scores, Shares, Skill, Trades, Verdict
 from evaluation.metrics import mcc
 
 LEVEL = 0.95
@@ -43,14 +44,17 @@ def verdict(
     block_seconds: float,
     trials: int = 1,
     num_folds: int = 1,
-) -> dict[str, Any]:
+) -> Verdict:
     """Returns both skills of the model, their distance to a baseline's, and what they mean.
+
+        >>> verdict(times, labels, model, prior, baseline="prior", block_seconds=43_200)
+        Verdict(skill_in_direction='yes', skill_in_movement='none', ...)
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,), in any order.
         labels: class codes, (samples,).
-        model: what it says of the windows.
-        other: what the baseline says of them that is to be beaten.
+        model: its answers to the windows.
+        other: those of the baseline to beat.
         baseline: its name; chosen on other windows, as `pick` does.
         block_seconds: length of a block; at least the span of a window and its label.
         trials: how many runs were compared before this one was looked at.
@@ -68,58 +72,47 @@ def verdict(
         ValueError: if arrays do not fit together.
     """
     blocks = time_blocks(timestamps, block_seconds)
-    own, theirs = (tables(blocks, labels, said) for said in (model, other))
-    found: dict[str, Any] = {"baseline": baseline}
-    found |= {skill: _against(own[skill], theirs[skill]) for skill in SKILLS}
-    found["mcc"], found["mcc_interval"] = with_interval(own["classes"])
-    found |= {
-        "num_blocks": len(own["classes"]),
-        "block_seconds": float(block_seconds),
-        "trials": trials,
-        "num_folds": num_folds,
-    }
-    answered = {f"skill_in_{skill}": _skill(found[skill]["interval"]) for skill in SKILLS}
-    return answered | {"better_than_baseline": _better(found["direction"])} | found
+    counts, other_counts = (tables(blocks, labels, answers) for answers in (model, other))
+    direction, movement = (_against(counts[skill], other_counts[skill]) for skill in SKILLS)
+    mcc_of_classes, mcc_interval = with_interval(counts["classes"])
+    return Verdict(
+        skill_in_direction=_skill(direction.interval),
+        skill_in_movement=_skill(movement.interval),
+        better_than_baseline=_better(direction),
+        baseline=baseline,
+        direction=direction,
+        movement=movement,
+        mcc=mcc_of_classes,
+        mcc_interval=mcc_interval,
+        num_blocks=len(counts["classes"]),
+        block_seconds=float(block_seconds),
+        trials=trials,
+        num_folds=num_folds,
+    )
 
 
-def of_trades(costs: Mapping[str, Any], baseline: str) -> dict[str, Any]:
-    """Returns what trading brought after costs, for the verdict.
-
-    Args:
-        costs: from `evaluation.backtest.simulate_trades`.
-        baseline: the one that the model is compared with.
-
-    Returns:
-        net_return (share of the capital), trades, baseline_net_return, buy_and_hold_net_return and
-        cost_bps (of a side).
-    """
-    own = costs["model"]
-    return {
-        "net_return": own["net_return"],
-        "trades": own["trades"],
-        "baseline_net_return": costs["baselines"][baseline]["net_return"],
-        "buy_and_hold_net_return": costs["buy_and_hold"]["net_return"],
-        "cost_bps": costs["cost_bps"],
-    }
+def with_trades(verdict: Verdict, trades: Trades) -> Verdict:
+    """Returns a verdict that also says what trading on the calls brought after costs."""
+    return replace(
+        verdict,
+        net_return=trades.model.net_return,
+        trades=trades.model.trades,
+        baseline_net_return=trades.baselines[verdict.baseline].net_return,
+        buy_and_hold_net_return=trades.buy_and_hold.net_return,
+        cost_bps=trades.cost_bps,
+    )
 
 
-def of_calls(class_rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Returns which classes the model never calls or hardly ever, for the verdict.
-
-    Args:
-        class_rates: predicted and true shares, as `evaluation.metrics.evaluate` has them.
-
-    Returns:
-        hardly_called: by class name, the shares called and true.
-    """
-    called, true = class_rates["predicted"], class_rates["true"]
-    found = hardly_called(called, true)
-    return {
-        "hardly_called": {CLASS_NAMES[c]: {"called": called[c], "true": true[c]} for c in found}
-    }
+def with_calls(verdict: Verdict, scores: Scores) -> Verdict:
+    """Returns a verdict that also names the classes that are never called, or hardly ever."""
+    called, true = scores.class_rates.predicted, scores.class_rates.true
+    rare = hardly_called(called, true)
+    return replace(
+        verdict, hardly_called={CLASS_NAMES[c]: Shares(called[c], true[c]) for c in rare}
+    )
 
 
-def pick(scores: Mapping[str, Mapping[str, Any]]) -> str:
+def pick(scores: Mapping[str, Scores]) -> str:
     """Returns the baseline with the most skill in direction; of equal ones that of the lowest NLL.
 
     Args:
@@ -131,7 +124,7 @@ def pick(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """
     if not scores:
         raise ValueError("a verdict needs at least one baseline")
-    return max(scores, key=lambda name: (scores[name]["direction"], -scores[name]["nll"]))
+    return max(scores, key=lambda name: (scores[name].direction, -scores[name].nll))
 
 
 def with_interval(table: np.ndarray) -> tuple[float, list[float]]:
@@ -144,17 +137,17 @@ def with_interval(table: np.ndarray) -> tuple[float, list[float]]:
     return value, interval(value, left_out(table), widest=1.0)
 
 
-def _against(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    value, reach = with_interval(own)
+def _against(counts: np.ndarray, other: np.ndarray) -> Skill:
+    value, reach = with_interval(counts)
     baseline = float(mcc(other.sum(axis=0)))
-    without = left_out(own) - left_out(other)
-    return {
-        "mcc": value,
-        "interval": reach,
-        "baseline": baseline,
-        "difference": value - baseline,
-        "difference_interval": interval(value - baseline, without, widest=2.0),
-    }
+    without = left_out(counts) - left_out(other)
+    return Skill(
+        mcc=value,
+        interval=reach,
+        baseline=baseline,
+        difference=value - baseline,
+        difference_interval=interval(value - baseline, without, widest=2.0),
+    )
 
 
 def time_blocks(timestamps: np.ndarray, block_seconds: float) -> np.ndarray:
@@ -200,8 +193,8 @@ def _skill(reach: Sequence[float]) -> str:
     return NONE if high < LEAST_SKILL else NOT_SHOWN
 
 
-def _better(direction: Mapping[str, Any]) -> str:
-    low, high = direction["difference_interval"]
+def _better(direction: Skill) -> str:
+    low, high = direction.difference_interval
     if high < 0:
         return WORSE
-    return YES if low > 0 and direction["interval"][0] > 0 else NOT_SHOWN
+    return YES if low > 0 and direction.interval[0] > 0 else NOT_SHOWN

@@ -5,6 +5,7 @@ the model in the environment variable XLSTM_MODEL, and set `timeframe` to that o
 
     XLSTM_MODEL=runs/ID/model.keras freqtrade trade --strategy XlstmStrategy
 
+A model with features of your own also needs their file, which is run: XLSTM_FEATURES=features.py.
 A model whose features stand beside the market needs the candles of the symbols of its training:
 they are fetched as informative pairs; a backtest needs their files (`freqtrade download-data`).
 Where its labels are relative to the market, BUY says that a pair will do better than the mean of
@@ -23,6 +24,7 @@ import pandas as pd
 from core.contract import Contract
 from core.errors import InputError
 from data.features.indicators import OTHERS_FORGET_AFTER_BARS
+from data.features.own import load_features
 from data.features.settings import settings_of
 from models.deployable import contract_of, load_classifier
 from recipe.serve.predict import classify
@@ -114,6 +116,8 @@ class XlstmStrategy(IStrategy):
 
     def bot_start(self, **kwargs) -> None:
         """Loads the model, once."""
+        if features := os.environ.get("XLSTM_FEATURES"):
+            load_features(features)
         self.model = load_classifier(os.environ.get("XLSTM_MODEL", "model.keras"))
         self._state, self._table = {}, _NONE
         if columns := settings_of(contract_of(self.model)).columns:

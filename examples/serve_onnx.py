@@ -24,8 +24,8 @@ from core.foreign import check_regular, parse_json, reason_of
 from data.bars.read import read_bars
 from data.features.own import load_features
 from data.features.settings import settings_of
+from recipe.serve.guards import plain_cells
 from recipe.serve.inference import Note, inference_windows
-from recipe.serve.sheet import plain_cells
 
 _AT_ONCE = 256  # windows
 

@@ -111,6 +111,11 @@ class RestoreProbabilities(layers.Layer):
     Raises:
         ValueError: if one of the first two priors is missing, or a prior or the temperature is not
             positive.
+
+    Example:
+        >>> restore = RestoreProbabilities(training_prior=[1, 1, 1], deploy_prior=[1, 2, 1])
+        >>> np.round(restore(np.zeros((1, 3), "float32")), 3).tolist()
+        [[0.25, 0.5, 0.25]]
     """
 
     def __init__(
@@ -144,22 +149,22 @@ class RestoreProbabilities(layers.Layer):
     def call(self, inputs):
         # Logits of mixed-precision models come in float16, which has no room for the inverse.
         log_p = ops.log_softmax(ops.cast(inputs, "float32"), axis=-1)
-        given = self.arguments
-        focal = given["alpha"] or given["gamma"] or np.any(given["smoothing"] or 0)
-        if focal and given["ce_weight"] != 1:
+        options = self.arguments
+        focal = options["alpha"] or options["gamma"] or np.any(options["smoothing"] or 0)
+        if focal and options["ce_weight"] != 1:
             log_p = _log_posterior(
                 log_p,
-                1.0 if given["alpha"] is None else given["alpha"],
-                given["gamma"] or 0.0,
-                given["smoothing"] or 0.0,
-                given["ce_weight"],
+                1.0 if options["alpha"] is None else options["alpha"],
+                options["gamma"] or 0.0,
+                options["smoothing"] or 0.0,
+                options["ce_weight"],
             )
         if self.prior_shift is not None:
             log_p = log_p + ops.convert_to_tensor(self.prior_shift, "float32")
         if self.anchor is None:
-            return ops.softmax(log_p / given["temperature"], axis=-1)
+            return ops.softmax(log_p / options["temperature"], axis=-1)
         anchor = ops.convert_to_tensor(self.anchor, "float32")
-        return ops.softmax(anchor + (log_p - anchor) / given["temperature"], axis=-1)
+        return ops.softmax(anchor + (log_p - anchor) / options["temperature"], axis=-1)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -190,7 +195,6 @@ class LogOfMean(layers.Layer):
             raise ValueError(f"weights must be 0 or more with the sum 1, got {weights}")
 
     def call(self, inputs):
-        """Returns the logarithms, (batch, classes)."""
         if self.weights_of_members is None:
             mean = ops.mean(ops.stack(inputs), axis=0)
         else:
@@ -202,8 +206,8 @@ class LogOfMean(layers.Layer):
         return input_shape[0]
 
     def get_config(self) -> dict[str, Any]:
-        own = self.weights_of_members
-        return super().get_config() | ({} if own is None else {"weights": own.tolist()})
+        weights = self.weights_of_members
+        return super().get_config() | ({} if weights is None else {"weights": weights.tolist()})
 
 
 def _prior_shift(training, deploy) -> np.ndarray | None:

@@ -137,10 +137,10 @@ def _shapes(item: Mapping[str, Any]) -> Iterator[list[int | None]]:
         if not isinstance(part, dict):
             continue
         for name in _SHAPES:
-            given = part.get(name)
-            shapes = [] if given is None else [given]
-            if isinstance(given, list) and any(isinstance(side, list) for side in given):
-                shapes = given
+            value = part.get(name)
+            shapes = [] if value is None else [value]
+            if isinstance(value, list) and any(isinstance(side, list) for side in value):
+                shapes = value
             for shape in shapes:
                 if not isinstance(shape, list) or len(shape) > 4 or not all(map(_is_side, shape)):
                     raise Foreign(_odd(name, shape))
@@ -197,10 +197,10 @@ def _wide(factor: float, width: int) -> int:
 def _only(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Returns the config of the only layer of a class in a model itself."""
     layers = [layer for layer in _list(config["config"].get("layers")) if isinstance(layer, dict)]
-    found = [layer["config"] for layer in layers if layer.get("class_name") == kind]
-    if len(found) != 1:
-        raise Foreign(_("it must have one {name}, it has {count}", name=kind, count=len(found)))
-    return found[0]
+    configs = [layer["config"] for layer in layers if layer.get("class_name") == kind]
+    if len(configs) != 1:
+        raise Foreign(_("it must have one {name}, it has {count}", name=kind, count=len(configs)))
+    return configs[0]
 
 
 def _list(value: Any) -> list:

@@ -104,8 +104,8 @@ def log_of_blend(
     like = network.inputs[0]
     windows = keras.Input(batch_shape=like.shape, dtype=like.dtype, name=like.name)
     summary = WindowSummary(name="summary", dtype="float32")(windows)
-    said = [restoration(fit(summary)) for fit, restoration in fits]
-    blend = LogOfMean(weights, name="log_of_blend")([network(windows), *said])
+    probabilities = [restoration(fit(summary)) for fit, restoration in fits]
+    blend = LogOfMean(weights, name="log_of_blend")([network(windows), *probabilities])
     return keras.Model(windows, blend)
 
 
@@ -169,7 +169,7 @@ def contract_of(model: keras.Model) -> Contract:
         if isinstance(layer, ModelContract):
             return cast(Contract, layer.contract)
     raise InputError(
-        _("the model must be a model.keras of this project, got {name!r}", name=model.name)
+        "the model must be a model.keras of this project, got {name!r}", name=model.name
     )
 
 
@@ -195,7 +195,7 @@ def load_classifier(
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise InputError(_("no such model file: {path}", path=path))
+        raise InputError("no such model file: {path}", path=path)
     contract = check_model_file(path, bounds or Bounds())
     with refused(printable(str(path), 200), layers=True):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -204,23 +204,21 @@ def load_classifier(
     return model
 
 
-def _compare(what: str, given: Sequence[str] | None, stored: Sequence[str], path) -> None:
-    if given is None or list(given) == list(stored):
+def _compare(what: str, expected: Sequence[str] | None, stored: Sequence[str], path) -> None:
+    if expected is None or list(expected) == list(stored):
         return
     place = next(
-        (i for i, (a, b) in enumerate(zip(given, stored, strict=False)) if a != b),
-        min(len(given), len(stored)),
+        (i for i, (a, b) in enumerate(zip(expected, stored, strict=False)) if a != b),
+        min(len(expected), len(stored)),
     )
-    here = given[place] if place < len(given) else _("nothing")
+    here = expected[place] if place < len(expected) else _("nothing")
     there = stored[place] if place < len(stored) else _("nothing")
     raise InputError(
-        _(
-            "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
-            "got {here}",
-            what=_(what),
-            path=path,
-            place=place,
-            there=there,
-            here=here,
-        )
+        "the {what} must be those of {path}, in its order: at place {place} it has {there}, "
+        "got {here}",
+        what=_(what),
+        path=path,
+        place=place,
+        there=there,
+        here=here,
     )

@@ -73,19 +73,19 @@ def check_model_file(path: Path, bounds: Bounds) -> dict[str, Any]:
                 parts = _members(archive, bounds)
         _check_weights(parts[_WEIGHTS], bounds)
     with refused(name):
-        found = declared(parse_json(parts[_CONFIG]))
+        network = declared(parse_json(parts[_CONFIG]))
         for field in fields(bounds):
-            _check_bound(field.name, getattr(found, field.name), getattr(bounds, field.name))
-    contract = found.contract
+            _check_bound(field.name, getattr(network, field.name), getattr(bounds, field.name))
+    contract = network.contract
     check_contract(contract, name)
     expected = (None, contract["sequence_length"], len(contract["feature_names"]))
-    if found.input_shape != expected:
+    if network.input_shape != expected:
         with refused(name):
             raise Foreign(
                 _(
                     "its input must have the shape {expected} of its contract, got {found}",
                     expected=expected,
-                    found=found.input_shape,
+                    found=network.input_shape,
                 )
             )
     return contract
@@ -107,8 +107,8 @@ def refused(name: str, message: str = _NO_MODEL, *, layers: bool = False) -> Ite
     except InputError:
         raise
     except Exception as error:
-        own = raised_here(error) and not isinstance(error, _TOLD_HERE)
-        if own and not layers:
+        is_ours = raised_here(error) and not isinstance(error, _TOLD_HERE)
+        if is_ours and not layers:
             raise
         if isinstance(error, Foreign):
             message = _NO_MODEL
@@ -128,7 +128,7 @@ def _check_end(file: BinaryIO) -> None:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if file.read(2) != b"PK":
-        raise Foreign(_("it is no zip archive"))
+        raise Foreign(_("it is not a zip archive"))
     file.seek(max(size - _END.size - _END_64, 0))
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size :][:4] != b"PK\5\6":
@@ -152,13 +152,13 @@ def _members(archive: zipfile.ZipFile, bounds: Bounds) -> dict[str, bytes]:
     return {name: archive.read(name) for name in _MEMBERS}
 
 
-def _check_bound(what: str, found: int, most: int) -> None:
-    if found > most:
+def _check_bound(what: str, size: int, most: int) -> None:
+    if size > most:
         raise Foreign(
             _(
                 "it would take {found:,} {what}, at most {most:,} are allowed; bounds=Bounds(...) "
                 "of load_classifier allows more",
-                found=found,
+                found=size,
                 what=what,
                 most=most,
             )
@@ -194,12 +194,14 @@ def _arrays(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             name, met = f"{path}/{key}", met + 1
             hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
             if not hard or met > _MOST_ARRAYS or name.count("/") > _DEEPEST:
-                raise Foreign(_("its weights {name} are elsewhere", name=printable(name, 100)))
+                raise Foreign(
+                    _("its weights {name} are not where they belong", name=printable(name, 100))
+                )
             part: Any = group[key]
             if isinstance(part, h5py.Group):
                 waiting.append((name, part))
                 continue
             array = part if isinstance(part, h5py.Dataset) else None
             if array is None or not _is_plain(array):
-                raise Foreign(_("its weights {name} are no numbers", name=printable(name, 100)))
+                raise Foreign(_("its weights {name} are not numbers", name=printable(name, 100)))
             yield name, array

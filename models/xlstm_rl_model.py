@@ -138,6 +138,15 @@ def build_xlstm_classifier(
 
     Raises:
         ValueError: where an argument is out of range, with the argument's name and value.
+
+    Example:
+        >>> model = build_xlstm_classifier(
+        ...     32, 10, units=16, num_heads=2, class_prior=[0.3, 0.4, 0.3]
+        ... )
+        >>> logits = model(np.zeros((2, 32, 10), "float32"))  # (2, 3)
+        >>> print(np.round(keras.ops.softmax(logits)[0], 3))  # untrained, it says the prior
+        [0.3 0.4 0.3]
+        >>> model.compile("adam", MixedLoss())
     """
     _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
     inputs = keras.Input((sequence_length, num_features), name="window")
@@ -186,10 +195,10 @@ class LogitsModel(keras.Model):
         Raises:
             ValueError: where the loss is one of Keras's for probabilities.
         """
-        given = kwargs.get("loss", args[1] if len(args) > 1 else None)
-        if _takes_probabilities(given):
-            name = given if isinstance(given, str) else getattr(given, "name", None)
-            name = name or getattr(given, "__name__", "")
+        loss = kwargs.get("loss", args[1] if len(args) > 1 else None)
+        if _takes_probabilities(loss):
+            name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+            name = name or getattr(loss, "__name__", "")
             raise ValueError(
                 f"the model gives logits, and the loss {name} takes probabilities: use MixedLoss, "
                 "or keras.losses.SparseCategoricalCrossentropy(from_logits=True)"

@@ -86,7 +86,7 @@ TEXTS = {
         "btc.us.txt", days("BTC,D,{t:%Y%m%d},000000," + PLAIN + ",0", head=STOOQ), DAYS, "TICKER"),
     "stooq bulk 5 minutes": (
         "btc.us.txt", lines("BTC,5,{t:%Y%m%d},{t:%H%M%S}," + PLAIN + ",0", head=STOOQ), MINUTES,
-        "date and time together"),
+        "timestamp from date and time"),
     "kaggle with name": (
         "all.csv", days(DAY_ROW + ",BTC", head=f"date,{OHLCV.lower()},Name"), DAYS, "from Name"),
     "kaggle brackets": (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.across.cross_section import Said
+from evaluation.across.cross_section import Forecasts
 
 START = np.datetime64("2024-01-01", "ns")
 HOUR = np.timedelta64(3600, "s")
@@ -25,6 +25,6 @@ def probabilities(scores):
     return np.stack([1 / 3 - scores, np.full(len(scores), 1 / 3), 1 / 3 + scores], axis=1)
 
 
-def said(scores, bar=HOUR):
-    """Returns what is said by scores (bars, symbols) of at most 6 in size."""
-    return Said(*grid(*np.shape(scores), bar), probabilities(rows(scores)))
+def forecasts(scores, bar=HOUR):
+    """Returns forecasts by scores (bars, symbols) of at most 6 in size."""
+    return Forecasts(*grid(*np.shape(scores), bar), probabilities(rows(scores)))

@@ -1,15 +1,20 @@
 """A run as training hands it over to the report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from evaluation.across.cross_section import Said, cross_section, in_language
+from evaluation.across.cross_section import Forecasts, cross_section, in_language
 from evaluation.answers import answers
 from evaluation.backtest import simulate_trades
-from evaluation.baselines import constant_prior
+from evaluation.baselines.simple import constant_prior
+from evaluation.figures.plain import from_plain, to_plain
+from evaluation.figures.run import Metrics
+from evaluation.figures.scores import Shares
 from evaluation.metrics import evaluate
 from evaluation.skill import skill_by_part
-from evaluation.verdict import of_calls, of_trades, verdict
+from evaluation.verdict import verdict, with_calls, with_trades
 from evaluation.verdict_words import sentence
 from models.training.collapse_forecast import forecast_collapse
 
@@ -29,7 +34,7 @@ def training_run():
     said, constant = answers(probabilities, prior[0]), answers(prior, prior[0])
     split = {
         "windows": 600,
-        "class_counts": dict(zip(NAMES, test["support"], strict=True)),
+        "class_counts": dict(zip(NAMES, test.support, strict=True)),
         "first_time": "2024-01-01T00:00:00",
         "last_time": "2024-01-07T05:45:00",
     }
@@ -37,6 +42,7 @@ def training_run():
     given = {"constant prior": evaluate(labels, prior, prior[0])}
     fold = {
         "splits": splits,
+        "prior": prior[0].tolist(),
         "validation": test,
         "test": test,
         "baselines": {name: {"validation": f, "test": f} for name, f in given.items()},
@@ -49,13 +55,18 @@ def training_run():
                     "epoch": e,
                     "kind": kind,
                     "favoured": "BUY",
-                    **{"rate": 0.9, "kl": 0.5, "spread": 0.01, "mcc": 0.0},
+                    **{"rate": 0.9, "share": 0.3, "kl": 0.5, "spread": 0.01, "mcc": 0.0},
                     "message": f"epoch {e}: {kind}: see <b>LR_BASE</b>",
                 }
                 for e, kind in enumerate(["no signal"] * 3 + ["prior shift"])
             ],
         },
-        "label": {"method": "volatility", "future_window_bars": 12, "threshold": 0.61},
+        "label": {
+            "method": "volatility",
+            "reference": "market",
+            "future_window_bars": 12,
+            "threshold": 0.61,
+        },
         "dropped": {"warm-up rows": 960},
         "importance": {
             "windows": 512,
@@ -91,6 +102,9 @@ def training_run():
         ],
         "repeats": {
             "epoch": 3,
+            "batches": 6,
+            "reached": 1.0,
+            "largest": 2.5,
             "classes": {name: {"windows": 1200, "repeats": 1.125} for name in NAMES},
             "symbols": {"AAA": {"windows": 3600, "repeats": 0.875}},
         },
@@ -107,11 +121,11 @@ def training_run():
         cost_bps=5.0,
         baselines={"constant prior": constant.calls},
     )
-    found |= of_trades(costs, "constant prior") | of_calls(test["class_rates"])
-    found |= {"hardly_called": {"SELL": {"called": 0.0, "true": 0.25}}}
+    found = with_calls(with_trades(found, costs), test)
+    found = replace(found, hardly_called={"SELL": Shares(called=0.0, true=0.25)})
     metrics = {
         "num_folds": 1,
-        "verdict": found | {"sentence": sentence(found)},
+        "verdict": replace(found, sentence=sentence(found)),
         "skill": skill_by_part(
             timestamps + np.timedelta64(28, "D"),  # from one month into the next
             np.arange(600) % 2,
@@ -124,7 +138,16 @@ def training_run():
         "baselines": {name: {"test": f} for name, f in given.items()},
         "costs": costs,
         "cross_section": ranked(),
-        "timing": {"seconds_per_epoch": list(range(10, 20)), "labels_per_second": 12345.6},
+        "timing": {
+            "seconds_per_epoch": list(range(10, 20)),
+            "training_seconds_per_epoch": [1.0],
+            "labels_per_second": 12345.6,
+            "share_outside_step": 0.1,
+            "training_seconds": 1.0,
+            "compilation_seconds": 1.0,
+            "validation_seconds": 1.0,
+            "mining_seconds": 1.0,
+        },
         "seed": 7,
         "folds": [fold],
     }
@@ -144,11 +167,12 @@ def training_run():
             **{f"val_rate_{name.lower()}": 1 / 3 for name in NAMES},
         }
     )
-    predictions = pd.DataFrame({"timestamp": timestamps, "symbol": "AAA", "label": labels})
+    times = pd.to_datetime(timestamps, utc=True)
+    predictions = pd.DataFrame({"timestamp": times, "symbol": "AAA", "label": labels})
     predictions["call"], predictions["side"] = said.calls, said.sides
     for code, name in enumerate(NAMES):
         predictions[f"p_{name.lower()}"] = probabilities[:, code]
-    return metrics, history, predictions
+    return from_plain(Metrics, to_plain(metrics)), history, predictions
 
 
 def ranked():
@@ -159,7 +183,7 @@ def ranked():
     model, trees = rng.dirichlet([20, 20, 20], (2, 1200))
     returns = 0.01 * (model[:, 2] - model[:, 0]) + 0.002 * rng.normal(size=1200)
     found = cross_section(
-        Said(times, symbols, model),
+        Forecasts(times, symbols, model),
         returns,
         returns,
         horizon=4,

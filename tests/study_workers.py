@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import config
+from core import place
 from recipe.study import plan as plans
-from recipe.study.worker import own_modules, work
+from recipe.study.worker import work
 
 HERE = Path(__file__).parent
 QUICK = {"module": "fake_cell", "pause": 0.05}
@@ -23,7 +24,7 @@ def made(folder, kind="seeds", count=3, data=None, database=False):
 def start_worker(plan, storage=""):
     arguments = f"pathlib.Path({str(plan.folder)!r}), {storage!r}, **{QUICK}"
     code = f"import pathlib; from recipe.study.worker import work; work({arguments})"
-    return subprocess.Popen([sys.executable, "-c", code], env=own_modules())
+    return subprocess.Popen([sys.executable, "-c", code], env=place.environment())
 
 
 def wait_for(condition, seconds=60):

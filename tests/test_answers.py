@@ -33,9 +33,9 @@ def test_figures_are_scikit_learns_of_calls_and_of_sides_where_it_moved(windows)
         "movement": matthews_corrcoef(moved, called != HOLD),
         "direction": matthews_corrcoef(labels[moved], side[moved]),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert found["direction"] > 0.1 and found["movement"] > 0.1
-    assert found["class_rates"]["predicted"] == (np.bincount(called) / 800).tolist()
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert found.direction > 0.1 and found.movement > 0.1
+    assert found.class_rates.predicted == (np.bincount(called) / 800).tolist()
 
 
 def test_what_is_said_is_said_about_the_prior(windows):
@@ -44,15 +44,15 @@ def test_what_is_said_is_said_about_the_prior(windows):
     assert set(shy.argmax(axis=1)) == {HOLD}
     own, other = (evaluate(labels, given, PRIOR) for given in (shy, probabilities))
     for name in ("direction", "movement", "mcc", "confusion"):
-        assert own[name] == other[name]
-    assert evaluate(labels, shy)["mcc"] == 0  # by an even prior it is the most probable class
+        assert getattr(own, name) == getattr(other, name)
+    assert evaluate(labels, shy).mcc == 0  # by an even prior it is the most probable class
 
 
 def test_calibration_and_nll_do_not_depend_on_the_prior(windows):
     even, told = (evaluate(*windows, prior) for prior in (EVEN, PRIOR))
     for name in ("nll", "ece", "classwise_ece"):
-        assert even[name] == told[name]
-    assert even["mcc"] != told["mcc"]
+        assert getattr(even, name) == getattr(told, name)
+    assert even.mcc != told.mcc
 
 
 def test_sell_and_buy_can_change_places(windows):
@@ -60,7 +60,7 @@ def test_sell_and_buy_can_change_places(windows):
     found = evaluate(labels, probabilities, PRIOR)
     mirrored = evaluate(2 - labels, probabilities[:, ::-1], PRIOR[::-1])
     for name in ("direction", "movement", "mcc", "balanced_accuracy", "accuracy", "nll", "ece"):
-        assert mirrored[name] == pytest.approx(found[name], abs=1e-12), name
+        assert getattr(mirrored, name) == pytest.approx(getattr(found, name), abs=1e-12), name
 
 
 def test_each_window_may_have_the_prior_of_its_own_fold(windows):
@@ -79,7 +79,7 @@ def test_who_says_the_prior_takes_no_side_and_has_no_skill(windows):
     given = answers(constant, PRIOR)
     assert not given.sides.any() and set(given.calls) == {HOLD}
     found = evaluate(labels, constant, PRIOR)
-    assert found["direction"] == found["movement"] == found["mcc"] == 0
+    assert found.direction == found.movement == found.mcc == 0
 
 
 def test_a_side_that_is_not_told_is_half_a_window_for_each():
@@ -97,8 +97,8 @@ def test_whoever_knows_the_size_of_a_move_alone_has_no_direction():
     lean = rng.normal(0, 0.02, 20_000)  # without any sense
     probabilities = np.stack([share + lean, 1 - 2 * share, share - lean], axis=1)
     found = evaluate(labels, probabilities, np.bincount(labels) / 20_000)
-    assert found["movement"] > 0.4 and found["mcc"] > 0.15
-    assert abs(found["direction"]) < 0.03
+    assert found.movement > 0.4 and found.mcc > 0.15
+    assert abs(found.direction) < 0.03
 
 
 def test_blocks_sum_to_the_whole(windows):

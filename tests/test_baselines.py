@@ -2,19 +2,17 @@ import numpy as np
 import pytest
 
 from core.priors import fit_temperature, tempered
-from evaluation.baselines import (
+from evaluation.baselines.learners import (
     PARTS,
     PENALTIES,
     ROUNDS,
-    Windows,
     _parts_left_out,
     boosted_trees,
-    constant_prior,
     fitted_anew,
     logistic_regression,
-    persistence,
-    window_summary,
 )
+from evaluation.baselines.simple import constant_prior, persistence
+from evaluation.baselines.summaries import Windows, window_summary
 from evaluation.metrics import evaluate
 
 LEARNERS = [logistic_regression, boosted_trees]
@@ -75,7 +73,7 @@ def test_persistence_finds_trends_and_reversals(follows):
     usual = (previous + follows) % 3
     labels = np.where(rng.random(1000) < 0.6, usual, rng.integers(0, 3, 1000))
     found = evaluate(labels, persistence(previous, previous, labels))
-    assert found["mcc"] > 0.5
+    assert found.mcc > 0.5
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -99,8 +97,8 @@ def test_learners_find_a_signal_and_say_probabilities(learner, summaries):
         validation.labels, learner(train, validation, prior=PRIOR).predict_proba(validation.x)
     )
     prior = evaluate(validation.labels, constant_prior(train.labels, len(validation.labels)))
-    assert found["mcc"] > 0.25
-    assert found["nll"] < prior["nll"] - 0.1
+    assert found.mcc > 0.25
+    assert found.nll < prior.nll - 0.1
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

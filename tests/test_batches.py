@@ -63,7 +63,7 @@ def test_rows_made_apart_are_those_of_the_whole_batch(make):
     whole, parts = make(augmentations=ALL)[1], []
     for own in (slice(0, 5), slice(5, 6), slice(6, 12)):
         batches = make(augmentations=ALL)
-        batches.own = own
+        batches.rows = own
         parts.append(batches[1])
     for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         np.testing.assert_array_equal(np.concatenate(pieces), value)

@@ -20,8 +20,8 @@ from data.bars.read import read_bars
 from data.bars.synthetic import persistent_drift
 from data.market.market import training_prior
 from evaluation import judge
+from evaluation.baselines.fold import FITTED, fit_learners
 from evaluation.blend.weights import blend_weights
-from evaluation.learners import FITTED, fit_learners
 from models.deployable import contract_of, load_classifier, networks_in, save_model
 from models.model_file import Bounds
 from recipe.run.deploy import window_sequence
@@ -112,7 +112,7 @@ def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tm
 def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, tmp_path):
     save_model(result.deployed.model, tmp_path / "model.keras")
     model = load_classifier(tmp_path / "model.keras")
-    fold, said = market.folds[0], result.blend.said
+    fold, said = market.folds[0], result.blend.probabilities
     prior, labels = training_prior(fold), fold.labels[fold.validation]
     blocks = judge.blocks_of(market, fold.validation)
     own = [p["validation"][np.arange(len(labels)), labels] for p in said.values()]
@@ -128,7 +128,7 @@ def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, t
 
 def assert_it_answers_the_weighted_mean(model, market, result):
     contract, fold = contract_of(model), result.fold
-    parts = zip(contract["blend"].values(), result.blend.said.values(), strict=True)
+    parts = zip(contract["blend"].values(), result.blend.probabilities.values(), strict=True)
     mean = np.log(sum(weight * said["test"] for weight, said in parts))
     expected = np.exp(tempered(mean, training_prior(fold), contract["temperature"]))
     found = model.predict(window_sequence(market, fold.test), verbose=0)

@@ -53,14 +53,14 @@ def test_turnover_and_costs_of_ten_symbols_by_hand():
     found = held(members, traded)
     gross = np.array([0.01, -0.005, 0, 0, 0])
     net = gross - np.array([2, 2, 1, 2, 6]) * 0.001
-    assert found["gross"]["value"] == pytest.approx(1e4 * gross.mean())
-    assert found["net"]["value"] == pytest.approx(1e4 * net.mean())
-    assert found["turnover"] == pytest.approx(13 / 5)
-    assert found["net_curve"] == pytest.approx((np.cumsum(net) / 2).round(6))
-    assert found["gross_curve"] == pytest.approx((np.cumsum(gross) / 2).round(6))
-    assert found["net_return"] == pytest.approx(net.sum() / 2)
-    assert found["drawdown"] == pytest.approx(-net[1:].sum() / 2)
-    assert found["sharpe"] is None
+    assert found.gross.value == pytest.approx(1e4 * gross.mean())
+    assert found.net.value == pytest.approx(1e4 * net.mean())
+    assert found.turnover == pytest.approx(13 / 5)
+    assert found.net_curve == pytest.approx((np.cumsum(net) / 2).round(6))
+    assert found.gross_curve == pytest.approx((np.cumsum(gross) / 2).round(6))
+    assert found.net_return == pytest.approx(net.sum() / 2)
+    assert found.drawdown == pytest.approx(-net[1:].sum() / 2)
+    assert found.sharpe is None
 
 
 def test_a_symbol_that_is_delisted_is_sold_and_the_others_take_its_place():
@@ -78,11 +78,11 @@ def test_the_fifths_stand_about_the_mean_of_all_and_their_ends_make_the_book():
     said, traded = rng.normal(size=(2, 50, 20))
     traded = said * 0.001 + 0.01 * traded + 0.05
     members, blocks = fifths(said, traded), np.arange(50)
-    parts = [part["value"] for part in returns_of_fifths(members, traded, blocks)]
+    parts = [part.value for part in returns_of_fifths(members, traded, blocks)]
     assert sum(parts) == pytest.approx(0, abs=1e-9)
     book = held(members, traded, cost_bps=0.0)
-    assert parts[-1] - parts[0] == pytest.approx(book["gross"]["value"])
-    assert book["net"] == book["gross"]
+    assert parts[-1] - parts[0] == pytest.approx(book.gross.value)
+    assert book.net == book.gross
 
 
 def test_sharpe_is_of_one_book_over_a_year():
@@ -92,11 +92,11 @@ def test_sharpe_is_of_one_book_over_a_year():
     traded[:, 9] = np.log1p(2 * rng.normal(0.001, 0.01, 8766))
     found = held(members, traded, holding_bars=6, cost_bps=0.0)
     steps = np.expm1(traded[:, 9]) / 2
-    assert found["sharpe"] == pytest.approx(
+    assert found.sharpe == pytest.approx(
         steps.mean() / steps.std(ddof=1) * np.sqrt(8766 / 6), rel=1e-3
     )
-    assert len(found["net_curve"]) == 200
-    assert found["net_curve"][-1] == pytest.approx(found["net_return"], abs=1e-6)
+    assert len(found.net_curve) == 200
+    assert found.net_curve[-1] == pytest.approx(found.net_return, abs=1e-6)
 
 
 def test_nothing_later_changes_what_is_held():

@@ -9,13 +9,9 @@ from keras import ops
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from evaluation.baselines import (
-    Fitted,
-    Windows,
-    boosted_trees,
-    logistic_regression,
-    window_summary,
-)
+from evaluation.baselines.fitted import Fitted
+from evaluation.baselines.learners import boosted_trees, logistic_regression
+from evaluation.baselines.summaries import Windows, window_summary
 from evaluation.blend.arrays import line_arrays, same_side, tree_arrays
 from models.deployable import line_layer, trees_layer
 from models.layers.fits import WindowSummary

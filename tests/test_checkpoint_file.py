@@ -74,7 +74,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_with_a_note(damage, tmp_p
     epoch, arrays, state = load_latest(tmp_path, notes.append)
     assert epoch == 0 and state["of"] == 0 and arrays["epoch"] == [0]
     (note,) = notes
-    assert "epoch-000001.checkpoint is passed over" in note and "checksum mismatch" in note
+    assert "epoch-000001.checkpoint is skipped" in note and "checksum mismatch" in note
 
 
 def test_where_all_are_damaged_there_is_none_and_every_one_is_named(tmp_path):

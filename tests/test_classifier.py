@@ -267,3 +267,10 @@ def test_the_names_of_the_package_are_there():
 
 def test_bars_in_a_file_are_those_in_a_frame(fitted, bars_file, frame):
     pd.testing.assert_frame_equal(fitted.predict(bars_file), fitted.predict(frame))
+
+
+@pytest.mark.parametrize("folder", [None, 1, ["models/first"]])
+def test_what_is_no_path_is_refused_in_one_line(folder):
+    with pytest.raises(InputError, match="must be a path, such as models/first, got") as told:
+        XLSTMClassifier.load(folder)
+    assert len(told.value.faults) == 1

@@ -10,6 +10,8 @@ from report_run import training_run
 import train_model
 from core.i18n import speaking
 from evaluation.answers import Answers
+from evaluation.figures.plain import from_plain, to_plain
+from evaluation.figures.summary import CrossSectionSummary, RunSummary
 from evaluation.report.compare import Run, compare_page, compare_runs
 from evaluation.verdict import verdict
 from recipe.cli.compare import comparison
@@ -19,16 +21,17 @@ SAID = ["call", "side"]
 
 
 def changed_run(run, name, validation_direction, **changes):
-    (fold,) = run.metrics["folds"]
-    fold = {**fold, "validation": fold["validation"] | {"direction": validation_direction}}
-    return replace(run, name=name, metrics=run.metrics | {"folds": [fold]}, **changes)
+    (fold,) = run.metrics.folds
+    fold = replace(fold, validation=replace(fold.validation, direction=validation_direction))
+    return replace(run, name=name, metrics=replace(run.metrics, folds=[fold]), **changes)
 
 
 @pytest.fixture(scope="module")
 def runs():
     """The best, one whose answers are half those of chance, and one on other windows."""
     metrics, _, predictions = training_run()
-    run = Run("A", {"SEED": 0, "LR_BASE": 1e-3}, {"wall_seconds": 61.5}, metrics, predictions)
+    figures = from_plain(RunSummary, to_plain(metrics))
+    run = Run("A", {"SEED": 0, "LR_BASE": 1e-3}, {"wall_seconds": 61.5}, figures, predictions)
     mixed = predictions.copy()
     for column in SAID:
         mixed.loc[::2, column] = np.roll(mixed.loc[::2, column], 1)
@@ -55,14 +58,14 @@ def test_runs_are_sorted_by_validation_and_paired_where_windows_are_the_same(run
     assert not other["same_windows"]
     given = {run.name: run.predictions.sort_values("timestamp") for run in runs}
     expected = verdict(
-        given["best"]["timestamp"].to_numpy(),
+        given["best"]["timestamp"].dt.tz_localize(None).to_numpy(),
         given["best"]["label"].to_numpy(),
         *(Answers(*given[name][SAID].to_numpy().T) for name in ("worse", "best")),
         baseline="best",
         block_seconds=9000,
-    )["direction"]
-    assert worse["difference"] == expected["difference"] < -0.1
-    assert worse["interval"] == expected["difference_interval"]
+    ).direction
+    assert worse["difference"] == expected.difference < -0.1
+    assert worse["interval"] == expected.difference_interval
 
 
 def test_other_labels_are_not_compared(runs):
@@ -96,10 +99,11 @@ def test_the_page_and_the_lines_are_in_russian_too(runs, capsys):
     assert f"{difference} (от " in told
 
 
-def written(run, folder):
+def written(run, folder, metrics=None):
     folder.mkdir()
+    metrics = metrics or to_plain(run.metrics)
     for name, content in [
-        (files.CONFIG, run.flags), (files.RUN, run.run_info), (files.METRICS, run.metrics),
+        (files.CONFIG, run.flags), (files.RUN, run.run_info), (files.METRICS, metrics),
     ]:  # fmt: skip
         (folder / name).write_text(json.dumps(content))
     run.predictions.to_parquet(folder / files.PREDICTIONS)
@@ -147,26 +151,20 @@ def test_runs_on_other_bars_are_a_group_of_their_own_and_every_pair_has_its_inte
 def test_the_page_says_where_calls_are_relative(runs):
     told = "SELL and BUY are relative to the market"
     assert told not in compare_page(compare_runs(runs))
-    verdict_ = runs[0].metrics["verdict"] | {"relative": True}
-    relative = replace(runs[0], metrics=runs[0].metrics | {"verdict": verdict_})
+    metrics = runs[0].metrics
+    verdict = replace(metrics.verdict, relative=True)
+    relative = replace(runs[0], metrics=replace(metrics, verdict=verdict))
     assert told in compare_page(compare_runs([relative, runs[1]]))
 
 
 def test_what_is_no_finished_run_is_refused_in_a_line(runs, tmp_path, capsys):
     one = written(runs[0], tmp_path / "one")
     (unfinished := tmp_path / "two").mkdir()
-    older = written(replace(runs[0], metrics={"test": {}}), tmp_path / "older")
-    (fold,) = runs[0].metrics["folds"]
-    before = {n: v for n, v in runs[0].metrics["test"].items() if n != "direction"}
-    old_figures = runs[0].metrics | {"test": before, "folds": [fold | {"validation": before}]}
-    old = written(replace(runs[0], metrics=old_figures), tmp_path / "old")
     page = tmp_path / "compare.html"
     for given, told in [
         ([one], "needs two run folders or more, got 1"),
         ([one, one], "needs different run folders"),
         ([one, str(unfinished)], "need a run folder with config.json"),
-        ([one, older], "metrics.json must have folds; that of an earlier version has none"),
-        ([one, old], "metrics.json must have the skill in direction; that of an earlier version"),
     ]:
         assert train_model.main(["compare", *given, "--out", str(page)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -200,8 +198,8 @@ def edited(content, names, value):
     ],
 )
 def test_an_edited_figure_is_refused_with_its_name(names, value, runs, tmp_path, capsys):
-    run = replace(runs[0], metrics=edited(runs[0].metrics, names, value))
-    folders = [written(runs[2], tmp_path / "one"), written(run, tmp_path / "two")]
+    metrics = edited(to_plain(runs[0].metrics), names, value)
+    folders = [written(runs[2], tmp_path / "one"), written(runs[0], tmp_path / "two", metrics)]
     page = tmp_path / "compare.html"
     assert train_model.main(["compare", *folders, "--out", str(page)]) == 2
     told = capsys.readouterr().err
@@ -224,8 +222,8 @@ def test_an_edited_rank_correlation_is_refused_and_a_missing_one_is_not(
 ):
     first, page = written(runs[2], tmp_path / "one"), str(tmp_path / "page.html")
     for place, value in enumerate(["0.5", None]):
-        run = replace(runs[0], metrics=edited(runs[0].metrics, names, value))
-        second = written(run, tmp_path / f"edited-{place}")
+        metrics = edited(to_plain(runs[0].metrics), names, value)
+        second = written(runs[0], tmp_path / f"edited-{place}", metrics)
         refused = value is not None
         assert train_model.main(["compare", first, second, "--out", page]) == 2 * refused
         name = f"was not written by a run: {'.'.join(names)}"
@@ -233,12 +231,14 @@ def test_an_edited_rank_correlation_is_refused_and_a_missing_one_is_not(
 
 
 def test_rank_correlations_are_compared_where_a_run_has_them(runs):
-    left_out = {"cross_section": {"left_out": "Not judged.", "most_symbols": 2}}
-    few = [replace(run, metrics=run.metrics | left_out) for run in runs]
+    few = [
+        replace(run, metrics=replace(run.metrics, cross_section=CrossSectionSummary()))
+        for run in runs
+    ]
     page = compare_page(compare_runs(few))
     assert "rank correlation" not in page and "timing" not in page
     found = compare_runs([runs[0], few[1]])
-    value = runs[0].metrics["cross_section"]["model"]["rank_correlation"]["value"]
+    value = runs[0].metrics.cross_section.model.rank_correlation.value
     by_name = {row["name"]: row["values"] for row in found["rows"]}
     assert by_name["other windows"]["rank_correlation"] == value
     assert by_name["worse"]["rank_correlation"] is None

@@ -153,6 +153,23 @@ def test_a_broken_rule_names_all_values_it_compares():
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        (["SUPERVISED_EPOCHS=1"], "; change LR_WARMUP_EPOCHS as well"),
+        (["XLSTM_HEADS=3"], "; change XLSTM_UNITS as well"),
+        (["LABELS_PER_SEQUENCE=1000"], "; change SEQUENCE_LENGTH as well"),
+        (["LR_WARMUP_EPOCHS=-1"], ""),  # which no other flag mends
+        (["LR_WARMUP_EPOCHS=1", "SUPERVISED_EPOCHS=1"], ""),
+    ],
+)
+def test_a_rule_that_a_change_breaks_names_the_flag_to_change_with_it(changes, hint):
+    with pytest.raises(InputError) as error:
+        config.load(changes)
+    (line,) = error.value.faults
+    assert line.partition(")")[2] == hint
+
+
 def test_texts_become_the_annotated_types():
     flags = config.load(
         ["SEED=7", "USE_AUGMENTATIONS=false", "AFL_ALPHA=1,2,3", "LR_WARMUP_EPOCHS=1"]

@@ -10,7 +10,9 @@ from tiny_run import settings
 
 import train_model
 from evaluation import verdict_words
+from evaluation.figures.run import Split
 from recipe.cli import console
+from recipe.cli.screen import table
 
 RUN_INFO = {"wall_seconds": 61.2, "peak_memory_bytes": 1.5e9}
 
@@ -35,19 +37,19 @@ def terminal(monkeypatch):
 def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
     console.conclude(metrics, Path("runs/one"), RUN_INFO)
     lines = capsys.readouterr().out.splitlines()
-    test, given = metrics["test"], metrics["baselines"]["constant prior"]["test"]
+    test, given = metrics.test, metrics.baselines["constant prior"].test
     assert lines[1:4] == [
         "test windows            direction  movement     MCC  bal. acc.     NLL     ECE",
-        f"xLSTM                      {test['direction']:.4f}    {test['movement']:.4f}  "
-        f"{test['mcc']:.4f}     {test['balanced_accuracy']:.4f}  {test['nll']:.4f}  "
-        f"{test['ece']:.4f}",
-        f"constant prior             0.0000    0.0000  0.0000     0.3333  {given['nll']:.4f}  "
-        f"{given['ece']:.4f}",
+        f"xLSTM                      {test.direction:.4f}    {test.movement:.4f}  "
+        f"{test.mcc:.4f}     {test.balanced_accuracy:.4f}  {test.nll:.4f}  "
+        f"{test.ece:.4f}",
+        f"constant prior             0.0000    0.0000  0.0000     0.3333  {given.nll:.4f}  "
+        f"{given.ece:.4f}",
     ]
     assert lines[5] == "true, predicted        SELL     HOLD      BUY"
-    counts = "".join(f"{count:>9,}" for count in test["confusion"][0])
+    counts = "".join(f"{count:>9,}" for count in test.confusion[0])
     assert lines[6] == f"SELL              {counts}"
-    told = verdict_words.lines(metrics["verdict"])
+    told = verdict_words.lines(metrics.verdict)
     first = lines.index(f"verdict    {told[0]}")
     assert lines[first + 1 : -2] == [f"{'':<11}{line}" for line in told[1:]]
     assert lines[-2:] == ["run        61 s, 1.50 GB at its peak", "report     runs/one/report.html"]
@@ -63,19 +65,20 @@ def test_on_a_terminal_the_same_figures_are_drawn(metrics, terminal):
         console.conclude(metrics, Path("runs/one"), RUN_INFO)
     text = terminal.getvalue()
     assert "───" in text
-    for figure in ("direction", "movement", "mcc", "nll", "ece"):
-        assert f"{metrics['test'][figure]:.4f}" in text
-    assert metrics["verdict"]["sentence"] in " ".join(text.split())
+    test = metrics.test
+    for figure in (test.direction, test.movement, test.mcc, test.nll, test.ece):
+        assert f"{figure:.4f}" in text
+    assert metrics.verdict.sentence in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
 
 
 SPLITS = {
-    "train": {
-        "windows": 7078,
-        "class_counts": {"SELL": 1987, "HOLD": 2671, "BUY": 2420},
-        "first_time": "2001-05-10T00:00:00",
-        "last_time": "2009-07-01T00:00:00",
-    }
+    "train": Split(
+        windows=7078,
+        class_counts={"SELL": 1987, "HOLD": 2671, "BUY": 2420},
+        first_time="2001-05-10T00:00:00",
+        last_time="2009-07-01T00:00:00",
+    )
 }
 
 
@@ -180,3 +183,22 @@ def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     assert told.out == "" and (out / "report.html").exists()
     assert train_model.main([*arguments, *short]) == 2
     assert "must not exist yet" in capsys.readouterr().err
+
+
+def test_a_table_in_a_pipe_is_80_columns_wide_unless_its_cells_are_wider(capsys):
+    names = {
+        "run": 30,
+        "val. direction": 16,
+        "test direction": 16,
+        "test MCC": 10,
+        "above best": 31,
+    }
+    row = ["runs/first-run", "+0.1234", "+0.1234", "+0.1234", "-0.0123 (-0.0223 to +0.0123)"]
+    table(names, [row])
+    head, second, cells = capsys.readouterr().out.splitlines()
+    assert max(map(len, (head, second, cells))) <= 80
+    assert head.split() == ["run", "val.", "test", "test", "above"]
+    assert second.split() == ["direction", "direction", "MCC", "best"]
+    assert cells.split("  ")[0] == row[0] and cells.endswith(row[-1])
+    table(names, [["r" * 70, *row[1:]]])
+    assert "r" * 70 in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -207,11 +208,14 @@ def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
 
 def test_alarms_of_two_members_are_told_apart():
     metrics, history, predictions = training_run()
-    (fold,) = metrics["folds"]
+    (fold,) = metrics.folds
     alarms = [
-        {"epoch": epoch, "kind": "no signal", "member": member, "message": f"member {member + 1}"}
-        for member, epoch in [(0, 0), (1, 1)]
+        replace(
+            fold.collapse.alarms[0], epoch=number, member=number, message=f"member {number + 1}"
+        )
+        for number in (0, 1)
     ]
-    fold |= {"collapse": fold["collapse"] | {"alarms": alarms}}
+    fold = replace(fold, collapse=replace(fold.collapse, alarms=alarms))
+    metrics = replace(metrics, folds=[fold])
     page = report_page("run", metrics=metrics, history=history, predictions=predictions)
     assert "<li>member 1</li>" in page and "<li>member 2</li>" in page

@@ -7,11 +7,11 @@ from small_market import SETTINGS
 from data.bars.synthetic import random_walk
 from data.market.market import build_market, training_prior
 from data.market.windows import gather
-from evaluation import learners
-from evaluation.baselines import window_summary
+from evaluation.baselines import fold as fold_baselines
+from evaluation.baselines.fold import fitting_windows
+from evaluation.baselines.summaries import window_summary
 from evaluation.drift import stability_index
 from evaluation.judge import drift, predictions_table, recent_bars
-from evaluation.learners import fitting_windows
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +80,14 @@ def test_drift_compares_training_with_test_windows(market):
 
 def test_the_learners_see_every_training_window_up_to_a_limit(market, monkeypatch):
     (fold,) = market.folds
-    monkeypatch.setattr(learners, "_CHUNK", 100)
+    monkeypatch.setattr(fold_baselines, "_CHUNK", 100)
     found = fitting_windows(market, fold)
     assert found["train"].x.dtype == np.float32
     np.testing.assert_array_equal(
         found["train"].x, window_summary(gather(market.features, fold.train, 10))
     )
     np.testing.assert_array_equal(found["train"].labels, fold.labels[fold.train])
-    monkeypatch.setattr(learners, "_MOST_FITTED", 200)
+    monkeypatch.setattr(fold_baselines, "_MOST_FITTED", 200)
     few = fitting_windows(market, fold)
     assert [len(few[name].labels) for name in ("train", "validation", "test")] == [
         200,

@@ -10,7 +10,7 @@ from data.bars.synthetic import persistent_drift
 from data.features.features import compute_features
 from data.features.indicators import WARM_UP_BARS
 from models.deployable import load_classifier
-from recipe.live.sound import sound
+from recipe.live.answers import sound
 from recipe.serve.inference import inference_windows
 from recipe.serve.predict import classify
 

@@ -10,6 +10,7 @@ from test_predict import L, make_model
 
 from core.errors import InputError
 from data.bars.synthetic import random_walk
+from data.features import own
 from data.features.extra import parse_extra
 from data.features.indicators import WARM_UP_BARS
 from data.features.settings import FeatureSettings
@@ -209,3 +210,18 @@ def test_a_model_with_own_columns_is_refused_at_the_start(monkeypatch):
     monkeypatch.setattr("examples.freqtrade_strategy.load_classifier", lambda path: model)
     with pytest.raises(InputError, match="columns that candles lack: funding"):
         XlstmStrategy.__new__(XlstmStrategy).bot_start()
+
+
+def test_a_model_with_features_of_ones_own_is_given_their_file(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    mark = "from xlstm_classifier import feature\n\n@feature\n"
+    file.write_text(mark + "def gap(bars):\n    return bars['open'] / bars['close'].shift(1)\n")
+    monkeypatch.setattr(own, "_loaded", {})
+    stored = FeatureSettings(own=own.load_features(file)).as_dict()
+    own._loaded.clear()
+    model = make_model(features=stored)
+    monkeypatch.setattr("examples.freqtrade_strategy.load_classifier", lambda path: model)
+    with pytest.raises(InputError, match="give their file mine.py"):
+        XlstmStrategy.__new__(XlstmStrategy).bot_start()
+    monkeypatch.setenv("XLSTM_FEATURES", str(file))
+    XlstmStrategy.__new__(XlstmStrategy).bot_start()

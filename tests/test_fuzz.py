@@ -33,7 +33,7 @@ from models.deployable import contract_of, load_classifier, save_model
 from models.training.callbacks import checkpoint
 from recipe.cli import training
 from recipe.live import kept
-from recipe.serve.finite import check_probabilities
+from recipe.serve.guards import check_probabilities
 from recipe.serve.inference import inference_windows
 from recipe.study import plan as plans
 from recipe.study import results

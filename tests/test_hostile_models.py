@@ -123,8 +123,8 @@ def longer(raw, size):
 
 
 ARCHIVES = {
-    "nothing": (lambda parts: b"", "no zip archive"),
-    "a text": (lambda parts: b"no model", "no zip archive"),
+    "nothing": (lambda parts: b"", "not a zip archive"),
+    "a text": (lambda parts: b"no model", "not a zip archive"),
     "two letters": (lambda parts: b"PK", "truncated or corrupt"),
     "an end alone": (lambda parts: zipped({}), "other files"),
     "cut": (lambda parts: zipped(parts)[:-500], "truncated or corrupt"),
@@ -363,23 +363,26 @@ WEIGHT_FILES = {
     "NaN": (filled(np.nan), "hold NaN or infinity"),
     "infinity": (filled(np.inf), "hold NaN or infinity"),
     "an array that lies": (replaced(lie), "bytes of arrays"),
-    "an array of texts": (replaced(lambda f, n: f.create_dataset(n, data=["a"])), "no numbers"),
+    "an array of texts": (replaced(lambda f, n: f.create_dataset(n, data=["a"])), "not numbers"),
     "an array without a shape": (
         replaced(lambda f, n: f.create_dataset(n, data=h5py.Empty("f4"))),
-        "no numbers",
+        "not numbers",
     ),
-    "an array of another file": (replaced(elsewhere), "no numbers"),
-    "a virtual array": (replaced(virtual), "no numbers"),
+    "an array of another file": (replaced(elsewhere), "not numbers"),
+    "a virtual array": (replaced(virtual), "not numbers"),
     "a link to a file": (
         replaced(lambda f, n: f.__setitem__(n, h5py.ExternalLink("/etc/hostname", "/x"))),
-        "elsewhere",
+        "not where they belong",
     ),
     "a link inside": (
         replaced(lambda f, n: f.__setitem__(n, h5py.SoftLink("/nothing"))),
-        "elsewhere",
+        "not where they belong",
     ),
-    "a group in itself": (lambda f: f.__setitem__("layers/again", f["layers"]), "elsewhere"),
-    "many groups": (many, "elsewhere"),
+    "a group in itself": (
+        lambda f: f.__setitem__("layers/again", f["layers"]),
+        "not where they belong",
+    ),
+    "many groups": (many, "not where they belong"),
     "another shape": (
         replaced(lambda f, n: f.create_dataset(n, data=np.zeros((4, 4), "f4"))),
         "must be a model.keras",

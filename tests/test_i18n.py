@@ -13,7 +13,7 @@ from core.errors import InputError
 from core.i18n import _, date, ngettext, number, of_locale, speaking
 
 CATALOGUE = i18n.LOCALE / "ru" / "LC_MESSAGES" / "messages.po"
-KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "N_": None, "InputError": None, "ngettext": (1, 2)}
 SOURCES = [ROOT / "train_model.py", ROOT / "config.py"]
 SOURCES += [
     path
@@ -52,6 +52,16 @@ def test_every_message_in_the_sources_is_in_the_catalogue_and_no_other():
     known = {m.id if isinstance(m.id, str) else m.id[0] for m in read_catalogue() if m.id}
     assert extracted() - known == set(), "run .ci/messages"
     assert known - extracted() == set(), "run .ci/messages"
+
+
+def test_babel_finds_every_message_in_the_sources():
+    """It passes over a message in brackets inside another call that has messages."""
+    found = extracted()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in KEYWORDS:
+                text = getattr(node.args[0], "value", None)
+                assert not isinstance(text, str) or text in found, f"{path}:{node.lineno}"
 
 
 def test_every_message_has_its_russian_with_the_same_placeholders():
@@ -129,6 +139,15 @@ def test_counts_have_the_plural_forms_of_the_language():
     with speaking("ru"):
         told = [ngettext(*forms, n) for n in (1, 2, 5, 11, 21, 104)]
     assert told == ["1 эпоха", "2 эпохи", "5 эпох", "11 эпох", "21 эпоха", "104 эпохи"]
+
+
+def test_an_error_of_the_input_is_translated_and_filled():
+    message = "{file} cannot be read: {reason}"
+    with speaking("ru"):
+        error = InputError(message, file="bars.csv", reason="?")
+        assert error.faults == ["bars.csv не прочитать: ?"]
+        assert InputError(_(message, file="{x}", reason="?")).faults == ["{x} не прочитать: ?"]
+    assert InputError(message, file="bars.csv", reason="?").faults == ["bars.csv cannot be read: ?"]
 
 
 # --- the command line

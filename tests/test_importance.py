@@ -36,13 +36,13 @@ class Oracle:
 def test_the_feature_and_the_bars_that_a_model_needs_are_found(market):
     (fold,) = market.folds
     found = explain(Oracle(market, fold, lag=3), market, fold, seed=0)
-    first, *others = found["features"]
-    assert first["name"] == "rsi" and first["rise"] > 0.5 and first["interval"][0] > 0
-    assert {part["rise"] for part in others} == {0.0}
-    assert len(found["features"]) == len(market.feature_names)
-    assert found["nll"] == pytest.approx(-np.log(0.9))
-    assert [part["bars"] for part in found["lookback"]] == [1, 2, 4, 8, 10]
-    rises = [part["rise"] for part in found["lookback"]]
+    first, *others = found.features
+    assert first.name == "rsi" and first.rise > 0.5 and first.interval[0] > 0
+    assert {part.rise for part in others} == {0.0}
+    assert len(found.features) == len(market.feature_names)
+    assert found.nll == pytest.approx(-np.log(0.9))
+    assert [part.bars for part in found.lookback] == [1, 2, 4, 8, 10]
+    rises = [part.rise for part in found.lookback]
     assert min(rises[:2]) > 0.5 and rises[2:] == [0, 0, 0]  # the fourth newest bar is enough
 
 

@@ -5,7 +5,7 @@ from sklearn.metrics import matthews_corrcoef
 from core.calls import calls
 from data.bars.read import read_bars
 from data.market.labels import past_scale
-from evaluation.known_optimum import best_calls, best_probabilities
+from evaluation.optimum.best import best_calls, best_probabilities
 
 TEXT = "synthetic:{}?bars=3000&symbols=6&seed=3"
 LABEL = {"label_method": "volatility", "threshold": 0.6, "horizon": 12}

@@ -105,7 +105,7 @@ def test_a_freqtrade_folder_passes_over_what_is_no_bars(tmp_path):
     (tmp_path / "pairs.json").write_text("[]")
     notes = []
     pd.testing.assert_frame_equal(read_bars(tmp_path, note=notes.append), expected())
-    assert "and 3 more: no bars" in notes[0]
+    assert "and 3 more: skipped, not bars" in notes[0]
 
 
 def test_two_tickers_under_two_headers_become_two_symbols(tmp_path):
@@ -172,7 +172,7 @@ def test_a_text_about_the_files_is_passed_over_with_a_note(name, tmp_path):
     (tmp_path / name).write_text("Bars of the tool, bought in May.\n\nNot for resale; see below.")
     notes = []
     assert set(read_bars(tmp_path, note=notes.append)["symbol"]) == {"A"}
-    assert f"{name}: no bars, passed over" in notes
+    assert f"{name}: skipped, not bars" in notes
 
 
 def test_two_ways_to_write_a_timeframe_are_one(tmp_path):

@@ -302,7 +302,7 @@ def test_only_holes_give_a_clear_error():
     rng = np.random.default_rng(0)
     starts = np.cumsum(rng.integers(20, 60, 70))
     rows = (starts[:, None] + np.arange(5)).ravel()
-    with pytest.raises(ValueError, match="need 164 bars without a hole of more than 2"):
+    with pytest.raises(ValueError, match="need 164 bars without a gap of more than 2"):
         market_of(bars.iloc[rows[rows < 3000]].reset_index(drop=True))
 
 

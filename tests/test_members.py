@@ -14,7 +14,7 @@ from data.features.settings import FeatureSettings
 from data.market.moves import moment
 from models.deployable import contract_of, save_model
 from recipe.live.exchange import open_exchange
-from recipe.live.members import _found, members_of
+from recipe.live.markets import _found, members_of
 from recipe.live.newest import answer_newest
 from recipe.serve.predict import classify_latest
 

@@ -21,7 +21,7 @@ from data.bars.read import read_bars
 from data.batches.datasets import WindowBatches
 from data.market.market import build_market, training_statistics
 from data.market.settings import MarketSettings
-from data.market.rows import by_symbol
+from data.market.parts import by_symbol
 from data.batches.sampling import BatchPlan
 from data.market.windows import first_window_ends
 

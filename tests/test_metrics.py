@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from evaluation.figures.plain import from_plain, to_plain
+from evaluation.figures.scores import Scores
 from evaluation.metrics import classwise_ece, confidence_ece, evaluate, mcc, reliability
 
 
@@ -27,24 +29,25 @@ def test_figures_agree_with_scikit_learn(windows):
         "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
         "nll": sklearn_metrics.log_loss(labels, probabilities),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, abs=1e-12)
     np.testing.assert_array_equal(
-        found["confusion"], sklearn_metrics.confusion_matrix(labels, predicted)
+        found.confusion, sklearn_metrics.confusion_matrix(labels, predicted)
     )
 
 
 def test_figures_survive_json_unchanged(windows):
     found = evaluate(*windows)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    written = json.dumps(to_plain(found), allow_nan=False)
+    assert from_plain(Scores, json.loads(written)) == found
 
 
 def test_class_rates_and_support_are_the_margins_of_the_confusion_matrix(windows):
     labels, probabilities = windows
     found = evaluate(labels, probabilities)
-    assert found["support"] == np.bincount(labels).tolist()
-    np.testing.assert_allclose(found["class_rates"]["true"], np.bincount(labels) / 500)
+    assert found.support == np.bincount(labels).tolist()
+    np.testing.assert_allclose(found.class_rates.true, np.bincount(labels) / 500)
     predicted = np.bincount(probabilities.argmax(axis=1))
-    np.testing.assert_allclose(found["class_rates"]["predicted"], predicted / 500)
+    np.testing.assert_allclose(found.class_rates.predicted, predicted / 500)
 
 
 @pytest.mark.parametrize("present", [[0], [0, 2], [1, 2]])
@@ -52,10 +55,10 @@ def test_absent_classes_give_finite_figures_without_warnings(present):
     labels = np.resize(present, 20)
     probabilities = np.tile([0.2, 0.5, 0.3], (20, 1))
     found = evaluate(labels, probabilities)
-    assert found["mcc"] == 0
-    assert np.shape(found["confusion"]) == (3, 3)
-    assert found["balanced_accuracy"] == (1 / len(present) if 1 in present else 0)
-    assert np.isfinite([found[name] for name in ("macro_f1", "nll", "ece")]).all()
+    assert found.mcc == 0
+    assert np.shape(found.confusion) == (3, 3)
+    assert found.balanced_accuracy == (1 / len(present) if 1 in present else 0)
+    assert np.isfinite([found.macro_f1, found.nll, found.ece]).all()
 
 
 def test_mcc_of_many_matrices_is_that_of_each():
@@ -97,7 +100,7 @@ def test_reliability_bins_hold_equally_many_windows():
 
 
 def test_an_impossible_label_costs_a_finite_nll():
-    assert evaluate(np.array([0]), np.array([[0.0, 0.5, 0.5]]))["nll"] == pytest.approx(34.54, 1e-3)
+    assert evaluate(np.array([0]), np.array([[0.0, 0.5, 0.5]])).nll == pytest.approx(34.54, 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from small_market import SETTINGS
 import config
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
-from data.market.moves import BAD, SPLIT, TAKEN, adjust_splits, find_moves, told
+from data.market.moves import BAD, SPLIT, TAKEN, adjust_splits, find_moves, move_notes
 from recipe.cli import console
 from recipe.run.market import read_market
 
@@ -154,6 +154,6 @@ def test_of_many_the_first_are_told_and_the_others_counted():
     bars = walk(700)
     for row in range(100, 700, 50):
         bars = split(bars, row, 2.0)
-    lines = list(told(find_moves(bars)))
+    lines = list(move_notes(find_moves(bars)))
     assert len(lines) == 6
     assert lines[-1] == "... and 7 more such bars"

@@ -173,10 +173,10 @@ def test_a_column_without_any_value_is_not_known_throughout(tmp_path):
 
 def test_a_missing_column_is_one_line_with_the_names_that_there_are(tmp_path):
     path = write(own(), tmp_path / "x.csv")
-    told = "EXTRA_COLUMNS asks for imbalance, which is no column there (there are timestamp, "
+    told = "EXTRA_COLUMNS names imbalance, but there is no such column (the columns are timestamp, "
     (fault,) = faults_of(path, "Funding", "imbalance")
     assert fault.startswith(f"x.csv: {told}") and fault.endswith("Funding, open_interest)")
-    with pytest.raises(InputError, match="^frame: EXTRA_COLUMNS asks for a, b, which"):
+    with pytest.raises(InputError, match="^frame: EXTRA_COLUMNS names a, b, but there is"):
         check_bars(own(), "frame", extra=["a", "b"])
     path.unlink()
     for name in "abc":
@@ -188,8 +188,8 @@ def test_a_missing_column_is_one_line_with_the_names_that_there_are(tmp_path):
 def test_bars_without_own_columns_are_refused_where_one_is_asked_for(tmp_path):
     (tmp_path / "BTC.csv").write_text(lines("{ms}," + PLAIN))
     assert "no header, so no column can be called a" in faults_of(tmp_path / "BTC.csv", "a")[0]
-    assert "asks for a, which" in faults_of("synthetic:walk?bars=300", "a")[0]
-    with pytest.raises(InputError, match="sample bars: EXTRA_COLUMNS asks for a, which"):
+    assert "names a, but there is no" in faults_of("synthetic:walk?bars=300", "a")[0]
+    with pytest.raises(InputError, match="sample bars: EXTRA_COLUMNS names a, but there is no"):
         load_sample(extra=["a"])
 
 

@@ -214,7 +214,7 @@ def test_a_model_keeps_name_and_digest_and_asks_for_the_file(tmp_path):
     assert GOOD not in str(contract)
     assert settings_of(contract).own is own
     module._loaded.clear()
-    with pytest.raises(InputError, match=r"gap, ranges\): give their file my_features.py, by"):
+    with pytest.raises(InputError, match=r"gap, ranges\): give their file my_features.py with"):
         settings_of(contract)
     load_features(written(tmp_path, GOOD + "# changed"))
     with pytest.raises(InputError, match="my_features.py is not the file that the model was"):
@@ -227,7 +227,7 @@ def test_a_model_keeps_name_and_digest_and_asks_for_the_file(tmp_path):
     "stored", [3, {}, {"file": "x", "sha256": 1, "columns": {}}, {"file": "x"}]
 )
 def test_a_contract_that_tells_them_otherwise_is_refused(stored):
-    with pytest.raises(InputError, match="own features are not told"):
+    with pytest.raises(InputError, match="own features are not described"):
         known_features(stored)
 
 
@@ -247,7 +247,7 @@ def test_a_run_with_own_features_keeps_to_its_file(tmp_path, bars_file, capsys, 
     module._loaded.clear()
     capsys.readouterr()
     assert train_model.main(predict) == 2
-    assert "give their file my_features.py, by --features FILE" in capsys.readouterr().err
+    assert "give their file my_features.py with --features FILE" in capsys.readouterr().err
     assert train_model.main([*predict, "--features", str(path)]) == 0
     module._loaded.clear()
     loaded = XLSTMClassifier.load("run", features=path)

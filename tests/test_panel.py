@@ -12,6 +12,7 @@ from evaluation.across.panel import (
     recent_mean,
     recent_span,
 )
+from evaluation.figures.scores import Estimate
 from evaluation.verdict import interval
 
 
@@ -129,12 +130,12 @@ def test_what_is_favoured_is_buy_less_sell():
 def test_a_mean_over_bars_has_the_interval_of_the_jackknife():
     values, blocks = np.array([1.0, 3.0, np.nan, 5.0, 9.0]), np.array([0, 0, 1, 2, 3])
     found = mean_over_bars(values, blocks)
-    assert found["value"] == 4.5
+    assert found.value == 4.5
     left_out = np.array([14 / 2, 13 / 3, 9 / 3])  # the second block has no value
-    assert found["interval"] == pytest.approx(interval(4.5, left_out, widest=np.inf))
-    assert mean_over_bars(values * np.nan, blocks) == {"value": None, "interval": None}
-    assert mean_over_bars(np.ones(3), np.zeros(3, int), widest=1.0)["interval"] == [-1.0, 1.0]
-    assert mean_over_bars(np.ones(3), np.zeros(3, int))["interval"] is None
+    assert found.interval == pytest.approx(interval(4.5, left_out, widest=np.inf))
+    assert mean_over_bars(values * np.nan, blocks) == Estimate(None, None)
+    assert mean_over_bars(np.ones(3), np.zeros(3, int), widest=1.0).interval == [-1.0, 1.0]
+    assert mean_over_bars(np.ones(3), np.zeros(3, int)).interval is None
 
 
 def test_intervals_of_a_mean_over_bars_hold_the_truth():
@@ -143,7 +144,7 @@ def test_intervals_of_a_mean_over_bars_hold_the_truth():
     for _ in range(400):
         shocks = rng.normal(size=20)  # all bars of a block share one
         found = mean_over_bars(0.3 + shocks[blocks] + rng.normal(size=600), blocks)
-        misses += not found["interval"][0] <= 0.3 <= found["interval"][1]
+        misses += not found.interval[0] <= 0.3 <= found.interval[1]
     assert 8 <= misses <= 34  # 20 expected, three standard deviations
 
 

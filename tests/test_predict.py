@@ -5,14 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import data.market.rows
+import data.features.features
 from core.errors import InputError
 from data.bars.synthetic import random_walk
-from data.features.features import compute_features, feature_names
+from data.features.features import compute_features, feature_names, fill_rows
 from data.features.indicators import FORGOTTEN_AFTER_BARS, WARM_UP_BARS
 from data.features.settings import FeatureSettings
 from data.market.market import build_market
-from data.market.rows import fill_rows
 from data.market.settings import MarketSettings
 from data.market.windows import ends_within, gather
 from models.deployable import make_deployable
@@ -174,13 +173,13 @@ def test_rows_forget_where_the_series_began(long_bars):
 
 
 def test_the_latest_needs_the_features_of_one_window(model, long_bars, monkeypatch):
-    num_rows, fill = [], data.market.rows.fill_features
+    num_rows, fill = [], data.features.features.fill_features
 
     def counted(bars, out, **settings):
         num_rows.append(len(out))
         fill(bars, out, **settings)
 
-    monkeypatch.setattr(data.market.rows, "fill_features", counted)
+    monkeypatch.setattr(data.features.features, "fill_features", counted)
     classify_latest(model, long_bars)
     assert num_rows == [L] * 2
 

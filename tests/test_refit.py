@@ -11,6 +11,8 @@ import config
 import train_model
 from data.bars.synthetic import persistent_drift
 from data.market.market import build_market, training_prior, training_statistics
+from evaluation.figures.plain import from_plain
+from evaluation.figures.scores import Verdict
 from evaluation.verdict_words import remarks
 from models.deployable import contract_of, load_classifier
 from recipe.run.market import read_market
@@ -80,7 +82,10 @@ def test_all_files_say_that_the_verdict_is_not_of_the_shipped_model(refitted):
     assert "of the recipe, not of model.keras" in metrics["verdict"]["sentence"]
     end = metrics["refit"]["training_period"][1]
     assert end in metrics["verdict"]["sentence"]
-    assert any("of the recipe, not of model.keras" in text for text in remarks(metrics["verdict"]))
+    assert any(
+        "of the recipe, not of model.keras" in text
+        for text in remarks(from_plain(Verdict, metrics["verdict"]))
+    )
     assert json.loads((refitted / "run.json").read_text())["refit"][1] == end
     contracts = [contract_of(load_classifier(refitted / f"{n}.keras")) for n in ("model", "judged")]
     assert "not of this model" in contracts[0]["refit"]["verdict"] and "refit" not in contracts[1]

@@ -12,6 +12,7 @@ from test_run_metrics import CHOSEN, answers, result_of
 from data.bars.synthetic import random_walk
 from data.market.market import build_market
 from data.market.relative import relative_in_words
+from evaluation.report import svg
 from evaluation.report.report import report_page
 from recipe.cli import console
 from recipe.run.metrics import in_words, run_metrics
@@ -36,15 +37,15 @@ def test_one_symbol_is_told_as_one(capsys):
     assert "700 of 1 symbol, " in capsys.readouterr().out
 
 
-def test_metrics_verdict_and_report_say_it(market):
+def test_metrics_verdict_and_report_say_it(market, monkeypatch):
     rng, (fold,) = np.random.default_rng(0), market.folds
     result = result_of(0, fold, rng, {"constant prior": answers(fold, rng)})
+    monkeypatch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
     metrics = in_words(run_metrics(market, [result], **CHOSEN))
     reference = market.settings.label_reference
-    assert metrics["folds"][0]["label"]["reference"] == reference
-    assert (WORDS in metrics["verdict"]["sentence"]) == market.settings.relative
-    given = {"metrics": metrics | {"folds": []}, "history": pd.DataFrame()}
-    page = report_page("one", **given, predictions=pd.DataFrame())
+    assert metrics.folds[0].label.reference == reference
+    assert (WORDS in metrics.verdict.sentence) == market.settings.relative
+    page = report_page("one", metrics=metrics, history=pd.DataFrame(), predictions=pd.DataFrame())
     assert (WORDS in page) == market.settings.relative
     assert ("these returns are not" in page) == market.settings.relative
 

@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -9,6 +10,8 @@ from report_run import recent_bars, training_run
 
 from core.i18n import speaking
 from evaluation import verdict_words
+from evaluation.figures.run import Chosen, PooledScores
+from evaluation.figures.scores import SkillByPart
 from evaluation.report import plots, svg
 from evaluation.report.report import report_page
 from recipe.run.metrics import in_words
@@ -77,28 +80,29 @@ def undrawn(monkeypatch):
 def test_page_is_well_formed_and_says_everything(run, source):
     metrics, page = run[0], Page(source)
     text = " ".join(page.text.split())
-    verdict = metrics["verdict"]
+    verdict = metrics.verdict
     said = [verdict_words.headline(verdict), *verdict_words.remarks(verdict)]
     assert all(text.index(part) < text.index("Against the baselines") for part in said)
-    low, high = verdict["direction"]["interval"]
+    low, high = verdict.direction.interval
     for part in [
-        f"Skill yes direction {verdict['direction']['mcc']:+.3f} ({low:+.3f} to {high:+.3f})",
+        f"Skill yes direction {verdict.direction.mcc:+.3f} ({low:+.3f} to {high:+.3f})",
         "Better than the constant prior yes difference in direction",
-        f"Net result {verdict['net_return']:+.1%} {verdict['trades']} trades, 5 basis points",
-        f"Calibration {metrics['test']['ece']:.1%} mean distance",
+        f"Net result {verdict.net_return:+.1%} {verdict.trades} trades, 5 basis points",
+        f"Calibration {metrics.test.ece:.1%} mean distance",
         "SELL is never called, and 25.0% of the windows are SELL.",
         "Sharpe mean over spread of the gains, for a year",
         "xLSTM",
         "constant prior",
         "Validation windows",
-        *(f"{metrics['test'][name]:.4f}" for name in ("direction", "movement", "mcc")),
+        *(f"{figure:.4f}" for figure in (metrics.test.direction, metrics.test.mcc)),
         "Epoch and temperature were chosen on these windows",
         "temperature 1.234",
         "HOLD everywhere",
         "buy and hold",
         "2024-01-07T05:45:00",
         "warm-up rows 960",
-        "epoch 4 class or symbol windows repeats SELL 1,200 1.125",
+        "epoch 4, batches 6, reached 1, largest 2.5 class or symbol windows repeats",
+        "SELL 1,200 1.125",
         "AAA 3,600 0.875",
         "3 SELL 97 6% · 12% · 25% 0.2515 38% of 50% 3.75 52%",
         "3 HOLD 97 6% · 12% · 25% 0.2515 50% 3.75 52%",
@@ -121,7 +125,7 @@ def test_the_cards_tell_the_data_where_the_run_knows_it(run, undrawn):
 
 def test_where_calls_are_relative_every_caption_of_them_says_so(run, undrawn):
     metrics, *others = run
-    relative = metrics | {"verdict": metrics["verdict"] | {"relative": True}}
+    relative = replace(metrics, verdict=replace(metrics.verdict, relative=True))
     told = "(SELL and BUY relative to the market)"
     captions = ["Direction and movement of xLSTM", "Confusion matrix", "AAA: the last 100 test"]
     captions += ["Direction by calendar month", "Direction by symbol"]
@@ -197,23 +201,23 @@ def test_a_picture_that_fails_costs_itself_and_a_line(run, monkeypatch):
 
 def test_each_fold_is_shown_apart_and_beside_the_pool(run, undrawn):
     metrics, history, predictions = run
-    (first,) = metrics["folds"]
-    second = {
-        **first,
-        "test": {**first["test"], "mcc": 0.9191},
-        "validation": {**first["validation"], "mcc": 0.8181},
-        "chosen": {"metric": "val_mcc", "epoch": 1},
-        "calibration": {"temperature": 3.75},
-        "collapse": {**first["collapse"], "alarms": []},
-    }
-    both = {**metrics, "num_folds": 2, "folds": [first, second]}
+    (first,) = metrics.folds
+    second = replace(
+        first,
+        test=replace(first.test, mcc=0.9191),
+        validation=replace(first.validation, mcc=0.8181),
+        chosen=Chosen("val_mcc", 1),
+        calibration={"temperature": 3.75},
+        collapse=replace(first.collapse, alarms=[]),
+    )
+    both = replace(metrics, num_folds=2, folds=[first, second])
     histories = pd.concat([history, history.assign(fold=1)], ignore_index=True)
     page = Page(written(both, histories, predictions))
     text = " ".join(page.text.split())
     assert "Test windows, all 2 folds together" in text
     pool, of_first, of_second = re.split(r"Fold \d of 2", text)
     assert "pooled" in pool and "Validation windows" not in pool
-    assert f"{metrics['test']['mcc']:.4f}" in pool and "0.9191" in pool  # the table of folds
+    assert f"{metrics.test.mcc:.4f}" in pool and "0.9191" in pool  # the table of folds
     assert "temperature 1.234" in of_first and "no signal: see" in of_first
     assert "temperature 3.75" in of_second and "There was no alarm" in of_second
     assert "0.8181" in of_second and "0.8181" not in pool + of_first
@@ -225,10 +229,10 @@ def test_the_curves_of_a_fold_are_its_own(run, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "learning_curves", lambda rows, chosen: drawn.append((rows, chosen)))
     monkeypatch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
-    (fold,) = metrics["folds"]
-    folds = [fold, {**fold, "chosen": {"metric": "val_mcc", "epoch": 1}}]
+    (fold,) = metrics.folds
+    folds = [fold, replace(fold, chosen=Chosen("val_mcc", 1))]
     histories = pd.concat([history, history.assign(fold=1, loss=7.0)], ignore_index=True)
-    written({**metrics, "folds": folds}, histories, predictions)
+    written(replace(metrics, folds=folds), histories, predictions)
     assert [chosen for _, chosen in drawn] == [2, 1]
     assert (drawn[0][0]["loss"] < 7).all() and (drawn[1][0]["loss"] == 7).all()
 
@@ -256,35 +260,32 @@ def test_what_came_from_outside_is_escaped(source):
     assert "&lt;b&gt;LR_BASE" in source
 
 
-def test_each_missing_part_is_left_out(run, undrawn):
-    metrics, history, predictions = run
-    (fold,) = metrics["folds"]
-    cut = [{n: v for n, v in metrics.items() if n != missing} for missing in metrics]
-    for missing in fold:
-        rest = {name: value for name, value in fold.items() if name != missing}
-        cut.append(metrics | {"folds": [rest, rest]})
-    for rest in cut:
-        assert "Undefined" not in Page(written(rest, history, predictions)).text
-
-
-def test_a_run_without_anything_still_has_a_page():
-    page = Page(written({}, pd.DataFrame(), pd.DataFrame()))
-    assert "There is no verdict." in page.text
-    assert not page.images
+def test_what_a_run_does_not_have_is_left_out(run, undrawn):
+    metrics, *_ = run
+    (fold,) = metrics.folds
+    bare = replace(fold, importance=None, drift={}, mining=[], dropped={}, calibration={})
+    empty = replace(metrics, folds=[bare], skill=SkillByPart([], [], []))
+    page = Page(written(empty, pd.DataFrame(), pd.DataFrame()))
+    for left_out in ("Why", "Hard windows", "Dropped", "From training logits"):
+        assert left_out in Page(written(*run)).text and left_out not in page.text
+    assert "Undefined" not in page.text and "None" not in page.text
 
 
 def test_figures_that_are_none_are_dashes(run, source):
-    assert run[0]["costs"]["buy_and_hold"]["gross_bps_per_trade"] is None
+    assert run[0].costs.buy_and_hold.gross_bps_per_trade is None
     assert re.search(r"<td>buy and hold</td>.*?–", source, re.DOTALL)
     assert ">None<" not in source and ">nan<" not in source
 
 
 def test_best_figure_of_each_column_is_shaded(run, undrawn):
     metrics, _, _ = run
-    metrics = {
-        "test": {**metrics["test"], "mcc": 0.2, "nll": 1.2, "ece": 0.1},
-        "baselines": {"constant prior": {"test": {**metrics["test"], "mcc": 0.0, "nll": 1.0}}},
-    }
+    prior = PooledScores(replace(metrics.test, mcc=0.0, nll=1.0))
+    metrics = replace(
+        metrics,
+        test=replace(metrics.test, mcc=0.2, nll=1.2, ece=0.1),
+        baselines={"constant prior": prior},
+        folds=[],
+    )
     source = written(metrics, pd.DataFrame(), pd.DataFrame())
     shaded = re.findall(r'<td class="n best">([\d.]+)</td>', source)
     assert "0.2000" in shaded and "1.0000" in shaded
@@ -294,7 +295,7 @@ def test_best_figure_of_each_column_is_shaded(run, undrawn):
 # What stays in Russian: names of figures, features, classes, flags, commands and libraries.
 LATIN = """
     MCC NLL ECE PSI SHA xLSTM SELL HOLD BUY AAA BBB feature SEED AFL_ALPHA seed keras python
-    train_model py data my bars abc gamma volatility one
+    train_model py data my bars abc gamma volatility market one
     FUTURE_WINDOW SEQUENCE_LENGTH LABEL_METHOD LR_BASE WEIGHT_DECAY_L AFL_GAMMA CLASS_SMOOTHING
     CE_WEIGHT_END TARGET_CLASS_RATIOS
 """
@@ -309,7 +310,7 @@ def test_in_russian_every_text_is_russian_and_every_number_has_a_comma(run, undr
     text = text.replace("B<b>", "")  # a symbol
     assert set(re.findall(r"[A-Za-z][A-Za-z_]*[A-Za-z]", text)) <= set(LATIN.split())
     assert '<html lang="ru">' in source
-    mcc = f"{run[0]['test']['mcc']:.4f}"
+    mcc = f"{run[0].test.mcc:.4f}"
     assert mcc.replace(".", ",") in text and mcc not in text
     assert "07.01.2024 05:45:00" in text and "2024-01-07" not in text
     assert "меток в секунду 12 346" in " ".join(text.split())

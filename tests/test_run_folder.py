@@ -1,6 +1,6 @@
 import sys
 
-from recipe.run.folder import differences, peak_memory_bytes
+from recipe.run.folder import differences, other_runs_on, peak_memory_bytes, write_json
 
 
 def test_differences_are_named_and_compared_as_json():
@@ -17,3 +17,12 @@ def test_differences_are_named_and_compared_as_json():
 def test_a_system_without_peaks_has_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # an import of it fails
     assert peak_memory_bytes() is None
+
+
+def test_a_copy_of_a_run_is_no_further_trial(tmp_path):
+    for name, info in {"one": "a", "copy": "a", "two": "b", "other bars": "c"}.items():
+        (tmp_path / name).mkdir()
+        bars = "elsewhere" if info == "c" else "bars"
+        write_json(tmp_path / name / "run.json", {"bars_sha256": bars, "command": [info]})
+        write_json(tmp_path / name / "metrics.json", {})
+    assert other_runs_on(tmp_path / "now", "bars") == 2

@@ -27,20 +27,21 @@ def found():
 
 def test_each_part_has_the_figures_of_its_own_windows(found):
     parts, (march, symbols, labels, said) = found
-    assert [part["name"] for part in parts["by_month"]] == ["2024-03", "2024-04"]
-    assert [part["name"] for part in parts["by_year"]] == ["2024"]
-    assert {part["name"] for part in parts["by_symbol"]} == {"A", "B"}
-    first, second = parts["by_month"]
+    assert [part.name for part in parts.by_month] == ["2024-03", "2024-04"]
+    assert [part.name for part in parts.by_year] == ["2024"]
+    assert {part.name for part in parts.by_symbol} == {"A", "B"}
+    first, second = parts.by_month
     for skill in ("direction", "movement"):
-        assert first[skill] == evaluate(labels[march], np.eye(3)[said[march]])[skill]
-        assert second[skill] == 1 and first[skill] < 0.8
-    by_name = {part["name"]: part for part in parts["by_symbol"]}
-    assert by_name["A"]["direction"] == 1 and by_name["B"]["direction"] < 0.8
-    assert sum(part["windows"] for part in parts["by_month"]) == 488
-    assert [part["num_blocks"] for part in parts["by_month"]] == [31, 30]
+        of_march = evaluate(labels[march], np.eye(3)[said[march]])
+        assert getattr(first, skill) == getattr(of_march, skill)
+        assert getattr(second, skill) == 1 and getattr(first, skill) < 0.8
+    by_name = {part.name: part for part in parts.by_symbol}
+    assert by_name["A"].direction == 1 and by_name["B"].direction < 0.8
+    assert sum(part.windows for part in parts.by_month) == 488
+    assert [part.num_blocks for part in parts.by_month] == [31, 30]
     for skill in ("direction", "movement"):
-        low, high = first[f"{skill}_interval"]
-        assert -1 < low < first[skill] < high < 1
+        low, high = getattr(first, f"{skill}_interval")
+        assert -1 < low < getattr(first, skill) < high < 1
 
 
 def test_a_part_of_few_blocks_gets_no_interval():
@@ -54,5 +55,5 @@ def test_a_part_of_few_blocks_gets_no_interval():
         answers(np.eye(3)[labels], EVEN),
         block_seconds=20 * 86_400.0,
     )
-    assert parts["by_month"][0]["direction_interval"] is None
-    assert parts["by_month"][0]["num_blocks"] == 2
+    assert parts.by_month[0].direction_interval is None
+    assert parts.by_month[0].num_blocks == 2

@@ -11,7 +11,8 @@ import core.lock
 from core.errors import InputError
 from data.bars.synthetic import random_walk
 from data.market.market import build_market, training_statistics
-from data.market.rows import by_symbol, open_rows
+from data.market.parts import by_symbol
+from data.market.rows import open_rows
 from data.market.settings import MarketSettings
 from data.market.store import FolderTable, MemoryTable, folder_of, open_store
 from data.market.store_folder import INDEX_NAME, read_index
@@ -173,7 +174,8 @@ def test_of_two_writers_at_once_each_gets_its_own_rows(tmp_path):
 HOLD = """
 import sys
 import numpy as np
-from data.market.rows import by_symbol, open_rows
+from data.market.parts import by_symbol
+from data.market.rows import open_rows
 from data.market.store import FolderTable
 table = FolderTable(sys.argv[1])
 table.grow(2, {"close": (np.float32, ())})["close"][:] = 7

@@ -5,8 +5,9 @@ import pytest
 
 import config
 from core.errors import InputError
-from recipe.study.arms import ALL_OFF, ALL_ON, IMPROVEMENTS, arms, only, without
-from recipe.study.space import SPACE, space_for
+from recipe.study import plan as plans
+from recipe.study.arms import ALL_OFF, ALL_ON, IMPROVEMENTS, SPACE, arms, only, space_for, without
+from recipe.study.worker import NO_OUTPUT, WORSE
 
 ROOT = Path(config.__file__).parent
 
@@ -80,3 +81,18 @@ def test_the_ends_of_the_search_space_are_flags_that_hold(end):
         drawn = {name: getattr(r, end) for name, r in space_for(flags).items()}
         config.load(**config.as_dict(flags) | drawn)
     assert all(r.unit for r in SPACE.values())
+
+
+def test_why_a_cell_has_no_result_is_told_in_the_language_of_now(tmp_path, monkeypatch):
+    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 2, database=False)
+    first, second = plan.cells
+    plan.end(first, plans.FAILED, f"status 2: {NO_OUTPUT}")
+    plan.end(second, plans.PRUNED, WORSE)
+    assert plan.reason(first) == "status 2: it printed nothing"
+
+    def translated(text, **values):
+        return "".join(["<", text.format(**values), ">"])
+
+    monkeypatch.setattr(plans, "_", translated)
+    assert plan.reason(first) == "<status 2: <it printed nothing>>"
+    assert plan.reason(second) == f"<{WORSE}>"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.across.cross_section import Said, correlations
+from evaluation.across.cross_section import Forecasts, correlations
 from evaluation.answers import answers as said
 from evaluation.metrics import evaluate
 from recipe.study.effects import (
@@ -49,10 +49,12 @@ def test_the_measures_of_block_sums_are_those_of_the_evaluation():
     sums = sums_of(times, labels, probabilities)
     assert len(sums) == NUM_BLOCKS
     whole = evaluate(labels, probabilities, PRIOR)
-    assert measures(sums.sum(axis=0)) == pytest.approx([whole[name] for name in MEASURES])
+    assert measures(sums.sum(axis=0)) == pytest.approx([getattr(whole, name) for name in MEASURES])
     kept = slice(PER_BLOCK, None)
     without = evaluate(labels[kept], probabilities[kept], PRIOR)
-    assert measures(sums[1:].sum(axis=0)) == pytest.approx([without[name] for name in MEASURES])
+    assert measures(sums[1:].sum(axis=0)) == pytest.approx(
+        [getattr(without, name) for name in MEASURES]
+    )
 
 
 def test_the_interval_covers_no_effect_as_often_as_it_says():
@@ -83,7 +85,7 @@ def ranked_sums(rng, tilt, num_symbols=12, num_bars=NUM_BLOCKS * 4):
     labels = rng.integers(0, 3, len(times))
     given = answers(rng, labels, 0.5)
     returns = given[:, 2] - given[:, 0] + tilt * rng.normal(size=len(times))
-    ranked = correlations(Said(times, symbols, given), returns, block_seconds=4 * HOUR)
+    ranked = correlations(Forecasts(times, symbols, given), returns, block_seconds=4 * HOUR)
     said_so = said(given, PRIOR)
     return block_sums(times, labels, given, said_so, 4 * HOUR, ranked), ranked
 

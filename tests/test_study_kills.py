@@ -12,8 +12,9 @@ from study_workers import HERE, QUICK, begun, made, start_worker
 from tiny_run import TINY, metrics_of
 
 import config
+from core import place
 from recipe.study import plan as plans
-from recipe.study.worker import own_modules, work
+from recipe.study.worker import work
 
 pytestmark = pytest.mark.slow
 MOMENTS, STUDY_SECONDS = 20, 6.0
@@ -54,7 +55,7 @@ def real_study(folder, bars_file):
 
 def start(plan):
     command = [sys.executable, "-m", "recipe.study.worker", str(plan.folder)]
-    return subprocess.Popen(command, env=own_modules(), stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=place.environment(), stderr=subprocess.DEVNULL)
 
 
 def figures(plan):

@@ -9,6 +9,7 @@ import pytest
 
 import config
 from evaluation.answers import answers
+from evaluation.figures.plain import to_plain
 from evaluation.metrics import evaluate
 from recipe.study import plan as plans
 from recipe.study import results
@@ -35,7 +36,7 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         logits[np.arange(num_windows), labels] += skill + rng.normal(0, 0.02)
         given = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         times = pd.date_range("2024-01-01", periods=num_windows, freq="3min", tz="UTC")
-        table = pd.DataFrame({"timestamp": times, "label": labels})
+        table = pd.DataFrame({"timestamp": times, "symbol": "A", "label": labels})
         table[["p_sell", "p_hold", "p_buy"]] = given
         said = answers(given, PRIOR)
         table["call"], table["side"] = said.calls, said.sides
@@ -45,7 +46,7 @@ def finish(plan, cell, skill, seconds=2.0, num_windows=600):
         "num_folds": 1,
         "verdict": {"block_seconds": 3600.0},
         "timing": {"seconds_per_epoch": [9.0, seconds, seconds]},
-        "folds": [scores],
+        "folds": [to_plain(scores)],
     }
     (run / "metrics.json").write_text(json.dumps(metrics))
 
@@ -131,19 +132,6 @@ def test_no_word_rests_on_test_windows(studied, tmp_path):
         )
         table.to_parquet(path)
     assert words(plan) == words(studied)
-
-
-def test_a_run_of_an_earlier_version_is_called_by_its_most_probable_class(tmp_path):
-    plan = plans.make(tmp_path / "study", "seeds", None, config.Flags(), 1, database=False)
-    (cell,) = plan.cells
-    finish(plan, cell, 0.6)
-    path = plan.run(cell) / results.SPLITS["test"]
-    table = pd.read_parquet(path)
-    table.drop(columns=["call", "side"]).to_parquet(path)
-    expected = evaluate(table["label"].to_numpy(), table[["p_sell", "p_hold", "p_buy"]].to_numpy())
-    found = results.runs_table(plan).iloc[0]
-    for measure in ("direction", "mcc", "nll", "ece"):
-        assert found[f"test_{measure}"] == pytest.approx(expected[measure])
 
 
 def test_the_page_says_the_words_shows_the_plot_first_and_names_every_run(studied):

@@ -22,8 +22,8 @@ import core.lock
 from core.errors import InputError
 from core.lock import Lock
 from recipe.study import plan as plans
+from recipe.study.arms import first_fair_epoch, space_for
 from recipe.study.launch import check_storage, progress
-from recipe.study.space import first_fair_epoch, space_for
 from recipe.study.worker import is_worked_on, take, work
 
 needs_optuna = pytest.mark.skipif(

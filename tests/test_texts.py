@@ -13,7 +13,7 @@ from core.errors import InputError, one_line, printable
 from evaluation.report.formats import with_policy
 from recipe.cli import console
 from recipe.live.newest import _append
-from recipe.serve.sheet import plain_cells
+from recipe.serve.guards import plain_cells
 from recipe.study.page import _page
 
 STEERING = "\x1b[2J\x1b]0;title\x07\u202e\r\x9b31m"

@@ -3,11 +3,11 @@ from binance_server import BinanceServer
 
 import recipe.live.download
 import recipe.live.exchange
-import recipe.live.traded
+import recipe.live.markets
 import train_model
 from core.errors import InputError
 from recipe.live.exchange import Exchange, open_exchange
-from recipe.live.traded import MostTraded, most_traded
+from recipe.live.markets import MostTraded, most_traded
 
 pytest.importorskip("ccxt", reason="needs the extra `live` (ccxt)")
 SPOT = {"spot": True, "quote": "USDT"}
@@ -169,5 +169,5 @@ def test_bybit_and_others_are_asked_for_the_right_kind(monkeypatch):
         exchange.client.fetch = lambda url, *args, asked=asked: asked.append(url) or {"data": []}
         exchange.max_tries = 1
         with pytest.raises(InputError):
-            recipe.live.traded._tickers(exchange, perpetuals)
+            recipe.live.markets._tickers(exchange, perpetuals)
         assert [address in url for url in asked] == [True]

@@ -23,6 +23,7 @@ from evaluation.report.formats import words
 from evaluation.report.report import MACHINE
 from models.deployable import contract_of, load_classifier
 from models.training.callbacks.validation import validation_metrics
+from recipe.cli.options import parsers
 from recipe.run.market import read_market
 
 FILES = {
@@ -128,7 +129,7 @@ def test_predict_in_a_fresh_process_gives_the_figures_of_the_run(finished, bars_
     now = both[[f"{name}_now" for name in names]].to_numpy()
     assert np.abs(both[names].to_numpy() - now).max() < 1e-6
     metrics = json.loads((finished / "metrics.json").read_text())
-    nll = evaluate(both["label"].to_numpy(), now)["nll"]
+    nll = evaluate(both["label"].to_numpy(), now).nll
     assert nll == pytest.approx(metrics["test"]["nll"], abs=1e-6)
     counts = metrics["folds"][0]["splits"]["train"]["class_counts"]
     lifts = table[names].to_numpy() / list(counts.values())
@@ -180,7 +181,7 @@ def test_a_misspelt_command_is_told_the_nearest(capsys):
 
 
 def test_every_command_has_its_own_help_with_an_example(capsys):
-    _, commands = train_model._parsers()
+    _, commands = parsers()
     for name in commands:
         with pytest.raises(SystemExit) as done:
             train_model.main([name, "--help"])
@@ -194,7 +195,7 @@ def test_the_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         train_model.main(["--help"])
     told = capsys.readouterr().out
-    assert all(f"    {name} " in told for name in train_model._parsers()[1])
+    assert all(f"    {name} " in told for name in parsers()[1])
 
 
 @pytest.mark.parametrize("arguments", [["resume", "--help"], ["--set", "EMA_DECY=1"], ["resum"]])

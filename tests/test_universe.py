@@ -102,7 +102,7 @@ def test_old_windows_of_a_smaller_market_are_told(contract, bars):
 
 def test_500_symbols_need_only_their_newest_rows(contract, bars, monkeypatch):
     filled = []
-    import data.market.rows as rows
+    import data.features.features as rows
 
     fill = rows.fill_features
 

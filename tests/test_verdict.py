@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,19 +8,22 @@ import scipy.stats
 
 from data.market.labels import BUY, HOLD, SELL
 from evaluation.answers import Answers
+from evaluation.figures.plain import from_plain, to_plain
+from evaluation.figures.scores import ClassRates, Shares, Verdict
 from evaluation.metrics import evaluate, mcc
 from evaluation.verdict import (
     _skill,
     interval,
     left_out,
-    of_calls,
     pick,
     time_blocks,
     verdict,
+    with_calls,
 )
 
 BAR = 900  # seconds
 START = np.datetime64("2024-01-01", "ns")
+CONSTANT = evaluate(np.arange(3), np.full((3, 3), 1 / 3))
 
 
 def moments(num_bars, num_symbols=1):
@@ -56,9 +60,7 @@ def judged(timestamps, labels, model, other=None, baseline="constant prior", **s
 
 
 def answered(found):
-    return tuple(
-        found[name] for name in ("skill_in_direction", "skill_in_movement", "better_than_baseline")
-    )
+    return found.skill_in_direction, found.skill_in_movement, found.better_than_baseline
 
 
 def test_strong_model_beats_the_baseline(market):
@@ -66,15 +68,15 @@ def test_strong_model_beats_the_baseline(market):
     model, other = answers(labels, 0.5, rng), answers(labels, 0.2, rng)
     found = judged(timestamps, labels, model, other, "persistence")
     assert answered(found) == ("yes", "yes", "yes")
-    assert found["baseline"] == "persistence"
+    assert found.baseline == "persistence"
     for skill in ("direction", "movement"):
-        part = found[skill]
-        assert part["difference"] == part["mcc"] - part["baseline"]
-        low, high = part["difference_interval"]
-        assert 0 < low < part["difference"] < high
-        low, high = part["interval"]
-        assert 0 < low < part["mcc"] < high
-    assert found["num_blocks"] == 75
+        part = getattr(found, skill)
+        assert part.difference == part.mcc - part.baseline
+        low, high = part.difference_interval
+        assert 0 < low < part.difference < high
+        low, high = part.interval
+        assert 0 < low < part.mcc < high
+    assert found.num_blocks == 75
 
 
 def test_both_skills_are_those_of_the_whole(market):
@@ -84,24 +86,24 @@ def test_both_skills_are_those_of_the_whole(market):
     probabilities[:, BUY] += 0.01 * model.sides  # the side of windows called HOLD
     whole = evaluate(labels, probabilities / probabilities.sum(axis=1, keepdims=True))
     found = judged(timestamps, labels, model)
-    assert found["direction"]["mcc"] == whole["direction"] > 0.1
-    assert found["movement"]["mcc"] == whole["movement"] > 0.1
-    assert found["mcc"] == whole["mcc"]
+    assert found.direction.mcc == whole.direction > 0.1
+    assert found.movement.mcc == whole.movement > 0.1
+    assert found.mcc == whole.mcc
 
 
 def test_random_answers_show_no_skill(market):
     timestamps, labels, rng = market
     found = judged(timestamps, labels, answers(labels, 0.0, rng))
     assert answered(found)[0] in ("none", "not shown") and answered(found)[2] == "not shown"
-    low, high = found["direction"]["interval"]
+    low, high = found.direction.interval
     assert low <= 0 <= high
 
 
 def test_constant_answer_shows_no_skill(market):
     timestamps, labels, _ = market
     found = judged(timestamps, labels, constant(labels))
-    for skill in ("direction", "movement"):
-        assert found[skill]["interval"] == found[skill]["difference_interval"] == [0, 0]
+    for skill in (found.direction, found.movement):
+        assert skill.interval == skill.difference_interval == [0, 0]
     assert answered(found) == ("none", "none", "not shown")
 
 
@@ -116,7 +118,7 @@ def test_answers_turned_round_are_worse_than_chance(market):
     timestamps, labels, _ = market
     found = judged(timestamps, labels, Answers(2 - labels, 1 - labels))
     assert answered(found) == ("none", "yes", "worse")
-    assert found["movement"]["mcc"] == 1 and found["direction"]["mcc"] == -1
+    assert found.movement.mcc == 1 and found.direction.mcc == -1
 
 
 @pytest.mark.parametrize("hit_rate", [0.0, None])
@@ -129,8 +131,8 @@ def test_without_skill_in_direction_nothing_is_beaten(market, hit_rate):
     else:
         model = answers(labels, hit_rate, rng)
     found = judged(timestamps, labels, model, turned, "turned")
-    assert found["direction"]["difference_interval"][0] > 0
-    assert found["better_than_baseline"] == "not shown"
+    assert found.direction.difference_interval[0] > 0
+    assert found.better_than_baseline == "not shown"
 
 
 def clock(num_bars, num_symbols, rng):
@@ -147,9 +149,9 @@ def test_a_clock_of_volatility_sees_when_and_not_where_to_and_beats_nothing(mark
     sides = np.repeat(rng.choice([-1, 1], len(labels) // 25), 25)
     model = Answers(np.where(busy, sides + 1, HOLD), sides)
     found = judged(timestamps, labels, model)
-    assert found["mcc_interval"][0] > 0.1  # that of three classes takes it for skill
-    assert found["movement"]["interval"][0] > 0.4
-    low, high = found["direction"]["interval"]
+    assert found.mcc_interval[0] > 0.1  # that of three classes takes it for skill
+    assert found.movement.interval[0] > 0.4
+    low, high = found.direction.interval
     assert low < 0 < high
     assert answered(found)[0] != "yes" and answered(found)[1:] == ("yes", "not shown")
 
@@ -160,7 +162,7 @@ def test_direction_alone_is_enough_to_beat_even_where_hold_is_always_called(mark
     known = rng.random(len(labels)) < 0.2
     sides = np.where(known & (labels != HOLD), labels - 1, rng.choice([-1, 1], len(labels)))
     found = judged(timestamps, labels, Answers(np.full(len(labels), HOLD), sides))
-    assert found["movement"]["mcc"] == found["mcc"] == 0
+    assert found.movement.mcc == found.mcc == 0
     assert answered(found) == ("yes", "none", "yes")
 
 
@@ -171,20 +173,20 @@ def test_a_clock_is_taken_for_direction_as_seldom_as_chance_says():
         labels, busy = clock(600, 2, rng)
         sides = np.repeat(rng.choice([-1, 1], len(labels) // 10), 10)
         model = Answers(np.where(busy, sides + 1, HOLD), sides)
-        found.append(judged(moments(600, 2), labels, model)["direction"])
-    misses = np.mean([not part["interval"][0] <= 0 <= part["interval"][1] for part in found])
+        found.append(judged(moments(600, 2), labels, model).direction)
+    misses = np.mean([not part.interval[0] <= 0 <= part.interval[1] for part in found])
     assert 0.01 < misses < 0.09
-    assert abs(np.mean([part["mcc"] for part in found])) < 0.01
+    assert abs(np.mean([part.mcc for part in found])) < 0.01
 
 
 def test_the_baseline_is_picked_by_direction_and_then_by_its_nll():
     scores = {
-        "constant prior": {"direction": 0.0, "nll": 1.05, "mcc": 0.0},
-        "persistence": {"direction": 0.0, "nll": 1.04, "mcc": 0.0},
-        "trees": {"direction": -0.02, "nll": 1.0, "mcc": 0.2},
+        "constant prior": replace(CONSTANT, direction=0.0, nll=1.05, mcc=0.0),
+        "persistence": replace(CONSTANT, direction=0.0, nll=1.04, mcc=0.0),
+        "trees": replace(CONSTANT, direction=-0.02, nll=1.0, mcc=0.2),
     }
     assert pick(scores) == "persistence"
-    assert pick(scores | {"trees": {"direction": 0.01, "nll": 2.0}}) == "trees"
+    assert pick(scores | {"trees": replace(CONSTANT, direction=0.01, nll=2.0)}) == "trees"
     with pytest.raises(ValueError, match="at least one baseline"):
         pick({})
 
@@ -198,7 +200,7 @@ def test_rows_of_all_symbols_may_come_in_any_order(market):
         timestamps[order], labels[order], Answers(model.calls[order], model.sides[order])
     )
     assert first == second
-    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert from_plain(Verdict, json.loads(json.dumps(to_plain(first), allow_nan=False))) == first
 
 
 def test_a_block_holds_all_symbols_of_its_time():
@@ -247,8 +249,8 @@ def test_model_and_baseline_share_their_blocks(market):
     )
     found = judged(timestamps, labels, model, other, block_seconds=50 * BAR)
     for skill in ("direction", "movement"):
-        part = found[skill]
-        assert np.ptp(part["difference_interval"]) < np.ptp(part["interval"]) / 1.5
+        part = getattr(found, skill)
+        assert np.ptp(part.difference_interval) < np.ptp(part.interval) / 1.5
 
 
 def test_blocks_give_wider_intervals_than_single_bars_where_hits_come_in_runs(market):
@@ -256,7 +258,7 @@ def test_blocks_give_wider_intervals_than_single_bars_where_hits_come_in_runs(ma
     model = answers(labels, 0.3, rng, persistence_bars=50)
     found = [judged(timestamps, labels, model, block_seconds=n * BAR) for n in (1, 100)]
     for skill in ("direction", "movement"):
-        narrow, wide = (np.ptp(part[skill]["interval"]) for part in found)
+        narrow, wide = (np.ptp(getattr(part, skill).interval) for part in found)
         assert wide > 1.8 * narrow
 
 
@@ -276,7 +278,7 @@ def test_interval_covers_the_truth_in_about_95_percent_with_few_blocks():
 def test_a_single_block_says_nothing(market):
     timestamps, labels, rng = market
     found = judged(timestamps, labels, answers(labels, 0.9, rng), block_seconds=1e9)
-    assert (found["num_blocks"], found["direction"]["interval"]) == (1, [-1, 1])
+    assert (found.num_blocks, found.direction.interval) == (1, [-1, 1])
     assert answered(found) == ("not shown", "not shown", "not shown")
 
 
@@ -296,10 +298,14 @@ def test_no_skill_is_said_only_where_the_interval_leaves_room_for_none(reach, an
 
 
 @pytest.mark.parametrize("called, told", [(0.0, True), (0.005, True), (0.006, False)])
-def test_a_class_is_hardly_called_at_a_fiftieth_of_its_share(called, told):
-    rates = {"predicted": [called, 0.5, 0.5 - called], "true": [0.28, 0.4, 0.32]}
-    expected = {"SELL": {"called": called, "true": 0.28}} if told else {}
-    assert of_calls(rates)["hardly_called"] == expected
+def test_a_class_is_hardly_called_at_a_fiftieth_of_its_share(called, told, market):
+    rates = ClassRates(predicted=[called, 0.5, 0.5 - called], true=[0.28, 0.4, 0.32])
+    expected = {"SELL": Shares(called, 0.28)} if told else {}
+    timestamps, labels, _ = market
+    found = with_calls(
+        judged(timestamps, labels, constant(labels)), replace(CONSTANT, class_rates=rates)
+    )
+    assert found.hardly_called == expected
 
 
 @pytest.mark.parametrize(

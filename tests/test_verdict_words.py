@@ -1,36 +1,36 @@
 """What the verdict says: answers first, one for each question, in both languages."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.i18n import speaking
+from evaluation.figures.scores import Shares, Skill, Verdict
 from evaluation.verdict_words import headline, lines, remarks, sentence
 
 
 def part(mcc, interval, baseline=0.0, difference_interval=(-0.1, 0.1)):
-    return {
-        "mcc": mcc,
-        "interval": list(interval),
-        "baseline": baseline,
-        "difference": mcc - baseline,
-        "difference_interval": list(difference_interval),
-    }
+    return Skill(mcc, list(interval), baseline, mcc - baseline, list(difference_interval))
 
 
 def found(direction="yes", movement="none", better="not shown", **more):
     """Returns a verdict with these answers; the figures are those of the issue."""
     reach = {"yes": (0.231, 0.505), "not shown": (-0.161, 0.419), "none": (-0.03, 0.04)}
-    return {
-        "skill_in_direction": direction,
-        "skill_in_movement": movement,
-        "better_than_baseline": better,
-        "baseline": "boosted trees",
-        "direction": part(0.368, reach[direction], baseline=0.337),
-        "movement": part(0.02, reach[movement]),
-        "num_blocks": 7,
-        "num_folds": 1,
-        "trials": 1,
-        **more,
-    }
+    verdict = Verdict(
+        skill_in_direction=direction,
+        skill_in_movement=movement,
+        better_than_baseline=better,
+        baseline="boosted trees",
+        direction=part(0.368, reach[direction], baseline=0.337),
+        movement=part(0.02, reach[movement]),
+        mcc=0.2,
+        mcc_interval=[0.1, 0.3],
+        num_blocks=7,
+        block_seconds=9000.0,
+        num_folds=1,
+        trials=1,
+    )
+    return replace(verdict, **more)
 
 
 def test_skill_is_told_though_the_baseline_is_not_beaten():
@@ -69,7 +69,7 @@ def test_the_time_is_too_short_only_where_an_interval_covers_0(
 
 
 def test_who_is_as_good_as_the_baseline_needs_no_more_time():
-    close = found() | {"direction": part(0.6, (0.5, 0.7), 0.605, (-0.022, 0.013))}
+    close = replace(found(), direction=part(0.6, (0.5, 0.7), 0.605, (-0.022, 0.013)))
     assert "not shown" in sentence(close) and "too few" not in sentence(close)
 
 
@@ -81,9 +81,9 @@ def test_movement_alone_earns_nothing():
 
 
 def test_worse_than_chance_is_told_where_all_of_the_interval_lies_below_0():
-    below = found("none") | {"direction": part(-0.3, (-0.4, -0.2))}
+    below = replace(found("none"), direction=part(-0.3, (-0.4, -0.2)))
     assert "none. MCC -0.300 (-0.400 to -0.200). Worse than chance: prices tend" in sentence(below)
-    assert "Worse than chance: symbols" in sentence(below | {"relative": True})
+    assert "Worse than chance: symbols" in sentence(replace(below, relative=True))
     assert "Worse than chance" not in sentence(found("none"))
 
 
@@ -103,6 +103,9 @@ def test_what_trading_brought_follows_the_answers():
     assert "may well be luck" in lines(found("not shown", **traded))[3]
     assert "may well be luck" not in lines(found("none", **traded | {"net_return": -0.1}))[3]
     assert "these returns are not" in lines(found(relative=True, **traded))[3]
+    assert "No trade was made" not in lines(found(**traded))[3]
+    idle = traded | {"net_return": 0.0, "trades": 0}
+    assert lines(found(**idle))[3].endswith("No trade was made: every call was HOLD.")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_what_trading_brought_follows_the_answers():
     ],
 )
 def test_a_class_that_is_hardly_called_is_named(called, told):
-    assert told in lines(found(hardly_called={"SELL": {"called": called, "true": 0.276}}))
+    assert told in lines(found(hardly_called={"SELL": Shares(called, 0.276)}))
     assert "called" not in sentence(found(hardly_called={}))
 
 

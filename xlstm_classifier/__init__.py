@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from core.errors import InputError
     from data.bars.read import read_bars
+    from data.batches.augment import augment_sequences_batched
+    from data.batches.generator import balanced_batch_generator
     from data.features.own import feature, load_features
-    from xlstm_classifier.blocks import (
+    from models.xlstm_rl_model import (
         AsymmetricFocalLoss,
         AveragedAdam,
         EMAWeightsCallback,
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
         SLSTMBlock,
         ValidationPlan,
         WarmUpCosineDecayScheduler,
-        augment_sequences_batched,
-        balanced_batch_generator,
         build_xlstm_classifier,
         get_training_callbacks,
         load_classifier,
@@ -67,7 +67,12 @@ def __getattr__(name: str) -> Any:
         from recipe.cli.backend import quiet_backend
 
         quiet_backend()
-        from xlstm_classifier import blocks as home
+        if name == "augment_sequences_batched":
+            from data.batches import augment as home
+        elif name == "balanced_batch_generator":
+            from data.batches import generator as home
+        else:
+            from models import xlstm_rl_model as home
     return getattr(home, name)
 
 

@@ -9,6 +9,9 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import N_, _
+from evaluation.figures.plain import Mismatch, from_plain
+from evaluation.figures.scores import Verdict
+from evaluation.figures.summary import CardSummary
 from evaluation.verdict_words import lines
 
 MODEL = "xLSTM"
@@ -51,16 +54,17 @@ class Evaluation:
             InputError: where the file is not one of this version.
         """
         try:
-            return cls(
-                verdict="\n".join(_verdict(metrics["verdict"])),
-                table=_table(metrics),
-                facts=_facts(metrics, run_info),
-                metrics=dict(metrics),
-            )
-        except (KeyError, TypeError, IndexError) as error:
+            figures = from_plain(CardSummary, metrics)
+        except Mismatch as mismatch:
             raise InputError(
-                _("the metrics.json in {folder} was not written by this version", folder=folder)
-            ) from error
+                "the metrics.json in {folder} was not written by this version", folder=folder
+            ) from mismatch
+        return cls(
+            verdict="\n".join(_verdict(figures.verdict)),
+            table=_table(figures),
+            facts=_facts(figures, run_info),
+            metrics=dict(metrics),
+        )
 
     def __str__(self):
         facts = [f"{name:<10} {text}" for name, text in self.facts.items()]
@@ -84,35 +88,34 @@ def unfitted_card(text: str) -> str:
     return _rendered(title=text, lines=[_("Not trained yet: call fit(bars).")], facts={}, rows=[])
 
 
-def _verdict(found: Mapping[str, Any]) -> list[str]:
+def _verdict(verdict: Verdict) -> list[str]:
     """Returns the answers one by one; of a brief run there is one sentence."""
-    return [found["sentence"]] if found["better_than_baseline"] is None else lines(found)
+    return [verdict.sentence or ""] if verdict.better_than_baseline is None else lines(verdict)
 
 
-def _table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    scores = {MODEL: metrics["test"]}
-    scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
-    costs = {MODEL: metrics["costs"]["model"], **metrics["costs"].get("baselines", {})}
+def _table(metrics: CardSummary) -> pd.DataFrame:
+    scores = {MODEL: metrics.test}
+    scores |= {name: baseline.test for name, baseline in metrics.baselines.items()}
+    trades = {MODEL: metrics.costs.model, **metrics.costs.baselines}
     rows = {
-        name: {figure: score[figure] for figure in FIGURES}
-        | {"net_return": costs.get(name, {}).get("net_return")}
+        name: {figure: getattr(score, figure) for figure in FIGURES}
+        | {"net_return": trades[name].net_return if name in trades else None}
         for name, score in scores.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
-def _facts(metrics: Mapping[str, Any], run_info: Mapping[str, Any]) -> dict[str, str]:
-    folds = metrics["folds"]
-    splits = folds[0]["splits"]
-    windows = {name: sum(fold["splits"][name]["windows"] for fold in folds) for name in splits}
-    test = [fold["splits"]["test"] for fold in folds]
+def _facts(metrics: CardSummary, run_info: Mapping[str, Any]) -> dict[str, str]:
+    folds = metrics.folds
+    windows = {name: sum(fold.splits[name].windows for fold in folds) for name in folds[0].splits}
+    test = [fold.splits["test"] for fold in folds]
     return {
         _("bars"): str(run_info.get("data") or _("the sample")),
         _("windows"): ", ".join(f"{_(name)} {count:,}" for name, count in windows.items()),
         _("tested on"): _(
             "{first} to {last}",
-            first=min(split["first_time"] for split in test)[:10],
-            last=max(split["last_time"] for split in test)[:10],
+            first=min(split.first_time for split in test)[:10],
+            last=max(split.last_time for split in test)[:10],
         ),
     }
 

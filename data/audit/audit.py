@@ -164,22 +164,25 @@ def features_with(settings: MarketSettings) -> Callable[[pd.DataFrame], pd.DataF
     def compute(bars: pd.DataFrame) -> pd.DataFrame:
         intraday, features = is_intraday(bars), settings.features
         names, warm_up = features.names(intraday=intraday), settings.warm_up_bars
-        found = np.full((len(bars), len(names)), np.nan, np.float32)
+        table = np.full((len(bars), len(names)), np.nan, np.float32)
         rows, closes, lengths = [], [], []
-        for own in bars.groupby("symbol", observed=True, sort=False).indices.values():
-            part, values = bars.iloc[own], np.empty((len(own[warm_up:]), len(names)), np.float32)
+        for positions in bars.groupby("symbol", observed=True, sort=False).indices.values():
+            part, values = (
+                bars.iloc[positions],
+                np.empty((len(positions[warm_up:]), len(names)), np.float32),
+            )
             fill_features(part, values, intraday=intraday, settings=features)
-            found[own[warm_up:]] = values
+            table[positions[warm_up:]] = values
             times = part["timestamp"].to_numpy("datetime64[ns]")
             lengths.append(grid_ns(times))
             closes.append(closes_of(times[warm_up:], lengths[-1]))
-            rows.append(own[warm_up:])
+            rows.append(positions[warm_up:])
         if features.market:
             together = np.concatenate(rows)
-            values = found[together]
+            values = table[together]
             fill_beside(values, names, Universe(closes, lengths), features)
-            found[together] = values
-        return pd.DataFrame(found, index=bars.index, columns=list(names))
+            table[together] = values
+        return pd.DataFrame(table, index=bars.index, columns=list(names))
 
     return compute
 
@@ -236,17 +239,17 @@ def _features_changed(market: Market, other: Market, known: np.ndarray) -> np.nd
 
 def _compare_folds(market, other, number: int, cut, rows, scale) -> list[Finding]:
     """Returns what differs in a fold whose training labels end at or before the cut."""
-    own, altered = market.folds[number], other.folds[number]
+    original, altered = market.folds[number], other.folds[number]
     fold = f"of fold {number + 1}"
-    if own.threshold != altered.threshold:  # moves the labels too: one line says enough
+    if original.threshold != altered.threshold:  # moves the labels too: one line says enough
         findings = [Finding(N_("threshold"), fold, "", cut, cut)]
     else:
         columns = [
-            ("label", f"{name} {fold}", getattr(own, name), getattr(altered, name), compared)
+            ("label", f"{name} {fold}", getattr(original, name), getattr(altered, name), compared)
             for name, compared in zip(("persistence", "labels"), rows, strict=True)
         ]
         findings = _compare_columns(columns, market, cut)
-    figures = zip(("mean", "variance"), scale(market, own), scale(other, altered), strict=True)
+    figures = zip(("mean", "variance"), scale(market, original), scale(other, altered), strict=True)
     for what, before, after in figures:
         for i in np.flatnonzero(_differs(before, after)):
             name = f"{what} of {market.feature_names[i]} {fold}"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from data.bars.faults import NUMBERS, PRICES
 from data.features.indicators import WARM_UP_BARS
 from data.market.market import Market
 from data.times.grid import moments_of
 
 CUT_SHARES = (0.35, 0.55, 0.75, 0.95)  # of all bar times
-_NUMBERS = ("open", "high", "low", "close", "volume")
 
 
 def moments_of_bars(bars: pd.DataFrame) -> np.ndarray:
@@ -23,11 +23,13 @@ def moments_of_rows(market: Market, bars: pd.DataFrame) -> np.ndarray:
     """Returns the moments of a market's rows among those of the bars it is made of, (rows,)."""
     moments, names = moments_of_bars(bars), bars["symbol"].astype(str).to_numpy()
     times = bars["timestamp"].to_numpy("datetime64[ns]")
-    found = np.empty_like(market.timestamps)
+    row_moments = np.empty_like(market.timestamps)
     for code, name in enumerate(market.symbol_names):
-        own, rows = np.flatnonzero(names == name), market.symbols == code
-        found[rows] = moments[own[np.searchsorted(times[own], market.timestamps[rows])]]
-    return found
+        positions, rows = np.flatnonzero(names == name), market.symbols == code
+        row_moments[rows] = moments[
+            positions[np.searchsorted(times[positions], market.timestamps[rows])]
+        ]
+    return row_moments
 
 
 def cut_times(bars: pd.DataFrame, shares: Sequence[float] = CUT_SHARES) -> list[np.datetime64]:
@@ -67,7 +69,7 @@ def alter_bars(bars: pd.DataFrame, later: np.ndarray) -> pd.DataFrame:
     """
     altered = bars.copy()
     rng = np.random.default_rng(0)
-    columns = {name: bars[name].to_numpy(float).copy() for name in _NUMBERS}
+    columns = {name: bars[name].to_numpy(float).copy() for name in NUMBERS}
     for rows in bars.groupby("symbol", observed=True, sort=False).indices.values():
         rows = np.asarray(rows)
         rows = rows[later[rows]]
@@ -80,7 +82,7 @@ def alter_bars(bars: pd.DataFrame, later: np.ndarray) -> pd.DataFrame:
 
 def _mirror(columns: dict[str, np.ndarray], rows: np.ndarray, rng: np.random.Generator) -> None:
     """Changes the prices and volumes of one symbol's last rows in place."""
-    log = {name: np.log(columns[name][rows]) for name in _NUMBERS[:4]}
+    log = {name: np.log(columns[name][rows]) for name in PRICES}
     before = np.log(columns["close"][rows[0] - 1]) if rows[0] else log["close"][0]
     factor = -rng.uniform(1.1, 2.0, len(rows))
     path = before + np.cumsum(factor * np.diff(log["close"], prepend=before))

@@ -46,7 +46,7 @@ def meetings(
         embargo_bars: bars that must lie between two spans.
     """
     intervals = _intervals(market)
-    found = []
+    pairs = []
     for one, other in combinations(SPLITS, 2):
         begins, reaches = [], []
         for name in (one, other):
@@ -57,15 +57,17 @@ def meetings(
         if met is not None:
             number, reached = met
             row = int(getattr(fold, other)[number]) - sequence_length + 1
-            found.append(Meeting((one, other), row, np.datetime64(reached, "ns")))
-    return found
+            pairs.append(Meeting((one, other), row, np.datetime64(reached, "ns")))
+    return pairs
 
 
 def _intervals(market: Market) -> np.ndarray:
     """Returns the median spacing of each symbol's bars in nanoseconds, int64 (symbols,)."""
     times = market.timestamps.astype(np.int64)
-    own = (times[market.symbols == code] for code in range(len(market.symbol_names)))
-    return np.array([np.median(np.diff(part)) if len(part) > 1 else 1 for part in own], np.int64)
+    times_by_symbol = (times[market.symbols == code] for code in range(len(market.symbol_names)))
+    return np.array(
+        [np.median(np.diff(part)) if len(part) > 1 else 1 for part in times_by_symbol], np.int64
+    )
 
 
 def _bar_after(market: Market, intervals, rows: np.ndarray, num_bars: int) -> np.ndarray:

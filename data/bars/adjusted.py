@@ -5,7 +5,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.bars.checks import PRICES
+from data.bars.faults import PRICES
 from data.times.timestamps import read_times
 
 # A step of adjusted / raw close is a split's if it is that far from 1: a dividend is less.
@@ -33,7 +33,7 @@ def scale(bars: dict[str, pd.Series], source: str) -> list[str]:
     if bad.any():
         row = int(bad.argmax())
         raise InputError(
-            _("{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1)
+            "{source}, row {row}: the adjusted close must be above 0", source=source, row=row + 1
         )
     factor = (adjusted / close).where(close.notna())
     for price in PRICES:
@@ -53,7 +53,7 @@ def scale_volumes(bars: dict[str, pd.Series], factor: pd.Series) -> list[str]:
     volume, scales = pd.to_numeric(bars["volume"], errors="coerce"), factor.to_numpy(np.float64)
     if not (np.isfinite(scales) & (scales > 0)).all() or volume.isna().any():
         return []
-    splits, told, times = np.ones(len(volume)), [], None
+    splits, ratios, times = np.ones(len(volume)), [], None
     for rows in _by_symbol(bars):
         if (_split_steps(scales[rows]) == 1).all():
             continue
@@ -62,11 +62,11 @@ def scale_volumes(bars: dict[str, pd.Series], factor: pd.Series) -> list[str]:
         steps = _split_steps(scales[rows])
         # What comes after a bar scales it: the product of the steps from it to the newest bar.
         splits[rows] = np.append(np.cumprod(steps[::-1])[::-1], 1.0)
-        told += [(rows[i + 1], ratio) for i, ratio in enumerate(steps) if ratio != 1]
-    if not told:
+        ratios += [(rows[i + 1], ratio) for i, ratio in enumerate(steps) if ratio != 1]
+    if not ratios:
         return []
     bars["volume"] = volume * splits
-    row, ratio = told[0]
+    row, ratio = ratios[0]
     return [
         _(
             "volumes before splits scaled as well (first split: {ratio:g} for 1 in row {row})",

@@ -9,15 +9,12 @@ import pandas as pd
 
 from core.errors import InputError, printable
 from core.i18n import N_, _, ngettext
-from data.bars.faults import Faults
+from data.bars.faults import COLUMNS, NUMBERS, PRICES, Faults, check_columns
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs
 from data.times.timestamps import complaint, read_times
 
-PRICES = ("open", "high", "low", "close")
-NUMBERS = (*PRICES, "volume")
-COLUMNS = ("timestamp", *NUMBERS)
 MOST_LETTERS = 200  # of a symbol
 # Whatever a symbol's prices do between these, every feature has room in 32 bits.
 LEAST_PRICE, LARGEST_PRICE, LARGEST_VOLUME = 1e-18, 1e18, 1e100
@@ -29,21 +26,17 @@ def check_bars(
     frame: pd.DataFrame, source: str = "bars", *, extra: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Returns the checked and sorted bars of a frame in memory; see `data.bars.read.read_bars`."""
-    given = list(frame.columns)
-    _check_columns(given, source)
-    places = {name: given.index(name) for name in (*COLUMNS, "symbol")}
-    places |= places_of(given, extra, source, places)
-    own = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
-    own.columns = list(places)
-    columns = {name: plain_column(own[name], name, source) for name in places}
+    names = list(frame.columns)
+    columns = {name: [name] * names.count(name) for name in (*COLUMNS, "symbol")}
+    check_columns(columns, names, source)
+    places = {name: names.index(name) for name in columns}
+    places |= places_of(names, extra, source, places)
+    selected = frame.iloc[:, list(places.values())].reset_index(drop=True).copy()
+    selected.columns = list(places)
+    columns = {name: plain_column(selected[name], name, source) for name in places}
     bars = checked(columns, source, extra=extra)
     bars["timestamp"] = pd.Series(bars["timestamp"]).dt.tz_localize("UTC")
     return sorted_bars(pd.DataFrame(bars, copy=False))
-
-
-def bar_interval(timestamps: pd.Series) -> np.timedelta64:
-    """Returns the median spacing of one symbol's bars."""
-    return np.median(np.diff(timestamps.to_numpy("datetime64[ns]"))).astype("timedelta64[ns]")
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -80,9 +73,8 @@ def checked(
         `COLUMNS` and own ones as arrays (bars,), the times datetime64[ns], and `symbol` as a
         Categorical: no frame, whose making takes longer than the checks of a small file.
     """
-    _check_columns(list(columns), source)
     if not len(columns["symbol"]):
-        raise InputError([_("{source} must hold bars; it has no rows", source=source)])
+        raise InputError("{source} must hold bars; it has no rows", source=source)
     symbols, lines = _symbols(columns.pop("symbol"), source)
     faults = Faults(source, symbols)
     faults.lines += lines
@@ -91,59 +83,23 @@ def checked(
         bars[name] = _numbers(columns.pop(name), name, faults)
     for name in dict.fromkeys(extra):
         bars[name] = _numbers(columns.pop(name), printable(name), faults, may_be_missing=True)
-    found = [] if faults.lines else _check_prices(bars, faults)
+    price_remarks = [] if faults.lines else _check_prices(bars, faults)
     if not faults.lines:
         bars["symbol"] = symbols
         more = merge_last_rows(bars)
         _check_order(bars, Faults(source, bars["symbol"]), faults.lines)
         if remarks is not None:
-            remarks += [*found, *more]
+            remarks += [*price_remarks, *more]
     if faults.lines:
         raise InputError(faults.lines)
     return bars
 
 
-def _check_columns(given: list, source: str) -> None:
-    faults = _lacking(given, source)
-    if faults:
-        raise InputError(faults)
-
-
-def _lacking(given: list, source: str) -> list[str]:
-    """Returns a fault for each column that there is not once."""
-    needed = (*COLUMNS, "symbol")
-    counts = {name: given.count(name) for name in needed}
-    faults = [
-        _(
-            "{source} must have one column for {role}, it has {count} named {name}; rename or "
-            "remove the others",
-            source=source,
-            role=name,
-            count=count,
-            name=name,
-        )
-        for name, count in counts.items()
-        if count > 1
-    ]
-    missing = [name for name, count in counts.items() if not count]
-    if missing:
-        faults.append(
-            _(
-                "{source} must have the columns {columns}; it lacks {missing} (it has {found})",
-                source=source,
-                columns=", ".join(COLUMNS),
-                missing=", ".join(missing),
-                found=printable(", ".join(map(str, given)), 400),
-            )
-        )
-    return faults
-
-
 def _symbols(symbols: pd.Series, source: str) -> tuple[Any, list[str]]:
     """Returns the symbols without blanks around them, and a fault where one is none."""
-    given = symbols.astype("category").array
-    texts = [str(name).strip() for name in given.categories]
-    codes = given.codes
+    raw = symbols.astype("category").array
+    texts = [str(name).strip() for name in raw.categories]
+    codes = raw.codes
     used = np.bincount(codes.astype(np.int64) + 1, minlength=len(texts) + 1)[1:] > 0
     faulty = np.array([*map(_is_no_symbol, texts), True])  # the last: missing
     lines = []
@@ -153,7 +109,7 @@ def _symbols(symbols: pd.Series, source: str) -> tuple[Any, list[str]]:
         text = texts[codes[row]] if codes[row] >= 0 else ""
         lines = [_no_symbol(source, row, text)] if bad.any() else []
     elif used.all() and len(set(texts)) == len(texts):
-        return given.rename_categories(dict(zip(given.categories, texts, strict=True))), []
+        return raw.rename_categories(dict(zip(raw.categories, texts, strict=True))), []
     places: dict[str, int] = {}  # printable, as the faults name them
     for place in np.flatnonzero(used):
         places.setdefault(printable(texts[place]), len(places))
@@ -288,13 +244,13 @@ def _check_order(bars: dict[str, Any], faults: Faults, lines: list[str]) -> None
         steps = np.diff(times[rows]).astype(np.int64)
         if len(steps) and (steps < 0).all():
             continue  # newest first: turned round when sorted
-        for bad, told in [
-            (steps == 0, N_("{place}: timestamps must rise within a symbol; {count} duplicate")),
-            (steps < 0, N_("{place}: timestamps must rise within a symbol; {count} unsorted")),
+        for bad, message in [
+            (steps == 0, N_("{place}: timestamps must rise within a symbol; duplicates: {count}")),
+            (steps < 0, N_("{place}: timestamps must rise within a symbol; out of order: {count}")),
         ]:
             if bad.any():
                 place = faults.place(int(rows[int(bad.argmax()) + 1]))
-                lines.append(_(told, place=place, count=int(bad.sum())))
+                lines.append(_(message, place=place, count=int(bad.sum())))
 
 
 def _rises(codes: np.ndarray, times: np.ndarray) -> bool:

@@ -58,10 +58,8 @@ def _of_pandas(frame: Any) -> pd.DataFrame:
     if isinstance(frame, pd.DataFrame):
         return frame
     raise InputError(
-        _(
-            "bars must be a DataFrame, the path of a file or folder, or synthetic:NAME; got {kind}",
-            kind=type(frame).__name__,
-        )
+        "bars must be a DataFrame, the path of a file or folder, or synthetic:NAME; got {kind}",
+        kind=type(frame).__name__,
     )
 
 
@@ -83,7 +81,7 @@ def _from_index(index: pd.Index, names: Sequence) -> dict[Any, pd.Series]:
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return {}
     known = {plain(name[0] if isinstance(name, tuple) else name) for name in names}
-    found: dict[Any, pd.Series] = {}
+    levels: dict[Any, pd.Series] = {}
     for number in range(index.nlevels):
         level = index.get_level_values(number)
         are_times = isinstance(level, (pd.DatetimeIndex, pd.PeriodIndex))
@@ -95,8 +93,8 @@ def _from_index(index: pd.Index, names: Sequence) -> dict[Any, pd.Series]:
             name = "symbol"
         is_time = are_times or plain(name) in TIMES
         if plain(name) not in known and not (is_time and known & set(TIMES)):
-            found[name] = level.to_series()
-    return found
+            levels[name] = level.to_series()
+    return levels
 
 
 def _without_periods(values: pd.Series) -> pd.Series:

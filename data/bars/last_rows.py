@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from core.i18n import _
+from data.bars.faults import NUMBERS
 
-NUMBERS = ("open", "high", "low", "close", "volume")
 _DAY = 86_400_000_000_000  # nanoseconds
 _FEWEST = 5  # steps that tell the length of a bar
 _ALIKE = 0.02  # relative: two rows of one day have nearly the same prices
@@ -32,25 +32,25 @@ def merge_last_rows(bars: dict[str, Any]) -> list[str]:
     if not pairs:
         return []
     older, newer, _kind = pairs[0]
-    told = _(
+    remark = _(
         "the newest bar of {symbol} comes in two rows, {older} and {newer}: merged",
         symbol=bars["symbol"][older],
         older=str(older + 1),
         newer=str(newer + 1),
     )
-    own = [name for name in bars if name not in (*NUMBERS, "timestamp", "symbol")]
-    for name in (*NUMBERS, *own):
+    extra = [name for name in bars if name not in (*NUMBERS, "timestamp", "symbol")]
+    for name in (*NUMBERS, *extra):
         bars[name] = bars[name].copy()  # may be the memory of a file or of a frame
     for pair in pairs:
         _merge(bars, *pair)
-        for name in own:
+        for name in extra:
             values, (older, newer, _kind) = bars[name], pair
             values[older] = values[older] if np.isnan(values[newer]) else values[newer]
     kept = np.ones(len(times), bool)
     kept[[newer for _older, newer, _kind in pairs]] = False
     for name in list(bars):
         bars[name] = bars[name][kept]
-    return [told]
+    return [remark]
 
 
 def runs(codes: np.ndarray) -> list[np.ndarray]:
@@ -68,8 +68,8 @@ def _pair(times: np.ndarray, rows: np.ndarray) -> tuple[int, int, str] | None:
     """Returns the older and the newer of the two newest rows, if they are of one period."""
     if len(rows) < _FEWEST + 2:
         return None
-    own = times[rows[[0, 1, 2, -3, -2, -1]]]
-    falls = own[0] > own[2]
+    ends = times[rows[[0, 1, 2, -3, -2, -1]]]
+    falls = ends[0] > ends[2]
     older, newer = (rows[1], rows[0]) if falls else (rows[-2], rows[-1])
     step = times[newer] - times[older]
     if not 0 <= step < 31 * _DAY:

@@ -13,10 +13,10 @@ import pandas as pd
 from core.errors import InputError, printable
 from core.i18n import N_, _
 from data.bars.adjusted import scale, scale_volumes
-from data.bars.checks import COLUMNS, NUMBERS, PRICES
+from data.bars.faults import COLUMNS, NUMBERS, PRICES, check_columns, listed
 from data.bars.formats.columns import open_table
 from data.bars.formats.numerals import read_numbers
-from data.bars.formats.own_columns import FAMILIAR, listed, may_be_number, places_of
+from data.bars.formats.own_columns import FAMILIAR, may_be_number, places_of
 from data.bars.formats.packed import Source, reading
 from data.bars.formats.table import Table, plain_column
 from data.bars.names import named
@@ -91,24 +91,24 @@ def read_table(
     roles = dict(layout.roles)
     names = table.names or (KLINE if table.width == len(KLINE) else None)
     taken = {role: place for role, place in roles.items() if role != "tickvol"}
-    own = places_of(names, extra, source, taken)
+    extra_places = places_of(names, extra, source, taken)
     texts = [roles[role] for role in ("symbol", "clock") if role in roles]
     if "clock" in roles or "broker" in roles:
         texts.append(roles["timestamp"])
     of_a_broker = roles.pop("broker", None) is not None
     numbers = [place for role, place in roles.items() if role not in OTHERS]
-    numbers += own.values()
+    numbers += extra_places.values()
     with reading(source):
-        places = list(dict.fromkeys([*roles.values(), *own.values()]))
+        places = list(dict.fromkeys([*roles.values(), *extra_places.values()]))
         columns = table.read(places, texts, numbers)
-    roles |= own
+    roles |= extra_places
     bars = {role: _plain(columns, place, table, source) for role, place in roles.items()}
     del columns
     remarks = [*table.remarks, *layout.remarks]
     remarks += _read_texts(bars, source, of_a_broker or not table.semicolons)
     if "clock" in bars:
         bars["timestamp"] = day_and_time(bars["timestamp"], bars.pop("clock"))
-        remarks.append(_("time of date and time together"))
+        remarks.append(_("timestamp from date and time"))
     if "tickvol" in bars and not pd.to_numeric(bars["volume"], errors="coerce").any():
         bars["volume"] = bars["tickvol"].copy()  # may be an own column, too
         remarks.append(_("volume from the ticks, as the real one is 0 throughout"))
@@ -120,24 +120,24 @@ def read_table(
     elif "rawclose" in bars:
         prices = [pd.to_numeric(bars[name], errors="coerce") for name in ("close", "rawclose")]
         remarks += scale_volumes(bars, prices[0] / prices[1])
-    ignored, not_used = _left(layout, table, set(own.values()))
+    ignored, not_used = _left(layout, table, set(extra_places.values()))
     if ignored:
         remarks.append(_("columns ignored: {names}", names=listed(ignored)))
-    kept = {name: bars[name] for name in (*COLUMNS, "symbol", *own) if name in bars}
+    kept = {name: bars[name] for name in (*COLUMNS, "symbol", *extra_places) if name in bars}
     return kept, remarks, not_used
 
 
-def _left(layout: Layout, table: Table, own: set[int]) -> tuple[list[str], list[str]]:
+def _left(layout: Layout, table: Table, extra_places: set[int]) -> tuple[list[str], list[str]]:
     """Returns the names of columns that are no features, and of those that could be."""
     ignored, not_used, names = [], [], table.names or []
     named_volumes = bool(names) and plain(names[layout.roles["volume"]]) not in VOLUMES
     for place in layout.others:
         name = plain(names[place])
-        familiar = name in FAMILIAR.union(COLUMNS, TIMES, SYMBOLS, NAMELESS)
-        familiar |= named_volumes and name.startswith("volume")  # in another unit
+        known = name in FAMILIAR.union(COLUMNS, TIMES, SYMBOLS, NAMELESS)
+        known |= named_volumes and name.startswith("volume")  # in another unit
         text = table.first and not may_be_number(table.first[place])
-        if place not in own:
-            (ignored if familiar or text else not_used).append(names[place] or "one without a name")
+        if place not in extra_places:
+            (ignored if known or text else not_used).append(names[place] or "one without a name")
     return ignored, not_used
 
 
@@ -155,8 +155,8 @@ def _read_texts(bars: dict[str, pd.Series], source: str, points: bool) -> list[s
     }
     if not texts:
         return []
-    found, remarks = read_numbers(texts, source, points_are_decimal=points)
-    bars.update(found)
+    numbers, remarks = read_numbers(texts, source, points_are_decimal=points)
+    bars.update(numbers)
     return remarks
 
 
@@ -176,11 +176,9 @@ def _with_clock(layout: Layout, table: Table, source: str) -> Layout:
     ):
         return replace(layout, roles=roles)
     raise InputError(
-        _(
-            "{source}, row 1: the time of day must be HH:MM, got {value!r}",
-            source=source,
-            value=printable(text),
-        )
+        "{source}, row 1: the time of day must be HH:MM, got {value!r}",
+        source=source,
+        value=printable(text),
     )
 
 
@@ -192,13 +190,11 @@ def _headless(table: Table, source: str) -> Layout:
         return Layout(roles, [_("no header: MetaTrader's date, time, prices, volume"), _(BROKER)])
     if table.width not in (6, 12):
         raise InputError(
-            _(
-                "{source} has no header and {width} columns; only 12 (a Binance kline) or 6 "
-                "({columns}) are known: write the names into a first line",
-                source=source,
-                width=table.width,
-                columns=", ".join(COLUMNS),
-            )
+            "{source} has no header and {width} columns; only 12 (a Binance kline) or 6 "
+            "({columns}) are known: write the names into a first line",
+            source=source,
+            width=table.width,
+            columns=", ".join(COLUMNS),
         )
     roles = {name: i for i, name in enumerate(COLUMNS)}
     if table.width == 12:
@@ -216,17 +212,18 @@ def _by_names(table: Table, names: list[str], source: str, symbol: str) -> Layou
         places.setdefault(plain(name), []).append(position)
     if set(LETTERS) <= set(places):
         places = {LETTERS.get(name, name): where for name, where in places.items()}
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for role, known in _candidates(places, table, symbol).items():
         name = next((name for name in known if name in places), None)
         if name is not None:
-            found[role] = name
-    _refuse(found, places, names, source)
-    adjusted, remarks = _adjusted(found, places)
-    roles = {role: places[name][0] for role, name in {**found, **adjusted}.items()}
+            matches[role] = name
+    columns = {role: [names[at] for at in places[name]] for role, name in matches.items()}
+    check_columns({role: () for role in COLUMNS} | columns, names, source)
+    adjusted, remarks = _adjusted(places)
+    roles = {role: places[name][0] for role, name in {**matches, **adjusted}.items()}
     used = set(roles.values())
     words = []
-    for role, name in found.items():
+    for role, name in matches.items():
         written = names[places[name][0]]
         if role != "clock" and plain(written) != role:
             words.append(
@@ -250,9 +247,9 @@ def _candidates(places: dict, table: Table, symbol: str) -> dict[str, tuple[str,
     if ("volume" in places or "vol" in places) and "tickvol" in places:
         roles["tickvol"] = ("tickvol",)
     if not set(VOLUMES) & set(places):
-        given = next((name for name in SYMBOLS if name in places), None)
-        if given and table.first:
-            symbol = table.first[places[given][0]]
+        column = next((name for name in SYMBOLS if name in places), None)
+        if column and table.first:
+            symbol = table.first[places[column][0]]
         roles["volume"] = _volume_of(places, plain(symbol))
     return roles
 
@@ -260,41 +257,11 @@ def _candidates(places: dict, table: Table, symbol: str) -> dict[str, tuple[str,
 def _volume_of(places: dict, symbol: str) -> tuple[str, ...]:
     """Returns the volume counted in what is traded, as `Volume BTC` beside `Volume USDT`."""
     names = [name for name in places if name.startswith("volume") and name != "volumecurrency"]
-    own = [name for name in names if symbol.startswith(name.removeprefix("volume"))]
-    return tuple(own if len(own) == 1 else names if len(names) == 1 else ())
+    of_symbol = [name for name in names if symbol.startswith(name.removeprefix("volume"))]
+    return tuple(of_symbol if len(of_symbol) == 1 else names if len(names) == 1 else ())
 
 
-def _refuse(found: dict, places: dict, names: list[str], source: str) -> None:
-    has = listed([name or _("a column without a name") for name in names])
-    faults = [
-        _(
-            "{source} must have one column for {role}, it has {count} named {name}; rename or "
-            "remove the others",
-            source=source,
-            role=role,
-            count=len(places[name]),
-            name=printable(names[places[name][0]]) or "''",
-        )
-        for role, name in found.items()
-        if len(places[name]) > 1
-    ]
-    lacking = [name for name in COLUMNS if name not in found]
-    if lacking:
-        faults.append(
-            _(
-                "{source} must have the columns {columns}; it lacks {lacking} (it has {has}); "
-                "rename yours, or add them",
-                source=source,
-                columns=", ".join(COLUMNS),
-                lacking=", ".join(lacking),
-                has=has,
-            )
-        )
-    if faults:
-        raise InputError(faults)
-
-
-def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
+def _adjusted(places: dict) -> tuple[dict[str, str], list[str]]:
     names = {price: f"adj{price}" for price in PRICES}
     if set(names.values()) <= set(places):
         names |= {"volume": "adjvolume"} if "adjvolume" in places else {"rawclose": "close"}
@@ -308,5 +275,5 @@ def _adjusted(found: dict, places: dict) -> tuple[dict[str, str], list[str]]:
 def _is_fixed_point(bars: dict[str, pd.Series]) -> bool:
     """Says whether prices are Databento's whole numbers in units of 1e-9."""
     prices = [pd.to_numeric(bars[name], errors="coerce") for name in PRICES]
-    whole = all(bool((own >= 1e5).all() and (own == own.round()).all()) for own in prices)
+    whole = all(bool((price >= 1e5).all() and (price == price.round()).all()) for price in prices)
     return whole and len(prices[0]) > 0

@@ -79,24 +79,26 @@ def symbol_of(file: Path, times: np.ndarray) -> str:
         file: without a column of symbols.
         times: of its bars, datetime64[ns] (bars,).
     """
-    own = named(file)
-    if own.frame is not None:
-        length = seconds(own.frame)
-        code = own.whole.endswith(f"{own.symbol}_{own.frame}") and CONTRACT.fullmatch(own.frame)
+    parts = named(file)
+    if parts.frame is not None:
+        length = seconds(parts.frame)
+        code = parts.whole.endswith(f"{parts.symbol}_{parts.frame}") and CONTRACT.fullmatch(
+            parts.frame
+        )
         if isinstance(length, str) or not code or len(times) < 2:
-            return own.symbol
-        step = usual_step(times) / np.timedelta64(1, "s")
-        return own.symbol if length / _NEAR < step < length * _NEAR else own.whole
-    match = next(filter(None, (pattern.fullmatch(own.whole) for pattern in PARTS)), None)
+            return parts.symbol
+        step = most_frequent(np.abs(np.diff(times))) / np.timedelta64(1, "s")
+        return parts.symbol if length / _NEAR < step < length * _NEAR else parts.whole
+    match = next(filter(None, (pattern.fullmatch(parts.whole) for pattern in PARTS)), None)
     if match is None or not _covers(match["first"], match["last"] or match["first"], times):
-        return own.whole
-    return match["symbol"] or file.absolute().parent.name or own.whole
+        return parts.whole
+    return match["symbol"] or file.absolute().parent.name or parts.whole
 
 
-def usual_step(times: np.ndarray) -> np.timedelta64:
-    """Returns the most frequent step, in either direction, of one symbol's times (bars,)."""
-    steps, counts = np.unique(np.abs(np.diff(times)), return_counts=True)
-    return steps[counts.argmax()]
+def most_frequent(steps: np.ndarray) -> np.timedelta64:
+    """Returns the most frequent of steps (steps,), at least one; of several the shortest."""
+    lengths, counts = np.unique(steps, return_counts=True)
+    return lengths[counts.argmax()]
 
 
 def _covers(first: str, last: str, times: np.ndarray) -> bool:
@@ -133,15 +135,13 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     check_path(path)
     if not path.is_dir():
         if not path.exists() and not path.is_symlink():
-            raise InputError(_("no file or folder of bars at {path}", path=path))
+            raise InputError("no file or folder of bars at {path}", path=path)
         Source(path).check_regular()
         if not path.name.lower().endswith(SUFFIXES):
             raise InputError(
-                _(
-                    "bars must be a file ending in {suffixes}, got {path}",
-                    suffixes=forms(),
-                    path=printable(str(path), 300),
-                )
+                "bars must be a file ending in {suffixes}, got {path}",
+                suffixes=forms(),
+                path=printable(str(path), 300),
             )
         return [path]
     shown = sorted(file for file in path.iterdir() if not file.name.startswith("."))
@@ -151,7 +151,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     known = set(read)
     others += [file for file in shown if file not in known and named_no_bars(file)]
     if others:
-        note(_("{names}: no bars, passed over", names=first_of([file.name for file in others])))
+        note(_("{names}: skipped, not bars", names=first_of([file.name for file in others])))
     passed = set(others)
     unknown = sorted(set(shown) - known - passed)
     if unknown:
@@ -165,11 +165,7 @@ def files_of(path: Path, note: Callable[[str], None]) -> list[Path]:
     read = [file for file in read if file not in passed]
     if not read:
         raise InputError(
-            _(
-                "the folder {path} must hold files ending in {suffixes}",
-                path=path,
-                suffixes=forms(),
-            )
+            "the folder {path} must hold files ending in {suffixes}", path=path, suffixes=forms()
         )
     one_timeframe(read)
     return read
@@ -179,12 +175,10 @@ def _refuse_folders(path: Path, shown: list[Path]) -> None:
     inner = [file for file in shown if file.is_dir()]
     if inner:
         raise InputError(
-            _(
-                "the folder {path} must hold files alone, it holds the folder {name}; give the "
-                "path of one folder of files",
-                path=path,
-                name=printable(inner[0].name),
-            )
+            "the folder {path} must hold files alone, it holds the folder {name}; give the "
+            "path of one folder of files",
+            path=path,
+            name=printable(inner[0].name),
         )
 
 
@@ -212,11 +206,9 @@ def one_timeframe(files: list[Path]) -> None:
         if frame is not None and not CONTRACT.fullmatch(frame):
             frames.setdefault(seconds(frame), f"{frame} ({printable(file.name)})")
     if len(frames) > 1:
-        told = ", ".join(frames.values())
+        examples = ", ".join(frames.values())
         raise InputError(
-            _(
-                "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
-                "into a folder of its own",
-                told=told,
-            )
+            "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
+            "into a folder of its own",
+            told=examples,
         )

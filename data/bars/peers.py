@@ -58,13 +58,13 @@ class _Exchange:
     def fits(self, days: np.ndarray) -> bool:
         """Says whether a symbol that trades on these days, rising, may be of the exchange."""
         low, high = max(days[0], self.first), min(days[-1], self.last)
-        own = days[np.searchsorted(days, low) : np.searchsorted(days, high, side="right")]
-        if not len(own):
+        overlap = days[np.searchsorted(days, low) : np.searchsorted(days, high, side="right")]
+        if not len(overlap):
             return False
-        shared = int(self.days[own].sum())
+        shared = int(self.days[overlap].sum())
         others = int(self.days[low : high + 1].sum())
-        alone = min(len(own) - shared, others - shared)
-        return alone <= _STRAY_DAYS * max(len(own), others)
+        alone = min(len(overlap) - shared, others - shared)
+        return alone <= _STRAY_DAYS * max(len(overlap), others)
 
     def add(self, symbol: str, days: np.ndarray) -> None:
         """Adds a symbol."""
@@ -82,20 +82,20 @@ def learn_peers(bars: pd.DataFrame) -> dict[str, Peers]:
         bars: as `data.bars.read.read_bars` returns them.
     """
     times = _times(bars)
-    days = {symbol: _changes(own // DAY) for symbol, own in times.items()}
-    start = min((own[0] for own in days.values()), default=0)
-    stop = max((own[-1] for own in days.values()), default=0) + 1
+    days = {symbol: _changes(stamps // DAY) for symbol, stamps in times.items()}
+    start = min((traded[0] for traded in days.values()), default=0)
+    stop = max((traded[-1] for traded in days.values()), default=0) + 1
     exchanges: dict[tuple, list[_Exchange]] = {}
     for symbol in sorted(days, key=lambda name: len(days[name]), reverse=True):
-        week, own = _weekdays(days[symbol]), days[symbol] - start
+        week, symbol_days = _weekdays(days[symbol]), days[symbol] - start
         if all(week):
             continue
         alike = exchanges.setdefault(week, [])
-        found = next((one for one in alike if one.fits(own)), None)
-        if found is None:
-            found = _Exchange(stop - start)
-            alike.append(found)
-        found.add(symbol, own)
+        exchange = next((one for one in alike if one.fits(symbol_days)), None)
+        if exchange is None:
+            exchange = _Exchange(stop - start)
+            alike.append(exchange)
+        exchange.add(symbol, symbol_days)
     known = {}
     for members in (one.members for alike in exchanges.values() for one in alike):
         if len(members) > 1:
@@ -126,11 +126,11 @@ def _weekdays(days: np.ndarray) -> tuple[bool, ...]:
 
 def _peers(times: list[np.ndarray]) -> Peers:
     """Returns when some symbols are open, of their times."""
-    first = min(own[0] for own in times) // _UNIT
-    size = max(own[-1] for own in times) // _UNIT - first + 1
+    first = min(stamps[0] for stamps in times) // _UNIT
+    size = max(stamps[-1] for stamps in times) // _UNIT - first + 1
     traded, listed = np.zeros(size, np.int32), np.zeros(size + 1, np.int32)
-    for own in times:
-        units = _changes(own // _UNIT) - first
+    for stamps in times:
+        units = _changes(stamps // _UNIT) - first
         traded[units] += 1
         listed[units[0]] += 1
         listed[units[-1] + 1] -= 1

@@ -1,5 +1,6 @@
 """Reads the bars of many symbols from files and folders: one checked, sorted frame."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from data.bars.checks import (
     COLUMNS,
     NUMBERS,
     PRICES,
-    bar_interval,
     check_bars,
     checked,
     digest,
@@ -25,14 +25,13 @@ from data.bars.formats.own_columns import NoSuchColumn, not_used
 from data.bars.formats.packed import Source
 from data.bars.frames import read_frame
 from data.bars.layouts import read_layout
-from data.bars.names import COPY, files_of, first_of, named, symbol_of
+from data.bars.names import COPY, files_of, first_of, most_frequent, named, symbol_of
 from data.bars.synthetic import PREFIX, read_synthetic
 
 __all__ = [
     "COLUMNS",
     "NUMBERS",
     "PRICES",
-    "bar_interval",
     "check_bars",
     "digest",
     "read_bars",
@@ -63,8 +62,8 @@ class _Part:
             return [(self.symbols[0], times)]
         order = np.argsort(self.codes, kind="stable")
         bounds = np.searchsorted(self.codes[order], np.arange(len(self.symbols) + 1))
-        own = zip(self.symbols, bounds[:-1], bounds[1:], strict=True)
-        return [(symbol, times[order[first:last]]) for symbol, first, last in own]
+        spans = zip(self.symbols, bounds[:-1], bounds[1:], strict=True)
+        return [(symbol, times[order[first:last]]) for symbol, first, last in spans]
 
 
 def read_bars(
@@ -95,6 +94,11 @@ def read_bars(
 
     Raises:
         InputError: with a line for every fault: file, symbol, row (counted from 1).
+
+    Example:
+        >>> bars = read_bars("synthetic:walk?bars=300&symbols=2")  # or "bars.csv", "folder/"
+        >>> len(bars), sorted(bars.columns)
+        (600, ['close', 'high', 'low', 'open', 'symbol', 'timestamp', 'volume'])
     """
     note = note or (lambda text: None)
     if not isinstance(path, (str, Path)):
@@ -154,8 +158,8 @@ def _together(
     """Returns the bars of all parts, sorted, of one timeframe."""
     bars = sorted_bars(_joined(parts, extra))
     _one_interval(bars, source)
-    for told in _doubles(bars):
-        note(told)
+    for text in _doubles(bars):
+        note(text)
     return bars
 
 
@@ -181,8 +185,8 @@ def _read(source: Source, extra: Sequence[str]) -> tuple[_Part, list[str], list[
         raw["symbol"] = pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     more: list[str] = []
     columns = checked(raw, source.name, more, extra)
-    own = columns.pop("symbol")
-    symbols, codes = list(own.categories), own.codes
+    symbol = columns.pop("symbol")
+    symbols, codes = list(symbol.categories), symbol.codes
     if unnamed:
         symbols = [symbol_of(source.path, columns["timestamp"])]
         remarks.append(_("symbol from the file's name"))
@@ -209,9 +213,9 @@ def _joined(parts: dict[str, _Part], extra: Sequence[str]) -> pd.DataFrame:
         codes.append(new.astype(np.int32)[part.codes])
     columns = {}
     for name in dict.fromkeys([*COLUMNS, *extra]):
-        own = [part.columns.pop(name) for part in parts.values()]
-        columns[name] = own[0] if len(own) == 1 else np.concatenate(own)
-        del own
+        pieces = [part.columns.pop(name) for part in parts.values()]
+        columns[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        del pieces
     columns["timestamp"] = pd.Series(columns["timestamp"]).dt.tz_localize("UTC")
     columns["symbol"] = pd.Categorical.from_codes(
         np.concatenate(codes), dtype=pd.CategoricalDtype(list(places))
@@ -226,9 +230,9 @@ def _overlaps(parts: dict[str, _Part]) -> list[str]:
         for symbol, times in part.by_symbol():
             spans.setdefault(symbol, []).append((times.min(), times.max(), name))
     faults = []
-    for symbol, own in spans.items():
-        own.sort()
-        for (_first, last, before), (first, _last, after) in zip(own[:-1], own[1:], strict=True):
+    for symbol, ranges in spans.items():
+        ranges.sort()
+        for (_first, last, before), (first, _last, after) in itertools.pairwise(ranges):
             if first <= last:
                 faults.append(
                     _(
@@ -249,23 +253,28 @@ def _steps_of_files(parts: dict[str, _Part]) -> list[str]:
     """Returns a fault where two files differ in their most frequent step."""
     steps = {}
     for name, part in parts.items() if len(parts) > 1 else ():
-        own = [np.abs(np.diff(times)) for _symbol, times in part.by_symbol()]
-        lengths, counts = np.unique(np.concatenate(own), return_counts=True)
-        if counts.sum() > 1:
-            steps[name] = pd.Timedelta(lengths[counts.argmax()])
-    if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
+        lengths = np.concatenate([np.abs(np.diff(times)) for _symbol, times in part.by_symbol()])
+        if len(lengths) > 1:
+            steps[name] = most_frequent(lengths)
+    extremes = _unlike(steps)
+    if not extremes:
         return []
-    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
     return [
         _(
             "all files must have one timeframe; {low} has a bar every {low_step}, {high} every "
             "{high_step}: give each timeframe by itself",
-            low=low,
-            low_step=steps[low],
-            high=high,
-            high_step=steps[high],
+            **extremes,
         )
     ]
+
+
+def _unlike(steps: dict[str, np.timedelta64]) -> dict[str, Any]:
+    """Returns which steps are shortest and longest, where they are of two timeframes; else {}."""
+    if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
+        return {}
+    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
+    lengths = {"low_step": pd.Timedelta(steps[low]), "high_step": pd.Timedelta(steps[high])}
+    return {"low": low, "high": high, **lengths}
 
 
 def _doubles(bars: pd.DataFrame) -> list[str]:
@@ -277,52 +286,41 @@ def _doubles(bars: pd.DataFrame) -> list[str]:
     seen: dict[tuple, int] = {}
     pairs = []
     for code, name in enumerate(names):
-        own = slice(bounds[code], bounds[code + 1])
-        key = (own.stop - own.start, times[own.start], close[own].sum())
+        rows = slice(bounds[code], bounds[code + 1])
+        key = (rows.stop - rows.start, times[rows.start], close[rows].sum())
         match = COPY.fullmatch(name)
         if match and match["symbol"] in names:
             pairs.append((names.index(match["symbol"]), code))
         elif seen.setdefault(key, code) != code:
             pairs.append((seen[key], code))
-    told: dict[int, list[str]] = {}
+    copies: dict[int, list[str]] = {}
     for first, second in pairs:
         one, other = (slice(bounds[code], bounds[code + 1]) for code in (first, second))
         _both, left, right = np.intersect1d(
             times[one], times[other], assume_unique=True, return_indices=True
         )
-        alike = [own[one][left] == own[other][right] for own in (close, volume)]
+        alike = [values[one][left] == values[other][right] for values in (close, volume)]
         same = int((alike[0] & alike[1]).sum())
         if same and same >= _ALIKE * min(one.stop - one.start, other.stop - other.start):
-            told.setdefault(first, [names[first]]).append(names[second])
+            copies.setdefault(first, [names[first]]).append(names[second])
     return [
         _("{names} have the same bars; if one is a second download, remove it", names=same)
-        for same in (first_of(own, 3) for own in told.values())
+        for same in (first_of(alike, 3) for alike in copies.values())
     ]
 
 
 def _one_interval(bars: pd.DataFrame, source: str) -> None:
     """Refuses symbols of different timeframes; the median is enough where all agree."""
     groups = bars.groupby("symbol", observed=True)["timestamp"]
-    times = {symbol: own for symbol, own in groups if len(own) > 2}
-    steps = {symbol: bar_interval(own) for symbol, own in times.items()}
-    if not steps or max(steps.values()) <= LOOSE * min(steps.values()):
+    times = {str(symbol): stamps.to_numpy("datetime64[ns]") for symbol, stamps in groups}
+    steps = {symbol: np.diff(stamps) for symbol, stamps in times.items() if len(stamps) > 2}
+    if not _unlike({symbol: np.median(lengths) for symbol, lengths in steps.items()}):
         return
-    steps = {symbol: _usual_step(own) for symbol, own in times.items()}  # bars may be missing
-    low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
-    if steps[high] > LOOSE * steps[low]:
+    extremes = _unlike({symbol: most_frequent(lengths) for symbol, lengths in steps.items()})
+    if extremes:  # and not only bars that are missing
         raise InputError(
-            _(
-                "{source}: all symbols must have one timeframe; {low} has a bar every {low_step}, "
-                "{high} every {high_step}: give each timeframe by itself",
-                source=source,
-                low=low,
-                low_step=pd.Timedelta(steps[low]),
-                high=high,
-                high_step=pd.Timedelta(steps[high]),
-            )
+            "{source}: all symbols must have one timeframe; {low} has a bar every {low_step}, "
+            "{high} every {high_step}: give each timeframe by itself",
+            source=source,
+            **extremes,
         )
-
-
-def _usual_step(timestamps: pd.Series) -> np.timedelta64:
-    steps, counts = np.unique(np.diff(timestamps.to_numpy("datetime64[ns]")), return_counts=True)
-    return steps[counts.argmax()]

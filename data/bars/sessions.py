@@ -53,6 +53,11 @@ def missed_bars(timestamps: np.ndarray, peers: Peers | None = None) -> np.ndarra
 
     Returns:
         int64 (bars - 1,).
+
+    Example:
+        >>> hours = np.arange("2024-01-01", "2024-01-02", dtype="datetime64[h]")
+        >>> missed_bars(np.delete(hours, [5, 6]))[3:6].tolist()
+        [0, 2, 0]
     """
     times = timestamps.astype("datetime64[ns]", copy=False).view(np.int64)
     missed = np.zeros(max(len(times) - 1, 0), np.int64)
@@ -161,8 +166,8 @@ def _calendar(times: np.ndarray, interval: int) -> _Calendar | None:
     long = _HALF_HOUR << int((interval - 1) // _HALF_HOUR).bit_length()
     if long <= slot or long >= DAY or long % slot:
         return None
-    found = _learnt(steps // (long // slot), _WEEK // long)
-    usual, closed = (np.repeat(slots, long // slot) for slots in found)
+    slots_of_long = _learnt(steps // (long // slot), _WEEK // long)
+    usual, closed = (np.repeat(slots, long // slot) for slots in slots_of_long)
     if usual[steps % len(usual)].mean() < _LONG_EXPLAINED:
         return None
     return _from_closed(origin, slot, usual, closed, _density(times, interval) * slot / interval)

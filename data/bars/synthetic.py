@@ -161,11 +161,11 @@ def hidden_parts(
     volatility, ratio = _volatility(rng, num_bars) / COMMON_RATIOS[name], COMMON_RATIOS[name]
     drift = DRIFT_STRENGTH * (name == "market_drift")
     common = _steps(rng, ratio * volatility, drift)
-    own = np.empty((num_symbols, num_bars, STEPS_PER_BAR))
+    by_symbol = np.empty((num_symbols, num_bars, STEPS_PER_BAR))
     drift = DRIFT_STRENGTH * (name == "relative_drift")
     for index in range(num_symbols):
-        own[index] = _steps(np.random.default_rng((seed, index)), volatility, drift)
-    return volatility, common, own
+        by_symbol[index] = _steps(np.random.default_rng((seed, index)), volatility, drift)
+    return volatility, common, by_symbol
 
 
 def hidden_volatility(
@@ -214,11 +214,11 @@ def _market(
 
 
 def _common_market(name, num_symbols, num_bars, seed, interval) -> pd.DataFrame:
-    volatility, common, own = hidden_parts(name, num_symbols, num_bars, seed)
+    volatility, common, by_symbol = hidden_parts(name, num_symbols, num_bars, seed)
     whole = volatility * np.hypot(1, COMMON_RATIOS[name])
     frames = [
         _bars(np.random.default_rng((seed, index, 1)), whole, common + steps)
-        for index, steps in enumerate(own)
+        for index, steps in enumerate(by_symbol)
     ]
     return _together(frames, _times(num_bars, interval))
 

@@ -23,7 +23,7 @@ def augment_sequences_batched(
     feature_std: np.ndarray | None = None,
     fill: np.ndarray | None = None,
     out: np.ndarray | None = None,
-    own: slice = slice(None),
+    rows: slice = slice(None),
     batch_size: int | None = None,
 ) -> np.ndarray:
     """Returns windows with Gaussian noise and masked bars; `x` itself if both are off.
@@ -41,7 +41,7 @@ def augment_sequences_batched(
         feature_std: standard deviation of each feature on training rows, (features,); None: 1.
         fill: what masked bars show, (features,), the training means; None: 0.
         out: float32 (batch, time, features) to write to; None: a new array.
-        own: which windows of a larger batch x holds: each then gets what it would get in that
+        rows: which windows of a larger batch x holds: each then gets what it would get in that
             batch, since the random numbers of all are drawn.
         batch_size: of the larger batch; None: x is whole.
 
@@ -67,11 +67,11 @@ def augment_sequences_batched(
         return x
     out = np.empty_like(x) if out is None else out
     if noise_std > 0:
-        _add_noise(x, rng, noise_std, feature_std, out, range(batch_size)[own], batch_size)
+        _add_noise(x, rng, noise_std, feature_std, out, range(batch_size)[rows], batch_size)
     elif out is not x:
         out[...] = x
     if masks:
-        masked = _draw_masks((batch_size, x.shape[1]), rng, mask_prob, mask_max_t)[own]
+        masked = _draw_masks((batch_size, x.shape[1]), rng, mask_prob, mask_max_t)[rows]
         out[masked] = 0.0 if fill is None else fill
     return out
 
@@ -118,18 +118,18 @@ def _check(x: np.ndarray, noise_std: float, mask_prob: float, mask_max_t: int) -
         )
 
 
-def _add_noise(x, rng, noise_std, feature_std, out, own: range, batch_size: int) -> None:
+def _add_noise(x, rng, noise_std, feature_std, out, rows: range, batch_size: int) -> None:
     """Writes x with noise into `out`, a few windows at a time: fresh memory takes longest.
 
-    x holds the windows `own` of a batch, out of whose random numbers each has its own.
+    x holds the windows `rows` of a batch, and each gets its random numbers of the whole batch.
     """
     scale = np.float32(noise_std) if feature_std is None else np.float32(noise_std * feature_std)
-    size, first = x[0].size, own.start
+    size, first = x[0].size, rows.start
     step = max(1, _NOISE_CHUNK // size)
     for start in range(0, batch_size, step):
         stop = min(start + step, batch_size)
         words = rng.integers(1 << 64, size=-(-(stop - start) * size // 4), dtype=np.uint64)
-        low, high = max(start, first), min(stop, own.stop)
+        low, high = max(start, first), min(stop, rows.stop)
         if low < high:
             levels = words.view(np.uint16)[(low - start) * size : (high - start) * size]
             noise = _LEVELS.take(levels).reshape(high - low, *x.shape[1:])

@@ -64,7 +64,9 @@ class TrainingBatches(keras.utils.PyDataset):
         self._max_shift = settings.pop("time_shift", 0)
         self._augmentation: dict[str, Any] = settings | {"feature_std": feature_std, "fill": fill}
         self.epoch, self.ready = 0, np.zeros(plan.num_batches)
-        self.own = slice(None)  # which rows of each batch are made here; the others elsewhere
+        self.rows = slice(
+            None
+        )  # of each batch that are made here; on several devices the others are made elsewhere
         self._check(settings)
 
     @property
@@ -157,9 +159,9 @@ class TrainingBatches(keras.utils.PyDataset):
         return self.plan.num_batches
 
     def _augmented(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the own rows of a batch with what the augmentation gives them in it."""
+        """Returns the rows that are made here, augmented as in the whole batch."""
         return augment_sequences_batched(
-            x, rng, out=x, own=self.own, batch_size=self.plan.batch_size, **self._augmentation
+            x, rng, out=x, rows=self.rows, batch_size=self.plan.batch_size, **self._augmentation
         )
 
     def _signature(self) -> list[tuple[tuple, Any]]:
@@ -190,6 +192,15 @@ class WindowBatches(TrainingBatches):
 
     Raises:
         ValueError: see there; or if a time shift has no `first_ends`.
+
+    Example:
+        >>> from data.batches.sampling import BatchPlan
+        >>> features = np.zeros((100, 5), "float32")  # of one symbol
+        >>> ends = np.arange(19, 100)  # of windows of 20 bars
+        >>> plan = BatchPlan(ends % 3, np.zeros(81, int), batch_size=8, seed=0)
+        >>> x, y = WindowBatches(features, ends, plan=plan, sequence_length=20)[0]
+        >>> x.shape, y.shape
+        ((8, 20, 5), (8,))
     """
 
     def __init__(
@@ -214,7 +225,7 @@ class WindowBatches(TrainingBatches):
         drawn = self.plan.indices(self.epoch, index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         x = self._windows(drawn, rng)
-        drawn = drawn[self.own]
+        drawn = drawn[self.rows]
         batch = (x, self.plan.coded(drawn, self.epoch))
         if self._weights is not None:
             batch += (self._weights_in(self.epoch)[drawn],)
@@ -243,7 +254,7 @@ class WindowBatches(TrainingBatches):
         if self._max_shift:
             first_rows = ends - self._room[drawn] - self.sequence_length + 1
             ends = shift_ends(ends, first_rows, rng, self._max_shift, self.sequence_length)
-        return self._augmented(gather(self.features, ends[self.own], self.sequence_length), rng)
+        return self._augmented(gather(self.features, ends[self.rows], self.sequence_length), rng)
 
     def _signature(self) -> list[tuple[tuple, Any]]:
         shape = (self.plan.batch_size, self.sequence_length, self.features.shape[1])

@@ -130,9 +130,9 @@ class PooledPlan:
 
     def mixtures(self, epoch: int) -> dict[int, Mixture]:
         """Returns what the pool of each class that has one is given in an epoch."""
-        asked = self._pools.share(epoch)
+        wanted = self._pools.share(epoch)
         return {
-            label: Mixture(asked, float(self._base(pool).sum() / self._totals[label]))
+            label: Mixture(wanted, float(self._base(pool).sum() / self._totals[label]))
             for label, pool in self._pools.at(epoch)[1].items()
         }
 

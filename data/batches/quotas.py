@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import InputError
-from core.i18n import _
 from data.market.labels import CLASS_NAMES, class_counts
 
 _FINENESS = 100  # visits of the lightest cell in a cycle: no share is off by more than 1 %
@@ -19,6 +18,10 @@ def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
     Args:
         ratios: not negative, any scale.
         total: what the shares add up to.
+
+    Example:
+        >>> quotas([1, 2, 1], 10).tolist()
+        [3, 5, 2]
     """
     parts = np.asarray(ratios, np.float64)
     if not (parts.ndim == 1 and np.all(parts >= 0) and 0 < parts.sum() < np.inf):
@@ -53,10 +56,10 @@ def check_ratios(ratios: Sequence[float] | np.ndarray | None, labels: np.ndarray
     Raises:
         ValueError: if a class of the labels has none.
     """
-    found = 1 + int(np.max(labels))
-    checked = np.ones(found) if ratios is None else np.asarray(ratios, np.float64)
-    if len(checked) < found:
-        raise ValueError(f"every class needs a ratio; {len(checked)} for {found} classes")
+    num_classes = 1 + int(np.max(labels))
+    checked = np.ones(num_classes) if ratios is None else np.asarray(ratios, np.float64)
+    if len(checked) < num_classes:
+        raise ValueError(f"every class needs a ratio; {len(checked)} for {num_classes} classes")
     return checked
 
 
@@ -75,7 +78,7 @@ def check_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:
     for name, count in zip(class_names(num_classes), counts, strict=True):
         if not count:
             raise InputError(
-                _("no training window is labelled {name}; its quota cannot be filled", name=name)
+                "no training window is labelled {name}; its quota cannot be filled", name=name
             )
     return counts
 
@@ -91,13 +94,11 @@ def class_quotas(ratios: np.ndarray, batch_size: int, labels: np.ndarray) -> np.
     for name, share in zip(class_names(len(ratios)), shares, strict=True):
         if not share:
             raise InputError(
-                _(
-                    "batch size {batch_size} is too small to hold class {name} at the ratios "
-                    "{ratios}; enlarge the batch or the ratio",
-                    batch_size=batch_size,
-                    name=name,
-                    ratios=ratios.tolist(),
-                )
+                "batch size {batch_size} is too small to hold class {name} at the ratios "
+                "{ratios}; enlarge the batch or the ratio",
+                batch_size=batch_size,
+                name=name,
+                ratios=ratios.tolist(),
             )
     return shares
 

@@ -31,7 +31,6 @@ class Sequences:
     num_bars: int
 
     def __getitem__(self, part: slice) -> "Sequences":
-        """Returns some of them."""
         kept = (self.starts[part], self.first_rows[part], self.last_rows[part])
         return Sequences(*kept, self.positions[part], self.num_bars)
 

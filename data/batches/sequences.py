@@ -70,8 +70,8 @@ class SequenceBatches(TrainingBatches):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         room = np.minimum(sequences.starts - sequences.first_rows, self._max_shift)
         delays = rng.integers(0, room + 1) if self._max_shift else np.zeros_like(room)
-        sequences = sequences[self.own]
-        x = self._augmented(sequences.read(self.features, delays[self.own]), rng)
+        sequences = sequences[self.rows]
+        x = self._augmented(sequences.read(self.features, delays[self.rows]), rng)
         y, weights = self.plan.targets(sequences, self.epoch)
         self.ready[index] = time.perf_counter()
         return x, y, weights
@@ -124,8 +124,8 @@ class SequencesInOrder(keras.utils.PyDataset):
     def part(self, number: int, count: int) -> "SequencesInOrder":
         """Returns the sequences of one of `count` parts, as `WindowSequence.part` does."""
         part = copy.copy(self)
-        own = self._numbers.ravel()[part_of(self.num_rows, number, count)]
-        part._numbers = self._in_batches(own)
+        numbers = self._numbers.ravel()[part_of(self.num_rows, number, count)]
+        part._numbers = self._in_batches(numbers)
         return part
 
     def _in_batches(self, numbers: np.ndarray) -> np.ndarray:

@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
-from data.bars.checks import COLUMNS
+from data.bars.faults import COLUMNS
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES
 
 LEVEL, CHANGE, ZSCORE = TRANSFORMS = ("level", "change", "zscore")
@@ -62,19 +61,23 @@ def parse_extra(text: str) -> tuple[ExtraColumn, ...]:
     Raises:
         InputError: in one line, for an unknown transform, a feature twice, a column that all bars
             have, or a name that another feature has.
+
+    Example:
+        >>> [str(column) for column in parse_extra("funding_rate, open_interest:change")]
+        ['funding_rate:level', 'open_interest:change']
     """
-    found: list[ExtraColumn] = []
+    parsed: list[ExtraColumn] = []
     for part in filter(None, map(str.strip, text.split(","))):
         column, colon, transform = map(str.strip, part.rpartition(":"))
-        own = ExtraColumn(column, transform.lower()) if colon else ExtraColumn(transform)
-        _check(own, found, part)
-        found.append(own)
-    return tuple(found)
+        new = ExtraColumn(column, transform.lower()) if colon else ExtraColumn(transform)
+        _check(new, parsed, part)
+        parsed.append(new)
+    return tuple(parsed)
 
 
 def columns_of(columns: Sequence[ExtraColumn]) -> tuple[str, ...]:
     """Returns the columns that the bars must have, each once."""
-    return tuple(dict.fromkeys(own.column for own in columns))
+    return tuple(dict.fromkeys(feature.column for feature in columns))
 
 
 def extra_past_bars(max_gap_bars: int) -> int:
@@ -97,50 +100,42 @@ def fill_extra(
         max_gap_bars: bars after its own for which a value counts.
     """
     num_rows = len(out)
-    for position, own in enumerate(columns if num_rows else ()):
+    for position, column in enumerate(columns if num_rows else ()):
         num_bars = num_rows + extra_past_bars(max_gap_bars)
-        values = bars[own.column].to_numpy(np.float64)[-num_bars:]
+        values = bars[column.column].to_numpy(np.float64)[-num_bars:]
         values, known = _filled(values, max_gap_bars)
-        made = _MADE[own.transform](values, known, num_rows)
+        made = _MADE[column.transform](values, known, num_rows)
         largest = np.finfo(np.float32).max
         out[:, position] = np.clip(made, -largest, largest)
 
 
-def _check(own: ExtraColumn, before: Sequence[ExtraColumn], part: str) -> None:
-    if not own.column:
+def _check(column: ExtraColumn, before: Sequence[ExtraColumn], part: str) -> None:
+    if not column.column:
         raise InputError(
-            _("EXTRA_COLUMNS must name a column before each colon, got {part!r}", part=part)
+            "EXTRA_COLUMNS must name a column before each colon, got {part!r}", part=part
         )
-    if own.transform not in TRANSFORMS:
+    if column.transform not in TRANSFORMS:
         raise InputError(
-            _(
-                "EXTRA_COLUMNS: a transform must be one of {transforms}, got {part!r}",
-                transforms=", ".join(TRANSFORMS),
-                part=part,
-            )
+            "EXTRA_COLUMNS: a transform must be one of {transforms}, got {part!r}",
+            transforms=", ".join(TRANSFORMS),
+            part=part,
         )
-    if own.column.lower() in (*COLUMNS, "symbol"):
+    if column.column.lower() in (*COLUMNS, "symbol"):
         raise InputError(
-            _(
-                "EXTRA_COLUMNS must name columns beside those of all bars ({columns}, symbol), got "
-                "{part!r}",
-                columns=", ".join(COLUMNS),
-                part=part,
-            )
+            "EXTRA_COLUMNS must name columns beside those of all bars ({columns}, symbol), got "
+            "{part!r}",
+            columns=", ".join(COLUMNS),
+            part=part,
         )
-    if own in before:
-        raise InputError(
-            _("EXTRA_COLUMNS must name each feature once, got {part!r} twice", part=part)
-        )
+    if column in before:
+        raise InputError("EXTRA_COLUMNS must name each feature once, got {part!r} twice", part=part)
     names = [*FEATURE_NAMES, *INTRADAY_NAMES, *(other.feature_name for other in before)]
-    if own.feature_name in names:
+    if column.feature_name in names:
         raise InputError(
-            _(
-                "EXTRA_COLUMNS: {part!r} would be called {name}, as another feature is; rename "
-                "the column",
-                part=part,
-                name=own.feature_name,
-            )
+            "EXTRA_COLUMNS: {part!r} would be called {name}, as another feature is; rename "
+            "the column",
+            part=part,
+            name=column.feature_name,
         )
 
 
@@ -165,7 +160,7 @@ def _change(values: np.ndarray, known: np.ndarray, num_rows: int) -> np.ndarray:
     largest = _rolling(np.abs(steps), both).max().to_numpy()[-num_rows:]
 
     def squares(rows: slice, unit: np.ndarray) -> np.ndarray:
-        return reduce(np.add, ((own[rows] / unit) ** 2 for own in _lagged(steps, num_rows)))
+        return reduce(np.add, ((lagged[rows] / unit) ** 2 for lagged in _lagged(steps, num_rows)))
 
     def result(rows: slice, unit: np.ndarray, num: np.ndarray) -> np.ndarray:
         return steps[-num_rows:][rows] / unit / np.sqrt(squares(rows, unit) / num)
@@ -180,17 +175,17 @@ def _zscore(values: np.ndarray, known: np.ndarray, num_rows: int) -> np.ndarray:
     large against their deviation.
     """
     values = values / 4
-    own, series = values[-num_rows:], np.where(known, values, np.nan)
+    current, series = values[-num_rows:], np.where(known, values, np.nan)
     window = _rolling(series, known)
     top, bottom = (made.to_numpy()[-num_rows:] for made in (window.max(), window.min()))
-    largest = np.fmax(top - own, own - bottom)
-    largest[largest <= _ROUNDING * np.abs(own)] = 0.0
+    largest = np.fmax(top - current, current - bottom)
+    largest[largest <= _ROUNDING * np.abs(current)] = 0.0
 
     def result(rows: slice, unit: np.ndarray, num: np.ndarray) -> np.ndarray:
         total, squares = np.zeros(len(unit)), np.zeros(len(unit))
         lagged = zip(_lagged(values, num_rows), _lagged(known, num_rows), strict=True)
         for before, counts in lagged:
-            distance = (before[rows] - own[rows]) / unit * counts[rows]
+            distance = (before[rows] - current[rows]) / unit * counts[rows]
             total += distance
             squares += distance**2
         mean = total / num
@@ -231,8 +226,8 @@ def _by_block(result, unit: np.ndarray, num: np.ndarray, known: np.ndarray) -> n
         rows = slice(start, start + _BLOCK)
         units = np.where(usable[rows], unit[rows], 1.0)
         with np.errstate(all="ignore"):
-            own = result(rows, units, np.maximum(num[rows], 1))
-        made[rows] = np.where(usable[rows], np.clip(own, -_LARGEST, _LARGEST), 0.0)
+            block = result(rows, units, np.maximum(num[rows], 1))
+        made[rows] = np.where(usable[rows], np.clip(block, -_LARGEST, _LARGEST), 0.0)
     return made
 
 

@@ -1,4 +1,6 @@
-"""All features that ONE symbol's bars give; row t uses bars up to t only."""
+"""The features and rows that ONE symbol's bars give; row t uses bars up to t only."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,13 @@ def compute_features(
 
     Raises:
         ValueError: if the frame holds several symbols.
+
+    Example:
+        >>> from data.bars.read import read_bars
+        >>> bars = read_bars("synthetic:walk?bars=300&symbols=1")
+        >>> features = compute_features(bars, intraday=True)
+        >>> features.shape, int(features.isna().any(axis=1).sum())  # of the warm-up
+        ((300, 30), 150)
     """
     if "symbol" in bars and bars["symbol"].nunique() > 1:
         raise ValueError("features need the bars of one symbol; they depend on the bars before")
@@ -70,3 +79,55 @@ def fill_features(
     fill_extra(bars, settings.extra, out[:, start:stop], max_gap_bars=settings.fill_bars)
     if settings.own:
         settings.own.fill(bars, out[:, stop : stop + len(settings.own.names)])
+
+
+def warm_runs(bounds: np.ndarray, warm_up_bars: int) -> list[tuple[int, int]]:
+    """Returns first bar and stop of ONE symbol's segments that have rows after their warm-up.
+
+    Args:
+        bounds: of the segments, (segments + 1,).
+        warm_up_bars: before a segment's first row.
+    """
+    runs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    return [(start, stop) for start, stop in runs if stop - start > warm_up_bars]
+
+
+def fill_rows(
+    bars: pd.DataFrame,
+    runs: Iterable[tuple[int, int]],
+    features: np.ndarray,
+    timestamps: np.ndarray,
+    *,
+    intraday: bool,
+    settings: FeatureSettings,
+) -> np.ndarray:
+    """Writes the last rows of ONE symbol, as training and predicting both see them.
+
+    Args:
+        bars: of the symbol, sorted by time.
+        runs: first bar and stop of its segments that have rows, as `warm_runs` returns them.
+        features: float32 (rows, features) to be filled; of the first run the last rows, of the
+            others all.
+        timestamps: datetime64[ns] (rows,) to be filled.
+        intraday: as `data.features.features.compute_features` takes it.
+        settings: which features there are; those beside the market are left as they are.
+
+    Returns:
+        first rows of the segments, runs without a hole, then the number of rows,
+        int64 (segments + 1,).
+    """
+    times = bars["timestamp"].to_numpy("datetime64[ns]")
+    bounds = [len(features)]
+    for start, stop in reversed([*runs]):
+        part = slice(max(bounds[0] - (stop - start - settings.warm_up_bars), 0), bounds[0])
+        fill_features(
+            bars_of(bars, start, stop), features[part], intraday=intraday, settings=settings
+        )
+        timestamps[part] = times[start:stop][part.start - part.stop :]
+        bounds.insert(0, part.start)
+    return np.array(bounds, np.int64)
+
+
+def bars_of(bars: pd.DataFrame, start: int, stop: int) -> pd.DataFrame:
+    """Returns the bars of a run; all of them without a view of each column, which takes longer."""
+    return bars if stop - start == len(bars) else bars.iloc[start:stop]

@@ -60,31 +60,29 @@ class OwnFeature:
         except Exception as error:  # whatever a person's own lines raise
             reason = f"{type(error).__name__}: {reason_of(error)}"
             raise InputError(
-                _("the feature {name} failed: {reason}", name=self.name, reason=reason)
+                "the feature {name} failed: {reason}", name=self.name, reason=reason
             ) from error
         values = np.where(np.isfinite(values), values, 0.0)
         return np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
 
     def _values(self, made: Any, num_bars: int) -> np.ndarray:
         if isinstance(made, (pd.DataFrame, Mapping)):
-            found = [str(name) for name in made]
-            parts = [made[name] for name in self.columns] if set(found) == {*self.columns} else []
+            names = [str(name) for name in made]
+            parts = [made[name] for name in self.columns] if set(names) == {*self.columns} else []
         else:
-            found = [_("one without a name")]
+            names = [_("one without a name")]
             parts = [made] if len(self.columns) == 1 else []
         values = [np.asarray(pd.Series(part), np.float64) for part in parts]
         lengths = {len(value) for value in values}
         if lengths != {num_bars}:
             raise InputError(
-                _(
-                    "the feature {name} must give {num_bars} values of {columns}, one for each "
-                    "bar; it gave {lengths} of {found}",
-                    name=self.name,
-                    num_bars=num_bars,
-                    columns=", ".join(self.columns),
-                    lengths=", ".join(map(str, sorted(lengths))) or _("some"),
-                    found=printable(", ".join(found), 200),
-                )
+                "the feature {name} must give {num_bars} values of {columns}, one for each "
+                "bar; it gave {lengths} of {found}",
+                name=self.name,
+                num_bars=num_bars,
+                columns=", ".join(self.columns),
+                lengths=", ".join(map(str, sorted(lengths))) or _("some"),
+                found=printable(", ".join(names), 200),
             )
         return np.stack(values, axis=1)
 
@@ -176,9 +174,9 @@ def load_features(path: str | Path) -> OwnFeatures:
         raise _refusal(path, reason_of(error)) from error
     digest = hashlib.sha256(text).hexdigest()
     if digest not in _loaded:
-        found = _marked_in(path, text)
-        _check(path, found)
-        _loaded[digest] = OwnFeatures(printable(path.name), digest, found)
+        features = _marked_in(path, text)
+        _check(path, features)
+        _loaded[digest] = OwnFeatures(printable(path.name), digest, features)
     return _loaded[digest]
 
 
@@ -198,26 +196,22 @@ def known_features(stored: Any) -> OwnFeatures:
         and isinstance(stored.get("columns"), Mapping)
         and all(map(is_text, stored["columns"]))
     ):
-        raise InputError(_("the model's own features are not told as this version tells them"))
+        raise InputError("the model's own features are not described in the form of this version")
     if stored["sha256"] in _loaded:
         return _loaded[stored["sha256"]]
     names = printable(", ".join(stored["columns"]), 200)
     if any(own.file == stored["file"] for own in _loaded.values()):
         raise InputError(
-            _(
-                "{file} is not the file that the model was trained with ({names}): it was changed "
-                "since",
-                file=stored["file"],
-                names=names,
-            )
+            "{file} is not the file that the model was trained with ({names}): it was changed "
+            "since",
+            file=stored["file"],
+            names=names,
         )
     raise InputError(
-        _(
-            "the model was trained with features of one's own ({names}): give their file {file}, "
-            "by --features FILE or load_features",
-            names=names,
-            file=stored["file"],
-        )
+        "the model was trained with features of your own ({names}): give their file {file} with "
+        "--features FILE or load_features",
+        names=names,
+        file=stored["file"],
     )
 
 
@@ -227,23 +221,23 @@ def _marked(function: Callable, columns: tuple, past_bars: int) -> Callable:
     return function
 
 
-def _marked_in(path: Path, text: bytes) -> tuple[OwnFeature, ...]:
+def _marked_in(path: Path, code: bytes) -> tuple[OwnFeature, ...]:
     spec = importlib.util.spec_from_loader(path.stem, None, origin=str(path))
     module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
     module.__file__ = str(path)
     try:
-        exec(compile(text, str(path), "exec"), module.__dict__)
+        exec(compile(code, str(path), "exec"), module.__dict__)
     except Exception as error:  # whatever a person's own lines raise
         raise _refusal(path, f"{type(error).__name__}: {reason_of(error)}") from error
     marked = (getattr(value, _MARK, None) for value in vars(module).values())
     return tuple(dict.fromkeys(one for one in marked if isinstance(one, OwnFeature)))
 
 
-def _check(path: Path, found: tuple[OwnFeature, ...]) -> None:
-    if not found:
+def _check(path: Path, features: tuple[OwnFeature, ...]) -> None:
+    if not features:
         raise _refusal(path, _("it marks no function with @feature"))
-    names = [name for one in found for name in one.columns]
-    for one in found:
+    names = [name for one in features for name in one.columns]
+    for one in features:
         if not is_count(one.past_bars, 0, _LONGEST_PAST):
             reason = _("past_bars of {name} must be 0 to 100,000", name=one.name)
             raise _refusal(path, reason)
@@ -256,6 +250,4 @@ def _check(path: Path, found: tuple[OwnFeature, ...]) -> None:
 
 def _refusal(path: Path, reason: str) -> InputError:
     shown = printable(str(path), 200)
-    return InputError(
-        _("the features in {path} cannot be used: {reason}", path=shown, reason=reason)
-    )
+    return InputError("the features in {path} cannot be used: {reason}", path=shown, reason=reason)

@@ -41,6 +41,13 @@ class FeatureSettings:
         market_min_symbols: with fewer at a bar there is no market; at least 4, so that one symbol
             alone never moves the mean.
         own: features of one's own functions; see `data.features.own`.
+
+    Example:
+        >>> settings = FeatureSettings(timeframes=(8,), market=("rsi",))
+        >>> settings.names(intraday=False)[26:28], settings.warm_up_bars
+        (('x8_log_return_1', 'x8_log_return_3'), 200)
+        >>> settings.names(intraday=False)[-3:]
+        ('market_mean_rsi', 'market_difference_rsi', 'market_spread_rsi')
     """
 
     timeframes: tuple[int, ...] = ()
@@ -127,8 +134,8 @@ class FeatureSettings:
         """Returns what JSON can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["extra"] = [str(column) for column in self.extra]
-        own = values.pop("own")
-        values |= {"own": own.as_dict()} if own else {}
+        functions = values.pop("own")
+        values |= {"own": functions.as_dict()} if functions else {}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
@@ -150,8 +157,6 @@ def settings_of(contract: Contract) -> FeatureSettings:
         return FeatureSettings(**values)
     except (TypeError, AttributeError) as error:
         raise InputError(
-            _(
-                "the model's features must be made by settings of this version, got {stored}",
-                stored=stored,
-            )
+            "the model's features must be made by settings of this version, got {stored}",
+            stored=stored,
         ) from error

@@ -59,14 +59,14 @@ class Universe:
         Returns:
             int64 (moments, symbols).
         """
-        found = np.full((len(times), len(self.closes)), -1)
+        numbers = np.full((len(times), len(self.closes)), -1)
         for symbol in np.flatnonzero(self._members).tolist():
-            own = self.closes[symbol]
-            if len(own):
-                last = np.searchsorted(own, times, side="right") - 1
-                known = (last >= self._settled) & (times - own[last] < self._lengths[symbol])
-                found[known, symbol] = last[known] + self.starts[symbol]
-        return found
+            closes = self.closes[symbol]
+            if len(closes):
+                last = np.searchsorted(closes, times, side="right") - 1
+                known = (last >= self._settled) & (times - closes[last] < self._lengths[symbol])
+                numbers[known, symbol] = last[known] + self.starts[symbol]
+        return numbers
 
     def at_places(self, part: slice) -> np.ndarray:
         """Returns the same for some of `times`, which are kept where they are not too many."""
@@ -76,8 +76,8 @@ class Universe:
         if self._kept is None:
             kind = np.int32 if self.starts[-1] < 1 << 31 else np.int64
             self._kept = np.empty((len(self.times), len(self.closes)), kind)
-            for own in self.chunks(len(self.times)):
-                self._kept[own] = self.at(self.times[own])
+            for part_of_all in self.chunks(len(self.times)):
+                self._kept[part_of_all] = self.at(self.times[part_of_all])
         return self._kept[part]
 
     def chunks(self, count: int) -> Iterator[slice]:
@@ -172,10 +172,10 @@ def fill_beside(
             part[:, first + number : first + step * len(own) : step] = forms[form]
 
 
-def _forms(own: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> dict[str, np.ndarray]:
+def _forms(values: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> dict[str, np.ndarray]:
     """Returns how values (rows, features) stand beside the market, the same shape each."""
-    mean = np.where(np.isnan(mean), own, mean)
-    difference = own - mean
+    mean = np.where(np.isnan(mean), values, mean)
+    difference = values - mean
     # A spread that is a millionth of the mean, or of a ratio, is rounding.
     wide = spread > np.maximum(1e-6 * np.abs(mean), _ROUNDING)
     units = np.divide(difference, spread, out=np.zeros_like(difference), where=wide)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import _
 from data.features.indicators import realised_volatility
 
 CLASS_NAMES = ("SELL", "HOLD", "BUY")
@@ -83,7 +82,12 @@ def in_units(moves: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def label_scores(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns int8 labels (bars,): BUY above the threshold, SELL below minus it, -1 for NaN."""
+    """Returns int8 labels (bars,): BUY above the threshold, SELL below minus it, -1 for NaN.
+
+    Example:
+        >>> label_scores(np.array([-1.5, 0.2, 3.0, np.nan]), threshold=1.0).tolist()
+        [0, 1, 2, -1]
+    """
     labels = np.full(len(scores), HOLD, np.int8)
     labels[scores > threshold] = BUY
     labels[scores < -threshold] = SELL
@@ -102,9 +106,7 @@ def choose_multiple(scores: np.ndarray, target_ratios: Sequence[float]) -> float
     sizes = scores[~np.isnan(scores)]
     np.abs(sizes, out=sizes)
     if not len(sizes):
-        raise InputError(
-            _("the label threshold needs at least one labelled training row; got none")
-        )
+        raise InputError("the label threshold needs at least one labelled training row; got none")
     return float(
         np.quantile(sizes, hold_share(target_ratios), method="inverted_cdf", overwrite_input=True)
     )
@@ -115,7 +117,7 @@ def hold_share(target_ratios: Sequence[float]) -> float:
     ratios = np.asarray(target_ratios, float)
     if ratios.shape != (3,) or not (ratios > 0).all():
         raise InputError(
-            _("the target class ratios must be three positive numbers, got {ratios}", ratios=ratios)
+            "the target class ratios must be three positive numbers, got {ratios}", ratios=ratios
         )
     return float(ratios[HOLD] / ratios.sum())
 
@@ -145,20 +147,26 @@ def triple_barrier_labels(
 
     Returns:
         int8 (rows,); -1 where fewer than `horizon` bars follow.
+
+    Example:
+        >>> close = np.array([100.0, 101, 103, 102, 99, 96])
+        >>> widths = np.full(6, 0.025)  # barriers at +-2.5 %
+        >>> triple_barrier_labels(close, close, close, widths, horizon=2).tolist()
+        [2, 1, 0, 0, -1, -1]
     """
     rows = np.arange(len(close)) if rows is None else rows
     labels = np.full(len(rows), UNLABELLED, np.int8)
     complete = rows < len(close) - horizon
     start = rows[complete]
     upper, lower = close[start] * np.exp(widths[start]), close[start] * np.exp(-widths[start])
-    found = np.full(len(start), HOLD, np.int8)
+    outcomes = np.full(len(start), HOLD, np.int8)
     undecided = np.ones(len(start), bool)
     for ahead in range(1, horizon + 1):
         up, down = high[start + ahead] >= upper, low[start + ahead] <= lower
-        found[undecided & up & ~down] = BUY
-        found[undecided & down & ~up] = SELL
+        outcomes[undecided & up & ~down] = BUY
+        outcomes[undecided & down & ~up] = SELL
         undecided &= ~(up | down)
-    labels[complete] = found
+    labels[complete] = outcomes
     return labels
 
 
@@ -179,7 +187,7 @@ def choose_barrier_multiple(
     rows = rows[:: max(1, -(-len(rows) // _SEARCH_ROWS))]
     rows = rows[scale[rows] > 0]
     if not len(rows):
-        raise InputError(_("the barriers need training rows with some past volatility; got none"))
+        raise InputError("the barriers need training rows with some past volatility; got none")
     reach = _reach(close, high, low, scale, horizon, rows)
     lowest, best = 0.0, share
     # `reach` alone would leave `share` of the rows untouched; bars that touch both barriers are
@@ -238,13 +246,9 @@ def check_method(method: str, horizon: int) -> None:
     """Raises InputError for an unknown label method or a horizon below 1 bar."""
     if method not in METHODS:
         raise InputError(
-            _(
-                "the label method must be one of {methods}, got {method!r}",
-                methods=", ".join(METHODS),
-                method=method,
-            )
+            "the label method must be one of {methods}, got {method!r}",
+            methods=", ".join(METHODS),
+            method=method,
         )
     if horizon < 1:
-        raise InputError(
-            _("the label horizon must be at least 1 bar, got {horizon}", horizon=horizon)
-        )
+        raise InputError("the label horizon must be at least 1 bar, got {horizon}", horizon=horizon)

@@ -81,9 +81,10 @@ class Market:
     folds: tuple[Fold, ...]
 
     def __repr__(self):
+        folds = "1 fold" if len(self.folds) == 1 else f"{len(self.folds)} folds"
         return (
             f"Market({len(self.symbols):,} rows of {len(self.symbol_names)} symbols, "
-            f"{len(self.feature_names)} features, {len(self.folds)} folds)"
+            f"{len(self.feature_names)} features, {folds})"
         )
 
     @property
@@ -111,7 +112,7 @@ def build_market(
 ) -> Market:
     """Returns features, labels, windows and folds of the bars of many symbols.
 
-    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.market.rows`, it frees the
+    Works symbol by symbol. Given `by_symbol(read_bars(path))` of `data.market.parts`, it frees the
     bars while the features grow; a frame itself may be held by the caller.
 
     Args:
@@ -126,6 +127,20 @@ def build_market(
 
     Raises:
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
+
+    Example:
+        >>> from data.bars.read import read_bars
+        >>> settings = MarketSettings(
+        ...     sequence_length=32,
+        ...     future_window=12,
+        ...     label_method="volatility",
+        ...     price_change_threshold=0.01,
+        ...     target_class_ratios=(1, 1, 1),
+        ...     embargo_bars=12,
+        ...     max_gap_bars=3,
+        ... )
+        >>> build_market(read_bars("synthetic:walk?bars=1000&symbols=2"), settings)
+        Market(1,700 rows of 2 symbols, 30 features, 1 fold)
     """
     note = note or (lambda text: None)
     if bars is not None:
@@ -173,12 +188,10 @@ def _with_market(ends, scores, facts, settings: MarketSettings) -> tuple[np.ndar
     known = ends[~np.isnan(scores[ends])]
     if not len(known):
         raise InputError(
-            _(
-                "labels relative to the market need at least {least} symbols with bars at the same "
-                "times; there are {names}",
-                least=settings.features.market_min_symbols,
-                names=", ".join(facts["symbol_names"][:_MOST_NAMED]),
-            )
+            "labels relative to the market need at least {least} symbols with bars at the same "
+            "times; there are {names}",
+            least=settings.features.market_min_symbols,
+            names=", ".join(facts["symbol_names"][:_MOST_NAMED]),
         )
     lost = {N_("windows without a market to set them beside"): len(ends) - len(known)}
     return known, facts | {"dropped": facts["dropped"] | lost}
@@ -211,10 +224,10 @@ def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndar
         part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
         if len(part):
             # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
-            own, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
-            spread = spread + ((part - own) ** 2).sum(axis=0)
-            spread = spread + (own - mean) ** 2 * count * step
-            mean, count = mean + (own - mean) * step, count + len(part)
+            chunk_mean, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
+            spread = spread + ((part - chunk_mean) ** 2).sum(axis=0)
+            spread = spread + (chunk_mean - mean) ** 2 * count * step
+            mean, count = mean + (chunk_mean - mean) * step, count + len(part)
     return np.asarray(mean, np.float32), np.asarray(spread / count, np.float32)
 
 
@@ -258,8 +271,10 @@ def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
             # With the bars after the chunk that its last labels look at.
             part = slice(start, start + _LABEL_CHUNK + horizon)
             close, high, low, scale = (rows[name][part] for name in PATH)
-            found = labelling.triple_barrier_labels(close, high, low, threshold * scale, horizon)
-            labels[start : start + _LABEL_CHUNK] = found[:_LABEL_CHUNK]
+            chunk_labels = labelling.triple_barrier_labels(
+                close, high, low, threshold * scale, horizon
+            )
+            labels[start : start + _LABEL_CHUNK] = chunk_labels[:_LABEL_CHUNK]
         labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:
         if settings.label_method == "fixed":
@@ -306,8 +321,6 @@ def _check_classes(split, labels: np.ndarray) -> None:
             )
     if faults:
         raise InputError(
-            _(
-                "every class must occur in the labels of every split; {faults}",
-                faults="; ".join(faults),
-            )
+            "every class must occur in the labels of every split; {faults}",
+            faults="; ".join(faults),
         )

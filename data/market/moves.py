@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _, date, ngettext, number
+from data.bars.faults import PRICES
 from data.market.windows import symbol_bounds
 
 SPLIT, BAD, TAKEN = "split", "bad bar", "taken over"
@@ -24,7 +25,6 @@ _SURE = 10  # from here on a jump between two bars is no news
 _VOLUME_BARS = 20
 _TAKEN_AFTER = np.timedelta64(16, "D")  # as the longest closed time of `data.bars.sessions`
 _MOST_TOLD = 5  # of a kind
-_PRICES = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def find_moves(bars: pd.DataFrame) -> list[Move]:
     scale = 1.5 * float(np.median(np.abs(moves)))
     least = max(_LEAST, _LEAST_SCALES * scale)
     jumps = np.flatnonzero((np.abs(moves) >= least) | (np.abs(gaps) >= least)) + 1
-    found, done = _spikes(bars, open_, close, scale), 0
+    suspects, done = _spikes(bars, open_, close, scale), 0
     for row in jumps.tolist():
         if row < done:
             continue
@@ -123,11 +123,11 @@ def find_moves(bars: pd.DataFrame) -> list[Move]:
         elif abs(gap) >= least and abs(move - gap) <= abs(gap) / 2:
             kind = SPLIT if _like_split(gap, bars["volume"], row) else ""
         if kind and abs(size) >= least:
-            found.append(_move(bars, kind, row, size))
-    return sorted(found, key=lambda move: move.row)
+            suspects.append(_move(bars, kind, row, size))
+    return sorted(suspects, key=lambda move: move.row)
 
 
-def told(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
+def move_notes(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
     """Yields a sentence for each of the first moves of a kind, and how many more there are.
 
     Args:
@@ -137,10 +137,10 @@ def told(moves: Iterable[Move], advice: str = "") -> Iterator[str]:
     by_kind: dict[str, list[Move]] = {}
     for move in moves:
         by_kind.setdefault(move.kind, []).append(move)
-    for kind, own in by_kind.items():
-        for place, move in enumerate(own[:_MOST_TOLD]):
+    for kind, of_kind in by_kind.items():
+        for place, move in enumerate(of_kind[:_MOST_TOLD]):
             yield str(move) + (f"; {advice}" if advice and kind == SPLIT and not place else "")
-        more = len(own) - _MOST_TOLD
+        more = len(of_kind) - _MOST_TOLD
         if more > 0:
             yield ngettext("... and {n} more such bar", "... and {n} more such bars", more)
 
@@ -167,7 +167,7 @@ def adjust_splits(bars: pd.DataFrame) -> tuple[pd.DataFrame, list[Move]]:
                 splits.append(move)
                 factors[start : start + move.row] *= move.whole
     if splits:
-        scaled = {name: bars[name].to_numpy(np.float64) * factors for name in _PRICES}
+        scaled = {name: bars[name].to_numpy(np.float64) * factors for name in PRICES}
         volume = bars["volume"].to_numpy(np.float64) / factors
         bars = bars.assign(**scaled, volume=volume)
     return bars, splits

@@ -165,7 +165,7 @@ def market_scores(
         float32 (bars,) for each symbol.
     """
     market, parts = _all_moves(symbols, features.market_min_symbols)
-    return [relative_scores(*own, market, method, horizon) for own in parts]
+    return [relative_scores(*part, market, method, horizon) for part in parts]
 
 
 def market_scales(
@@ -179,7 +179,7 @@ def market_scales(
         least: symbols without which there is no market.
     """
     market, parts = _all_moves(symbols, least)
-    return [relative_scale(*own, market, horizon) for own in parts]
+    return [relative_scale(*part, market, horizon) for part in parts]
 
 
 def _all_moves(symbols: Sequence[pd.DataFrame], least: int):

@@ -6,7 +6,6 @@ as features beside the market and labels relative to it, is filled in when all r
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,11 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import N_, _
 from data.bars.peers import Peers
-from data.features.features import fill_features
+from data.features.features import bars_of, fill_rows, warm_runs
 from data.features.indicators import is_intraday
-from data.features.settings import FeatureSettings
 from data.features.universe import Universe, fill_beside, other_clocks
 from data.market import labels as labelling
-from data.market.moves import Move, advice, find_moves, told
+from data.market.moves import Move, advice, find_moves, move_notes
 from data.market.parts import by_symbol
 from data.market.relative import MarketMoves, relative_scores
 from data.market.settings import SCORES, MarketSettings
@@ -30,27 +28,6 @@ from data.market.windows import own_bounds
 from data.times.grid import check_one_length, closes_of, grid_ns, no_grid
 
 KEPT = ("close",)  # what labels are made of and others need as well
-
-
-@dataclass
-class _Seen:
-    """What is kept of the symbols until all have been seen.
-
-    Attributes:
-        bars: when the bars of each symbol close, and the logarithms of their closes; kept where
-            labels are relative to the market.
-        rows: when the bars of each symbol's rows close; kept where features stand beside it.
-        lengths: of a bar, nanoseconds, of each symbol in `bars`, and of each in `rows`.
-        clocks: length of a bar and when in it one closes, by symbol.
-        runs: of each symbol that has rows, its number in `bars`, and first bar and stop of its
-            segments.
-    """
-
-    bars: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
-    lengths: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
-    clocks: dict[str, tuple[int, int]] = field(default_factory=dict)
-    runs: list[tuple[int, list[tuple[int, int]]]] = field(default_factory=list)
 
 
 def make_rows(
@@ -76,110 +53,152 @@ def make_rows(
     Raises:
         InputError: if no symbol is long enough.
     """
-    room = _num_rows(bars, settings) if isinstance(bars, pd.DataFrame) else 0
-    table = MemoryTable(room) if feature_store is None else FolderTable(feature_store)
-    parts = by_symbol(bars) if isinstance(bars, pd.DataFrame) else bars
-    peers: Mapping[str, Peers] = getattr(parts, "peers", {})
-    names, skipped, intervals, bounds, num_rows, lost, intraday = [], [], [], [], 0, 0, None
-    moves: list[Move] = []
-    seen = _Seen()
-    for own in parts:
-        symbol = str(own["symbol"].iloc[0])
-        times = own["timestamp"].to_numpy("datetime64[ns]")
-        if len(own) < settings.num_bars_needed:
-            note(_too_short(symbol, len(own), settings))
-        interval = grid_ns(times) if len(own) > 1 else 0
-        if interval and (settings.relative or settings.features.market):
-            check_one_length(symbol, times, interval)
-        if settings.relative and interval:
-            closes = closes_of(times, interval)
-            seen.bars.append((closes, np.log(own["close"].to_numpy(np.float64))))
-            seen.lengths[0].append(interval)
-        if len(own) < settings.num_bars_used:
-            skipped.append(_("{symbol} has {num_bars}", symbol=symbol, num_bars=len(own)))
-            continue
-        if not interval:
-            raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
-        moves += find_moves(own)
-        intervals.append(interval)
-        intraday = is_intraday(own) if intraday is None else intraday
-        segments = own_bounds(times, settings.max_gap_bars, peers.get(symbol))
+    whole = isinstance(bars, pd.DataFrame)
+    capacity = _num_rows(bars, settings) if whole else 0
+    table = MemoryTable(capacity) if feature_store is None else FolderTable(feature_store)
+    parts = by_symbol(bars) if whole else bars
+    rows = _Rows(table, settings, getattr(parts, "peers", {}), note)
+    for symbol_bars in parts:
+        rows.add(symbol_bars)
+        del symbol_bars  # before the next symbol is divided off, which gives its memory up
+    return rows.finish()
+
+
+class _Rows:
+    """The rows of the symbols so far, and what is kept of their bars until all have been seen.
+
+    Args:
+        table: that the rows are written to.
+        settings: of the market.
+        peers: when other symbols trade, by symbol.
+        note: see `make_rows`.
+    """
+
+    def __init__(
+        self,
+        table: MemoryTable | FolderTable,
+        settings: MarketSettings,
+        peers: Mapping[str, Peers],
+        note: Callable[[str], None],
+    ):
+        self.table, self.settings, self.peers, self.note = table, settings, peers, note
+        self.num_rows, self.lost_windows = 0, 0
+        self.intraday: bool | None = None
+        self.skipped: list[str] = []
+        self.moves: list[Move] = []
+        # Of each symbol with rows: length of a bar and when in it one closes, in nanoseconds; first
+        # rows of its segments; its place in `prices`, and first bar and stop of its segments.
+        self.clocks: dict[str, tuple[int, int]] = {}
+        self.bounds: list[np.ndarray] = []
+        self.runs: list[tuple[int, list[tuple[int, int]]]] = []
+        # When the bars of its rows close, where features stand beside the market.
+        self.closes: list[np.ndarray] = []
+        # Of each symbol, where labels are relative to the market: when its bars close, the
+        # logarithms of their closes, and the length of a bar.
+        self.prices: list[tuple[np.ndarray, np.ndarray, int]] = []
+
+    def add(self, bars: pd.DataFrame) -> None:
+        """Writes the rows of a symbol that has enough bars."""
+        settings, symbol = self.settings, str(bars["symbol"].iloc[0])
+        times = bars["timestamp"].to_numpy("datetime64[ns]")
+        if len(bars) < settings.num_bars_needed:
+            self.note(_too_short(symbol, len(bars), settings))
+        length = grid_ns(times) if len(bars) > 1 else 0
+        if length and (settings.relative or settings.features.market):
+            check_one_length(symbol, times, length)
+        if length and settings.relative:
+            logs = np.log(bars["close"].to_numpy(np.float64))
+            self.prices.append((closes_of(times, length), logs, length))
+        if len(bars) < settings.num_bars_used:
+            self.skipped.append(_("{symbol} has {num_bars}", symbol=symbol, num_bars=len(bars)))
+            return
+        if not length:
+            raise InputError("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times))
+        self.moves += find_moves(bars)
+        if self.intraday is None:
+            self.intraday = is_intraday(bars)
+        segments = own_bounds(times, settings.max_gap_bars, self.peers.get(symbol))
         runs = warm_runs(segments, settings.warm_up_bars)
-        seen.clocks[symbol] = interval, int(np.median(times.view(np.int64) % interval))
-        own_rows = sum(stop - start - settings.warm_up_bars for start, stop in runs)
-        new = table.grow(own_rows, _kinds(intraday, settings))
-        own_first = _fill_symbol(new, own, runs, len(names), intraday, settings)[:-1]
-        bounds.append(num_rows + own_first)
+        self._write(bars, runs, length)
+        self.clocks[symbol] = length, int(np.median(times.view(np.int64) % length))
+        self.runs.append((len(self.prices) - 1, runs))
+        whole = [(0, len(bars))]
+        self.lost_windows += _num_windows(whole, settings) - _num_windows(runs, settings)
+
+    def _write(self, bars: pd.DataFrame, runs: list[tuple[int, int]], length: int) -> None:
+        settings, intraday = self.settings, bool(self.intraday)
+        num_rows = sum(stop - start - settings.warm_up_bars for start, stop in runs)
+        new = self.table.grow(num_rows, _kinds(intraday, settings))
+        rows = new["features"], new["timestamps"]
+        bounds = fill_rows(bars, runs, *rows, intraday=intraday, settings=settings.features)
+        new["symbols"][:] = len(self.clocks)
+        for (start, stop), first, last in zip(runs, bounds[:-1], bounds[1:], strict=True):
+            part = {name: new[name][first:last] for name in new}
+            _fill_moves(part, bars_of(bars, start, stop), settings)
         if settings.features.market:
-            seen.rows.append(closes_of(new["timestamps"], interval))
-            seen.lengths[1].append(interval)
-        seen.runs.append((len(seen.bars) - 1, runs))
-        lost += _num_windows([(0, len(own))], settings) - _num_windows(runs, settings)
-        num_rows += own_rows
-        names.append(symbol)
-        del own, new  # before the next symbol is divided off, which gives their memory up
-    for text in told(moves, advice()):
-        note(text)
-    if not names:
-        what = ", ".join(skipped) or _("there are no bars")
-        raise InputError(f"{_needs(settings)}; {what}")
-    if not num_rows:
-        raise InputError(only_holes(settings))
-    columns = settings.features.names(intraday=bool(intraday))
-    least = settings.features.market_min_symbols
-    if settings.features.market and len(names) < least:
-        note(
-            _(
-                "MARKET_FEATURES needs at least {least} symbols, there are {count}: beside the "
-                "market all features are those of the symbol itself",
-                least=least,
-                count=len(names),
+            self.closes.append(closes_of(new["timestamps"], length))
+        self.bounds.append(self.num_rows + bounds[:-1])
+        self.num_rows += num_rows
+
+    def finish(self) -> tuple[dict[str, np.ndarray], dict]:
+        """Returns what `make_rows` does, when all symbols were added."""
+        for text in move_notes(self.moves, advice()):
+            self.note(text)
+        if not self.clocks:
+            what = ", ".join(self.skipped) or _("there are no bars")
+            raise InputError([f"{_needs(self.settings)}; {what}"])
+        if not self.num_rows:
+            raise InputError(only_holes(self.settings))
+        names = self.settings.features.names(intraday=bool(self.intraday))
+        self._fill_market(names)
+        lengths = [length for length, _phase in self.clocks.values()]
+        facts = {
+            "feature_names": names,
+            "symbol_names": tuple(self.clocks),
+            "intraday": self.intraday,
+            "interval_seconds": float(np.median(lengths)) / 1e9,
+            "bounds": np.concatenate([*self.bounds, [self.num_rows]]).astype(np.int64),
+            "dropped": {
+                N_("symbols too short"): len(self.skipped),
+                N_("warm-up rows"): self.settings.warm_up_bars * len(self.clocks),
+                N_("windows that would cross a hole in time"): self.lost_windows,
+            },
+        }
+        return self.table.finish(facts | {"bounds": facts["bounds"].tolist()}), facts
+
+    def _fill_market(self, names: tuple[str, ...]) -> None:
+        """Fills in what needs the bars of all symbols."""
+        features, least = self.settings.features, self.settings.features.market_min_symbols
+        if features.market and len(self.clocks) < least:
+            self.note(
+                _(
+                    "MARKET_FEATURES needs at least {least} symbols, there are {count}: beside the "
+                    "market all features are those of the symbol itself",
+                    least=least,
+                    count=len(self.clocks),
+                )
             )
-        )
-    if settings.features.market or settings.relative:
-        for text in other_clocks(seen.clocks):
-            note(text)
-    _fill_market(table, columns, seen, settings)
-    facts = {
-        "feature_names": columns,
-        "symbol_names": tuple(names),
-        "intraday": intraday,
-        "interval_seconds": float(np.median(intervals)) / 1e9,
-        "bounds": np.concatenate([*bounds, [num_rows]]).astype(np.int64),
-        "dropped": {
-            N_("symbols too short"): len(skipped),
-            N_("warm-up rows"): settings.warm_up_bars * len(names),
-            N_("windows that would cross a hole in time"): lost,
-        },
-    }
-    written = facts | {"bounds": facts["bounds"].tolist()}
-    return table.finish(written), facts
+        if features.market or self.settings.relative:
+            for text in other_clocks(self.clocks):
+                self.note(text)
+        if features.market:
+            rows = Universe(self.closes, [length for length, _phase in self.clocks.values()])
+            self.table.revise(lambda new: fill_beside(new["features"], names, rows, features))
+        if self.settings.relative:
+            closes, logs, lengths = zip(*self.prices, strict=True)
+            market = MarketMoves(closes, logs, lengths, least)
+            self.table.revise(lambda new: self._fill_relative(new["scores"], market))
 
-
-def _fill_market(table, names, seen: _Seen, settings: MarketSettings) -> None:
-    """Fills in what needs the bars of all symbols."""
-    if settings.features.market:
-        rows = Universe(seen.rows, seen.lengths[1])
-        table.revise(lambda new: fill_beside(new["features"], names, rows, settings.features))
-    if settings.relative:
-        closes, logs = zip(*seen.bars, strict=True)
-        least = settings.features.market_min_symbols
-        market = MarketMoves(closes, logs, seen.lengths[0], least)
-        table.revise(lambda new: _fill_relative(new["scores"], seen, market, settings))
-
-
-def _fill_relative(scores, seen: _Seen, market: MarketMoves, settings: MarketSettings) -> None:
-    """Writes the scores of all rows, relative to the market."""
-    row, warm_up = 0, settings.warm_up_bars
-    for number, runs in seen.runs:
-        closes, logs = seen.bars[number]
-        for start, stop in runs:
-            own = slice(start, stop)
-            found = relative_scores(
-                logs[own], closes[own], market, settings.label_method, settings.future_window
-            )[warm_up:]
-            scores[row : row + len(found)] = found
-            row += len(found)
+    def _fill_relative(self, scores: np.ndarray, market: MarketMoves) -> None:
+        """Writes the scores of all rows, relative to the market."""
+        method, horizon = self.settings.label_method, self.settings.future_window
+        row, warm_up = 0, self.settings.warm_up_bars
+        for place, runs in self.runs:
+            closes, logs, _length = self.prices[place]
+            for run in (slice(*run) for run in runs):
+                new = relative_scores(logs[run], closes[run], market, method, horizon)[warm_up:]
+                scores[row : row + len(new)] = new
+                row += len(new)
 
 
 def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
@@ -192,59 +211,13 @@ def open_rows(feature_store: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     facts = index.get("facts")
     if not facts:
         raise InputError(
-            _("the feature store {folder} is not finished: make it again", folder=feature_store)
+            "the feature store {folder} is not finished: make it again", folder=feature_store
         )
     with broken_is_refused(feature_store):
         check_facts(index)
         facts |= {name: tuple(facts[name]) for name in ("feature_names", "symbol_names")}
         facts |= {"bounds": np.array(facts["bounds"])}
     return dict(open_store(feature_store)), facts
-
-
-def warm_runs(bounds: np.ndarray, warm_up_bars: int) -> list[tuple[int, int]]:
-    """Returns first bar and stop of ONE symbol's segments that have rows after their warm-up.
-
-    Args:
-        bounds: of the segments, (segments + 1,).
-        warm_up_bars: before a segment's first row.
-    """
-    runs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-    return [(start, stop) for start, stop in runs if stop - start > warm_up_bars]
-
-
-def fill_rows(
-    bars: pd.DataFrame,
-    runs: Iterable[tuple[int, int]],
-    features: np.ndarray,
-    timestamps: np.ndarray,
-    *,
-    intraday: bool,
-    settings: FeatureSettings,
-) -> np.ndarray:
-    """Writes the last rows of ONE symbol, as training and predicting both see them.
-
-    Args:
-        bars: of the symbol, sorted by time.
-        runs: first bar and stop of its segments that have rows, as `warm_runs` returns them.
-        features: float32 (rows, features) to be filled; of the first run the last rows, of the
-            others all.
-        timestamps: datetime64[ns] (rows,) to be filled.
-        intraday: as `data.features.features.compute_features` takes it.
-        settings: which features there are; those beside the market are left as they are.
-
-    Returns:
-        first rows of the segments, runs without a hole, then the number of rows,
-        int64 (segments + 1,).
-    """
-    times = bars["timestamp"].to_numpy("datetime64[ns]")
-    bounds = [len(features)]
-    for start, stop in reversed([*runs]):
-        part = slice(max(bounds[0] - (stop - start - settings.warm_up_bars), 0), bounds[0])
-        own = _run(bars, start, stop)
-        fill_features(own, features[part], intraday=intraday, settings=settings)
-        timestamps[part] = times[start:stop][part.start - part.stop :]
-        bounds.insert(0, part.start)
-    return np.array(bounds, np.int64)
 
 
 def _num_rows(bars: pd.DataFrame, settings: MarketSettings) -> int:
@@ -261,8 +234,8 @@ def _num_windows(runs: Iterable[tuple[int, int]], settings: MarketSettings) -> i
 def only_holes(settings: MarketSettings) -> str:
     """Returns in words that no symbol has bars enough between two holes."""
     return _(
-        "windows need {num_bars} bars without a hole of more than {max_gap_bars}; "
-        "no symbol has them",
+        "windows need {num_bars} bars without a gap of more than {max_gap_bars}; no symbol has "
+        "that many",
         num_bars=settings.num_bars_needed,
         max_gap_bars=settings.max_gap_bars,
     )
@@ -270,14 +243,14 @@ def only_holes(settings: MarketSettings) -> str:
 
 def _too_short(symbol: str, num_bars: int, settings: MarketSettings) -> str:
     """Returns in words that a symbol gives no window."""
-    given = {"symbol": symbol, "needs": _needs(settings), "num_bars": num_bars}
+    values = {"symbol": symbol, "needs": _needs(settings), "num_bars": num_bars}
     if num_bars >= settings.num_bars_used:
         return _(
             "symbol {symbol} has no window, but counts in the market's means: {needs}; it has "
             "{num_bars}",
-            **given,
+            **values,
         )
-    return _("symbol {symbol} is skipped: {needs}; it has {num_bars}", **given)
+    return _("symbol {symbol} is skipped: {needs}; it has {num_bars}", **values)
 
 
 def _needs(settings: MarketSettings) -> str:
@@ -300,24 +273,6 @@ def _kinds(intraday: bool, settings: MarketSettings) -> dict:
         "timestamps": ("datetime64[ns]", ()),
         "symbols": (np.int16, ()),
     } | {name: (np.float32, ()) for name in numbers}
-
-
-def _fill_symbol(
-    new, bars, runs, code: int, intraday: bool, settings: MarketSettings
-) -> np.ndarray:
-    """Writes the rows of one symbol into the columns, and returns the bounds of its segments."""
-    rows = new["features"], new["timestamps"]
-    bounds = fill_rows(bars, runs, *rows, intraday=intraday, settings=settings.features)
-    new["symbols"][:] = code
-    for (start, stop), first, last in zip(runs, bounds[:-1], bounds[1:], strict=True):
-        part = {name: new[name][first:last] for name in new}
-        _fill_moves(part, _run(bars, start, stop), settings)
-    return bounds
-
-
-def _run(bars: pd.DataFrame, start: int, stop: int) -> pd.DataFrame:
-    """Returns some of the bars; all without a view of each column, which takes longer."""
-    return bars if stop - start == len(bars) else bars.iloc[start:stop]
 
 
 def _fill_moves(new, bars, settings: MarketSettings) -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from core.errors import InputError
-from core.i18n import _
 from data.features.settings import FeatureSettings
 from data.market import labels as labelling
 from data.market.relative import MARKET, REFERENCES
@@ -55,32 +54,24 @@ class MarketSettings:
         labelling.check_method(self.label_method, self.future_window)
         if self.label_method == "fixed" and not self.price_change_threshold > 0:
             raise InputError(
-                _(
-                    "the price change must be above 0, got {price_change_threshold}",
-                    price_change_threshold=self.price_change_threshold,
-                )
+                "the price change must be above 0, got {price_change_threshold}",
+                price_change_threshold=self.price_change_threshold,
             )
         if self.sequence_length < 1:
             raise InputError(
-                _(
-                    "a window must have at least 1 bar, got {sequence_length}",
-                    sequence_length=self.sequence_length,
-                )
+                "a window must have at least 1 bar, got {sequence_length}",
+                sequence_length=self.sequence_length,
             )
         if self.label_reference not in REFERENCES:
             raise InputError(
-                _(
-                    "the label reference must be one of {known}, got {got!r}",
-                    known=", ".join(REFERENCES),
-                    got=self.label_reference,
-                )
+                "the label reference must be one of {known}, got {got!r}",
+                known=", ".join(REFERENCES),
+                got=self.label_reference,
             )
         if self.relative and self.label_method == "triple_barrier":
             raise InputError(
-                _(
-                    "labels relative to the market must be made by volatility or fixed, got "
-                    "triple_barrier: no bar tells when a move less the market's touched a barrier"
-                )
+                "labels relative to the market must be made by volatility or fixed, got "
+                "triple_barrier: no bar tells when a move less the market's touched a barrier"
             )
 
     @property

@@ -67,17 +67,15 @@ def plan_times(
     test_share = test_fraction if num_folds == 1 else 0.5
     if num_folds < 1:
         raise InputError(
-            _("the walk-forward needs at least 1 fold, got {num_folds}", num_folds=num_folds)
+            "the walk-forward needs at least 1 fold, got {num_folds}", num_folds=num_folds
         )
     if not (validation_fraction > 0 and test_share > 0 and validation_fraction + test_share < 1):
         raise InputError(
-            _(
-                "the shares of validation and test must be above 0 and below 1 together, got "
-                "{validation_fraction} and {test_share} ({num_folds} folds)",
-                validation_fraction=validation_fraction,
-                test_share=test_share,
-                num_folds=num_folds,
-            )
+            "the shares of validation and test must be above 0 and below 1 together, got "
+            "{validation_fraction} and {test_share} ({num_folds} folds)",
+            validation_fraction=validation_fraction,
+            test_share=test_share,
+            num_folds=num_folds,
         )
     start, length = _as_int(first), _as_int(last) - _as_int(first)
     validation = int(length * validation_fraction)
@@ -128,7 +126,7 @@ def split_windows(
     """
     if embargo_bars < 0:
         raise InputError(
-            _("the embargo must be at least 0 bars, got {embargo_bars}", embargo_bars=embargo_bars)
+            "the embargo must be at least 0 bars, got {embargo_bars}", embargo_bars=embargo_bars
         )
     free_from = _Embargo(symbols, timestamps, embargo_bars)
 
@@ -208,19 +206,17 @@ def _check_not_empty(split, times, sequence_length, future_window, embargo_bars)
     for name in ("train", "validation", "test"):
         if not len(getattr(split, name)):
             raise InputError(
-                _(
-                    "the {name} split must hold windows; none is left of windows of "
-                    "{sequence_length} bars, labels of {future_window} and an embargo of "
-                    "{embargo_bars} (validation from {validation_start}, test from {test_start}): "
-                    "use more bars: about {least:,} per symbol",
-                    name=_(name),
-                    sequence_length=sequence_length,
-                    future_window=future_window,
-                    embargo_bars=embargo_bars,
-                    validation_start=_minute(times.validation_start),
-                    test_start=_minute(times.test_start),
-                    least=_least_bars(times, sequence_length, future_window, embargo_bars),
-                )
+                "the {name} split must hold windows; none is left of windows of "
+                "{sequence_length} bars, labels of {future_window} and an embargo of "
+                "{embargo_bars} (validation from {validation_start}, test from {test_start}): "
+                "use more bars: about {least:,} per symbol",
+                name=_(name),
+                sequence_length=sequence_length,
+                future_window=future_window,
+                embargo_bars=embargo_bars,
+                validation_start=_minute(times.validation_start),
+                test_start=_minute(times.test_start),
+                least=_least_bars(times, sequence_length, future_window, embargo_bars),
             )
 
 

@@ -137,8 +137,8 @@ class FolderTable:
 
     def _digest(self) -> str:
         """Returns the SHA-256 of all columns: their names, kinds and values."""
-        found = {n: [kind, self._hashes[n].hexdigest()] for n, kind in self._kinds.items()}
-        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+        digests = {n: [kind, self._hashes[n].hexdigest()] for n, kind in self._kinds.items()}
+        return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def folder_of(column: np.ndarray) -> Path:

@@ -33,12 +33,12 @@ _MOST_ROWS = 1 << 40
 _DTYPES = {"features": np.dtype(np.float32), "timestamps": np.dtype("datetime64[ns]")}
 
 
-def prepare(store: Path, own: Path) -> Lock:
+def prepare(store: Path, folder: Path) -> Lock:
     """Makes the folder of a writer in a store, and returns its lock, taken.
 
     Args:
         store: new, empty, or an earlier feature store.
-        own: to be made.
+        folder: of the writer, to be made.
 
     Raises:
         InputError: if the store holds anything else or cannot be written.
@@ -49,41 +49,37 @@ def prepare(store: Path, own: Path) -> Lock:
             names = {path.name for path in store.iterdir() if not path.name.startswith(_OWN)}
             if names and INDEX_NAME not in names:
                 raise InputError(
-                    _(
-                        "the feature store must be a new or empty folder or an earlier store; "
-                        "{folder} holds {names}",
-                        folder=store,
-                        names=sorted(names)[0],
-                    )
+                    "the feature store must be a new or empty folder or an earlier store; "
+                    "{folder} holds {names}",
+                    folder=store,
+                    names=sorted(names)[0],
                 )
             _remove_unused(store)
             if not _is_there(store):
                 # Before any rows: a store that was broken off is still known as one.
                 _write_index(store, {"rows": 0, "columns": {}})
-            own.mkdir()
-            lock = Lock(own / _LOCK_NAME, str(own))
+            folder.mkdir()
+            lock = Lock(folder / _LOCK_NAME, str(folder))
             lock.take()
             return lock
     except OSError as error:
         raise InputError(
-            _(
-                "the feature store {folder} cannot be written: {strerror}",
-                folder=store,
-                strerror=error.strerror,
-            )
+            "the feature store {folder} cannot be written: {strerror}",
+            folder=store,
+            strerror=error.strerror,
         ) from error
 
 
-def publish(store: Path, own: Path, index: Mapping[str, Any]) -> None:
+def publish(store: Path, folder: Path, index: Mapping[str, Any]) -> None:
     """Has a store show the columns of a writer from now on.
 
     Args:
         store: its folder.
-        own: the folder of the writer in it.
+        folder: of the writer in it.
         index: what `read_index` is to return.
     """
     with _lock_of(store):
-        _write_index(own, index)
+        _write_index(folder, index)
         _write_index(store, index)
         _remove_unused(store)
 
@@ -101,11 +97,9 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     index_file = Path(folder) / INDEX_NAME
     if not index_file.is_file():
         raise InputError(
-            _(
-                "a feature store must hold {index_name}; {folder} does not",
-                index_name=INDEX_NAME,
-                folder=folder,
-            )
+            "a feature store must hold {index_name}; {folder} does not",
+            index_name=INDEX_NAME,
+            folder=folder,
         )
     with broken_is_refused(folder):
         return _checked(read_json(index_file))
@@ -120,11 +114,9 @@ def broken_is_refused(folder: str | Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(
-            _(
-                "the feature store {folder} is broken ({error}): delete it, and it is made again",
-                folder=folder,
-                error=str(error)[:200],
-            )
+            "the feature store {folder} is broken ({error}): delete it, and it is made again",
+            folder=folder,
+            error=str(error)[:200],
         ) from error
 
 
@@ -138,9 +130,9 @@ def check_facts(index: Mapping[str, Any]) -> None:
     if not isinstance(facts, dict):
         raise _odd("facts", facts)
     for name in ("feature_names", "symbol_names"):
-        found = facts.get(name)
-        if not isinstance(found, list) or not found or not all(map(is_text, found)):
-            raise _odd(name, found)
+        names = facts.get(name)
+        if not isinstance(names, list) or not names or not all(map(is_text, names)):
+            raise _odd(name, names)
     width = columns.get("features", {}).get("shape")
     if width != [len(facts["feature_names"])]:
         raise _odd("features", width)
@@ -166,8 +158,8 @@ def _is_column(column: tuple[str, Any]) -> bool:
         return False
     if not all(is_count(side, 1, 1 << 20) for side in shape):
         return False
-    found = np.dtype(dtype)
-    return found == _DTYPES.get(name, found) and found.kind in "fiubM"
+    parsed = np.dtype(dtype)
+    return parsed == _DTYPES.get(name, parsed) and parsed.kind in "fiubM"
 
 
 def _odd(name: str, value: Any) -> ValueError:

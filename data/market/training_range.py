@@ -81,8 +81,8 @@ def warnings(contract: Contract, table: pd.DataFrame) -> Iterator[str]:
     if newest - last > OLD * (last - first):
         first, last, newest = (date(str(time)[:10]) for time in (first, last, newest))
         yield _(
-            "the model is old: trained on bars of {first} to {last}, asked about {newest}, later "
-            "by more than half that time; train it anew",
+            "the model is old: its training bars run from {first} to {last}, and the newest bar "
+            "is of {newest}, later by more than half that period; retrain it",
             first=first,
             last=last,
             newest=newest,

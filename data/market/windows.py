@@ -19,11 +19,11 @@ def segment_bounds(symbols: np.ndarray, timestamps: np.ndarray, max_gap_bars: in
         int64 (segments + 1,): segment i has the rows bounds[i] .. bounds[i + 1] - 1.
     """
     bounds = symbol_bounds(symbols)
-    own = [
+    parts = [
         start + own_bounds(timestamps[start:stop], max_gap_bars)
         for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
     ]
-    return np.unique(np.concatenate(own))
+    return np.unique(np.concatenate(parts))
 
 
 def own_bounds(timestamps: np.ndarray, max_gap_bars: int, peers: Peers | None = None) -> np.ndarray:

@@ -88,18 +88,16 @@ def check_one_length(symbol: str, timestamps: np.ndarray, length: int) -> None:
     ratio = np.maximum(middle / length, length / np.maximum(middle, 1))
     other = (near.mean(axis=1) >= _REGULAR) & (ratio > _OTHER)
     row = 0
-    for found, run in itertools.groupby(other.tolist()):
+    for is_other, run in itertools.groupby(other.tolist()):
         count = len([*run])
-        if found and count >= _CHUNKS:
+        if is_other and count >= _CHUNKS:
             raise InputError(
-                _(
-                    "symbol {symbol}: beside the market its bars must be of one length; most are "
-                    "{usual} long, those from {time} UTC on {other}",
-                    symbol=symbol,
-                    usual=span(length / 1e9),
-                    other=span(middle[row] / 1e9),
-                    time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
-                )
+                "symbol {symbol}: beside the market its bars must be of one length; most are "
+                "{usual} long, those from {time} UTC on {other}",
+                symbol=symbol,
+                usual=span(length / 1e9),
+                other=span(middle[row] / 1e9),
+                time=date(str(timestamps[row * _CHUNK])[:16].replace("T", " ")),
             )
         row += count
 

@@ -146,14 +146,14 @@ def _factors(values: np.ndarray, known: np.ndarray) -> np.ndarray | int:
     if ends[0] > 0 and units[0] == units[1] and ends[0] * FACTORS[units[0]] / 1e9 >= EARLY:
         if ends[1] * FACTORS[units[0]] / 1e9 <= LAST:
             return FACTORS[units[0]]  # as of nearly every file; no more arrays are made of it
-    own = finite.astype(np.float64)
+    as_floats = finite.astype(np.float64)
     units = np.searchsorted(SIZES, np.abs(values.astype(np.float64)), side="right")
     each = FACTORS[units]
-    if _are_bars(own * each[known] / 1e9):
+    if _are_bars(as_floats * each[known] / 1e9):
         same = (each == each[0]).all()
         return each[0] if same else each
     for factor in FACTORS:  # the coarsest unit in which all lie among the bars that there are
-        if _are_bars(own * factor / 1e9):
+        if _are_bars(as_floats * factor / 1e9):
             return factor
     return each
 

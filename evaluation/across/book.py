@@ -9,13 +9,12 @@ gains are not reinvested, each is booked on the bar of its rebalance, and what a
 in the book does between the horizon's close and the next open is left out.
 """
 
-from typing import Any
-
 import numpy as np
 from scipy.stats import rankdata
 
 from data.market.windows import subsample
 from evaluation.across.panel import LEAST_SYMBOLS, mean_over_bars
+from evaluation.figures.scores import Book, Estimate
 
 FIFTHS = 5
 MOST_POINTS = 200  # of a curve
@@ -24,26 +23,26 @@ _YEAR = np.timedelta64(31_557_600, "s")
 _BASIS_POINTS = 1e4
 
 
-def fifths(said: np.ndarray, traded: np.ndarray) -> np.ndarray:
+def fifths(favour: np.ndarray, traded: np.ndarray) -> np.ndarray:
     """Returns the fifth of each symbol at each bar, int8 (bars, symbols), 0 the worst; -1: none.
 
-    Symbols of which the same is said are in one fifth, that of their mean rank: where that is said
-    of all, the fifths at the ends are empty.
+    Symbols that are equally favoured are in one fifth, that of their mean rank: where all are, the
+    fifths at the ends are empty.
 
     Args:
-        said: larger where a symbol is favoured, (bars, symbols), NaN where unknown.
+        favour: the larger, the better, (bars, symbols), NaN where unknown.
         traded: log returns, (bars, symbols), NaN where nothing can be traded.
     """
-    both = np.isfinite(said) & np.isfinite(traded)
+    both = np.isfinite(favour) & np.isfinite(traded)
     count = both.sum(axis=1, keepdims=True)
-    ranks = rankdata(np.where(both, said, np.nan), axis=1, nan_policy="omit")
+    ranks = rankdata(np.where(both, favour, np.nan), axis=1, nan_policy="omit")
     places = np.floor((ranks - 0.5) * FIFTHS / np.maximum(count, 1))
     return np.where(both & (count >= LEAST_SYMBOLS), places, -1).astype(np.int8)
 
 
 def returns_of_fifths(
     members: np.ndarray, traded: np.ndarray, blocks: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[Estimate]:
     """Returns what each fifth brought above the mean of all symbols, the worst fifth first.
 
     Args:
@@ -52,12 +51,12 @@ def returns_of_fifths(
         blocks: of each bar, (bars,).
 
     Returns:
-        for each fifth `value` and `interval` in basis points; see `mean_over_bars`.
+        for each fifth its mean in basis points; see `mean_over_bars`.
     """
     gains = np.where(members >= 0, np.expm1(traded), 0.0)
     of_all = _mean(gains, members >= 0)
-    own = [_mean(gains, members == fifth) - of_all for fifth in range(FIFTHS)]
-    return [mean_over_bars(_BASIS_POINTS * values, blocks) for values in own]
+    excess = [_mean(gains, members == fifth) - of_all for fifth in range(FIFTHS)]
+    return [mean_over_bars(_BASIS_POINTS * values, blocks) for values in excess]
 
 
 def book_weights(members: np.ndarray) -> np.ndarray:
@@ -92,7 +91,7 @@ def best_against_worst(
     *,
     holding_bars: int,
     cost_bps: float,
-) -> dict[str, Any]:
+) -> Book:
     """Returns what the book brought.
 
     Args:
@@ -105,30 +104,31 @@ def best_against_worst(
         cost_bps: cost of each side in basis points of the traded value.
 
     Returns:
-        gross and net (`value` and `interval`, basis points of the capital per rebalance),
-        turnover (value traded at a rebalance, in units of the capital; the two sides hold 2),
-        gross_return and net_return (shares of the capital over the whole time), sharpe (net, a
-        year, of a single book; None where there is too little), drawdown (of the net curve, share
-        of the capital), and the curves gross_curve and net_curve at `curve_rows`.
+        gross and net (basis points of the capital per rebalance), turnover (value traded at a
+        rebalance, in units of the capital; the two sides hold 2), gross_return and net_return
+        (shares of the capital over the whole time), sharpe (net, a year, of a single book; None
+        where there is too little), drawdown (of the net curve, share of the capital), and the
+        curves at `curve_rows`.
     """
     weights = book_weights(members)
     gross = (weights * np.where(members >= 0, np.expm1(traded), 0.0)).sum(axis=1)
     value = traded_value(weights, holding_bars)
     net = gross - value * cost_bps / _BASIS_POINTS
-    curves = {
-        name: np.concatenate([[0.0], np.cumsum(own)]) / holding_bars
-        for name, own in (("gross", gross), ("net", net))
-    }
+    gross_curve, net_curve = (
+        np.concatenate([[0.0], np.cumsum(gains)]) / holding_bars for gains in (gross, net)
+    )
     shown = curve_rows(len(times)) + 1
-    return {
-        "gross": mean_over_bars(_BASIS_POINTS * gross, blocks),
-        "net": mean_over_bars(_BASIS_POINTS * net, blocks),
-        "turnover": float(value.mean()),
-        **{f"{name}_return": float(curve[-1]) for name, curve in curves.items()},
-        "sharpe": _sharpe(net, times, holding_bars),
-        "drawdown": float((np.maximum.accumulate(curves["net"]) - curves["net"]).max()),
-        **{f"{name}_curve": curve[shown].round(6).tolist() for name, curve in curves.items()},
-    }
+    return Book(
+        gross=mean_over_bars(_BASIS_POINTS * gross, blocks),
+        net=mean_over_bars(_BASIS_POINTS * net, blocks),
+        turnover=float(value.mean()),
+        gross_return=float(gross_curve[-1]),
+        net_return=float(net_curve[-1]),
+        sharpe=_sharpe(net, times, holding_bars),
+        drawdown=float((np.maximum.accumulate(net_curve) - net_curve).max()),
+        gross_curve=gross_curve[shown].round(6).tolist(),
+        net_curve=net_curve[shown].round(6).tolist(),
+    )
 
 
 def curve_rows(num_bars: int) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Answers judged as a cross-section: which symbols rise more than the others, and does it pay?
 
 Where all symbols move together, a test time holds few independent events for a forecaster of each
-symbol alone. Ranked within a bar, every bar is a test of its own. The rank correlation is split in
+symbol alone. Ranked within a bar, every bar is a separate test. The rank correlation is split in
 two: **timing**, the answer less the symbol's own mean answer of the past days, and the **lasting
 tilt**, that past mean alone, which a list of names without any bars could give as well.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,14 +26,15 @@ from evaluation.across.panel import (
     recent_mean,
     recent_span,
 )
+from evaluation.figures.scores import AgedEstimate, CrossSection, Estimate, FewSymbols, Ranking
 
 AGES = (0, 1, 3, 6)  # bars
 PARTS = ("rank_correlation", "timing", "tilt")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a forecaster says of windows, in any order.
+class Forecasts:
+    """A forecaster's probabilities of windows, in any order.
 
     Attributes:
         times: of their last bars, datetime64 (windows,).
@@ -48,61 +48,61 @@ class Said:
 
 
 def cross_section(
-    windows: Said,
+    windows: Forecasts,
     forward_return: np.ndarray,
     trade_return: np.ndarray,
     *,
     horizon: int,
     cost_bps: float,
     block_seconds: float,
-    before: Said | None = None,
+    before: Forecasts | None = None,
     baselines: Mapping[str, tuple[np.ndarray, np.ndarray | None]] | None = None,
     label_reference: str = "none",
-) -> dict[str, Any]:
+) -> CrossSection | FewSymbols:
     """Returns how well answers rank the symbols of each bar, and what a book by them brings.
 
     Args:
-        windows: the model's answers to the windows to judge.
+        windows: the model's forecasts of the windows to judge.
         forward_return: log return over the horizon, (windows,).
         trade_return: log return from the next bar's open to the horizon's close, (windows,).
         horizon: bars of both.
         cost_bps: cost of each side in basis points of the traded value.
         block_seconds: length of a block of time; at least the span of a window and its label.
-        before: the answers to earlier windows, for the past means; none of them is judged.
+        before: its forecasts of earlier windows, for the past means; none of them is judged.
         baselines: probabilities of the same windows, and of those before, by name.
         label_reference: what the labels' moves are measured against, "none" or "market".
 
     Returns:
-        most_symbols (at a bar) where no bar has 10 symbols. Else label_reference, bars, symbols,
-        symbols_a_bar (the median), horizon_bars, recent_days, cost_bps, num_blocks, block_seconds,
-        curve_times, and `model` and `baselines` by name, each with rank_correlation, timing and
-        tilt (`value` and `interval`; None where no past is known), ages (a list of bars, value,
-        interval), fifths (see `returns_of_fifths`) and book (see `best_against_worst`, both of
+        `FewSymbols` where no bar has 10 symbols. Else a ranking for the model and for each
+        baseline: rank_correlation, timing and tilt (None where no past is known), ages, fifths
+        (see `returns_of_fifths`) and book (see `best_against_worst`, both of
         `evaluation.across.book`); of the baselines also `lead`, the model's rank correlation less
-        theirs.
+        theirs. symbols_a_bar is a median.
     """
     known = np.isfinite(forward_return) & np.isfinite(trade_return)
     most = most_symbols(windows.times, windows.symbols, known)
     if most < LEAST_SYMBOLS:
-        return {"most_symbols": most}
+        return FewSymbols(most)
     rows = _rows(windows, known, before, block_seconds)
     panel = rows.panel
-    came, traded = panel.matrix(forward_return), panel.matrix(trade_return)
+    returns, traded = panel.matrix(forward_return), panel.matrix(trade_return)
     times = np.datetime_as_string(panel.times[curve_rows(len(panel.times))], "m")
 
-    def judged(now: np.ndarray, past: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
-        parts = _parts(rows, came, now, past)
+    def mean(by_bar: np.ndarray, widest: float = 1.0) -> Estimate:
+        return mean_over_bars(by_bar, panel.blocks, widest=widest)
+
+    def ranking(now: np.ndarray, past: np.ndarray | None) -> tuple[np.ndarray, Ranking]:
+        parts = _parts(rows, returns, now, past)
+        ages = {0: mean(parts["rank_correlation"])}
+        ages |= {age: mean(by_bar) for age, by_bar in _aged(rows, returns, now).items()}
         members = fifths(panel.matrix(favour(now)), traded)
-        figures = {n: mean_over_bars(parts[n], panel.blocks, widest=1.0) for n in PARTS}
-        old = {0: parts["rank_correlation"]} | _aged(rows, came, now)
-        return parts["rank_correlation"], {
-            **figures,
-            "ages": [
-                {"bars": age, **mean_over_bars(own, panel.blocks, widest=1.0)}
-                for age, own in old.items()
-            ],
-            "fifths": returns_of_fifths(members, traded, panel.blocks),
-            "book": best_against_worst(
+        return parts["rank_correlation"], Ranking(
+            rank_correlation=ages[0],
+            timing=mean(parts["timing"]),
+            tilt=mean(parts["tilt"]),
+            ages=[AgedEstimate(age, part.value, part.interval) for age, part in ages.items()],
+            fifths=returns_of_fifths(members, traded, panel.blocks),
+            book=best_against_worst(
                 panel.times,
                 members,
                 traded,
@@ -110,32 +110,35 @@ def cross_section(
                 holding_bars=horizon,
                 cost_bps=cost_bps,
             ),
-        }
+        )
 
-    own, model = judged(windows.probabilities, before and before.probabilities)
-    others = {name: judged(*given) for name, given in (baselines or {}).items()}
-    found = {
-        "label_reference": label_reference,
-        "bars": len(panel.times),
-        "symbols": panel.num_symbols,
-        "symbols_a_bar": float(np.median(np.bincount(panel.bars))),
-        "horizon_bars": int(horizon),
-        "recent_days": float(rows.recent / np.timedelta64(1, "D")),
-        "cost_bps": float(cost_bps),
-        "num_blocks": len(np.unique(panel.blocks)),
-        "block_seconds": float(block_seconds),
-        "curve_times": times.tolist(),
-        "model": model,
-        "baselines": {
-            name: {"lead": mean_over_bars(own - theirs, panel.blocks, widest=2.0), **figures}
-            for name, (theirs, figures) in others.items()
+    by_bar, model = ranking(windows.probabilities, before and before.probabilities)
+    others = {name: ranking(*both) for name, both in (baselines or {}).items()}
+    return CrossSection(
+        label_reference=label_reference,
+        bars=len(panel.times),
+        symbols=panel.num_symbols,
+        symbols_a_bar=float(np.median(np.bincount(panel.bars))),
+        horizon_bars=int(horizon),
+        recent_days=float(rows.recent / np.timedelta64(1, "D")),
+        cost_bps=float(cost_bps),
+        num_blocks=len(np.unique(panel.blocks)),
+        block_seconds=float(block_seconds),
+        curve_times=times.tolist(),
+        model=model,
+        baselines={
+            name: replace(other, lead=mean(by_bar - theirs, widest=2.0))
+            for name, (theirs, other) in others.items()
         },
-    }
-    return found
+    )
 
 
 def correlations(
-    windows: Said, forward_return: np.ndarray, *, block_seconds: float, before: Said | None = None
+    windows: Forecasts,
+    forward_return: np.ndarray,
+    *,
+    block_seconds: float,
+    before: Forecasts | None = None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Returns the rank correlation, timing and tilt of each bar, and the bars' blocks of time.
 
@@ -154,36 +157,39 @@ def correlations(
     if most_symbols(windows.times, windows.symbols, known) < LEAST_SYMBOLS:
         return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
     rows = _rows(windows, known, before, block_seconds)
-    came = rows.panel.matrix(forward_return)
+    returns = rows.panel.matrix(forward_return)
     past = None if before is None else before.probabilities
-    return _parts(rows, came, windows.probabilities, past), rows.panel.blocks
+    return _parts(rows, returns, windows.probabilities, past), rows.panel.blocks
 
 
-def sentence(found: Mapping[str, Any]) -> str:
-    """Returns in words of the language of now what `cross_section` found."""
-    if "model" not in found:
+def sentence(ranked: CrossSection | FewSymbols) -> str:
+    """Returns in the current language what `cross_section` returned."""
+    if isinstance(ranked, FewSymbols):
         return _(
             "Not judged as a cross-section: that needs at least {least} symbols in a bar, and no "
             "bar has more than {most}.",
             least=LEAST_SYMBOLS,
-            most=found["most_symbols"],
+            most=ranked.most_symbols,
         )
-    rank, timing, tilt = (_in_words(found["model"][name]) for name in PARTS)
+    model = ranked.model
+    rank, timing, tilt = map(_in_words, (model.rank_correlation, model.timing, model.tilt))
     return _(
         "Within each bar, BUY less SELL has a rank correlation of {rank} with the return of the "
         "next {horizon} bars. Timing: {timing}. Lasting tilt: {tilt}. In brackets: 95 % intervals "
         "over {blocks}.",
-        horizon=found["horizon_bars"],
+        horizon=ranked.horizon_bars,
         rank=rank,
         timing=timing,
         tilt=tilt,
-        blocks=ngettext("{n} time blocks", "{n} time blocks", found["num_blocks"]),
+        blocks=ngettext("{n} time blocks", "{n} time blocks", ranked.num_blocks),
     )
 
 
-def in_language(found: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `cross_section` found with its sentence in the language of now."""
-    return found | {"sentence" if "model" in found else "left_out": sentence(found)}
+def in_language(ranked: CrossSection | FewSymbols) -> CrossSection | FewSymbols:
+    """Returns what `cross_section` returned with its sentence in the current language."""
+    if isinstance(ranked, FewSymbols):
+        return replace(ranked, left_out=sentence(ranked))
+    return replace(ranked, sentence=sentence(ranked))
 
 
 @dataclass(frozen=True)
@@ -191,7 +197,7 @@ class _Rows:
     """Windows and those before them in the order of symbols, then time.
 
     Attributes:
-        panel: of the windows as they were given.
+        panel: of the windows in their original order.
         order: of the windows, then those before them, together, (all,).
         symbols: in that order, (all,).
         times: the same.
@@ -207,22 +213,24 @@ class _Rows:
     recent: np.timedelta64
 
     def past_mean(self, now: np.ndarray, past: np.ndarray | None) -> np.ndarray:
-        """Returns the mean of what was said before each window, (windows,)."""
-        said = now if past is None else np.concatenate([now, past])
-        found = np.empty(len(said))
-        found[self.order] = recent_mean(said[self.order], self.symbols, self.times, self.recent)
-        return found[: self.num_windows]
+        """Returns the mean of the answers before each window, (windows,)."""
+        answers = now if past is None else np.concatenate([now, past])
+        means = np.empty(len(answers))
+        means[self.order] = recent_mean(answers[self.order], self.symbols, self.times, self.recent)
+        return means[: self.num_windows]
 
     def aged(self, now: np.ndarray, num_bars: int) -> np.ndarray:
-        """Returns what was said `num_bars` windows of the symbol ago, (windows,)."""
-        own = self.order < self.num_windows
-        found = np.empty(self.num_windows)
-        order = self.order[own]
-        found[order] = aged(now[order], self.symbols[own], num_bars)
-        return found
+        """Returns the answer `num_bars` windows of the symbol ago, (windows,)."""
+        judged = self.order < self.num_windows
+        answers = np.empty(self.num_windows)
+        order = self.order[judged]
+        answers[order] = aged(now[order], self.symbols[judged], num_bars)
+        return answers
 
 
-def _rows(windows: Said, known: np.ndarray, before: Said | None, block_seconds: float) -> _Rows:
+def _rows(
+    windows: Forecasts, known: np.ndarray, before: Forecasts | None, block_seconds: float
+) -> _Rows:
     parts = [windows] if before is None else [windows, before]
     times = np.concatenate([part.times for part in parts])
     symbols = np.concatenate([part.symbols for part in parts])
@@ -233,24 +241,24 @@ def _rows(windows: Said, known: np.ndarray, before: Said | None, block_seconds: 
 
 
 def _parts(
-    rows: _Rows, came: np.ndarray, now: np.ndarray, past: np.ndarray | None
+    rows: _Rows, returns: np.ndarray, now: np.ndarray, past: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Returns the rank correlation and its parts in each bar, (bars,) by the names of `PARTS`."""
-    said, earlier = favour(now), None if past is None else favour(past)
-    usual = rows.past_mean(said, earlier)
+    answers, earlier = favour(now), None if past is None else favour(past)
+    usual = rows.past_mean(answers, earlier)
     return {
-        name: rank_correlations(rows.panel.matrix(even_out(own)), came)
-        for name, own in zip(PARTS, (said, said - usual, usual), strict=True)
+        name: rank_correlations(rows.panel.matrix(even_out(part)), returns)
+        for name, part in zip(PARTS, (answers, answers - usual, usual), strict=True)
     }
 
 
-def _aged(rows: _Rows, came: np.ndarray, now: np.ndarray) -> dict[int, np.ndarray]:
-    said, matrix = favour(now), rows.panel.matrix
-    return {age: rank_correlations(matrix(rows.aged(said, age)), came) for age in AGES[1:]}
+def _aged(rows: _Rows, returns: np.ndarray, now: np.ndarray) -> dict[int, np.ndarray]:
+    answers, matrix = favour(now), rows.panel.matrix
+    return {age: rank_correlations(matrix(rows.aged(answers, age)), returns) for age in AGES[1:]}
 
 
-def _in_words(part: Mapping[str, Any]) -> str:
-    if part["value"] is None:
+def _in_words(part: Estimate) -> str:
+    if part.value is None or part.interval is None:
         return _("unknown")
-    low, high = part["interval"]
-    return _("{value:+.3f} ({low:+.3f} to {high:+.3f})", value=part["value"], low=low, high=high)
+    low, high = part.interval
+    return _("{value:+.3f} ({low:+.3f} to {high:+.3f})", value=part.value, low=low, high=high)

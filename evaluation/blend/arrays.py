@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.baselines import CLIP, Fitted
+from evaluation.baselines.fitted import CLIP, Fitted
 
 _LARGEST = np.finfo(np.float32).max
 _SMALLEST = np.finfo(np.float32).tiny  # of the numbers that no processor flushes to 0
@@ -76,17 +76,17 @@ def same_side(thresholds: np.ndarray) -> np.ndarray:
     x <= t of a float32 x and a float64 t is x <= the largest float32 that is not above t. Numbers
     so small that some processors take them for 0 stand for 0 here.
     """
-    given = np.asarray(thresholds, np.float64)
-    given = np.clip(given, -_LARGEST, _LARGEST)  # an infinite one has all finite numbers below it
-    rounded = given.astype(np.float32)
-    rounded = np.where(rounded > given, np.nextafter(rounded, -_LARGEST), rounded)
+    exact = np.asarray(thresholds, np.float64)
+    exact = np.clip(exact, -_LARGEST, _LARGEST)  # an infinite one has all finite numbers below it
+    rounded = exact.astype(np.float32)
+    rounded = np.where(rounded > exact, np.nextafter(rounded, -_LARGEST), rounded)
     rounded = np.where((rounded > 0) & (rounded < _SMALLEST), np.float32(0), rounded)
     rounded = np.where((rounded < 0) & (rounded > -_SMALLEST), -_SMALLEST, rounded)
     return rounded.astype(np.float32)
 
 
 def line_arrays(fitted: Fitted) -> LineArrays:
-    """Returns the logistic regression of `evaluation.baselines`.
+    """Returns the logistic regression of `evaluation.baselines.learners`.
 
     What float32 rounds off the means goes into the bias.
 

@@ -1,16 +1,15 @@
-"""What each member of a blend says alone, and what is gained by them together."""
-
-from typing import Any
+"""The NLL of a blend and of each member alone, and what is gained by them together."""
 
 import numpy as np
 
 from data.market.market import Market
+from evaluation.figures.run import BlendNLL, BlendNLLs, MemberNLL
 from evaluation.importance import mean_interval
 from evaluation.judge import Judged, blocks_of, pooled
 from evaluation.metrics import losses
 
 
-def blend_figures(market: Market, folds: list[Judged], split: str) -> dict[str, dict[str, Any]]:
+def blend_figures(market: Market, folds: list[Judged], split: str) -> BlendNLLs:
     """Returns the NLL of the blend and of each member on the windows of a split of all folds.
 
     Args:
@@ -19,23 +18,15 @@ def blend_figures(market: Market, folds: list[Judged], split: str) -> dict[str, 
         split: "validation" or "test".
 
     Returns:
-        by name, "blend" first: nll and interval, and of the members difference (the blend's NLL
-        less theirs) and difference_interval; intervals are of 95 % over blocks of time, None
-        where there is one block.
+        by name, "blend" first; of the members also the blend's NLL less theirs. Intervals are of
+        95 % over blocks of time, None where there is one block.
     """
     pool = pooled(folds, split)
     blocks = blocks_of(market, pool.ends)
-    own = losses(pool.labels, np.asarray(pool.model, np.float64))
-    found = {"blend": _mean("nll", "interval", own, blocks)}
-    for name, said in pool.baselines.items():
-        theirs = losses(pool.labels, np.asarray(said, np.float64))
-        found[name] = _mean("nll", "interval", theirs, blocks)
-        found[name] |= _mean("difference", "difference_interval", own - theirs, blocks)
-    return found
-
-
-def _mean(
-    name: str, name_of_interval: str, values: np.ndarray, blocks: np.ndarray
-) -> dict[str, Any]:
-    mean, interval = mean_interval(values, blocks)
-    return {name: mean, name_of_interval: interval}
+    of_blend = losses(pool.labels, np.asarray(pool.model, np.float64))
+    nlls: BlendNLLs = {"blend": BlendNLL(*mean_interval(of_blend, blocks))}
+    for name, probabilities in pool.baselines.items():
+        of_member = losses(pool.labels, np.asarray(probabilities, np.float64))
+        difference = mean_interval(of_blend - of_member, blocks)
+        nlls[name] = MemberNLL(*mean_interval(of_member, blocks), *difference)
+    return nlls

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from core.i18n import _, date, ngettext, number
+from evaluation.figures.run import FoldMetrics, Metrics, PooledScores
+from evaluation.figures.scores import Scores, Verdict
 from evaluation.verdict import NONE, WORSE, YES
 from evaluation.verdict_words import ANSWERS, baseline_in_words, figure_in_words
 
@@ -14,25 +16,20 @@ Card = dict[str, Any]
 _TONES = {YES: "good", WORSE: "bad"}
 
 
-def cards(
-    metrics: Mapping[str, Any], predictions: pd.DataFrame, run_info: Mapping[str, Any]
-) -> list[Card]:
-    """Returns the cards whose numbers are there: name, answer, tone ("", good, bad) and details.
+def cards(metrics: Metrics, predictions: pd.DataFrame, run_info: Mapping[str, Any]) -> list[Card]:
+    """Returns the cards: name, answer, tone ("", good, bad) and details.
 
     Args:
         metrics: the content of metrics.json.
         predictions: test windows of all folds.
         run_info: the content of run.json.
     """
-    verdict, test = metrics.get("verdict") or {}, metrics.get("test") or {}
-    found = [*_data(metrics.get("folds") or [], predictions, run_info)]
-    if "skill_in_direction" in verdict:
-        found += _answers(verdict)
-    if "net_return" in verdict:
-        found.append(_net_result(verdict))
-    if "ece" in test:
-        found.append(_calibration(test, metrics.get("baselines") or {}))
-    return found
+    return [
+        *_data(metrics.folds, predictions, run_info),
+        *_answers(metrics.verdict),
+        *_net_result(metrics.verdict),
+        _calibration(metrics.test, metrics.baselines),
+    ]
 
 
 def _card(name: str, answer: str, details: Sequence[str], tone: str = "") -> Card:
@@ -40,20 +37,20 @@ def _card(name: str, answer: str, details: Sequence[str], tone: str = "") -> Car
 
 
 def _data(
-    folds: Sequence[Mapping[str, Any]], predictions: pd.DataFrame, run_info: Mapping[str, Any]
+    folds: Sequence[FoldMetrics], predictions: pd.DataFrame, run_info: Mapping[str, Any]
 ) -> Iterator[Card]:
-    splits = [fold["splits"] for fold in folds if fold.get("splits")]
-    if not splits or "data" not in run_info:
+    if "data" not in run_info:
         return
-    first, last = splits[0]["train"]["first_time"], splits[-1]["test"]["last_time"]
+    tests = [fold.splits["test"] for fold in folds]
+    first, last = folds[0].splits["train"].first_time, tests[-1].last_time
     source = run_info["data"]
     details = [_period(first, last)]
     if "symbol" in predictions:
         symbols = predictions["symbol"].nunique()
         details.append(ngettext("{n} symbol", "{n} symbols", symbols))
-    windows = sum(own["test"]["windows"] for own in splits)
+    windows = sum(test.windows for test in tests)
     details.append(ngettext("tested on {n:,} window", "tested on {n:,} windows", windows))
-    details.append(_period(splits[0]["test"]["first_time"], last))
+    details.append(_period(tests[0].first_time, last))
     name = _("the sample") if source is None else Path(source).name.partition("?")[0]
     yield _card(_("Data"), name, details)
 
@@ -68,43 +65,49 @@ def _figure(value: float, interval: Sequence[float]) -> str:
     return figure + bracket + reach.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _answers(verdict: Mapping[str, Any]) -> Iterator[Card]:
-    skill, better = verdict["skill_in_direction"], verdict["better_than_baseline"]
-    where, when = verdict["direction"], verdict["movement"]
-    tone = "bad" if skill == NONE and where["interval"][1] < 0 else _TONES.get(skill, "")
+def _answers(verdict: Verdict) -> Iterator[Card]:
+    skill, better = verdict.skill_in_direction, verdict.better_than_baseline
+    where, when = verdict.direction, verdict.movement
+    tone = "bad" if skill == NONE and where.interval[1] < 0 else _TONES.get(skill, "")
     details = [
-        _("direction {figure}", figure=_figure(where["mcc"], where["interval"])),
-        _("movement {figure}", figure=_figure(when["mcc"], when["interval"])),
+        _("direction {figure}", figure=_figure(where.mcc, where.interval)),
+        _("movement {figure}", figure=_figure(when.mcc, when.interval)),
     ]
     yield _card(_("Skill"), _(ANSWERS[skill]), details, tone)
     if better is not None:
-        difference = _figure(where["difference"], where["difference_interval"])
+        difference = _figure(where.difference, where.difference_interval)
         details = [_("difference in direction {figure}", figure=difference)]
         name = _("Better than {baseline}", baseline=baseline_in_words(verdict))
         yield _card(name, _(ANSWERS[better]), details, _TONES.get(better, ""))
 
 
-def _net_result(verdict: Mapping[str, Any]) -> Card:
-    net, others = verdict["net_return"], verdict["buy_and_hold_net_return"]
-    held = _("buy and hold")
+def _net_result(verdict: Verdict) -> Iterator[Card]:
+    net, baseline, held = (
+        verdict.net_return,
+        verdict.baseline_net_return,
+        verdict.buy_and_hold_net_return,
+    )
+    if net is None or baseline is None or held is None:
+        return
+    holding = _("buy and hold")
     details = [
         ngettext(
             "{n:,} trade, {cost:g} basis points a side",
             "{n:,} trades, {cost:g} basis points a side",
-            verdict["trades"],
-            cost=verdict["cost_bps"],
+            verdict.trades or 0,
+            cost=verdict.cost_bps,
         ),
-        f"{baseline_in_words(verdict)} {number(verdict['baseline_net_return'], '+.1%')}",
-        f"{held} {number(others, '+.1%')}",
+        f"{baseline_in_words(verdict)} {number(baseline, '+.1%')}",
+        f"{holding} {number(held, '+.1%')}",
     ]
-    return _card(_("Net result"), number(net, "+.1%"), details)
+    yield _card(_("Net result"), number(net, "+.1%"), details)
 
 
-def _calibration(test: Mapping[str, Any], baselines: Mapping[str, Any]) -> Card:
+def _calibration(test: Scores, baselines: Mapping[str, PooledScores]) -> Card:
     details = [_("mean distance of a probability from what came true (ECE)")]
-    prior = (baselines.get("constant prior") or {}).get("test") or {}
-    if "nll" in prior:
+    prior = baselines.get("constant prior")
+    if prior is not None:
         details.append(
-            _("NLL {own:.4f}, constant prior {other:.4f}", own=test["nll"], other=prior["nll"])
+            _("NLL {own:.4f}, constant prior {other:.4f}", own=test.nll, other=prior.test.nll)
         )
-    return _card(_("Calibration"), number(test["ece"], ".1%"), details)
+    return _card(_("Calibration"), number(test.ece, ".1%"), details)

@@ -1,7 +1,7 @@
 """Several runs side by side: what differs, and whether their figures differ for sure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pandas as pd
 from core.i18n import N_, _, listed, ngettext
 from core.i18n import number as i18n_number
 from evaluation.answers import Answers
+from evaluation.figures.summary import RankingSummary, RunSummary
 from evaluation.report import market_plots
 from evaluation.report.formats import drawing, picture, render, signed
+from evaluation.report.market_plots import Row
 from evaluation.report.pictures import aside
 from evaluation.verdict import verdict
 
@@ -45,14 +47,14 @@ class Run:
         name: how it is called here.
         flags: the content of config.json.
         run_info: the content of run.json.
-        metrics: the content of metrics.json.
+        metrics: what is compared of metrics.json.
         predictions: of the test windows, as predictions.parquet has them.
     """
 
     name: str
     flags: Mapping[str, Any]
     run_info: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    metrics: RunSummary
     predictions: pd.DataFrame
 
 
@@ -74,7 +76,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     by_bars: dict[Any, list[Run]] = {}
     for run in runs:
         by_bars.setdefault(run.run_info.get("bars_sha256"), []).append(run)
-    groups = [_group(own) for own in by_bars.values()]
+    groups = [_group(same_bars) for same_bars in by_bars.values()]
     ordered = [run for group in groups for run in group.pop("runs")]
     names = [name for run in ordered for name in run.flags]
     flags = {name: [run.flags.get(name) for run in ordered] for name in dict.fromkeys(names)}
@@ -85,12 +87,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def compare_page(found: Mapping[str, Any]) -> str:
-    """Returns what `compare_runs` found as one self-contained HTML page."""
-    values = [row["values"] for row in found["rows"]]
-    ranked = {n: text for n, text in RANKED.items() if any(own[n] is not None for own in values)}
-    pictures = [_pictures(group) for group in found["groups"]]
-    return render(TEMPLATE, columns=COLUMNS | ranked, pictures=pictures, mark=MARK, **found)
+def compare_page(comparison: Mapping[str, Any]) -> str:
+    """Returns what `compare_runs` returned as one self-contained HTML page."""
+    values = [row["values"] for row in comparison["rows"]]
+    ranked = {
+        name: text for name, text in RANKED.items() if any(row[name] is not None for row in values)
+    }
+    pictures = [_pictures(group) for group in comparison["groups"]]
+    return render(TEMPLATE, columns=COLUMNS | ranked, pictures=pictures, mark=MARK, **comparison)
 
 
 def is_own_page(path: Path) -> bool:
@@ -116,9 +120,9 @@ def _group(runs: Sequence[Run]) -> dict[str, Any]:
         "rows": [_row(run) | _difference(run, first) for run in ordered],
         "pairs": [pair for pair in compared if pair["same_windows"]],
         "curves": {
-            run.name: (run.metrics["costs"].get("periods"), run.metrics["costs"]["model"]["equity"])
+            run.name: (run.metrics.costs.periods, run.metrics.costs.model.equity)
             for run in ordered
-            if "equity" in run.metrics["costs"]["model"]
+            if run.metrics.costs.model.equity is not None
         },
     }
 
@@ -128,20 +132,17 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     drawn: dict[str, dict[str, str]] = {}
     names = _short_names([row["name"] for row in group["rows"]])
     rows = [
-        {**row, **row["values"], "name": names[row["name"]], "interval": row["reach"]}
-        for row in group["rows"]
+        Row(names[row["name"]], row["values"]["direction"], row["reach"]) for row in group["rows"]
     ]
-    relative = any(row["relative"] for row in rows)
+    relative = any(row["relative"] for row in group["rows"])
     with drawing(drawn, "direction"):
         drawn["direction"] = picture(
-            market_plots.interval_rows(
-                rows, "direction", _("MCC of direction; bar: 95 % interval")
-            ),
+            market_plots.interval_rows(rows, _("MCC of direction; bar: 95 % interval")),
             _("Direction of each run on its test windows") + aside(relative),
-            listed(f"{row['name']} {signed(row['direction'])}" for row in rows),
+            listed(f"{row.name} {signed(row.value)}" for row in rows),
         )
     periods = next((when for when, _curve in group["curves"].values()), None)
-    curves = {names[n]: own for n, (when, own) in group["curves"].items() if when == periods}
+    curves = {names[n]: curve for n, (when, curve) in group["curves"].items() if when == periods}
     shown = dict(list(curves.items())[: market_plots.MOST_CURVES])
     if periods and len(shown) > 1:
         with drawing(drawn, "equity"):
@@ -152,7 +153,7 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
                     "Gains after costs so far, share of the capital: the first {n} runs",
                     len(shown),
                 ),
-                listed(f"{name} {i18n_number(own[-1], '+.1%')}" for name, own in shown.items()),
+                listed(f"{name} {i18n_number(curve[-1], '+.1%')}" for name, curve in shown.items()),
             )
     return drawn
 
@@ -166,46 +167,46 @@ def _short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    test, traded = run.metrics["test"], run.metrics["costs"]["model"]
-    ranked = (run.metrics.get("cross_section") or {}).get("model") or {}
+    metrics, verdict = run.metrics, run.metrics.verdict
+    ranking = (metrics.cross_section and metrics.cross_section.model) or RankingSummary()
     return {
         "name": run.name,
         "values": {
             "validation_direction": _validation(run, "direction"),
             "validation_nll": _validation(run, "nll"),
-            **{name: test[name] for name in ("direction", "movement", "mcc", "nll")},
-            "net_return": traded["net_return"],
-            "trades": traded["trades"],
-            **{name: (ranked.get(name) or {}).get("value") for name in RANKED},
+            **asdict(metrics.test),
+            "net_return": metrics.costs.model.net_return,
+            "trades": metrics.costs.model.trades,
+            "rank_correlation": ranking.rank_correlation and ranking.rank_correlation.value,
+            "timing": ranking.timing and ranking.timing.value,
         },
         "windows": len(run.predictions),
         "seconds": run.run_info.get("wall_seconds"),
-        "relative": bool(run.metrics["verdict"].get("relative")),
-        "reach": (run.metrics["verdict"].get("direction") or {}).get("interval"),
+        "relative": bool(verdict.relative),
+        "reach": verdict.direction and verdict.direction.interval,
     }
 
 
 def _validation(run: Run, figure: str) -> float:
-    return float(np.mean([fold["validation"][figure] for fold in run.metrics["folds"]]))
+    return float(np.mean([getattr(fold.validation, figure) for fold in run.metrics.folds]))
 
 
 def _difference(run: Run, first: Run) -> dict[str, Any]:
     """Returns how far the direction of its test windows lies above the first one's."""
-    own, other = _sorted(run.predictions), _sorted(first.predictions)
-    if run is first or not own[_WINDOW].equals(other[_WINDOW]):
+    table, other = _sorted(run.predictions), _sorted(first.predictions)
+    if run is first or not table[_WINDOW].equals(other[_WINDOW]):
         return {"difference": None, "interval": None, "same_windows": run is first}
-    settings = [part.metrics["verdict"] for part in (run, first)]
-    found = verdict(
-        own["timestamp"].dt.tz_localize(None).to_numpy(),
-        own["label"].to_numpy(),
-        _said(own),
-        _said(other),
+    skill = verdict(
+        table["timestamp"].dt.tz_localize(None).to_numpy(),
+        table["label"].to_numpy(),
+        _answers(table),
+        _answers(other),
         baseline=first.name,
-        block_seconds=max(setting["block_seconds"] for setting in settings),
-    )["direction"]
+        block_seconds=max(each.metrics.verdict.block_seconds for each in (run, first)),
+    ).direction
     return {
-        "difference": found["difference"],
-        "interval": found["difference_interval"],
+        "difference": skill.difference,
+        "interval": skill.difference_interval,
         "same_windows": True,
     }
 
@@ -216,5 +217,5 @@ def _sorted(predictions: pd.DataFrame) -> pd.DataFrame:
     return texts.sort_values(_WINDOW[:2], ignore_index=True)
 
 
-def _said(predictions: pd.DataFrame) -> Answers:
+def _answers(predictions: pd.DataFrame) -> Answers:
     return Answers(predictions["call"].to_numpy(), predictions["side"].to_numpy())

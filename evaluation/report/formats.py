@@ -37,6 +37,7 @@ KEYS = (
     N_("validation seconds"),
     N_("mining seconds"),
     N_("method"),
+    N_("reference"),
     N_("future window bars"),
     N_("threshold"),
     N_("gamma"),
@@ -47,8 +48,6 @@ KEYS = (
     N_("deploy prior"),
     N_("temperature"),
     N_("temperature prior"),
-    N_("reached"),
-    N_("largest"),
 )
 
 
@@ -152,7 +151,7 @@ def signed(value: Any, digits: int = 3) -> str:
 
 
 def plain(value: Any) -> str:
-    """Returns any value of metrics.json as readable text."""
+    """Returns any value of metrics.json or run.json as readable text."""
     if value is None or isinstance(value, jinja2.Undefined):
         return "–"
     if isinstance(value, bool):

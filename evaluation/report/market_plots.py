@@ -1,7 +1,7 @@
 """The figures of a report over time and money: equity, costs, calls on a price, intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from core.i18n import _, date, language
+from evaluation.figures.run import LookbackRise
+from evaluation.figures.scores import ByCost, Interval
 from evaluation.report.plots import legend_above
 from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 
@@ -57,14 +59,12 @@ def equity_curves(days: Sequence[str], curves: Mapping[str, Sequence[float]]) ->
     return figure
 
 
-def cost_curves(
-    costs: Sequence[float], parts: Mapping[str, Mapping[str, Sequence]], cost_bps: float
-) -> Figure:
+def cost_curves(costs: Sequence[float], parts: Mapping[str, ByCost], cost_bps: float) -> Figure:
     """Returns net return and Sharpe ratio against the cost of a side.
 
     Args:
         costs: in basis points, (costs,).
-        parts: by name, `net_return` and `sharpe` at each cost; at most three.
+        parts: by name; at most three.
         cost_bps: of the run, marked.
     """
     with matplotlib.rc_context(STYLE):
@@ -74,7 +74,9 @@ def cost_curves(
             panels, ("net_return", "sharpe"), (_("net return"), _("Sharpe")), strict=True
         ):
             for (name, by_cost), style in zip(parts.items(), _LINES, strict=False):
-                panel.plot(costs, np.array(by_cost[key], np.float64), label=_(name), **style)
+                panel.plot(
+                    costs, np.array(getattr(by_cost, key), np.float64), label=_(name), **style
+                )
             panel.axhline(0, color=INK, linewidth=0.6)
             panel.axvline(cost_bps, color=INK, linewidth=0.8, linestyle=":")
             panel.set_title(title)
@@ -126,12 +128,19 @@ def calls_on_price(recent: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def interval_rows(rows: Sequence[Mapping[str, Any]], value: str, label: str) -> Figure:
+class Row(NamedTuple):
+    """A figure of a part, and its interval if it has one."""
+
+    name: str
+    value: float
+    interval: Interval | None
+
+
+def interval_rows(rows: Sequence[Row], label: str) -> Figure:
     """Returns a row for each part: its figure, and the interval where it has one.
 
     Args:
-        rows: `name`, the figure under `value`, and `interval` (or None), first on top.
-        value: the key of the figure.
+        rows: the first on top.
         label: of the axis.
     """
     places = np.arange(len(rows))[::-1]
@@ -140,10 +149,10 @@ def interval_rows(rows: Sequence[Mapping[str, Any]], value: str, label: str) -> 
         panel = figure.subplots()
         panel.axvline(0, color=INK, linewidth=0.8)
         for place, row in zip(places, rows, strict=True):
-            if row["interval"] is not None:
-                panel.plot(row["interval"], [place] * 2, color=COLOURS[2], linewidth=4, alpha=0.35)
-            panel.plot(row[value], place, "o", color=COLOURS[2], markersize=5)
-        panel.set_yticks(places, [row["name"] for row in rows])
+            if row.interval is not None:
+                panel.plot(row.interval, [place] * 2, color=COLOURS[2], linewidth=4, alpha=0.35)
+            panel.plot(row.value, place, "o", color=COLOURS[2], markersize=5)
+        panel.set_yticks(places, [row.name for row in rows])
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.tick_params(axis="y", length=0)
         panel.xaxis.set_major_locator(MaxNLocator(5))
@@ -153,12 +162,11 @@ def interval_rows(rows: Sequence[Mapping[str, Any]], value: str, label: str) -> 
     return figure
 
 
-def intervals_over_time(rows: Sequence[Mapping[str, Any]], value: str, title: str) -> Figure:
+def intervals_over_time(rows: Sequence[Row], title: str) -> Figure:
     """Returns a column for each part of time: its figure, and the interval where it has one.
 
     Args:
-        rows: `name`, the figure under `value`, and `interval` (or None), in the order of time.
-        value: the key of the figure.
+        rows: in the order of time.
         title: over the axes.
     """
     with matplotlib.rc_context(STYLE):
@@ -166,10 +174,10 @@ def intervals_over_time(rows: Sequence[Mapping[str, Any]], value: str, title: st
         panel = figure.subplots()
         panel.axhline(0, color=INK, linewidth=0.8)
         for place, row in enumerate(rows):
-            if row["interval"] is not None:
-                panel.plot([place] * 2, row["interval"], color=COLOURS[2], linewidth=4, alpha=0.35)
-        panel.plot([row[value] for row in rows], "o", color=COLOURS[2], markersize=4)
-        _label_places(panel, [date(row["name"]) for row in rows])
+            if row.interval is not None:
+                panel.plot([place] * 2, row.interval, color=COLOURS[2], linewidth=4, alpha=0.35)
+        panel.plot([row.value for row in rows], "o", color=COLOURS[2], markersize=4)
+        _label_places(panel, [date(row.name) for row in rows])
         panel.set_xlim(-0.5, len(rows) - 0.5)
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.set_title(title)
@@ -177,19 +185,19 @@ def intervals_over_time(rows: Sequence[Mapping[str, Any]], value: str, title: st
     return figure
 
 
-def lookback_curve(lookback: Sequence[Mapping[str, Any]]) -> Figure:
+def lookback_curve(lookback: Sequence[LookbackRise]) -> Figure:
     """Returns how much higher the NLL is with the newest bars alone.
 
     Args:
-        lookback: `bars`, `rise` and `interval` (or None), by rising number of bars.
+        lookback: by rising number of bars.
     """
-    bars = [part["bars"] for part in lookback]
-    rise = np.array([part["rise"] for part in lookback])
+    bars = [part.bars for part in lookback]
+    rise = np.array([part.rise for part in lookback])
     with matplotlib.rc_context(STYLE):
         figure = Figure((WIDTH, 2.6), layout="constrained")
         panel = figure.subplots()
-        if all(part["interval"] for part in lookback):
-            low, high = np.array([part["interval"] for part in lookback]).T
+        if all(part.interval for part in lookback):
+            low, high = np.array([part.interval for part in lookback]).T
             panel.fill_between(bars, low, high, color=ACCENT, alpha=0.25, linewidth=0)
         panel.plot(bars, rise, "o-", color=ACCENT, markersize=4)
         panel.axhline(0, color=INK, linewidth=0.8)

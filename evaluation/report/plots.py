@@ -5,7 +5,6 @@ figures live in a global list.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from core.i18n import N_, _, number
+from evaluation.figures.run import FoldMetrics, Metrics
+from evaluation.figures.scores import Scores, Verdict
 from evaluation.metrics import reliability
 from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 from evaluation.verdict import SKILLS
@@ -33,9 +34,9 @@ CURVES = (
 )
 
 
-def own_name(metrics: Mapping[str, Any]) -> str:
+def own_name(metrics: Metrics | FoldMetrics) -> str:
     """Returns what the pages call the model of a run."""
-    return N_("blend") if "blend" in metrics else OWN
+    return N_("blend") if metrics.blend else OWN
 
 
 def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> Figure:
@@ -43,7 +44,7 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
 
     Args:
         history: of one fold, a row for each epoch, which counts from 0; the picture from 1.
-        chosen_epoch: marked where it is given, counted from 0.
+        chosen_epoch: marked if it is not None, counted from 0.
     """
     if "logit_cap" in history:
         history = history.assign(logit_cap=history["logit_cap"].replace(0, np.nan))  # 0: none
@@ -122,7 +123,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[s
 def reliability_diagram(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """Returns for each class how often it came true against the probability that it was given.
+    """Returns for each class how often it came true against its forecast probability.
 
     Args:
         labels: class codes, (samples,).
@@ -135,12 +136,11 @@ def reliability_diagram(
         panel = figure.subplots()
         highest = 0.0
         for code, name in enumerate(class_names):
-            given, rate, size = reliability(labels == code, probabilities[:, code], num_bins)
+            forecast, rate, size = reliability(labels == code, probabilities[:, code], num_bins)
             error = np.sqrt(np.maximum(rate * (1 - rate), 0) / size)
-            panel.errorbar(
-                given, rate, error, color=COLOURS[code], label=name, **_POINTS[code % len(_POINTS)]
-            )
-            highest = max(highest, given.max(), (rate + error).max())
+            style = {"color": COLOURS[code], "label": name, **_POINTS[code % len(_POINTS)]}
+            panel.errorbar(forecast, rate, error, **style)
+            highest = max(highest, forecast.max(), (rate + error).max())
         limit = min(1.0, 1.08 * highest)
         panel.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle="--", zorder=0)
         panel.set_xlim(0, limit)
@@ -155,8 +155,8 @@ def reliability_diagram(
 
 
 def skill_intervals(
-    verdict: Mapping[str, Any],
-    baselines: Mapping[str, Mapping[str, float]],
+    verdict: Verdict,
+    baselines: Mapping[str, Scores],
     own_name: str = OWN,
 ) -> Figure:
     """Returns direction and movement of the model with their intervals, and of each baseline.
@@ -172,11 +172,11 @@ def skill_intervals(
         figure = Figure((WIDTH, 0.95 + 0.34 * len(names)), layout="constrained")
         panels = figure.subplots(1, len(SKILLS), sharey=True)
         for panel, skill in zip(panels, SKILLS, strict=True):
-            own = verdict[skill]
+            model = getattr(verdict, skill)
             panel.axvline(0, color=INK, linewidth=0.8)
-            panel.plot(own["interval"], [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
-            panel.plot(own["mcc"], places[0], "o", color=COLOURS[2])
-            others = [given[skill] for given in baselines.values()]
+            panel.plot(model.interval, [places[0]] * 2, color=COLOURS[2], linewidth=5, alpha=0.35)
+            panel.plot(model.mcc, places[0], "o", color=COLOURS[2])
+            others = [getattr(scores, skill) for scores in baselines.values()]
             panel.plot(others, places[1:], "D", color=COLOURS[1], markersize=5)
             panel.set_yticks(places, names)
             panel.set_ylim(-0.6, len(names) - 0.4)

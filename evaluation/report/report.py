@@ -8,6 +8,9 @@ import pandas as pd
 
 from core.i18n import N_, _
 from data.market.labels import CLASS_NAMES
+from evaluation.figures.plain import to_plain
+from evaluation.figures.run import Alarm, FoldMetrics, Metrics
+from evaluation.figures.scores import Scores, Trades
 from evaluation.report import pictures
 from evaluation.report.cards import cards
 from evaluation.report.formats import render
@@ -71,7 +74,7 @@ MOST_DRIFTED = 5  # features
 def report_page(
     title: str,
     *,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     history: pd.DataFrame,
     predictions: pd.DataFrame,
     recent: pd.DataFrame | None = None,
@@ -79,7 +82,7 @@ def report_page(
     flags: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> str:
-    """Returns the page as HTML. Every part whose numbers are missing is left out.
+    """Returns the page as HTML.
 
     Args:
         title: the name of the run.
@@ -91,9 +94,8 @@ def report_page(
         flags: the content of config.json.
         defaults: the flags as they are without any change.
     """
-    folds, run_info = metrics.get("folds") or [], run_info or {}
-    verdict = metrics.get("verdict") or {}
-    relative = bool(verdict.get("relative"))
+    run_info, verdict = run_info or {}, metrics.verdict
+    relative = bool(verdict.relative)
     return render(
         TEMPLATE,
         title=title,
@@ -102,15 +104,19 @@ def report_page(
         pictures=pictures.pooled(metrics, predictions),
         calls=[] if recent is None else pictures.calls(recent, relative=relative),
         cards=cards(metrics, predictions, run_info),
-        headline=headline(verdict) if verdict.get("better_than_baseline") else None,
-        remarks=remarks(verdict) if verdict.get("better_than_baseline") else [],
+        headline=headline(verdict) if verdict.better_than_baseline else None,
+        remarks=remarks(verdict) if verdict.better_than_baseline else [],
         terms=TERMS,
-        comparison=_comparison(metrics, "test"),
+        timing=to_plain(metrics.timing),
+        comparison=_comparison(_scores(metrics, "test")),
         ranked=ranked_part(metrics),
         columns=COLUMNS,
-        cost_rows=_cost_rows(metrics.get("costs") or {}, own_name(metrics)),
+        cost_rows=_cost_rows(metrics.costs, own_name(metrics)),
         cost_columns=COST_COLUMNS,
-        folds=[_fold_part(fold, _history_of(number, history)) for number, fold in enumerate(folds)],
+        folds=[
+            _fold_part(fold, _history_of(number, history))
+            for number, fold in enumerate(metrics.folds)
+        ],
         flags=flags or {},
         changed={n: v for n, v in (flags or {}).items() if _differs(v, (defaults or {}).get(n))},
         defaults=defaults or {},
@@ -131,59 +137,67 @@ def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
     return history[history["fold"] == number] if "fold" in history else history
 
 
-def _fold_part(fold: Mapping[str, Any], history: pd.DataFrame) -> dict[str, Any]:
+def _fold_part(fold: FoldMetrics, history: pd.DataFrame) -> dict[str, Any]:
     """Returns what the page shows of one fold."""
-    drift = list((fold.get("drift") or {}).items())
-    members = fold.get("members") or []
+    members = fold.members or []
     return {
         "metrics": fold,
+        "label": to_plain(fold.label),
         "pictures": pictures.of_fold(fold, history.iloc[:0] if members else history),
         "members": [
             pictures.of_training(member, history[history["member"] == number])
             for number, member in enumerate(members)
             if "member" in history
         ],
-        "comparisons": {split: _comparison(fold, split) for split in ("validation", "test")},
-        "spells": _spells((fold.get("collapse") or {}).get("alarms") or []),
-        "drift": drift[:MOST_DRIFTED],
+        "comparisons": {
+            split: _comparison(_scores(fold, split)) for split in ("validation", "test")
+        },
+        "spells": _spells(fold.collapse.alarms),
+        "drift": list(fold.drift.items())[:MOST_DRIFTED],
     }
 
 
-def _comparison(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
-    """Returns the rows of the table of model and baselines on the windows of a split."""
-    rows = {own_name(metrics): metrics.get(split)}
-    rows |= {OWN: metrics["blend"]["network"].get(split)} if "blend" in metrics else {}
-    rows |= {n: given.get(split) for n, given in (metrics.get("baselines") or {}).items()}
-    rows = {name: values for name, values in rows.items() if values}
-    best = {column: _best(column, rows.values()) for column in COLUMNS}
+def _scores(metrics: Metrics | FoldMetrics, split: str) -> dict[str, Scores]:
+    """Returns the scores of the model, of a blend's network, and of the baselines, by name."""
+    scores = {own_name(metrics): metrics}
+    scores |= {OWN: metrics.blend.network} if metrics.blend else {}
+    scores |= metrics.baselines
+    return {name: getattr(both, split) for name, both in scores.items()}
+
+
+def _comparison(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    """Returns the rows of the table of model and baselines."""
+    best = {
+        column: (min if column in LOWER_IS_BETTER else max)(
+            getattr(row, column) for row in scores.values()
+        )
+        for column in COLUMNS
+    }
     return [
-        {"name": _(name), "values": values, "best": _equals(values, best)}
-        for name, values in rows.items()
+        {
+            "name": _(name),
+            "values": row,
+            "best": {column for column in COLUMNS if getattr(row, column) == best[column]},
+        }
+        for name, row in scores.items()
     ]
 
 
-def _best(column: str, rows) -> float | None:
-    values = [row[column] for row in rows if row.get(column) is not None]
-    return (min if column in LOWER_IS_BETTER else max)(values, default=None)
+def _cost_rows(costs: Trades, model: str) -> list[dict[str, Any]]:
+    rows = {model: costs.model, N_("buy and hold"): costs.buy_and_hold, **costs.baselines}
+    return [{"name": _(name), "values": row} for name, row in rows.items()]
 
 
-def _equals(values: Mapping[str, Any], best: Mapping[str, Any]) -> set[str]:
-    return {column for column in COLUMNS if values.get(column) == best[column] is not None}
-
-
-def _cost_rows(costs: Mapping[str, Any], own: str) -> list[dict[str, Any]]:
-    rows = {own: costs.get("model"), N_("buy and hold"): costs.get("buy_and_hold")}
-    rows |= costs.get("baselines") or {}
-    return [{"name": _(name), "values": values} for name, values in rows.items() if values]
-
-
-def _spells(alarms: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+def _spells(alarms: Sequence[Alarm]) -> list[list[Alarm]]:
     """Returns the first and the last alarm of every run of epochs with one kind of alarm."""
-    spells: list[list[Mapping[str, Any]]] = []
+    spells: list[list[Alarm]] = []
     for alarm in alarms:
-        last = spells[-1][1] if spells else {}
-        follows = last.get("epoch", -2) + 1 == alarm["epoch"]
-        if follows and all(last.get(name) == alarm.get(name) for name in ("kind", "member")):
+        last = spells[-1][1] if spells else None
+        if last and (last.epoch + 1, last.kind, last.member) == (
+            alarm.epoch,
+            alarm.kind,
+            alarm.member,
+        ):
             spells[-1][1] = alarm
         else:
             spells.append([alarm, alarm])

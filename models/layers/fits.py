@@ -17,14 +17,13 @@ class WindowSummary(layers.Layer):
     """Maps windows (batch, time, features) to summaries, float32 (batch, 4 * features).
 
     The last bar, the mean and standard deviation over the window, and the mean over its last
-    quarter, as `evaluation.baselines.window_summary` makes them for the fits. The sums are taken
+    quarter, as `evaluation.baselines.summaries` has them for the fits. The sums are taken
     in float64 where the backend has it: a tree is a step function, so whoever adds in another order
     must still round to the same float32. On JAX they are float32, and a value that lies on a
     threshold, as those that recur every day may, can fall on its other side.
     """
 
     def call(self, inputs):
-        """Returns the summaries, (batch, 4 * features)."""
         bars = ops.cast(inputs, widest_dtype())
         mean = _mean(bars)
         deviation = ops.sqrt(_mean(ops.square(bars - ops.expand_dims(mean, 1))))
@@ -60,7 +59,6 @@ class ClippedDense(layers.Layer):
         self.units, self.clip = int(units), float(clip)
 
     def build(self, input_shape):
-        """Makes the weights."""
         columns = input_shape[-1]
         shapes = {"mean": (columns,), "scale": (columns,)}
         shapes |= {"kernel": (columns, self.units), "bias": (self.units,)}
@@ -70,7 +68,6 @@ class ClippedDense(layers.Layer):
         )
 
     def call(self, inputs):
-        """Returns the logits, (batch, units)."""
         wide = widest_dtype()
         centred = ops.cast(inputs, wide) - ops.cast(self.mean, wide)
         columns = ops.clip(centred / ops.cast(self.scale, wide), -self.clip, self.clip)
@@ -111,7 +108,6 @@ class BoostedTrees(layers.Layer):
         self.nodes, self.depth = int(nodes), int(depth)
 
     def build(self, input_shape):
-        """Makes the weights."""
         table = (self.rounds * self.classes, self.nodes)
         kinds: dict[str, tuple[tuple[int, ...], str]] = {
             "feature": (table, "int"),
@@ -144,7 +140,6 @@ class BoostedTrees(layers.Layer):
         self.columns = int(input_shape[-1])
 
     def call(self, inputs):
-        """Returns the logits, (batch, classes)."""
         arrays = self.feature, self.threshold, self.missing_left, self.children, self.value
         feature, threshold, missing_left, children, value = (
             ops.reshape(part, (-1,)) for part in arrays
@@ -154,9 +149,9 @@ class BoostedTrees(layers.Layer):
         node = ops.cast(ops.zeros_like(inputs[:, :1]), children.dtype)
         node = node + ops.cast(roots, children.dtype)  # (batch, trees)
         for _level in range(self.depth):
-            asked = ops.take_along_axis(inputs, ops.take(feature, node), axis=1)
-            missing = ops.logical_and(ops.isnan(asked), ops.take(missing_left, node) > 0)
-            left = ops.logical_or(asked <= ops.take(threshold, node), missing)
+            values = ops.take_along_axis(inputs, ops.take(feature, node), axis=1)
+            missing = ops.logical_and(ops.isnan(values), ops.take(missing_left, node) > 0)
+            left = ops.logical_or(values <= ops.take(threshold, node), missing)
             right = ops.cast(ops.logical_not(left), children.dtype)
             node = ops.take(children, 2 * node + right)
         leaves = ops.cast(ops.take(value, node), widest_dtype())
@@ -169,8 +164,8 @@ class BoostedTrees(layers.Layer):
         super().load_own_variables(store)
         num_nodes = self.rounds * self.classes * self.nodes
         for name, most in [("feature", self.columns), ("children", num_nodes)]:
-            found = ops.convert_to_numpy(getattr(self, name))
-            if found.min() < 0 or found.max() >= most:
+            numbers = ops.convert_to_numpy(getattr(self, name))
+            if numbers.min() < 0 or numbers.max() >= most:
                 raise ValueError(f"{name} of trees must be 0 to {most - 1}")
 
     def compute_output_shape(self, input_shape):

@@ -31,7 +31,6 @@ class CappedDense(layers.Dense):
         self.initial_logit_cap = float(logit_cap)
 
     def build(self, input_shape):
-        """Adds the cap to the weights of the dense layer."""
         super().build(input_shape)
         self.logit_cap = self.add_weight(
             shape=(),
@@ -43,7 +42,6 @@ class CappedDense(layers.Dense):
         )
 
     def call(self, inputs, training=None):
-        """Returns capped logits, (batch, units)."""
         logits: Any = super().call(inputs)
         cap = ops.cast(self.logit_cap, logits.dtype)
         # The unused branch of `where` still gets a gradient: its divisor must not be 0.
@@ -52,11 +50,9 @@ class CappedDense(layers.Dense):
 
     # A dense layer saves its kernel and bias alone, and would refuse to load them with a third.
     def save_own_variables(self, store):
-        """Saves kernel, bias and cap."""
         layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):
-        """Loads kernel, bias and cap."""
         layers.Layer.load_own_variables(self, store)
 
     def get_config(self):
@@ -71,7 +67,6 @@ class PriorBias(keras.initializers.Initializer):
         self.prior = list(prior)
 
     def __call__(self, shape, dtype=None):
-        """Returns log prior, which must have the given shape."""
         bias = np.log(np.asarray(self.prior, "float64"))
         return ops.reshape(ops.convert_to_tensor(bias, dtype or "float32"), shape)
 

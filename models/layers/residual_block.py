@@ -65,7 +65,6 @@ class ResidualBlock(layers.Layer):
         mask=None,
         training=False,
     ):
-        """Returns the outputs, and the last state if `return_state`."""
         x = layer_norm(inputs, self.norm_scale)
         y, state = self.transform(x, initial_state, reset, mask, training)
         y = self.finish(self.kept(inputs) + y)
@@ -99,11 +98,9 @@ class ResidualBlock(layers.Layer):
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
-        """Returns the mask of the outputs: none for a single step."""
         return mask if self.return_sequences else None
 
     def get_config(self):
-        """Returns the arguments that both blocks have."""
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

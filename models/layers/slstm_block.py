@@ -40,7 +40,6 @@ class ForgetBias(initializers.Initializer):
         self.num_heads, self.block_index, self.num_blocks = num_heads, block_index, num_blocks
 
     def __call__(self, shape, dtype=None):
-        """Returns the biases, of shape (units,)."""
         head_dim = shape[0] // self.num_heads
         ratio = self.block_index / (self.num_blocks - 1) if self.num_blocks > 1 else 0.0
         place = np.arange(head_dim) / max(head_dim - 1, 1)
@@ -72,6 +71,11 @@ class SLSTMBlock(ResidualBlock):
         ff_units: width of the feed-forward part; None: from `ff_factor`.
         block_index: place in the stack, for the initial forget biases.
         **kwargs: the other arguments of `ResidualBlock`.
+
+    Example:
+        >>> block = SLSTMBlock(num_heads=2, return_sequences=False)
+        >>> tuple(block(np.ones((4, 20, 16), "float32")).shape)  # of the last step alone
+        (4, 16)
     """
 
     def __init__(
@@ -178,7 +182,6 @@ class SLSTMBlock(ResidualBlock):
         return keras.random.dropout(ones, self.recurrent_dropout, seed=self.seed_generator)
 
     def finish(self, x):
-        """Returns x and the feed-forward part of its norm."""
         return x + self._feed_forward(layer_norm(x, self.ff_norm_scale))
 
     def _feed_forward(self, x):

@@ -117,8 +117,8 @@ def _forward(recurrent, mask, state, steps, cap, has_reset: bool, has_valid: boo
 
 def _gates(steps, back):
     """Returns the pre-activations of i, f, z and o, from the given ones and those from h."""
-    given = (part for x in steps[:2] for part in ops.split(x, 2, axis=-1))
-    return [x + y for x, y in zip(given, ops.split(back, 4, axis=-1), strict=True)]
+    pre = (part for x in steps[:2] for part in ops.split(x, 2, axis=-1))
+    return [x + y for x, y in zip(pre, ops.split(back, 4, axis=-1), strict=True)]
 
 
 def _activations(saved, steps, cap):

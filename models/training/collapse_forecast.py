@@ -35,9 +35,9 @@ class Forecast:
 
     def as_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Returns the forecast in a form that JSON can hold, by class name."""
-        given = self.probabilities.tolist()
+        values = self.probabilities.tolist()
         return {
-            "probabilities": dict(zip(class_names, given, strict=True)),
+            "probabilities": dict(zip(class_names, values, strict=True)),
             "favoured": class_names[self.favoured],
             "margin": self.margin,
         }
@@ -83,8 +83,8 @@ def best_answer(
     rng = np.random.default_rng(0)
     starts = [np.log(posterior), np.zeros_like(posterior)]
     starts += list(rng.normal(scale=1.5, size=(_STARTS - len(starts), len(posterior))))
-    found = [minimize(_expected_loss, s, parameters, "BFGS", jac=True, tol=1e-10) for s in starts]
-    return softmax(min(found, key=lambda result: result.fun).x)
+    minima = [minimize(_expected_loss, s, parameters, "BFGS", jac=True, tol=1e-10) for s in starts]
+    return softmax(min(minima, key=lambda result: result.fun).x)
 
 
 def _expected_loss(logits, posterior, alpha, gamma, smoothing, ce_weight):

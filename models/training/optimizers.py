@@ -34,6 +34,15 @@ class AveragedAdam(keras.optimizers.Optimizer):
     Raises:
         ValueError: where a decay is out of range; and, once built, where the weights have not all
             one dtype.
+
+    Example:
+        >>> weight = keras.Variable([1.0])
+        >>> optimizer = AveragedAdam(0.1, average_decay=0.9)
+        >>> optimizer.build([weight])
+        >>> for _ in range(2):
+        ...     optimizer.apply([np.array([3.0], "float32")])
+        >>> print(np.round(weight.numpy(), 3), np.round(optimizer.averages()[0], 3))
+        [0.8] [0.818]
     """
 
     def __init__(
@@ -58,7 +67,6 @@ class AveragedAdam(keras.optimizers.Optimizer):
         self._weights = list
 
     def build(self, variables):
-        """Makes the moments and the average of these weights."""
         if self.built:
             return
         super().build(variables)
@@ -86,11 +94,11 @@ class AveragedAdam(keras.optimizers.Optimizer):
         if not self.built:
             self.build(trainable_variables)
         weights = self._weights()
-        given = weights if trainable_variables is None else list(trainable_variables)
-        if [id(weight) for weight in given] != [id(weight) for weight in weights]:
+        variables = weights if trainable_variables is None else list(trainable_variables)
+        if [id(weight) for weight in variables] != [id(weight) for weight in weights]:
             raise ValueError(
                 f"all {len(weights)} weights that the optimizer was built with are updated, in "
-                f"that order; got {len(given)} that are not the same"
+                f"that order; got {len(variables)} that are not the same"
             )
         if not weights:
             return
@@ -125,10 +133,10 @@ class AveragedAdam(keras.optimizers.Optimizer):
         return [np.array(part) for part in _parts(self.average.numpy(), self._weights())]
 
     def get_config(self):
-        own = ("average_decay", "beta_1", "beta_2", "epsilon")
+        names = ("average_decay", "beta_1", "beta_2", "epsilon")
         inherited = super().get_config()
         kept = ("name", "learning_rate", "global_clipnorm")
-        return {**{n: inherited[n] for n in kept}, **{n: getattr(self, n) for n in own}}
+        return {**{n: inherited[n] for n in kept}, **{n: getattr(self, n) for n in names}}
 
 
 def _vector(arrays):

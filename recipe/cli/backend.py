@@ -57,20 +57,15 @@ def start_backend() -> None:
         import keras
     except ImportError as error:
         raise InputError(
-            _(
-                "the backend of Keras cannot be imported ({error}); KERAS_BACKEND must be "
-                "tensorflow, or jax: pip install -e '.[jax]'",
-                error=error,
-            )
+            "the backend of Keras cannot be imported ({error}); KERAS_BACKEND must be "
+            "tensorflow, or jax: pip install -e '.[jax]'",
+            error=error,
         ) from error
     if keras.backend.backend() not in BACKENDS:
         raise InputError(
-            _(
-                "KERAS_BACKEND must be {backends}, got {backend}: the command line is not tested "
-                "on it",
-                backends=_(" or ").join(BACKENDS),
-                backend=keras.backend.backend(),
-            )
+            "KERAS_BACKEND must be {backends}, got {backend}: the command line is not tested on it",
+            backends=_(" or ").join(BACKENDS),
+            backend=keras.backend.backend(),
         )
     keep_freed_memory()  # bars are read before
     keras.ops.zeros(())

@@ -65,10 +65,10 @@ def compare(options: argparse.Namespace) -> int:
     from recipe.cli import console
     from recipe.cli.compare import comparison, read_runs
 
-    found = compare_runs(read_runs(options.folders))
+    result = compare_runs(read_runs(options.folders))
     with writing(options.out):
-        files.write_text(options.out, compare_page(found))
-    comparison(found)
+        files.write_text(options.out, compare_page(result))
+    comparison(result)
     console.log(_("page"), str(options.out))
     return OK
 
@@ -78,19 +78,15 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         files.check_new_file(options.out)
     if bool(options.data) == bool(options.exchange) and not options.retrain_every:
-        raise InputError(_("predict needs either --data PATH or --exchange NAME"))
+        raise InputError("predict needs either --data PATH or --exchange NAME")
     if (options.symbols or options.follow) and not options.exchange:
-        raise InputError(_("--symbols and --follow need --exchange"))
+        raise InputError("--symbols and --follow need --exchange")
     if options.newest and not options.data:
-        raise InputError(
-            _("--newest goes with --data: --exchange always answers for the newest bars")
-        )
+        raise InputError("--newest goes with --data: --exchange always answers for the newest bars")
     if options.universe and options.exchange:
         raise InputError(
-            _(
-                "--universe goes with --data: with --exchange the bars of all symbols come from "
-                "the exchange"
-            )
+            "--universe goes with --data: with --exchange the bars of all symbols come from "
+            "the exchange"
         )
 
     from data.bars.read import read_bars
@@ -101,15 +97,15 @@ def predict(options: argparse.Namespace) -> int:
         load_features(options.features)
     model = load_model(options.model)
     from models.deployable import contract_of
+    from recipe.serve.guards import plain_cells
     from recipe.serve.predict import classify, classify_latest
-    from recipe.serve.sheet import plain_cells
 
-    told: set[str] = set()
+    noted: set[str] = set()
 
     def note(text: str) -> None:
-        if text not in told:  # --follow would say at every close that the model is old
+        if text not in noted:  # --follow would say at every close that the model is old
             print(one_line(text), file=sys.stderr)  # standard output may hold the table
-            told.add(text)
+            noted.add(text)
 
     if options.exchange:
         from recipe.cli import console
@@ -167,25 +163,19 @@ def export(options: argparse.Namespace) -> int:
     folder = options.out or file.parent / options.format
     if options.format not in FORMATS:
         raise InputError(
-            _(
-                "--format must be {formats}, got {format}",
-                formats=_(" or ").join(FORMATS),
-                format=options.format,
-            )
+            "--format must be {formats}, got {format}",
+            formats=_(" or ").join(FORMATS),
+            format=options.format,
         )
     if not file.is_file():
-        raise InputError(
-            _("need a run folder or its model.keras; there is no file {file}", file=file)
-        )
+        raise InputError("need a run folder or its model.keras; there is no file {file}", file=file)
     files.check_absent(folder, N_("folder of the export"))
     missing = [name for name in FORMATS[options.format] if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            _(
-                "--format {format} needs {missing}: pip install -e '.[export]'",
-                format=options.format,
-                missing=_(" and ").join(missing),
-            )
+            "--format {format} needs {missing}: pip install -e '.[export]'",
+            format=options.format,
+            missing=_(" and ").join(missing),
         )
     from data.features.own import load_features
     from data.features.settings import settings_of
@@ -257,19 +247,19 @@ def download(options: argparse.Namespace) -> int:
 
 def _symbols_to_download(options: argparse.Namespace):
     """Returns the symbols that are named, or which are to be chosen; they do not go together."""
-    from recipe.live.traded import MostTraded
+    from recipe.live.markets import MostTraded
 
     if bool(options.symbols) == bool(options.quote):
         raise InputError(
-            _("download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT")
+            "download needs either symbols, such as BTC/USDT, or --quote, such as --quote USDT"
         )
     if options.symbols:
         if options.top is not None or options.perpetuals:
-            raise InputError(_("--top and --perpetuals go with --quote, not with named symbols"))
+            raise InputError("--top and --perpetuals go with --quote, not with named symbols")
         return options.symbols
     top = USUAL_TOP if options.top is None else options.top
     if top < 1:
-        raise InputError(_("--top must be at least 1, got {top}", top=top))
+        raise InputError("--top must be at least 1, got {top}", top=top)
     return MostTraded(options.quote, top, options.perpetuals)
 
 

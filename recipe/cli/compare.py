@@ -1,30 +1,23 @@
 """Finished runs, read from their folders to be compared, and what is said of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from core.errors import InputError
-from core.foreign import check_regular, reason_of
 from core.i18n import N_, _, ngettext, number
-from evaluation.report.compare import RANKED, Run
+from evaluation.figures.summary import RunSummary
+from evaluation.report.compare import Run
 from recipe.cli.screen import log, table
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
+from recipe.study.checked import predictions, read
 
-_COMPARED = (
-    *(("test", name) for name in ("direction", "movement", "mcc", "nll")),
-    *(("costs", "model", name) for name in ("net_return", "trades")),
-)
-_RANKED = ("cross_section", "model")
 _SHOWN = {
     "validation_direction": N_("val. direction"),
     "direction": N_("test direction"),
     "mcc": N_("test MCC"),
 }
-_CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -35,21 +28,19 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """
     if len(folders) < 2:
         raise InputError(
-            _("compare needs two run folders or more, got {num_folders}", num_folders=len(folders))
+            "compare needs two run folders or more, got {num_folders}", num_folders=len(folders)
         )
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(
-            _(
-                "compare needs different run folders, got {folders}",
-                folders=" ".join(map(str, folders)),
-            )
+            "compare needs different run folders, got {folders}",
+            folders=" ".join(map(str, folders)),
         )
     return [_read(folder) for folder in folders]
 
 
-def comparison(found: dict[str, Any]) -> None:
+def comparison(result: dict[str, Any]) -> None:
     """Prints what `evaluation.report.compare.compare_runs` found."""
-    for group in found["groups"]:
+    for group in result["groups"]:
         rows = group["rows"]
         log(_("bars"), _("{data}, {digest}", data=_data_of(group), digest=group["bars"]))
         table(
@@ -61,14 +52,14 @@ def comparison(found: dict[str, Any]) -> None:
             },
             [_compared(row) for row in rows],
         )
-    for name, values in found["flags"].items():
+    for name, values in result["flags"].items():
         log(_("flag"), f"{name}: {', '.join(map(str, values))}")
     log(
         _("note"),
         ngettext(
             "{n} runs were looked at; the best of several looks better than it is",
             "{n} runs were looked at; the best of several looks better than it is",
-            len(found["rows"]),
+            len(result["rows"]),
         ),
     )
 
@@ -96,89 +87,8 @@ def _above(row: dict[str, Any]) -> str:
 
 
 def _read(folder: Path) -> Run:
-    flags, metrics = (files.read_json(folder / name) for name in (files.CONFIG, files.METRICS))
-    run_info = run_json.read(folder)
-    if not metrics.get("folds"):
-        raise InputError(
-            _(
-                "{path} must have folds; that of an earlier version has none",
-                path=folder / files.METRICS,
-            )
-        )
-    if isinstance(metrics.get("test"), dict) and "direction" not in metrics["test"]:
-        raise InputError(
-            _(
-                "{path} must have the skill in direction; that of an earlier version has none: "
-                "train that run again",
-                path=folder / files.METRICS,
-            )
-        )
-    _check_metrics(folder / files.METRICS, metrics)
-    predictions = _predictions(folder / files.PREDICTIONS)
-    return Run(str(folder), flags, run_info, metrics, predictions)
-
-
-def _check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Raises InputError where a figure that is compared is none: somebody may have edited it."""
-    folds = metrics["folds"] if isinstance(metrics["folds"], list) else [metrics["folds"]]
-    figures = {".".join(names): _at(metrics, names) for names in _COMPARED}
-    for place, fold in enumerate(folds):
-        for name in ("direction", "nll"):
-            figures[f"folds.{place}.validation.{name}"] = _at(fold, ("validation", name))
-    faults = [
-        run_json.not_written(path, name, value)
-        for name, value in figures.items()
-        if not run_json.is_number(value)
-    ]
-    faults += list(_faults_of_ranks(path, metrics))
-    seconds = _at(metrics, ("verdict", "block_seconds"))
-    if not run_json.is_number(seconds) or seconds < 1:
-        faults.append(run_json.not_written(path, "verdict.block_seconds", seconds))
-    if faults:
-        raise InputError(faults)
-
-
-def _faults_of_ranks(path: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what is no rank correlation; a run of few symbols has none at all."""
-    for names in [_RANKED[:1], _RANKED, *((*_RANKED, name) for name in RANKED)]:
-        part = _at(metrics, names)
-        if part is not None and not isinstance(part, dict):
-            yield run_json.not_written(path, ".".join(names), part)
-        elif names[-1] in RANKED and not _is_number_or_none(_at(part, ["value"])):
-            yield run_json.not_written(path, ".".join([*names, "value"]), _at(part, ["value"]))
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or run_json.is_number(value)
-
-
-def _at(content: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
-
-
-def _predictions(path: Path) -> pd.DataFrame:
-    """Returns the test windows of a run."""
-    try:
-        check_regular(path, str(path))
-        table = pd.read_parquet(path)
-        missing = {"symbol", *_CODES, "timestamp"} - set(table)
-        if missing:
-            raise ValueError(f"there is no {', '.join(sorted(missing))}")
-        if not pd.api.types.is_datetime64_any_dtype(table["timestamp"]):
-            raise ValueError("timestamp holds no times")
-        for name, codes in _CODES.items():
-            if not set(table[name]) <= set(codes):
-                raise ValueError(f"{name} must be one of {codes}")
-        return table.assign(symbol=table["symbol"].astype(str))
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=reason_of(error),
-            )
-        ) from error
+    flags = files.read_json(folder / files.CONFIG)
+    metrics = read(RunSummary, folder / files.METRICS)
+    table = predictions(folder / files.PREDICTIONS)
+    table = table.assign(symbol=table["symbol"].astype(str))
+    return Run(str(folder), flags, read_run(folder), metrics, table)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from core.place import PROGRAM
 from data.market.labels import CLASS_NAMES
 from data.market.relative import relative_in_words
 from data.times.grid import every
+from evaluation.figures.run import FoldMetrics, Member, Metrics, Split
 from evaluation.verdict_words import lines
 from recipe.cli.screen import OWN, bar, drawn_table, log, note, paragraphs, table, working
 from recipe.run import folder as files
@@ -79,7 +80,7 @@ def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
         log(_("fold"), text + (_(", about {span} left", span=took(left)) if left else ""))
 
 
-def announce_fold(training, splits: dict[str, Any]) -> None:
+def announce_fold(training, splits: dict[str, Split]) -> None:
     """Says what the training of a fold is about to see.
 
     Args:
@@ -88,9 +89,9 @@ def announce_fold(training, splits: dict[str, Any]) -> None:
     """
     describe(splits)
     dropped = (training.market.dropped | training.fold.dropped).items()
-    told = listed(f"{_(why)} {number(count, ',')}" for why, count in dropped if count)
-    if told:
-        log(_("dropped"), told)
+    reasons = listed(f"{_(why)} {number(count, ',')}" for why, count in dropped if count)
+    if reasons:
+        log(_("dropped"), reasons)
     log(_("batches"), _batches_in_words(training.batches.plan))
     size = training.classifier.count_params()
     log(_("model"), ngettext("{n:,} parameter", "{n:,} parameters", size))
@@ -145,8 +146,8 @@ def epoch(place: int, num_epochs: int, row: Mapping[str, float], seconds: float)
         (N_("val NLL {value:.4f}"), "val_nll"),
         (N_("direction {value:+.3f}"), "val_direction"),
     ]
-    told = [_(text, value=row[name]) for text, name in figures if name in row]
-    log(_("epoch"), "  ".join([f"{place + 1}/{num_epochs}", *told, took(seconds)]))
+    parts = [_(text, value=row[name]) for text, name in figures if name in row]
+    log(_("epoch"), "  ".join([f"{place + 1}/{num_epochs}", *parts, took(seconds)]))
 
 
 def announce_member(training) -> None:
@@ -164,18 +165,18 @@ def announce_member(training) -> None:
         )
 
 
-def describe(splits: dict[str, Any]) -> None:
+def describe(splits: Mapping[str, Split]) -> None:
     """Prints windows, class shares and times of each split."""
     rows = []
     for name, split in splits.items():
-        total = split["windows"]
-        shares = [number(count / total, ".1%") for count in split["class_counts"].values()]
+        total = split.windows
+        shares = [number(count / total, ".1%") for count in split.class_counts.values()]
         rows.append(
             [
                 _(name),
                 number(total, ","),
                 *shares,
-                *(date(split[when][:10]) for when in ("first_time", "last_time")),
+                *(date(time[:10]) for time in (split.first_time, split.last_time)),
             ]
         )
     if sys.stdout.isatty():
@@ -183,13 +184,15 @@ def describe(splits: dict[str, Any]) -> None:
         drawn_table(names, rows)
         return
     for name, total, *shares, first, last in rows:
-        told = "  ".join(f"{c} {share:>5}" for c, share in zip(CLASS_NAMES, shares, strict=True))
+        class_shares = "  ".join(
+            f"{c} {share:>5}" for c, share in zip(CLASS_NAMES, shares, strict=True)
+        )
         log(
             name,
             _(
                 "{total:>7} windows  {told}  {first} to {last}",
                 total=total,
-                told=told,
+                told=class_shares,
                 first=first,
                 last=last,
             ),
@@ -209,36 +212,36 @@ def answers(table) -> None:
         print(f"{when}  {one_line(row['symbol']):<14}  {row['call']:<4}  {shares}", flush=True)
 
 
-def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) -> None:
+def conclude(metrics: Metrics, folder: Path, run_info: dict[str, Any]) -> None:
     """Prints what a person wants to know at the end."""
-    scores = {OWN: metrics["test"]}
-    if "blend" in metrics:
-        scores = {_("blend"): metrics["test"], OWN: metrics["blend"]["network"]["test"]}
-    scores |= {name: both["test"] for name, both in metrics["baselines"].items()}
+    scores = {OWN: metrics.test}
+    if metrics.blend is not None:
+        scores = {_("blend"): metrics.test, OWN: metrics.blend.network.test}
+    scores |= {name: baseline.test for name, baseline in metrics.baselines.items()}
     print()
     table(
         {_("test windows"): 22} | {_(name): width for name, width in _FIGURES.values()},
         [
-            [_(name), *(number(row[figure], ".4f") for figure in _FIGURES)]
+            [_(name), *(number(getattr(row, figure), ".4f") for figure in _FIGURES)]
             for name, row in scores.items()
         ],
     )
     print()
-    confusion = zip(CLASS_NAMES, metrics["test"]["confusion"], strict=True)
+    confusion = zip(CLASS_NAMES, metrics.test.confusion, strict=True)
     table(
         {_("true, predicted"): 18} | dict.fromkeys(CLASS_NAMES, 9),
         [[name, *(number(count, ",") for count in counts)] for name, counts in confusion],
     )
     print()
-    paragraphs(_("verdict"), lines(metrics["verdict"]))
-    for place, fold in enumerate(metrics["folds"], 1):
-        where = _("fold {n}: ", n=place) if len(metrics["folds"]) > 1 else ""
-        if "members" in fold:
-            log(_("members"), where + _spread(fold))
-        if "blend" in fold:
-            log(_("blend"), where + _shares(fold["blend"]["weights"]))
-    if "known_optimum" in metrics:
-        log(_("made up"), metrics["known_optimum"]["sentence"])
+    paragraphs(_("verdict"), lines(metrics.verdict))
+    for place, fold in enumerate(metrics.folds, 1):
+        where = _("fold {n}: ", n=place) if len(metrics.folds) > 1 else ""
+        if fold.members:
+            log(_("members"), where + _spread(fold, fold.members))
+        if fold.blend:
+            log(_("blend"), where + _shares(fold.blend.weights))
+    if metrics.known_optimum:
+        log(_("made up"), metrics.known_optimum.sentence or "")
     seconds, peak = run_info["wall_seconds"], run_info["peak_memory_bytes"]
     text = took(seconds)
     if peak is not None:
@@ -250,14 +253,19 @@ def conclude(metrics: dict[str, Any], folder: Path, run_info: dict[str, Any]) ->
         print(f"{'':<10} {TRY_NEXT}")
 
 
-def _spread(fold: dict[str, Any]) -> str:
+def _spread(fold: FoldMetrics, members: Sequence[Member]) -> str:
     """Returns test MCC and NLL of each member of a fold, and of their mean."""
-    told, together = {}, fold["blend"]["network"] if "blend" in fold else fold
-    for figure in ("mcc", "nll"):
-        alone = "  ".join(number(member["test"][figure], ".4f") for member in fold["members"])
-        mean = number(together["test"][figure], ".4f")
-        told[figure] = _("{alone}, together {mean}", alone=alone, mean=mean)
-    return _("test MCC {mcc}; NLL {nll}", **told)
+    together = fold.blend.network.test if fold.blend else fold.test
+
+    def words(mean: float, alone: Iterable[float]) -> str:
+        each = "  ".join(number(value, ".4f") for value in alone)
+        return _("{alone}, together {mean}", alone=each, mean=number(mean, ".4f"))
+
+    return _(
+        "test MCC {mcc}; NLL {nll}",
+        mcc=words(together.mcc, (member.test.mcc for member in members)),
+        nll=words(together.nll, (member.test.nll for member in members)),
+    )
 
 
 def _shares(weights: Mapping[str, float]) -> str:

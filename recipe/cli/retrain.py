@@ -9,7 +9,6 @@ from typing import Any
 
 from core import place
 from core.errors import InputError
-from core.i18n import _
 from recipe.cli.backend import load_model, quiet_backend
 from recipe.retrain.beside import Beside, seconds_of
 from recipe.run import folder as files
@@ -43,14 +42,14 @@ def retrain(options: argparse.Namespace) -> int:
 def _fetch(model: Path, options: argparse.Namespace) -> None:
     """Downloads what the exchange has since, into the folder of the bars."""
     if not options.data:
-        raise InputError(_("--exchange needs --data DIR, the folder that its bars are kept in"))
+        raise InputError("--exchange needs --data DIR, the folder that its bars are kept in")
     from datetime import UTC, datetime, timedelta
 
     from models.deployable import contract_of
     from recipe.cli import console
     from recipe.live.download import download
     from recipe.live.exchange import open_exchange
-    from recipe.live.members import members_of
+    from recipe.live.markets import members_of
     from recipe.live.newest import timeframe_named
 
     contract = contract_of(load_model(model))
@@ -101,10 +100,8 @@ def _beside(options: argparse.Namespace, note: Callable[[str], None]) -> Beside:
     every_s = seconds_of(options.retrain_every)
     if not (options.follow and options.data and options.exchange):
         raise InputError(
-            _(
-                "--retrain-every goes with --exchange and --follow, and with --data DIR: the "
-                "folder that `download` keeps the bars in"
-            )
+            "--retrain-every goes with --exchange and --follow, and with --data DIR: the "
+            "folder that `download` keeps the bars in"
         )
     path = Path(options.model)
     run = path if path.is_dir() else path.parent

@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 
 from core.errors import one_line
 from core.i18n import _
@@ -18,6 +19,7 @@ OWN = "xLSTM"  # the row of the model
 _NAME = 10  # columns
 _WIDEST = 120  # columns; longer lines are hard to read
 _NARROWEST = 40
+_PIPED = 80  # columns of a table in a file or a pipe
 
 
 def log(name: str, text: str) -> None:
@@ -57,6 +59,9 @@ def _width() -> int | None:
 def table(widths: dict[str, int], rows: list[list[str]]) -> None:
     """Prints a table: drawn on a terminal, aligned text elsewhere.
 
+    The text is at most 80 columns wide, with its head on several lines where that is needed, unless
+    the cells themselves are wider: they are never cut.
+
     Args:
         widths: of the columns as text, by their names, at the least; the first is aligned to the
             left.
@@ -66,13 +71,22 @@ def table(widths: dict[str, int], rows: list[list[str]]) -> None:
     if sys.stdout.isatty():
         drawn_table(list(widths), rows)
         return
-    lines = [list(widths), *rows]
-    needed = [max(len(text) for text in column) + 2 for column in zip(*lines, strict=True)]
-    places = [max(both) for both in zip(widths.values(), needed, strict=True)]
-    for row in lines:
+    head = [list(widths)]
+    places = [max(both) for both in zip(widths.values(), _needed(head + rows), strict=True)]
+    if sum(places) > _PIPED:
+        places = _needed(head + rows)
+    if sum(places) > _PIPED:
+        head = [list(words) for words in zip_longest(*map(str.split, widths), fillvalue="")]
+        places = _needed(head + rows)
+    for row in head + rows:
         first, *others = zip(row, places, strict=True)
         line = f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in others)
         print(line.rstrip())
+
+
+def _needed(lines: list[list[str]]) -> list[int]:
+    """Returns the width of each column of some lines, with the space before it."""
+    return [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
 
 
 def drawn_table(names: list[str], rows: list[list[str]]) -> None:

@@ -20,9 +20,7 @@ SMALL = 2  # seeds or trials of --smoke
 def study(options: argparse.Namespace) -> int:
     """Returns the exit status: 0, 1 where a cell failed, 130 for Ctrl-C."""
     if options.workers < 1:
-        raise InputError(
-            _("a study needs at least 1 worker, got {workers}", workers=options.workers)
-        )
+        raise InputError("a study needs at least 1 worker, got {workers}", workers=options.workers)
     plan = _old(options) if options.action in OLD else _new(options)
     ended = True
     if options.action != "show":
@@ -50,28 +48,26 @@ def _new(options: argparse.Namespace) -> plans.Plan:
     """Begins a study."""
     name, usual = COUNTS[options.action]
     if options.study:
-        raise InputError(_("study {action} takes its folder as --out DIR", action=options.action))
+        raise InputError("study {action} takes its folder as --out DIR", action=options.action)
     if options.smoke:
         usual = SMALL
     other = "trials" if name == "seeds" else "seeds"
     if getattr(options, other) is not None:
         raise InputError(
-            _(
-                "study {action} counts its {name}, not its {other}",
-                action=options.action,
-                name=name,
-                other=other,
-            )
+            "study {action} counts its {name}, not its {other}",
+            action=options.action,
+            name=name,
+            other=other,
         )
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
-    given = getattr(options, name)
+    count = getattr(options, name)
     folder = options.out or _default_folder()
     plan = plans.make(
         folder,
         options.action,
         options.data,
         flags,
-        usual if given is None else given,
+        usual if count is None else count,
         database=bool(options.storage),
     )
     console.log(
@@ -88,16 +84,14 @@ def _new(options: argparse.Namespace) -> plans.Plan:
 def _old(options: argparse.Namespace) -> plans.Plan:
     """Opens a study that was begun."""
     if len(options.study) != 1:
-        raise InputError(_("study {action} needs the folder of a study", action=options.action))
+        raise InputError("study {action} needs the folder of a study", action=options.action)
     fixed = ("data", "set", "config", "out", "seeds", "trials", "smoke")
-    given = [f"--{name}" for name in fixed if getattr(options, name)]
-    if given:
+    refused = [f"--{name}" for name in fixed if getattr(options, name)]
+    if refused:
         raise InputError(
-            _(
-                "study {action} takes these from the study: {given}",
-                action=options.action,
-                given=", ".join(given),
-            )
+            "study {action} takes these from the study: {given}",
+            action=options.action,
+            given=", ".join(refused),
         )
     return plans.load(options.study[0])
 

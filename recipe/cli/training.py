@@ -18,7 +18,7 @@ from core.native_chatter import without_native_chatter
 from recipe.cli.backend import prepare_process, start_backend
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
 
 OK, FAILED = 0, 1
 
@@ -41,7 +41,7 @@ def train(options: argparse.Namespace) -> int:
     """Reads the bars, trains and judges, and fills a new run folder."""
     before: dict = {}
     if options.start is not None:
-        before = run_json.read(options.start)
+        before = read_run(options.start)
         options.config = options.config or options.start / files.CONFIG
     flags = config.load(options.set, options.config, **(SMOKE if options.smoke else {}))
     with _processes(options):
@@ -84,7 +84,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _is_finished(folder: Path) -> bool:
     """Returns whether nothing of a run is missing, and says so."""
-    before = run_json.read(folder)
+    before = read_run(folder)
     if not (folder / files.METRICS).exists():
         return False
     from recipe.cli import console
@@ -101,7 +101,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _go_on(options: argparse.Namespace, folder: Path) -> int:
-    before = run_json.read(folder)
+    before = read_run(folder)
     saved_flags = files.read_json(folder / files.CONFIG)
     flags = config.load(options.set, folder / files.CONFIG)
     processes.agree(_("flags"), str(flags))
@@ -124,13 +124,14 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
     adjust = before.get("adjust_splits", False)
     market, bars_info = read_market(data, flags, console, adjust=adjust)
     bars_info |= {START: before[START]} if START in before else {}
-    own = origin(flags, bars_info)
-    changes += changes_since(before, known, own)
+    current = origin(flags, bars_info)
+    changes += changes_since(before, known, current)
     if changes and not options.force:
-        raise InputError([_("{change}; --force accepts it", change=change) for change in changes])
+        faults = [_("{change}; --force accepts it", change=change) for change in changes]
+        raise InputError(faults)
     for change in changes:
         console.note(change)
-    run_info = taken_up(before | {"data": data, **bars_info}, known, own, changes)
+    run_info = taken_up(before | {"data": data, **bars_info}, known, current, changes)
     start = folder / files.START if START in before else None
     return _run(flags, market, folder, run_info, resume=True, start=start)
 

@@ -16,9 +16,11 @@ _LONGEST = 300  # letters of a line
 
 def listening(host: str, others: int) -> socket.socket:
     """Returns a socket that listens at a host of this machine, "" for all, at any port."""
-    found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = socket.getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     # The older protocol where there are both: every machine speaks it.
-    family, *_kind, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    family, *_kind, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
     return socket.create_server(address[:2], family=family, backlog=others + 16)
 
 
@@ -29,12 +31,12 @@ def ask(connection: socket.socket, key: bytes) -> int:
         OSError: where it says nothing.
         ValueError: where it does not know the key.
     """
-    until, own = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
-    _say(connection, own)
-    number, other, proof = _heard(connection, until).split(" ")
-    if not hmac.compare_digest(proof.encode(), _proof(key, own, number)):
+    until, nonce = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
+    _say(connection, nonce)
+    number, other_nonce, proof = _heard(connection, until).split(" ")
+    if not hmac.compare_digest(proof.encode(), _proof(key, nonce, number)):
         raise ValueError("it does not know the key")
-    _say(connection, _proof(key, other, "0").decode())
+    _say(connection, _proof(key, other_nonce, "0").decode())
     connection.settimeout(None)
     return int(number)
 
@@ -46,16 +48,16 @@ def answer(connection: socket.socket, key: bytes, number: int) -> None:
         OSError: where it says nothing.
         ValueError: where it does not know the key.
     """
-    until, own = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
-    other = _heard(connection, until)
-    _say(connection, f"{number} {own} {_proof(key, other, str(number)).decode()}")
-    if not hmac.compare_digest(_heard(connection, until).encode(), _proof(key, own, "0")):
+    until, nonce = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
+    other_nonce = _heard(connection, until)
+    _say(connection, f"{number} {nonce} {_proof(key, other_nonce, str(number)).decode()}")
+    if not hmac.compare_digest(_heard(connection, until).encode(), _proof(key, nonce, "0")):
         raise ValueError("process 0 does not know the key")
     connection.settimeout(None)
 
 
-def _proof(key: bytes, asked: str, number: str) -> bytes:
-    return hmac.new(key, f"{asked} {number}".encode(), "sha256").hexdigest().encode()
+def _proof(key: bytes, nonce: str, number: str) -> bytes:
+    return hmac.new(key, f"{nonce} {number}".encode(), "sha256").hexdigest().encode()
 
 
 def _say(connection: socket.socket, text: str) -> None:

@@ -1,8 +1,11 @@
 """Keeps the processes of one training together: who waits for whom, and all end when one ends.
 
 Process 0 listens, every other one keeps a connection to it. The system closes the connections of a
-process however it ends, and TCP tells within half a minute of a machine that is gone. The ends of
-JAX's own service are no substitute: it aborts in native code, without a word on how to go on.
+process however it ends, and TCP tells within half a minute of a machine that is gone.
+
+`jax.distributed` is no substitute (tried with JAX 0.10.2): its service aborts the other processes
+in native code; where it is told not to, a process outside of a collective never learns that another
+one has ended, and one inside of it learns of a broken connection, but not why.
 
 Nobody is heard before it has shown the key of the training; see greeting.py.
 """

@@ -47,30 +47,26 @@ def check(coordinator: str | None, count: int | None, number: int | None) -> Non
     """Raises InputError where the options do not say together which process of how many this is."""
     if coordinator == SLURM:
         if (count, number) != (None, None):
-            raise InputError(_("--coordinator slurm needs no --processes and no --process"))
+            raise InputError("--coordinator slurm needs no --processes and no --process")
         if "SLURM_STEP_NODELIST" not in os.environ:
-            raise InputError(_("--coordinator slurm must be started by srun; there is no step"))
+            raise InputError("--coordinator slurm must be started by srun; there is no step")
         return
     if coordinator is None and count is None and number is None:
         return
     if coordinator is None or count is None or number is None:
-        raise InputError(_("--coordinator, --processes and --process must be given together"))
+        raise InputError("--coordinator, --processes and --process must be given together")
     if not 0 <= number < count:
         raise InputError(
-            _(
-                "--process must be 0 to {last}, got {number}: there are --processes {count}",
-                last=count - 1,
-                number=number,
-                count=count,
-            )
+            "--process must be 0 to {last}, got {number}: there are --processes {count}",
+            last=count - 1,
+            number=number,
+            count=count,
         )
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
         raise InputError(
-            _(
-                "--coordinator must be HOST:PORT of process 0, or slurm; got {coordinator}",
-                coordinator=coordinator,
-            )
+            "--coordinator must be HOST:PORT of process 0, or slurm; got {coordinator}",
+            coordinator=coordinator,
         )
 
 
@@ -97,7 +93,7 @@ def together(
         yield
         return
     if os.environ.get("KERAS_BACKEND") != "jax":
-        raise InputError(_("several processes train on JAX alone: set KERAS_BACKEND=jax"))
+        raise InputError("several processes train on JAX alone: set KERAS_BACKEND=jax")
 
     def end_too(lost: int, reason: str) -> None:
         text = _("process {number} has ended", number=lost)
@@ -150,15 +146,13 @@ def agree(what: str, value: str) -> None:
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
-    own = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
-    others = np.flatnonzero((process_allgather(own) != own).any(axis=1))
-    if len(others):
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+    differing = np.flatnonzero((process_allgather(digest) != digest).any(axis=1))
+    if len(differing):
         raise InputError(
-            _(
-                "all processes must have the same {what}; process {number} has another",
-                what=what,
-                number=int(others[0]),
-            )
+            "all processes must have the same {what}; process {number} has another",
+            what=what,
+            number=int(differing[0]),
         )
 
 
@@ -186,25 +180,23 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
         return Devices(slice(None))
     import jax
 
-    count, found = jax.process_count(), jax.device_count()
-    if count > 1 and (batch_size % found or found != count * jax.local_device_count()):
+    count, num_devices = jax.process_count(), jax.device_count()
+    if count > 1 and (batch_size % num_devices or num_devices != count * jax.local_device_count()):
         raise InputError(
-            _(
-                "SUPERVISED_BATCH_SIZE must be a multiple of the devices, and these as many in "
-                "each process; got {batch_size} for {devices} of {count} processes",
-                batch_size=batch_size,
-                devices=found,
-                count=count,
-            )
+            "SUPERVISED_BATCH_SIZE must be a multiple of the devices, and these as many in "
+            "each process; got {batch_size} for {devices} of {count} processes",
+            batch_size=batch_size,
+            devices=num_devices,
+            count=count,
         )
-    used = max(n for n in range(1, found + 1) if batch_size % n == 0)
-    if used < found:
+    used = max(n for n in range(1, num_devices + 1) if batch_size % n == 0)
+    if used < num_devices:
         note(
             _(
                 "{used} of {found} devices are used: SUPERVISED_BATCH_SIZE = {batch_size} must be "
                 "divided evenly",
                 used=used,
-                found=found,
+                found=num_devices,
                 batch_size=batch_size,
             )
         )
@@ -215,18 +207,16 @@ def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
     devices = keras.distribution.list_devices()[:used]
     layout = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     keras.distribution.set_distribution(layout)
-    own, first = batch_size // count, jax.process_index() * (batch_size // count)
-    return Devices(slice(first, first + own), predict)
+    share, first = batch_size // count, jax.process_index() * (batch_size // count)
+    return Devices(slice(first, first + share), predict)
 
 
 def _check_single(num_gpus: int) -> None:
     if num_gpus > 1:
         raise InputError(
-            _(
-                "TensorFlow trains on one GPU, and there are {num_gpus}: KERAS_BACKEND=jax uses "
-                "all, CUDA_VISIBLE_DEVICES=0 leaves one",
-                num_gpus=num_gpus,
-            )
+            "TensorFlow trains on one GPU, and there are {num_gpus}: KERAS_BACKEND=jax uses "
+            "all, CUDA_VISIBLE_DEVICES=0 leaves one",
+            num_gpus=num_gpus,
         )
 
 
@@ -250,14 +240,12 @@ def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -
         jax.distributed.initialize(**arguments, initialization_timeout=_CONNECTED_IN)
     except RuntimeError as error:
         raise InputError(
-            _(
-                "the {count} processes must find each other at {coordinator} within {seconds} s: "
-                "{error}",
-                count=count,
-                coordinator=coordinator,
-                seconds=_CONNECTED_IN,
-                error=str(error).partition("\n")[0],
-            )
+            "the {count} processes must find each other at {coordinator} within {seconds} s: "
+            "{error}",
+            count=count,
+            coordinator=coordinator,
+            seconds=_CONNECTED_IN,
+            error=str(error).partition("\n")[0],
         ) from error
     host = socket.gethostname() if coordinator == SLURM else coordinator.rpartition(":")[0]
     _line = tie(host, jax.process_index(), jax.process_count() - 1, _CONNECTED_IN, on_lost)

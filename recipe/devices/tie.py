@@ -7,7 +7,6 @@ import secrets
 import socket
 
 from core.errors import InputError
-from core.i18n import _
 from recipe.devices import lifeline
 
 SECRET = "XLSTM_SECRET"  # of the environment: what all processes of a training know
@@ -45,13 +44,11 @@ def tie(
         return first
     except (OSError, ValueError) as error:
         raise InputError(
-            _(
-                "the processes of a training must reach process 0 at {host}, with the same "
-                "{secret} where one is set: {error}",
-                host=host,
-                secret=SECRET,
-                error=error,
-            )
+            "the processes of a training must reach process 0 at {host}, with the same "
+            "{secret} where one is set: {error}",
+            host=host,
+            secret=SECRET,
+            error=error,
         ) from error
 
 
@@ -65,17 +62,17 @@ def _to_bind(host: str) -> str:
     Some systems give their own name the address of the loopback, which others cannot reach.
     """
     name = host.strip("[]")
-    own = ipaddress.ip_address(socket.getaddrinfo(name, None)[0][4][0]).is_loopback
-    return "" if own and name == socket.gethostname() else name
+    is_loopback = ipaddress.ip_address(socket.getaddrinfo(name, None)[0][4][0]).is_loopback
+    return "" if is_loopback and name == socket.gethostname() else name
 
 
 def _told_by_first(host: str, port: int, drawn: bytes) -> tuple[str, int, bytes]:
     import numpy as np
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    told = np.zeros(_KEY_BYTES + _ADDRESS_BYTES, np.uint8)
+    message = np.zeros(_KEY_BYTES + _ADDRESS_BYTES, np.uint8)
     text = drawn + f"{host.strip('[]')} {port}".encode()
-    told[: len(text)] = np.frombuffer(text, np.uint8)
-    told = bytes(broadcast_one_to_all(told))
-    host, _space, found = told[_KEY_BYTES:].rstrip(b"\0").decode().rpartition(" ")
-    return host, int(found), told[:_KEY_BYTES]
+    message[: len(text)] = np.frombuffer(text, np.uint8)
+    message = bytes(broadcast_one_to_all(message))
+    host, _space, port_text = message[_KEY_BYTES:].rstrip(b"\0").decode().rpartition(" ")
+    return host, int(port_text), message[:_KEY_BYTES]

@@ -1,15 +1,19 @@
-"""What may be believed of an exchange's answers: deadlines, waits, and what is no answer at all."""
+"""What may be believed of an exchange's answers: deadlines, waits, and bars that can be true."""
 
 import contextlib
 import email.utils
 import http.client
+import math
 import numbers
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from core.i18n import _
+from data.bars.checks import LARGEST_PRICE, LARGEST_VOLUME, LEAST_PRICE
 
 LONGEST_BACK_OFF_S = 60
 LONGEST_WAIT_S = 900  # whatever Retry-After asks for
@@ -19,6 +23,7 @@ PASSING_STATUS = (408, 418, 425, 429)
 NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 BROKEN = (*NOT_UNDERSTOOD, RecursionError, OSError, http.client.HTTPException, EOFError)
 LAST_MS = 4_102_444_800_000  # the year 2100
+SLACK = 1e-9  # of the high, for prices that were rounded one by one
 OLDEST_CLOCK_MS = 1_230_768_000_000  # the year 2009: no exchange is older
 
 
@@ -84,6 +89,38 @@ def is_time(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return 0 <= float(value) < LAST_MS  # NaN is not
+
+
+def sound(open_, high, low, close, volume) -> np.ndarray:
+    """Returns which bars can be true: finite, in range, and not inverted.
+
+    The ranges are those in which bars are read. The arrays, and the booleans that are returned,
+    are `(bars,)`; NaN is never sound.
+    """
+    values = np.stack([np.asarray(part, np.float64) for part in (open_, high, low, close)])
+    volume = np.asarray(volume, np.float64)
+    open_, high, low, close = values
+    plausible = ((values >= LEAST_PRICE) & (values <= LARGEST_PRICE)).all(axis=0)
+    plausible &= (volume >= 0) & (volume <= LARGEST_VOLUME)
+    slack = SLACK * np.where(plausible, high, 0)
+    return (
+        plausible
+        & (np.maximum(open_, close) <= high + slack)
+        & (np.minimum(open_, close) >= low - slack)
+    )
+
+
+def sound_rows(rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Returns which of an exchange's rows (time, open, high, low, close, volume) can be true."""
+    numbers = [[_number(cell) for cell in row[1:6]] for row in rows]
+    return sound(*np.array(numbers, np.float64).reshape(-1, 5).T)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def demand_json(client: Any) -> None:
@@ -159,20 +196,20 @@ def passes(error: BaseException) -> bool:
 
 def response_of(error: BaseException) -> Any:
     """Returns the HTTP response that an error of ccxt comes from, or None."""
-    found = (getattr(cause, "response", None) for cause in _causes(error))
-    return next((response for response in found if response is not None), None)
+    responses = (getattr(cause, "response", None) for cause in _causes(error))
+    return next((response for response in responses if response is not None), None)
 
 
 def wait_s(error: BaseException, tries: int, clock: Callable[[], float]) -> float:
     """Returns the seconds until the next try: twice as many each time, or what is asked for."""
     back_off = float(min(2 ** min(tries - 1, 30), LONGEST_BACK_OFF_S))
     response = response_of(error)
-    asked = "" if response is None else str(response.headers.get("Retry-After", "")).strip()
+    retry_after = "" if response is None else str(response.headers.get("Retry-After", "")).strip()
     try:
-        seconds = float(asked)
+        seconds = float(retry_after)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(asked).timestamp() - clock()
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - clock()
         except (ValueError, TypeError, LookupError, ArithmeticError, OSError):
             return back_off
     return min(max(seconds, back_off), LONGEST_WAIT_S) if seconds > back_off else back_off

@@ -23,9 +23,9 @@ from recipe.live.exchange import (
 )
 from recipe.live.holes import fetch_whole_bars
 from recipe.live.kept import Kept, join, kept, mend, opens_of, write_part
+from recipe.live.markets import MostTraded, most_traded
 from recipe.live.pages import EMPTY_PAGE_BARS, fetch_between
 from recipe.live.timeframes import Timeframe
-from recipe.live.traded import MostTraded, most_traded
 
 PAGES_PER_PART = 10
 _LOCK, _PATIENCE = ".download.lock", 5  # seconds: one that was just killed may not have ended
@@ -76,11 +76,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            _(
-                "the folder {folder} cannot be made: {strerror}",
-                folder=folder,
-                strerror=error.strerror,
-            )
+            "the folder {folder} cannot be made: {strerror}", folder=folder, strerror=error.strerror
         ) from error
     with Lock(folder / _LOCK, _("the folder of downloads {folder}", folder=folder), _PATIENCE):
         atomic.clear(folder)
@@ -214,7 +210,7 @@ def _milliseconds(since: str) -> int:
         return max(round(when.timestamp() * 1000), 0)
     except (ValueError, OverflowError) as error:
         raise InputError(
-            _("since must be a date such as 2024-01-01, got {since}", since=since)
+            "since must be a date such as 2024-01-01, got {since}", since=since
         ) from error
 
 

@@ -78,25 +78,23 @@ class Exchange:
             self._wait_out(error, tries)
 
     def _wait_out(self, error: Exception, tries: int) -> None:
-        told = answers.first_line(error)
+        reason = answers.first_line(error)
         if not answers.passes(error):
-            raise InputError(_("{name} refuses: {error}", name=self.name, error=told)) from error
+            raise InputError("{name} refuses: {error}", name=self.name, error=reason) from error
         if tries == self.max_tries:
             raise StaysAway(
-                _(
-                    "{name} gave no answer in {tries} tries ({error}); what has come is "
-                    "kept: run the same command later",
-                    name=self.name,
-                    tries=tries,
-                    error=told,
-                )
+                "{name} gave no answer in {tries} tries ({error}); what has come is "
+                "kept: run the same command later",
+                name=self.name,
+                tries=tries,
+                error=reason,
             ) from error
         wait_s = answers.wait_s(error, tries, self.clock)
         self.note(
             _(
                 "{name}: {error}; next try in {wait_s:.0f} s",
                 name=self.name,
-                error=told,
+                error=reason,
                 wait_s=wait_s,
             )
         )
@@ -118,10 +116,10 @@ class Exchange:
         far_off = abs(ahead_s) > FAR_OFF_S
         if abs(ahead_s) > CLOCK_TOLERANCE_S and not self.clock_was_told:
             self.clock_was_told = True
-            told = AHEAD if ahead_s > 0 else BEHIND
+            message = AHEAD if ahead_s > 0 else BEHIND
             self.note(
                 _(
-                    FAR_OFF if far_off else told,
+                    FAR_OFF if far_off else message,
                     seconds=abs(ahead_s),
                     days=abs(ahead_s) / 86_400,
                     name=self.name,
@@ -155,15 +153,13 @@ def open_exchange(
         import ccxt
     except ImportError as error:
         raise InputError(
-            _("an exchange needs the extra `live`, which is not installed: pip install '.[live]'")
+            "an exchange needs the extra `live`, which is not installed: pip install '.[live]'"
         ) from error
     if name not in ccxt.exchanges:
         raise InputError(
-            _(
-                "need the name of an exchange, got {name}{hint}",
-                name=name,
-                hint=_near(name, ccxt.exchanges),
-            )
+            "need the name of an exchange, got {name}{hint}",
+            name=name,
+            hint=_near(name, ccxt.exchanges),
         )
     client = getattr(ccxt, name)({"enableRateLimit": True})
     answers.demand_json(client)
@@ -171,24 +167,22 @@ def open_exchange(
     return Exchange(client, note, **waiting)
 
 
-def timeframe_of(exchange: Exchange, asked: str) -> Timeframe:
+def timeframe_of(exchange: Exchange, name: str) -> Timeframe:
     """Returns the exchange's bars of the length that is asked for: 7d finds 1w.
 
     Raises:
         InputError: where the exchange has no such bars.
     """
     known = list(exchange.client.timeframes or {})
-    found = equal_span(asked, known) if exchange.client.has.get("fetchOHLCV") else None
-    if found is None:
+    timeframe = equal_span(name, known) if exchange.client.has.get("fetchOHLCV") else None
+    if timeframe is None:
         raise InputError(
-            _(
-                "{exchange} has bars of {known}; got {timeframe}",
-                exchange=exchange.name,
-                known=", ".join(known) or _("no timeframe"),
-                timeframe=asked,
-            )
+            "{exchange} has bars of {known}; got {timeframe}",
+            exchange=exchange.name,
+            known=", ".join(known) or _("no timeframe"),
+            timeframe=name,
         )
-    return found
+    return timeframe
 
 
 def markets_of(exchange: Exchange) -> dict[str, Any]:
@@ -199,7 +193,7 @@ def markets_of(exchange: Exchange) -> dict[str, Any]:
 def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
     """Raises an InputError with a line for each symbol that the exchange does not have."""
     if not symbols:
-        raise InputError(_("need at least one symbol, such as BTC/USDT; got none"))
+        raise InputError("need at least one symbol, such as BTC/USDT; got none")
     markets = markets_of(exchange)
     faults = [
         _(

@@ -83,8 +83,8 @@ class _Holes:
             for bar in page:
                 when = int(bar[0])
                 if last is not None and self.span.missing(last, when):
-                    for found in self._between(last, when):
-                        whole.append(found)
+                    for missing_bar in self._between(last, when):
+                        whole.append(missing_bar)
                         if len(whole) >= PAGE_BARS:
                             yield whole
                             whole = []
@@ -101,15 +101,15 @@ class _Holes:
         """Returns the first of what was asked for before the first bar that came, or nothing."""
         if first < since + self.span.step_ms or self.span.missing(since, first) == 0:
             return []
-        found = self._from(since, first)
+        bars = self._from(since, first)
         shortly_before = max(since, first - STEPS_BARS[1] * self.span.step_ms)
-        if not found and self._from(shortly_before, first):
+        if not bars and self._from(shortly_before, first):
             for begin in range(since, first, EMPTY_PAGE_BARS * self.span.step_ms):
-                if found := self._from(begin, first):
-                    found = self._later(begin, int(found[0][0]), STEPS_BARS[1:]) or found
+                if bars := self._from(begin, first):
+                    bars = self._later(begin, int(bars[0][0]), STEPS_BARS[1:]) or bars
                     break
-        self.num_fetched += len(found)
-        first = int(found[0][0]) if found else first
+        self.num_fetched += len(bars)
+        first = int(bars[0][0]) if bars else first
         if first >= since + self.span.step_ms:
             self.exchange.note(
                 _(
@@ -121,17 +121,17 @@ class _Holes:
                     first=utc(first),
                 )
             )
-        return found
+        return bars
 
     def after_the_last(self, last: int) -> list[list[float]]:
         """Returns what is closed after the last bar that came, where a market seems to end."""
         now = self.exchange.now_ms()
         if self.span.missing(last, now) < 2:
             return []
-        found = self._after(last, now)
-        found = [bar for bar in found if self.span.close(int(bar[0])) <= now]
-        self.num_fetched += len(found)
-        if not found and self.span.missing(last, now) >= LATE_END_BARS:
+        bars = self._after(last, now)
+        bars = [bar for bar in bars if self.span.close(int(bar[0])) <= now]
+        self.num_fetched += len(bars)
+        if not bars and self.span.missing(last, now) >= LATE_END_BARS:
             self.exchange.note(
                 _(
                     "{symbol}: the bars of {exchange} end at {last} UTC",
@@ -140,7 +140,7 @@ class _Holes:
                     last=utc(last),
                 )
             )
-        return found
+        return bars
 
     def tell(self) -> None:
         """Says what was fetched by asking again, and where nothing was traded."""
@@ -175,15 +175,15 @@ class _Holes:
     def _between(self, after: int, before: int) -> Iterator[list[float]]:
         """Yields the bars between two opens; notes that there are none where that is shown."""
         while self.span.missing(after, before):
-            found = self._known(after, before)
-            if found is None:
-                found = self._after(after, before)
-            self.num_fetched += len(found)
-            for bar in found:
+            bars = self._known(after, before)
+            if bars is None:
+                bars = self._after(after, before)
+            self.num_fetched += len(bars)
+            for bar in bars:
                 self._note_hole(after, int(bar[0]))
                 yield bar
                 after = int(bar[0])
-            if not found:
+            if not bars:
                 self._note_hole(after, before)
                 return
 
@@ -201,8 +201,8 @@ class _Holes:
         """Returns bars that open from `since` on and before a hole's end; none where none came."""
         best: list[list[float]] = []
         for num_bars in STEPS_BARS:
-            found = self._asked_again(since, before, num_bars)[0]
-            best = found if found and (not best or found[0][0] < best[0][0]) else best
+            bars = self._asked_again(since, before, num_bars)[0]
+            best = bars if bars and (not best or bars[0][0] < best[0][0]) else best
             if best and best[0][0] < since + self.span.step_ms:
                 break
         return best
@@ -210,24 +210,22 @@ class _Holes:
     def _after(self, last: int, before: int) -> list[list[float]]:
         """Returns bars between two opens, none where the exchange shows that there are none."""
         for place, num_bars in enumerate(STEPS_BARS):
-            found, times = self._asked_again(last, before, num_bars)
+            bars, times = self._asked_again(last, before, num_bars)
             if last in times:
                 self.shown = (last, max(times))
-                found = [bar for bar in found if bar[0] > last]
-                if found or max(times) > last:
-                    return found
+                bars = [bar for bar in bars if bar[0] > last]
+                if bars or max(times) > last:
+                    return bars
                 begin = last + num_bars * self.span.step_ms
                 return self._later(begin, before, STEPS_BARS[place:])
         raise Unreachable(
-            _(
-                "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
-                "{before} UTC; what came before is kept: move the file away to start after the gap",
-                symbol=self.symbol,
-                exchange=self.exchange.name,
-                after=utc(last),
-                before=utc(before),
-                num_bars=self.span.missing(last, before),
-            )
+            "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
+            "{before} UTC; what came before is kept: move the file away to start after the gap",
+            symbol=self.symbol,
+            exchange=self.exchange.name,
+            after=utc(last),
+            before=utc(before),
+            num_bars=self.span.missing(last, before),
         )
 
     def _later(self, begin: int, before: int, steps: Sequence[int]) -> list[list[float]]:
@@ -235,10 +233,10 @@ class _Holes:
         num_bars, *finer = steps
         step = num_bars * self.span.step_ms
         for since in range(begin, min(before, begin + MOST_STEPS * step), step):
-            found, times = self._asked_again(since, before, num_bars)
-            if found:
-                earlier = self._later(since, int(found[0][0]), finer) if finer else []
-                return earlier or found
+            bars, times = self._asked_again(since, before, num_bars)
+            if bars:
+                earlier = self._later(since, int(bars[0][0]), finer) if finer else []
+                return earlier or bars
             if max(times, default=0) >= before:
                 break
         return []
@@ -249,9 +247,9 @@ class _Holes:
         They are asked for from a moment earlier on: some exchanges answer with what opens later
         than the time that they are asked for.
         """
-        asked = max(since - 1, 0)
-        until = asked + num_bars * self.span.step_ms
-        rows = ask_bars(self.exchange, self.symbol, self.span, asked, num_bars, until)
+        begin = max(since - 1, 0)
+        until = begin + num_bars * self.span.step_ms
+        rows = ask_bars(self.exchange, self.symbol, self.span, begin, num_bars, until)
         self.answer = {int(row[0]): row[:6] for row in only_sound(rows) if row[0] >= since}
-        found = [self.answer[when] for when in sorted(self.answer) if when < before]
-        return found, {int(row[0]) for row in rows}
+        bars = [self.answer[when] for when in sorted(self.answer) if when < before]
+        return bars, {int(row[0]) for row in rows}

@@ -17,7 +17,7 @@ from core import atomic
 from core.errors import InputError
 from core.foreign import check_regular, reason_of
 from core.i18n import _
-from recipe.live.sound import sound
+from recipe.live.answers import sound
 
 ROWS_AT_ONCE = 65_536
 NUMBERS = ("open", "high", "low", "close", "volume")
@@ -94,11 +94,11 @@ def mend(file: Path, symbol: str, newest_ms: int, rows: Sequence[Sequence[float]
 
 def opens_of(file: Path, newest_ms: int) -> np.ndarray:
     """Returns the opens in ms of the sound bars of a file, sorted: int64 `(bars,)`."""
-    found = [np.empty(0, np.int64)]
+    opens = [np.empty(0, np.int64)]
     for batch in _read(file):
         times, good = _sound(batch, newest_ms)
-        found.append(times[good])
-    return np.unique(np.concatenate(found))
+        opens.append(times[good])
+    return np.unique(np.concatenate(opens))
 
 
 def write_part(file: Path, symbol: str, rows: Sequence[Sequence[float]]) -> None:
@@ -148,13 +148,10 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
         names = parquet.read_schema(path).names
         if names != SCHEMA.names:
             raise InputError(
-                _(
-                    "{path} must hold the columns {names} to be continued, has {found}; "
-                    "move it away",
-                    path=path,
-                    names=", ".join(SCHEMA.names),
-                    found=", ".join(names),
-                )
+                "{path} must hold the columns {names} to be continued, has {found}; move it away",
+                path=path,
+                names=", ".join(SCHEMA.names),
+                found=", ".join(names),
             )
         with parquet.ParquetFile(path, read_dictionary=["symbol"]) as source:
             for batch in source.iter_batches(ROWS_AT_ONCE):
@@ -167,7 +164,7 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _not_continued(path: Path, reason: str) -> InputError:
     return InputError(
-        _("{path} cannot be continued: {reason}; move it away", path=path, reason=reason)
+        "{path} cannot be continued: {reason}; move it away", path=path, reason=reason
     )
 
 

@@ -14,11 +14,11 @@ from data.market.moves import moment
 from models.deployable import contract_of
 from recipe.live import exchange as exchanges
 from recipe.live import follow as following
-from recipe.live.members import Members, members_of, trained_names
+from recipe.live.markets import Members, members_of, trained_names
 from recipe.live.timeframes import name_of
 from recipe.run import folder as files
+from recipe.serve.guards import plain_cells
 from recipe.serve.predict import classify_latest
-from recipe.serve.sheet import plain_cells
 from recipe.serve.universe import TooFewSymbols, first_of
 
 
@@ -53,24 +53,22 @@ def answer_newest(
             has other columns.
     """
     contract = contract_of(model)
-    if own := settings_of(contract).columns:
+    if columns := settings_of(contract).columns:
         raise InputError(
-            _(
-                "the model needs the columns {columns}, which no exchange has: bars of a file, "
-                "with --data PATH, may have them",
-                columns=", ".join(own),
-            )
+            "the model needs the columns {columns}, which no exchange has: bars of a file, "
+            "with --data PATH, may have them",
+            columns=", ".join(columns),
         )
     exchange = exchanges.open_exchange(exchange_name, note=note)
     span = timeframe_named(contract["interval_seconds"])
     members, remark = members_of(exchange, contract, symbols)
     if remark:
         note(remark)
-    asked = [*members.num_bars], span, members.num_bars
+    request = [*members.num_bars], span, members.num_bars
     frames: Iterable[pd.DataFrame] = (
-        following.follow(exchange, *asked, together=members.together)
+        following.follow(exchange, *request, together=members.together)
         if follow
-        else [following.newest_bars(exchange, *asked)]
+        else [following.newest_bars(exchange, *request)]
     )
     absent: list[str] = []
     for bars in frames:
@@ -98,14 +96,14 @@ def _answers(
     if not members.together:
         return classify_latest(model, bars, note=note)
     wanted = [name for name in members.asked if name not in absent]
-    asked = bars["symbol"].isin(wanted)
+    is_asked = bars["symbol"].isin(wanted)
     bars = trained_names(bars, members)
-    own, others = bars.loc[asked], bars.loc[~asked]
+    asked_bars, others = bars.loc[is_asked], bars.loc[~is_asked]
     try:
-        if own.empty:
+        if asked_bars.empty:
             raise TooFewSymbols(_("no symbol that is asked for has a newest bar"))
         universe = None if others.empty else others
-        table = classify_latest(model, own, universe=universe, note=note)
+        table = classify_latest(model, asked_bars, universe=universe, note=note)
     except TooFewSymbols as error:
         if not go_on:
             raise InputError(error.reason) from error
@@ -155,13 +153,11 @@ def _append(path: Path, table) -> None:
     wanted = ",".join(table.columns)
     if there != wanted:
         raise InputError(
-            _(
-                "the table {path} must have the columns {wanted}; it begins with {there!r}: "
-                "move it away",
-                path=path,
-                wanted=wanted,
-                there=printable(there, 200),
-            )
+            "the table {path} must have the columns {wanted}; it begins with {there!r}: "
+            "move it away",
+            path=path,
+            wanted=wanted,
+            there=printable(there, 200),
         )
     with path.open("ab", buffering=0) as file:
         file.write(table.to_csv(index=False, header=False).encode())
@@ -172,6 +168,6 @@ def timeframe_named(seconds: float) -> str:
     name = name_of(seconds)
     if name is None:
         raise InputError(
-            _("no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds)
+            "no exchange has bars of {seconds:g} seconds, those of the model", seconds=seconds
         )
     return name

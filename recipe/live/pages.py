@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from core.i18n import _, ngettext
-from recipe.live.answers import fault_of_rows
+from recipe.live.answers import fault_of_rows, sound_rows
 from recipe.live.exchange import Exchange, check_symbols, timeframe_of
-from recipe.live.sound import sound_rows
 from recipe.live.timeframes import Timeframe
 
 PAGE_BARS = 1000
@@ -71,15 +70,15 @@ def fetch_between(
     exchange: Exchange, symbol: str, timeframe: str, first_ms: int, last_ms: int
 ) -> list[list[float]]:
     """Returns the sound bars that open in a span, both ends with it: what the exchange has now."""
-    span, since, found = timeframe_of(exchange, timeframe), first_ms, {}
+    span, since, rows_by_open = timeframe_of(exchange, timeframe), first_ms, {}
     while since <= last_ms:
         num_bars = min(span.missing(since, last_ms) + 2, EMPTY_PAGE_BARS)
         until = min(last_ms + 1, since + num_bars * span.step_ms)
         rows = ask_bars(exchange, symbol, span, since, num_bars, until)
         there = {int(row[0]): row for row in only_sound(rows) if since <= row[0] <= last_ms}
-        found |= there
+        rows_by_open |= there
         since = max(span.following(max(there, default=0)), since + num_bars * span.step_ms)
-    return [found[when] for when in sorted(found)]
+    return [rows_by_open[when] for when in sorted(rows_by_open)]
 
 
 def ask_bars(

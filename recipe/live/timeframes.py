@@ -67,10 +67,10 @@ class Timeframe:
 
 def parsed(name: str) -> Timeframe | None:
     """Returns the timeframe of a name such as 5m, 1w or 1M; None where it is none."""
-    found = re.fullmatch(r"([1-9]\d{0,5})([smhdwMy])", name, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"([1-9]\d{0,5})([smhdwMy])", name, re.ASCII)
+    if match is None:
         return None
-    count, unit = int(found[1]), found[2]
+    count, unit = int(match[1]), match[2]
     if unit in SECONDS:
         return Timeframe(name, count * SECONDS[unit] * 1000)
     months = count * MONTHS[unit]
@@ -83,8 +83,8 @@ def equal_span(asked: str, known: list[str]) -> Timeframe | None:
     Seven days are a week, and 60 minutes an hour; 30 days are no month.
     """
     wanted = parsed(asked)
-    found = [parsed(name) for name in ([asked] if asked in known else known)]
-    for one in filter(None, found):
+    timeframes = [parsed(name) for name in ([asked] if asked in known else known)]
+    for one in filter(None, timeframes):
         if wanted and (one.step_ms, one.months) == (wanted.step_ms, wanted.months):
             return one
     return None

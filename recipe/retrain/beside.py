@@ -26,10 +26,8 @@ def seconds_of(span: str) -> int:
     match = re.fullmatch(r"([1-9]\d{0,5})([mhdw])", span)
     if not match:
         raise InputError(
-            _(
-                "--retrain-every must be a number with m, h, d or w, such as 7d, got {span!r}",
-                span=span,
-            )
+            "--retrain-every must be a number with m, h, d or w, such as 7d, got {span!r}",
+            span=span,
         )
     return int(match[1]) * _SECONDS[match[2]]
 
@@ -92,11 +90,11 @@ class Beside:
         return current
 
     def _started(self) -> subprocess.Popen:
-        with open(self.run / LOG, "wb") as told:
+        with open(self.run / LOG, "wb") as log:
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=told,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,  # Ctrl-C is for this process, which ends it

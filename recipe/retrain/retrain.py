@@ -26,10 +26,9 @@ from evaluation.paired import Paired, paired
 from models.deployable import contract_of, load_classifier
 from models.prediction import predict_windows
 from recipe.run import folder as files
-from recipe.run import run_json
 from recipe.run.deploy import window_sequence
 from recipe.run.market import bars_or_sample, market_settings, read_market
-from recipe.run.origin import ORIGINS, START, origin, started
+from recipe.run.origin import ORIGINS, START, origin, read_run, started
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.run import run
 
@@ -63,7 +62,7 @@ def retrain(
         InputError: where there is no finished run, too few bars came since, the bars do not fit the
             model, or another process retrains the same run.
     """
-    before = run_json.read(folder)
+    before = read_run(folder)
     flags = load(replay=folder / files.CONFIG)
     with files.lock(folder):
         clear(folder)
@@ -79,14 +78,14 @@ def retrain(
         files.check_absent(new)
         run(flags, market, new, run_info=info, resume=False, start=current, reporter=reporter)
         shutil.rmtree(new / files.CHECKPOINTS)
-        found = compared(market, new, current)
-        taken = not found.is_worse
-        told = asdict(found) | {"difference": found.difference, "taken": taken}
-        files.write_json(new / DECISION, told | {"against": str(current.relative_to(folder))})
+        comparison = compared(market, new, current)
+        taken = not comparison.is_worse
+        decision = asdict(comparison) | {"difference": comparison.difference, "taken": taken}
+        files.write_json(new / DECISION, decision | {"against": str(current.relative_to(folder))})
         if taken:
             name = (new / files.MODEL).relative_to(folder).as_posix()
             files.write_json(folder / files.CURRENT, {"model": name})
-    reporter.log(_("retrained"), in_words(found, new if taken else current))
+    reporter.log(_("retrained"), in_words(comparison, new if taken else current))
     return taken
 
 
@@ -120,13 +119,11 @@ def shares_since(
     span = settings.sequence_length + settings.future_window + settings.embargo_bars
     if num_new < _LEAST_SPANS * span:
         raise InputError(
-            _(
-                "a new model needs at least {least:,} bars after {ended}, the end of the training "
-                "of the one that answers now; there are {num_new:,}",
-                least=_LEAST_SPANS * span,
-                ended=date(str(ended)[:19]),
-                num_new=num_new,
-            )
+            "a new model needs at least {least:,} bars after {ended}, the end of the training "
+            "of the one that answers now; there are {num_new:,}",
+            least=_LEAST_SPANS * span,
+            ended=date(str(ended)[:19]),
+            num_new=num_new,
         )
     share = float((known[-1] - ended) / (known[-1] - known[0]))
     return {
@@ -145,17 +142,19 @@ def compared(market: Market, new: Path, current: Path) -> Paired:
     """
     (fold,) = market.folds
     columns = [f"p_{name.lower()}" for name in CLASS_NAMES]
-    own = pd.read_parquet(new / files.PREDICTIONS, columns=columns).to_numpy(np.float64)
-    theirs = predict_windows(load_classifier(current), window_sequence(market, fold.test))
-    return paired(fold.labels[fold.test], own, theirs, blocks_of(market, fold.test))
+    new_answers = pd.read_parquet(new / files.PREDICTIONS, columns=columns).to_numpy(np.float64)
+    current_answers = predict_windows(load_classifier(current), window_sequence(market, fold.test))
+    return paired(
+        fold.labels[fold.test], new_answers, current_answers, blocks_of(market, fold.test)
+    )
 
 
-def in_words(found: Paired, answers: Path) -> str:
+def in_words(comparison: Paired, answers: Path) -> str:
     """Returns in a line which model answers from now on, and why."""
-    blocks = ngettext("{n} time block", "{n} time blocks", found.num_blocks)
+    blocks = ngettext("{n} time block", "{n} time blocks", comparison.num_blocks)
     text = (
         _("The old model goes on: on the newest {blocks} the new one is worse.", blocks=blocks)
-        if found.is_worse
+        if comparison.is_worse
         else _("The new model answers: on the newest {blocks} it is not worse.", blocks=blocks)
     )
     return (
@@ -164,12 +163,12 @@ def in_words(found: Paired, answers: Path) -> str:
         + _(
             "NLL {new:.4f} against {old:.4f}, difference {difference:+.4f} ({low:+.4f} to "
             "{high:+.4f}, worse from {error:+.4f} on); {path}",
-            new=found.nll,
-            old=found.other,
-            difference=found.difference,
-            low=found.interval[0],
-            high=found.interval[1],
-            error=found.error,
+            new=comparison.nll,
+            old=comparison.other,
+            difference=comparison.difference,
+            low=comparison.interval[0],
+            high=comparison.interval[1],
+            error=comparison.error,
             path=answers,
         )
     )

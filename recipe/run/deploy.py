@@ -15,10 +15,10 @@ from data.market.labels import CLASS_NAMES
 from data.market.market import Market, living_symbols
 from data.market.training_range import training_ranges
 from data.market.windows import spans
+from evaluation.baselines.fold import Learner
 from evaluation.blend.arrays import line_arrays, tree_arrays
 from evaluation.blend.weights import blend_weights
 from evaluation.judge import blocks_of
-from evaluation.learners import Learner
 from models.calibration import RestoreProbabilities
 from models.deployable import (
     contract_of,
@@ -86,8 +86,12 @@ def deploy_mean(
         members: the classifier of each, that answers for windows, and its calibration.
     """
     restorations = [
-        {name: value for name, value in given.items() if not name.startswith("temperature")}
-        for _, given in members
+        {
+            name: value
+            for name, value in calibration_of_member.items()
+            if not name.startswith("temperature")
+        }
+        for _, calibration_of_member in members
     ]
     mean = log_mean_of(
         [
@@ -122,10 +126,10 @@ def deploy_blend(
         weights = list(chosen.weights.values())
         restoration = replace(restoration, known_temperature=chosen.temperature)
     else:
-        said = [network.probabilities["validation"]]
-        said += [learner.said["validation"] for learner in learners.values()]
-        own = np.stack([shares[np.arange(len(labels)), labels] for shares in said], axis=1)
-        weights = blend_weights(own, blocks).tolist()
+        answers = [network.probabilities["validation"]]
+        answers += [learner.probabilities["validation"] for learner in learners.values()]
+        at_label = np.stack([shares[np.arange(len(labels)), labels] for shares in answers], axis=1)
+        weights = blend_weights(at_label, blocks).tolist()
     columns = summary_columns(len(training.market.feature_names))
     fits = [_as_layers(learner, columns) for learner in learners.values()]
     blend = log_of_blend(without_contract(network.model), fits, weights)

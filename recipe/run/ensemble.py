@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from data.market.market import Fold
+from evaluation.baselines.fold import Learner, fit_learners
+from evaluation.figures.run import Importance
 from evaluation.judge import Judged
-from evaluation.learners import Learner, fit_learners
 from recipe.run.deploy import Deployed, deploy_blend, deploy_mean
 from recipe.run.fold import TrainedMember, train
 from recipe.run.reporter import SILENT, Reporter
@@ -38,9 +39,11 @@ class Blend:
     seconds: float = 0.0
 
     @property
-    def said(self) -> dict[str, dict[str, np.ndarray]]:
-        """What each member says, (windows, classes) by split, by its name."""
-        others = {name: self.learners[name].said for name in self.weights if name != "network"}
+    def probabilities(self) -> dict[str, dict[str, np.ndarray]]:
+        """Those of each member by its name, (windows, classes) by split."""
+        others = {
+            name: self.learners[name].probabilities for name in self.weights if name != "network"
+        }
         return {"network": self.network.probabilities, **others}
 
 
@@ -52,15 +55,15 @@ class FoldResult:
         fold: that was trained on.
         deployed: its model, and what it says.
         members: that the network was made of.
-        importance: what `evaluation.importance.explain` found; None for a brief run.
-        baselines: what `evaluation.learners.baseline_probabilities` returned.
+        importance: of its features; None for a brief run.
+        baselines: what `evaluation.baselines.fold.baseline_probabilities` returned.
         blend: what the model is blended from; None: it is the network.
     """
 
     fold: Fold
     deployed: Deployed
     members: list[TrainedMember]
-    importance: dict[str, Any] | None = None
+    importance: Importance | None = None
     baselines: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     blend: Blend | None = None
 
@@ -159,15 +162,15 @@ def _blended(
 
 
 def start_of_fold(
-    settings: RunSettings, before: Sequence[FoldResult], given: Start | None
+    settings: RunSettings, before: Sequence[FoldResult], first: Start | None
 ) -> Start | None:
     """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
 
     Args:
         settings: of the run.
         before: what the folds before gave.
-        given: what the run starts at; None: at random weights.
+        first: what the run starts at; None: at random weights.
     """
     if settings.walk_warm and before:
         return start_at([member.classifier for member in before[-1].members])
-    return given
+    return first

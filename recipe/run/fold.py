@@ -110,14 +110,14 @@ def train(
     if start < epochs and not best.exhausted:
         if training.settings.training.jit_compile:
             reporter.log(_("compiling"), _("the training step, about 10 s"))
-        with _Epochs(reporter, training) as told:
+        with _Epochs(reporter, training) as progress:
             classifier.fit(
                 training.batches.stream(),
                 epochs=epochs,
                 initial_epoch=start,
                 shuffle=False,  # the plan has shuffled
                 verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
-                callbacks=[training.timer, *parts.ordered(), keep_history, told],
+                callbacks=[training.timer, *parts.ordered(), keep_history, progress],
             )
     on_rows(checkpointer.rows)
     best_epoch = best.restore(classifier, last=training.chosen is not None)
@@ -213,8 +213,8 @@ def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) ->
 
 def _direction(training: Training, logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the skill in direction of logits (windows, classes) that are judged."""
-    said = answers(softmax(np.float64(logits), axis=-1), training.restoration.natural_prior)
-    return float(mcc(directions(np.zeros(len(labels), int), labels, said.sides)[0]))
+    judged = answers(softmax(np.float64(logits), axis=-1), training.restoration.natural_prior)
+    return float(mcc(directions(np.zeros(len(labels), int), labels, judged.sides)[0]))
 
 
 def _most_validated(training: Training) -> int:

@@ -47,28 +47,26 @@ def check_absent(folder: Path, what: str = N_("run folder")) -> None:
     if folder.exists() or folder.is_symlink():
         _check_free(folder)
         raise InputError(
-            _("the {what} must not exist yet; {folder} does", what=_(what), folder=folder)
+            "the {what} must not exist yet; {folder} does", what=_(what), folder=folder
         )
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise InputError(
-            _(
-                "the {what} {folder} cannot be made: {place} cannot be written to",
-                what=_(what),
-                folder=folder,
-                place=place,
-            )
+            "the {what} {folder} cannot be made: {place} cannot be written to",
+            what=_(what),
+            folder=folder,
+            place=place,
         )
 
 
 def check_new_file(path: Path) -> None:
     """Raises InputError where the file is there already, or its folder is not."""
     if path.exists():
-        raise InputError(_("the file {path} must not exist yet; it does", path=path))
+        raise InputError("the file {path} must not exist yet; it does", path=path)
     if not path.absolute().parent.is_dir():
-        raise InputError(_("the file {path} cannot be made: its folder does not exist", path=path))
+        raise InputError("the file {path} cannot be made: its folder does not exist", path=path)
 
 
 def current_model(run: Path) -> Path:
@@ -83,7 +81,7 @@ def current_model(run: Path) -> Path:
         path = run / RETRAINED / Path(named).parent.name / MODEL
     if not path.is_file():
         raise InputError(
-            _("{folder} has no {name}: is it a finished run?", folder=run, name=path.name)
+            "{folder} has no {name}: is it a finished run?", folder=run, name=path.name
         )
     return path
 
@@ -99,11 +97,7 @@ def make(folder: Path) -> None:
     except OSError as error:
         _check_free(folder)
         raise InputError(
-            _(
-                "the folder {folder} cannot be made: {strerror}",
-                folder=folder,
-                strerror=error.strerror,
-            )
+            "the folder {folder} cannot be made: {strerror}", folder=folder, strerror=error.strerror
         ) from error
 
 
@@ -139,26 +133,20 @@ def read_json(path: Path) -> dict[str, Any]:
         content = foreign.read_json(path)
     except OSError as error:
         raise InputError(
-            _(
-                "need a run folder with {name}; {path}: {strerror}",
-                name=path.name,
-                path=path,
-                strerror=error.strerror,
-            )
+            "need a run folder with {name}; {path}: {strerror}",
+            name=path.name,
+            path=path,
+            strerror=error.strerror,
         ) from error
     except InputError:
         raise
     except ValueError as error:
         raise InputError(
-            _(
-                "{path} must hold a JSON object: {error}",
-                path=path,
-                error=printable(str(error), 200),
-            )
+            "{path} must hold a JSON object: {error}", path=path, error=printable(str(error), 200)
         ) from error
     if not isinstance(content, dict):
         raise InputError(
-            _("{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__)
+            "{path} must hold a JSON object, got {name}", path=path, name=type(content).__name__
         )
     return content
 
@@ -173,13 +161,13 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that results depend on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            numbers[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            numbers[name] = "not installed"
+    return numbers
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
@@ -228,13 +216,18 @@ def peak_memory_bytes() -> int | None:
 
 
 def other_runs_on(folder: Path, bars_sha256: str) -> int:
-    """Returns how many finished runs beside `folder` used the same bars: trials to count."""
-    count = 0
+    """Returns how many finished runs beside `folder` used the same bars: trials to count.
+
+    Copies of a run, as `XLSTMClassifier.save` makes them, have one run.json and count once.
+    """
+    trials = set()
     for path in folder.absolute().parent.glob(f"*/{RUN}"):
         if path.parent.name == folder.name or not (path.parent / METRICS).exists():
             continue
         try:
-            count += read_json(path).get("bars_sha256") == bars_sha256
+            content = read_json(path)
         except InputError:
             continue  # not a run of ours; it says nothing about trials
-    return count
+        if content.get("bars_sha256") == bars_sha256:
+            trials.add(json.dumps(content))
+    return len(trials)

@@ -17,7 +17,7 @@ from data.features.extra import parse_extra
 from data.features.own import load_features
 from data.features.settings import STANDARD, FeatureSettings
 from data.market.market import Market, build_market
-from data.market.moves import adjust_splits, told
+from data.market.moves import adjust_splits, move_notes
 from data.market.parts import by_symbol
 from data.market.settings import MarketSettings
 from data.market.store import folder_of
@@ -59,10 +59,10 @@ def read_market(
             if adjust:
                 bars_info |= {"adjust_splits": True}
                 bars = without_splits(bars, reporter.note)
-            own = market_settings(flags).features.own
-            if own is not None:
-                check_own_features(bars, own)
-                bars_info |= {"features_sha256": own.sha256}
+            own_features = market_settings(flags).features.own
+            if own_features is not None:
+                check_own_features(bars, own_features)
+                bars_info |= {"features_sha256": own_features.sha256}
             # Lets go of a symbol's bars when its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
@@ -104,14 +104,14 @@ def bars_or_sample(
     if path is None:
         return load_sample(extra)
     if isinstance(path, str) and path == IN_MEMORY:
-        raise InputError(_("the bars of the run were a DataFrame in memory: give them again"))
+        raise InputError("the bars of the run were a DataFrame in memory: give them again")
     return read_bars(path, note=reporter.note, progress=progress, extra=extra)
 
 
 def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
     """Returns bars whose past is scaled where they look split, and tells where."""
     bars, splits = adjust_splits(bars)
-    for text in told(splits, _("the bars before it are scaled, as are those of all splits")):
+    for text in move_notes(splits, _("the bars before it are scaled, as are those of all splits")):
         note(text)
     return bars
 

@@ -5,6 +5,7 @@ pooled over the test windows of all folds.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,32 @@ import numpy as np
 from core.i18n import _
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior
-from evaluation import made_up
 from evaluation.across import cross_section
 from evaluation.across.judged import judge_across
 from evaluation.blend.figures import blend_figures
+from evaluation.figures.plain import from_plain, to_plain
+from evaluation.figures.run import (
+    Alarm,
+    Blend,
+    BlendedNetwork,
+    Chosen,
+    Collapse,
+    CollapseForecast,
+    FoldMetrics,
+    Label,
+    Member,
+    Metrics,
+    PooledBlend,
+    PooledScores,
+    Refresh,
+    Repeats,
+    SplitScores,
+    Timing,
+)
+from evaluation.figures.scores import Verdict
 from evaluation.judge import Judged, describe_splits, drift, judge, pooled
 from evaluation.metrics import evaluate
+from evaluation.optimum import known
 from evaluation.verdict_words import refit_in_words, sentence
 from models.training.callbacks.collapse_alarm import message
 from recipe.run.ensemble import FoldResult
@@ -26,7 +47,7 @@ from recipe.run.fold import TrainedMember
 
 def run_metrics(
     market: Market, results: Sequence[FoldResult], *, monitor: str, cost_bps: float, seed: int
-) -> dict[str, Any]:
+) -> Metrics:
     """Returns the content of metrics.json, but for its sentences; see `in_words`.
 
     Args:
@@ -38,152 +59,172 @@ def run_metrics(
         seed: of the run.
     """
     judged = [result.judged for result in results]
-    found = judge(market, judged, cost_bps=cost_bps)
-    found["cross_section"] = judge_across(market, judged, cost_bps=cost_bps)
-    members = _of_members(results)
-    if members:
-        test = pooled(members, "test")
-        found["blend"] = {
-            "network": {"test": test.evaluate(test.baselines["network"])},
-            "test": blend_figures(market, members, "test"),
-        }
-    if market.settings.relative:
-        found["verdict"] |= {"relative": True}
+    judgement = judge(market, judged, cost_bps=cost_bps)
+    verdict = replace(judgement.verdict, relative=market.settings.relative or None)
     if any(result.importance is None for result in results):
-        found["verdict"] |= {"better_than_baseline": None}
-    return {
-        "num_folds": len(results),
-        **found,
-        "timing": training_time([member for result in results for member in result.members]),
-        "seed": seed,
-        "folds": [_fold_metrics(market, result, monitor) for result in results],
-    }
+        verdict = replace(verdict, better_than_baseline=None)
+    return Metrics(
+        num_folds=len(results),
+        verdict=verdict,
+        skill=judgement.skill,
+        test=judgement.test,
+        baselines=judgement.baselines,
+        costs=judgement.costs,
+        cross_section=judge_across(market, judged, cost_bps=cost_bps),
+        blend=_pooled_blend(market, results),
+        timing=_timing(results),
+        seed=seed,
+        folds=[_fold_metrics(market, result, monitor) for result in results],
+    )
 
 
-def in_words(metrics: dict[str, Any], trials: int = 1) -> dict[str, Any]:
-    """Returns the metrics with verdict, alarms and known optimum in words of the language of now.
+def in_words(metrics: Metrics, trials: int = 1) -> Metrics:
+    """Returns the metrics with verdict, alarms and known optimum in the current language.
 
     Args:
         metrics: what `run_metrics` returned.
         trials: runs on the same bars. metrics.json is in English and does not count them: the same
             run must give the same file at any time.
     """
-    verdict = metrics["verdict"] | {"trials": trials}
-    seen = metrics | {
-        "verdict": verdict | {"sentence": _verdict_in_words(verdict)},
-        "folds": [_with_alarms_in_words(fold) for fold in metrics["folds"]],
-    }
-    if "known_optimum" in seen:
-        optimum = seen["known_optimum"]
-        seen["known_optimum"] = optimum | {"sentence": made_up.sentence(optimum)}
-    if "cross_section" in seen:
-        seen["cross_section"] = cross_section.in_language(seen["cross_section"])
-    return seen
+    verdict, optimum = replace(metrics.verdict, trials=trials), metrics.known_optimum
+    return replace(
+        metrics,
+        verdict=replace(verdict, sentence=_verdict_in_words(verdict)),
+        folds=[_with_alarms_in_words(fold) for fold in metrics.folds],
+        known_optimum=optimum and replace(optimum, sentence=known.sentence(optimum)),
+        cross_section=cross_section.in_language(metrics.cross_section),
+    )
 
 
-def _verdict_in_words(verdict: dict[str, Any]) -> str:
-    if verdict["better_than_baseline"] is not None:
+def _verdict_in_words(verdict: Verdict) -> str:
+    if verdict.better_than_baseline is not None:
         return sentence(verdict)
     text = _("No verdict: a brief run has no baselines that were fitted.")
-    return f"{text} {refit_in_words(verdict)}" if "refit_until" in verdict else text
+    return f"{text} {refit_in_words(verdict)}" if verdict.refit_until else text
 
 
-def _with_alarms_in_words(fold: dict[str, Any]) -> dict[str, Any]:
-    collapse = fold["collapse"]
-    alarms = [alarm | {"message": _alarm_in_words(alarm)} for alarm in collapse["alarms"]]
-    return fold | {"collapse": collapse | {"alarms": alarms}}
+def _with_alarms_in_words(fold: FoldMetrics) -> FoldMetrics:
+    alarms = [replace(alarm, message=_alarm_in_words(alarm)) for alarm in fold.collapse.alarms]
+    return replace(fold, collapse=replace(fold.collapse, alarms=alarms))
 
 
-def _alarm_in_words(alarm: dict[str, Any]) -> str:
-    if "member" not in alarm:
-        return message(alarm)
-    member = _("member {n}", n=alarm["member"] + 1)
-    return f"{member}, {message(alarm)}"
+def _alarm_in_words(alarm: Alarm) -> str:
+    text = message(to_plain(alarm))
+    if alarm.member is None:
+        return text
+    member = _("member {n}", n=alarm.member + 1)
+    return f"{member}, {text}"
 
 
-def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> dict[str, Any]:
-    """Returns what is known of one fold alone."""
+def _pooled_blend(market: Market, results: Sequence[FoldResult]) -> PooledBlend | None:
+    members = _of_members(results)
+    if not members:
+        return None
+    test = pooled(members, "test")
+    return PooledBlend(
+        network=PooledScores(test.evaluate(test.baselines["network"])),
+        test=blend_figures(market, members, "test"),
+    )
+
+
+def _fold_metrics(market: Market, result: FoldResult, monitor: str) -> FoldMetrics:
+    """Returns the figures of one fold alone."""
     fold, members = result.fold, result.members
     several, record = len(members) > 1, members[0].record
-    found = {
-        "splits": describe_splits(market, fold),
-        "prior": training_prior(fold).tolist(),
-        **_judged(fold, result.deployed.probabilities),
-        "baselines": {name: _judged(fold, said) for name, said in result.baselines.items()},
-        "chosen": {"metric": monitor, **({} if several else {"epoch": members[0].best_epoch})},
-        "calibration": result.deployed.calibration,
-        "collapse": {
-            "forecast": record.forecast.as_dict(CLASS_NAMES),
-            "alarms": _alarms(members) if several else record.alarms,
-        },
-        "label": {
-            "method": market.label_method,
-            "reference": market.settings.label_reference,
-            "future_window_bars": market.future_window,
-            "threshold": fold.threshold,
-        },
-        "dropped": market.dropped | fold.dropped,
-        "repeats": record.repeats,
-        "mining": [_with_class_names(refresh) for refresh in record.mining],
-        "drift": drift(market, fold),
-    }
-    if result.blend is not None:
-        network, parts = result.blend.network, _of_members([result])
-        found["blend"] = {
-            "weights": result.blend.weights,
-            "network": {"calibration": network.calibration, **_judged(fold, network.probabilities)},
-            **{split: blend_figures(market, parts, split) for split in ("validation", "test")},
-        }
-    if several:
-        found["members"] = [_member(fold, member, monitor) for member in members]
-    if result.importance is not None:
-        found["importance"] = result.importance
-    return found
+    scores = _scores(fold, result.deployed.probabilities)
+    return FoldMetrics(
+        splits=describe_splits(market, fold),
+        prior=training_prior(fold).tolist(),
+        validation=scores.validation,
+        test=scores.test,
+        baselines={name: _scores(fold, by_split) for name, by_split in result.baselines.items()},
+        chosen=Chosen(monitor, None if several else members[0].best_epoch),
+        calibration=result.deployed.calibration,
+        collapse=Collapse(
+            forecast=from_plain(CollapseForecast, record.forecast.as_dict(CLASS_NAMES)),
+            alarms=_alarms(members),
+        ),
+        label=Label(
+            method=market.label_method,
+            reference=market.settings.label_reference,
+            future_window_bars=market.future_window,
+            threshold=fold.threshold,
+        ),
+        dropped=market.dropped | fold.dropped,
+        repeats=from_plain(Repeats, record.repeats),
+        mining=[_refresh(refresh) for refresh in record.mining],
+        drift=drift(market, fold),
+        blend=_blend(market, result),
+        members=[_member(fold, member, monitor) for member in members] if several else None,
+        importance=result.importance,
+    )
+
+
+def _blend(market: Market, result: FoldResult) -> Blend | None:
+    if result.blend is None:
+        return None
+    network, members = result.blend.network, _of_members([result])
+    scores = _scores(result.fold, network.probabilities)
+    return Blend(
+        weights=result.blend.weights,
+        network=BlendedNetwork(network.calibration, scores.validation, scores.test),
+        validation=blend_figures(market, members, "validation"),
+        test=blend_figures(market, members, "test"),
+    )
 
 
 def _of_members(results: Sequence[FoldResult]) -> list[Judged]:
     """Returns the folds with the members of their blends in the place of baselines."""
     return [
-        Judged(result.fold, result.deployed.probabilities, result.blend.said)
+        Judged(result.fold, result.deployed.probabilities, result.blend.probabilities)
         for result in results
         if result.blend is not None
     ]
 
 
-def _with_class_names(refresh: dict[str, Any]) -> dict[str, Any]:
-    classes = {CLASS_NAMES[int(code)]: values for code, values in refresh["classes"].items()}
-    return refresh | {"classes": classes}
+def _refresh(refresh: dict[str, Any]) -> Refresh:
+    classes = {CLASS_NAMES[int(code)]: pool for code, pool in refresh["classes"].items()}
+    return from_plain(Refresh, refresh | {"classes": classes})
 
 
-def _judged(fold: Fold, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
+def _scores(fold: Fold, probabilities: dict[str, np.ndarray]) -> SplitScores:
     prior = training_prior(fold)
-    return {
-        split: evaluate(fold.labels[getattr(fold, split)], probabilities[split], prior)
-        for split in ("validation", "test")
-    }
+    return SplitScores(
+        validation=evaluate(fold.labels[fold.validation], probabilities["validation"], prior),
+        test=evaluate(fold.labels[fold.test], probabilities["test"], prior),
+    )
 
 
-def _member(fold: Fold, member: TrainedMember, monitor: str) -> dict[str, Any]:
-    """Returns what a member of an ensemble would be alone, with a temperature of its own."""
-    return {
-        "seed": member.seed,
-        "chosen": {"metric": monitor, "epoch": member.best_epoch},
-        "calibration": member.alone.calibration,
-        "mining": [_with_class_names(refresh) for refresh in member.record.mining],
-        **_judged(fold, member.alone.probabilities),
-    }
+def _member(fold: Fold, member: TrainedMember, monitor: str) -> Member:
+    """Returns a member of an ensemble as it would be alone, with a temperature of its own."""
+    scores = _scores(fold, member.alone.probabilities)
+    return Member(
+        seed=member.seed,
+        chosen=Chosen(monitor, member.best_epoch),
+        calibration=member.alone.calibration,
+        mining=[_refresh(refresh) for refresh in member.record.mining],
+        validation=scores.validation,
+        test=scores.test,
+    )
 
 
-def _alarms(members: Sequence[TrainedMember]) -> list[dict[str, Any]]:
-    """Returns the alarms of all members of an ensemble, each with its member."""
+def _alarms(members: Sequence[TrainedMember]) -> list[Alarm]:
+    """Returns the alarms of all members; of several, each with the number of its member."""
+    several = len(members) > 1
     return [
-        alarm | {"member": number}
+        replace(from_plain(Alarm, alarm), member=number if several else None)
         for number, member in enumerate(members)
         for alarm in member.record.alarms
     ]
 
 
-def training_time(trained: Sequence[TrainedMember]) -> dict[str, Any]:
+def _timing(results: Sequence[FoldResult]) -> Timing:
+    trained = [member for result in results for member in result.members]
+    blends = [result.blend.seconds for result in results if result.blend]
+    return replace(training_time(trained), blend_seconds=round(sum(blends), 3) if blends else None)
+
+
+def training_time(trained: Sequence[TrainedMember]) -> Timing:
     """Returns where the time of the epochs went that this process trained.
 
     Validation and mining are compiled beside the training step; what is waited for that after the
@@ -191,20 +232,19 @@ def training_time(trained: Sequence[TrainedMember]) -> dict[str, Any]:
     """
     timings = [member.record.timing for member in trained]
     epochs = [epoch for timing in timings for epoch in timing["epochs"]]
-    in_all = sum(epoch["training"] for epoch in epochs)
+    total = sum(epoch["training"] for epoch in epochs)
     # Of each fold without its first epoch, which compiles the step, where there are others.
     timed = [timing["epochs"][1:] or timing["epochs"] for timing in timings]
     seconds = sum(epoch["training"] for part in timed for epoch in part)
-    parts = {
-        part: sum(timing[part] for timing in timings)
-        for part in ("compilation_seconds", "validation_seconds", "mining_seconds")
-    }
+    compilation = sum(timing["compilation_seconds"] for timing in timings)
     labels = sum(t["labels"] * len(part) for t, part in zip(timings, timed, strict=True))
-    return {
-        "seconds_per_epoch": [round(epoch["all"], 3) for epoch in epochs],
-        "training_seconds_per_epoch": [round(epoch["training"], 3) for epoch in epochs],
-        "labels_per_second": round(labels / seconds, 1) if seconds else None,
-        "share_outside_step": sum(e["outside"] for e in epochs) / in_all if in_all else None,
-        "training_seconds": round(in_all - parts["compilation_seconds"], 3),
-        **{part: round(value, 3) for part, value in parts.items()},
-    }
+    return Timing(
+        seconds_per_epoch=[round(epoch["all"], 3) for epoch in epochs],
+        training_seconds_per_epoch=[round(epoch["training"], 3) for epoch in epochs],
+        labels_per_second=round(labels / seconds, 1) if seconds else None,
+        share_outside_step=sum(e["outside"] for e in epochs) / total if total else None,
+        training_seconds=round(total - compilation, 3),
+        compilation_seconds=round(compilation, 3),
+        validation_seconds=round(sum(t["validation_seconds"] for t in timings), 3),
+        mining_seconds=round(sum(t["mining_seconds"] for t in timings), 3),
+    )

@@ -1,7 +1,8 @@
 """What a run is made from, and whether it may go on: its flags, bars and store are those before.
 
-run.json lists every origin that a run has had, the newest last; there is more than one where a
-change was accepted by --force. Each checkpoint carries the one that it was trained with.
+run.json is checked when it is read: somebody may have edited it. It lists every origin that a run
+has had, the newest last; there is more than one where a change was accepted by --force. Each
+checkpoint carries the one that it was trained with.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config import Flags, as_dict
+from core.contract import is_count, is_number
 from core.errors import InputError, printable
 from core.i18n import _
 from recipe.run import folder as files
@@ -72,22 +74,22 @@ def known_origins(run_info: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     return run_info.get(ORIGINS) or [{"flags": dict(config), **digests}]
 
 
-def changes_since(before: Mapping[str, Any], known: Sequence[Origin], own: Origin) -> list[str]:
+def changes_since(before: Mapping[str, Any], known: Sequence[Origin], current: Origin) -> list[str]:
     """Returns a phrase for each flag, digest and version that is not what it was.
 
     Args:
         before: the content of run.json.
         known: the origins that the run has had.
-        own: the one that it would go on with.
+        current: the one that it would go on with.
     """
     then = known[-1] | {"versions": before.get("versions")}
-    return files.differences(then, own | {"versions": files.versions()})
+    return files.differences(then, current | {"versions": files.versions()})
 
 
 def taken_up(
     before: Mapping[str, Any],
     known: Sequence[Origin],
-    own: Origin,
+    current: Origin,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the content of run.json of a run that goes on.
@@ -95,11 +97,11 @@ def taken_up(
     Args:
         before: what it was.
         known: the origins that the run has had.
-        own: the one that it goes on with.
+        current: the one that it goes on with.
         changes: that were accepted.
     """
     run_info = {**before, "resumes": before.get("resumes", 0) + 1}
-    run_info |= {ORIGINS: [*known] if own == known[-1] else [*known, own]}
+    run_info |= {ORIGINS: [*known] if current == known[-1] else [*known, current]}
     return run_info | ({ACCEPTED: [*before.get(ACCEPTED, []), *changes]} if changes else {})
 
 
@@ -125,10 +127,10 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
         if latest is None:
             continue
         name = part.relative_to(folder).as_posix()
-        found = latest[2].get("origin")
-        if not found:
+        stored = latest[2].get("origin")
+        if not stored:
             unknown.append(_("the checkpoint in {name} does not say what it is of", name=name))
-        elif found not in [of_part(each, *_numbers(part)) for each in known]:
+        elif stored not in [of_part(each, *_numbers(part)) for each in known]:
             foreign.append(
                 _(
                     "the checkpoint in {name} is of another run, fold or member; remove the folder "
@@ -143,12 +145,12 @@ def check_checkpoints(folder: Path, known: Sequence[Origin]) -> list[str]:
 
 def _numbers(part: Path) -> tuple[int, int]:
     """Returns fold and member of a folder checkpoint/fold-2/member-1; one alone is member 0."""
-    found = {"fold": -1, "member": 0}
+    numbers = {"fold": -1, "member": 0}
     for name in part.parts[-2:]:
         what, _dash, number = name.rpartition("-")
-        if what in found and number.isdigit():
-            found[what] = int(number)
-    return found["fold"], found["member"]
+        if what in numbers and number.isdigit():
+            numbers[what] = int(number)
+    return numbers["fold"], numbers["member"]
 
 
 def check_same(run: Path, now: Mapping[str, Any]) -> None:
@@ -186,3 +188,68 @@ def differs(of: Path, name: str, before: Any, now: Any) -> str:
         before=printable(repr(before), files.MOST_SHOWN),
         now=printable(repr(now), files.MOST_SHOWN),
     )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Returns the content of the run.json of a run.
+
+    Raises:
+        InputError: where there is none, or a value in it cannot be one that a run wrote.
+    """
+    path = folder / files.RUN
+    content = files.read_json(path)
+    faults = [
+        _(
+            "{path} was not written by a run: {name} is {value}",
+            path=path,
+            name=name,
+            value=printable(repr(value)),
+        )
+        for name, value in content.items()
+        if name in _MUST_BE and not _MUST_BE[name](value)
+    ]
+    if faults:
+        raise InputError(faults)
+    return content
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _are_origins(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(part, dict) and isinstance(part.get("flags"), dict) for part in value)
+    )
+
+
+def _is_start(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(n)) for n in ("model", "sha256"))
+
+
+# What later steps read of it, and what each must be; the rest is written anew.
+_MUST_BE = {
+    "command": _are_texts,
+    "data": _is_text_or_none,
+    "bars_sha256": _is_text,
+    "from": _is_start,
+    "store_sha256": _is_text_or_none,
+    "features_sha256": _is_text,
+    "origins": _are_origins,
+    "versions": lambda value: isinstance(value, dict),
+    "adjust_splits": lambda value: isinstance(value, bool),
+    "brief": lambda value: isinstance(value, bool),
+    "resumes": is_count,
+    "accepted_changes": _are_texts,
+    "wall_seconds": lambda value: value is None or is_number(value),
+}

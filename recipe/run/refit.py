@@ -1,13 +1,13 @@
 """The shipped model trained once more: on all bars up to the end, as validation chose."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from data.market.market import Fold, Market
 from data.market.windows import ends_within, spans, subsample
+from evaluation.figures.run import Metrics, Refit
 from recipe.devices import processes
 from recipe.run.ensemble import FoldResult, start_of_fold
 from recipe.run.settings import RunSettings
@@ -31,7 +31,7 @@ def with_all_bars(market: Market) -> Market:
         ends = ends[times >= times.max() - (of_fold.max() - of_fold.min())]
     few = ends[subsample(len(ends), _WATCHED)]
     whole = Fold(ends, few, few, last.labels, last.threshold, last.persistence, {})
-    return dataclasses.replace(market, folds=(*market.folds, whole))
+    return replace(market, folds=(*market.folds, whole))
 
 
 def refit_training(
@@ -67,22 +67,34 @@ def _chosen(last: FoldResult) -> Chosen:
     return Chosen(tuple(epochs), temperature, blend)
 
 
-def refit_metrics(market: Market, result: FoldResult) -> dict[str, Any]:
-    """Returns what metrics.json says of the refit.
+def with_refit(metrics: Metrics, market: Market, result: FoldResult, seconds: float) -> Metrics:
+    """Returns the metrics of a run with what is to be said of its refit.
 
     Args:
-        market: as `with_all_bars` returns it.
-        result: of its last fold.
+        metrics: of all folds.
+        market: of the run.
+        result: of the refit.
+        seconds: that it took.
     """
+    refit = _figures(market, result)
+    return replace(
+        metrics,
+        refit=refit,
+        timing=replace(metrics.timing, refit_seconds=round(seconds, 3)),
+        verdict=replace(metrics.verdict, refit_until=refit.training_period[1]),
+    )
+
+
+def _figures(market: Market, result: FoldResult) -> Refit:
     ends = result.fold.train
     first, last = spans(ends, market.timestamps, market.sequence_length, market.future_window)
     counts = np.bincount(result.fold.labels[ends], minlength=3)
-    return {
-        "windows": len(ends),
-        "training_period": [str(first.min())[:19], str(last.max())[:19]],
-        "prior": (counts / counts.sum()).tolist(),
-        "epochs": [member.best_epoch + 1 for member in result.members],
-        "temperature": result.deployed.calibration.get("temperature"),
-        **({"blend": result.blend.weights} if result.blend else {}),
-        "loss": [[row["loss"] for row in member.rows] for member in result.members],
-    }
+    return Refit(
+        windows=len(ends),
+        training_period=[str(first.min())[:19], str(last.max())[:19]],
+        prior=(counts / counts.sum()).tolist(),
+        epochs=[member.best_epoch + 1 for member in result.members],
+        temperature=result.deployed.calibration.get("temperature"),
+        blend=result.blend.weights if result.blend else None,
+        loss=[[row["loss"] for row in member.rows] for member in result.members],
+    )

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from evaluation.figures.run import Metrics, Split
+
 
 class Reporter(Protocol):
     """Is told what a run does; `recipe.cli.console` is one that prints."""
@@ -30,7 +32,7 @@ class Reporter(Protocol):
         """Is told which fold begins, counted from 0, and the seconds that are left."""
         ...
 
-    def announce_fold(self, training: Any, splits: dict[str, Any], /) -> None:
+    def announce_fold(self, training: Any, splits: dict[str, Split], /) -> None:
         """Is told what the training of a fold is about to see."""
         ...
 
@@ -50,7 +52,7 @@ class Reporter(Protocol):
         """Is told which member of an ensemble is trained."""
         ...
 
-    def conclude(self, metrics: dict[str, Any], folder: Path, run_info: dict[str, Any], /) -> None:
+    def conclude(self, metrics: Metrics, folder: Path, run_info: dict[str, Any], /) -> None:
         """Is told the figures of a finished run."""
         ...
 

@@ -19,9 +19,11 @@ from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
 from evaluation.across.common_moves import by_heart, common_moves
+from evaluation.baselines.fold import FITTED, Learner, baseline_probabilities, fit_learners
+from evaluation.figures.plain import to_plain
+from evaluation.figures.run import Metrics
 from evaluation.importance import explain
-from evaluation.learners import FITTED, Learner, baseline_probabilities, fit_learners
-from evaluation.made_up import known_optimum
+from evaluation.optimum.known import known_optimum
 from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
@@ -29,7 +31,7 @@ from recipe.run import folder as files
 from recipe.run.ensemble import FoldResult, start_of_fold, train_fold
 from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
-from recipe.run.refit import refit_metrics, refit_training, with_all_bars
+from recipe.run.refit import refit_training, with_refit
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.settings import RunSettings, run_settings
 from recipe.run.training import Training, assemble
@@ -45,7 +47,7 @@ def run(
     resume: bool,
     start: Path | None = None,
     reporter: Reporter = SILENT,
-) -> dict[str, Any]:
+) -> Metrics:
     """Trains and judges all folds of a market, fills the run folder, and returns the metrics.
 
     Args:
@@ -201,7 +203,7 @@ class _Run:
         refit: FoldResult | None,
         begun: float,
         flags_used: dict[str, Any],
-    ) -> dict[str, Any]:
+    ) -> Metrics:
         """Writes model, predictions, metrics and report; returns the metrics.
 
         Args:
@@ -221,16 +223,10 @@ class _Run:
         optimum = known_optimum(
             self.info.get("data"), self.market, [result.fold for result in results]
         )
-        if optimum is not None:
-            metrics["known_optimum"] = optimum
-        blended = [result.blend.seconds for result in results if result.blend]
-        if blended:
-            metrics["timing"]["blend_seconds"] = round(sum(blended), 3)
+        metrics = dataclasses.replace(metrics, known_optimum=optimum)
         if refit is not None:
-            metrics["refit"] = refit_metrics(with_all_bars(self.market), refit)
-            metrics["timing"]["refit_seconds"] = round(self.refit_seconds, 3)
-            self.info["refit"] = metrics["refit"]["training_period"]
-            metrics["verdict"] |= {"refit_until": self.info["refit"][1]}
+            metrics = with_refit(metrics, self.market, refit, self.refit_seconds)
+            self.info["refit"] = metrics.refit and metrics.refit.training_period
             save_model(last.model, folder / files.JUDGED)
         save_model((refit or results[-1]).deployed.model, folder / files.MODEL)
         self._write_predictions(results, "validation", folder / files.VALIDATION)
@@ -243,7 +239,7 @@ class _Run:
         files.write_json(folder / files.RUN, self.info)
         with speaking(LANGUAGES[0]):  # what is written is the same everywhere
             written = in_words(metrics)
-        files.write_json(folder / files.METRICS, written)
+        files.write_json(folder / files.METRICS, to_plain(written))
         # Pictures come last: nothing that fails in them costs a training. `resume` makes a report
         # that is missing.
         if self.brief:

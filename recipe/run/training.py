@@ -15,7 +15,7 @@ from data.batches.sequences import SequenceBatches
 from data.batches.training_batches import training_batches
 from data.market.labels import CLASS_NAMES
 from data.market.market import Fold, Market, training_prior, training_statistics
-from evaluation.baselines import Fitted
+from evaluation.baselines.fitted import Fitted
 from models.prediction import Predict, predict_windows
 from models.restoration import Restoration
 from models.training.callbacks.mining import MiningPlan
@@ -148,7 +148,7 @@ def assemble(
     devices = processes.distribute(settings.batches.batch_size, note)
     mean, variance = training_statistics(market, fold)
     batches = training_batches(settings.batches, market, fold, seed, mean, variance)
-    batches.own = devices.rows
+    batches.rows = devices.rows
     classifier, window_form = _classifiers(
         settings, market, batches.plan, feature_mean=mean, feature_variance=variance
     )

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from core.errors import InputError
-from core.i18n import _, date
+from core.i18n import date
 from data.market.market import Market
 from data.market.windows import spans
 from models.deployable import contract_of, load_classifier, networks_in
@@ -48,8 +48,8 @@ class Start:
         kernel, bias = weights["embedding"]
         weights["embedding"] = self._rescaled(kernel, bias, *_scaling(classifier))
         for layer in classifier.layers:
-            own = weights.get(layer.name, [])
-            for variable, value in zip(layer.trainable_weights, own, strict=True):
+            values = weights.get(layer.name, [])
+            for variable, value in zip(layer.trainable_weights, values, strict=True):
                 variable.assign(value)
 
     def _rescaled(
@@ -90,7 +90,7 @@ def start_of(path: Path, market: Market) -> Start:
     model = load_classifier(path)
     contract = contract_of(model)
     label = contract.get("label") or {}
-    found = {
+    pairs = {
         "features": (contract["feature_names"], list(market.feature_names)),
         "sequence_length": (contract["sequence_length"], market.sequence_length),
         "interval_seconds": (contract["interval_seconds"], market.interval_seconds),
@@ -98,7 +98,7 @@ def start_of(path: Path, market: Market) -> Start:
         "label.reference": (label.get("reference", "none"), market.settings.label_reference),
         "label.future_window_bars": (label.get("future_window_bars"), market.future_window),
     }
-    faults = [differs(path, name, *both) for name, both in found.items() if both[0] != both[1]]
+    faults = [differs(path, name, *both) for name, both in pairs.items() if both[0] != both[1]]
     if faults:
         raise InputError(faults)
     _check_later(path, contract.get("training_period"), market)
@@ -113,20 +113,18 @@ def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> No
     begins, _ends = spans(judging, market.timestamps, market.sequence_length, market.future_window)
     if begins.min() <= np.datetime64(period[1]):
         raise InputError(
-            _(
-                "to start from {path}, validation and test must begin after its training, which "
-                "ended {ended}; they begin {begin}: add newer bars, or lower VALIDATION_FRACTION "
-                "and TEST_FRACTION",
-                path=path,
-                ended=date(period[1]),
-                begin=date(str(begins.min())[:19]),
-            )
+            "to start from {path}, validation and test must begin after its training, which "
+            "ended {ended}; they begin {begin}: add newer bars, or lower VALIDATION_FRACTION "
+            "and TEST_FRACTION",
+            path=path,
+            ended=date(period[1]),
+            begin=date(str(begins.min())[:19]),
         )
 
 
 def _scaling(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the variance by which a network scales features, (features,) each."""
     layer: Any = model.get_layer("scaling")
-    found = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
-    mean, variance = (np.asarray(each, np.float64).ravel() for each in found)
+    arrays = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
+    mean, variance = (np.asarray(each, np.float64).ravel() for each in arrays)
     return mean, variance

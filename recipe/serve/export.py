@@ -20,7 +20,7 @@ from data.market.moves import adjust_splits
 from data.market.windows import subsample
 from models.deployable import contract_of
 from recipe.run import folder as files
-from recipe.run import run_json
+from recipe.run.origin import read_run
 from recipe.serve import exported
 from recipe.serve.inference import inference_windows
 from recipe.serve.onnx_file import scalings, signature, write_onnx
@@ -99,13 +99,13 @@ def windows_to_compare(
     """
     contract = contract_of(model)
     try:
-        run_info = run_json.read(run)
+        run_info = read_run(run)
         bars = read_bars(run_info["data"])
         if digest(bars) != run_info["bars_sha256"]:
-            raise InputError(_("the bars are not those of the run any more"))
+            raise InputError("the bars are not those of the run any more")
         if run_info.get("adjust_splits"):
             bars = adjust_splits(bars)[0]
-        asked = inference_windows(contract, bars)
+        windows = inference_windows(contract, bars)
         with reading(files.PREDICTIONS, KeyError, TypeError):
             test = pd.read_parquet(run / files.PREDICTIONS, columns=["timestamp", "symbol"])
             wanted = pd.MultiIndex.from_arrays([test["timestamp"], test["symbol"].astype(str)])
@@ -113,9 +113,9 @@ def windows_to_compare(
         reason = reason_of(error)
         what = _("random windows in the range of the training bars ({reason})", reason=reason)
         return _random_windows(model), what
-    keys = pd.MultiIndex.from_arrays([asked.about["timestamp"], asked.about["symbol"]])
+    keys = pd.MultiIndex.from_arrays([windows.about["timestamp"], windows.about["symbol"]])
     places = np.flatnonzero(keys.isin(wanted))
-    return asked.gather(places[subsample(len(places), _COMPARED)]), _(
+    return windows.gather(places[subsample(len(places), _COMPARED)]), _(
         "windows of the run's test bars"
     )
 
@@ -142,10 +142,10 @@ def _write(model: keras.Model, kind: str, folder: Path) -> Path:
 def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
     """Returns what a process without this project answers, float32 (windows, classes)."""
     with tempfile.TemporaryDirectory() as place:
-        given, told = Path(place) / "windows.npy", Path(place) / "answers.npy"
-        np.save(given, windows)
+        windows_file, answers_file = Path(place) / "windows.npy", Path(place) / "answers.npy"
+        np.save(windows_file, windows)
         # -P: the modules beside the script are not to stand in for those of Python.
-        command = [sys.executable, "-P", exported.__file__, kind, path, given, told]
+        command = [sys.executable, "-P", exported.__file__, kind, path, windows_file, answers_file]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
@@ -156,11 +156,11 @@ def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
                     reason=reason,
                 )
             )
-        return np.load(told)
+        return np.load(answers_file)
 
 
-def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+def _difference(expected: np.ndarray, answered: np.ndarray) -> float:
     """Returns the largest difference; infinity where a shape differs or a number is missing."""
-    if expected.shape != found.shape or not np.isfinite(found).all():
+    if expected.shape != answered.shape or not np.isfinite(answered).all():
         return float("inf")
-    return float(np.abs(expected - found).max())
+    return float(np.abs(expected - answered).max())

@@ -23,7 +23,7 @@ from data.market.relative import MARKET, relative_in_words
 from data.market.training_range import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
 from data.times.grid import every, grid_ns, no_grid
-from recipe.serve.finite import check_features, check_probabilities
+from recipe.serve.guards import check_features, check_probabilities
 from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
 from recipe.serve.universe import check_universe, with_universe
 
@@ -117,7 +117,7 @@ def inference_windows(
     bars = check_bars(bars, extra=settings.columns)
     _check_contract(contract, bars)
     prior, remark = prior_of_calls(contract)
-    asked = bars["symbol"].cat.categories
+    answered_symbols = bars["symbol"].cat.categories
     if universe is not None and settings.market:
         others = check_bars(universe, extra=settings.columns)
         _check_contract(contract, others)
@@ -128,25 +128,23 @@ def inference_windows(
     ends = ends_within(bounds, length, 0)
     stops = np.cumsum([part.num_rows for part in parts])
     symbols = np.searchsorted(stops, ends, side="right")
-    wanted = np.isin(names, asked)[symbols]
+    wanted = np.isin(names, answered_symbols)[symbols]
     if newest_only:
         answered = np.array([not part.fault for part in parts])
         wanted &= answered[symbols] & (ends == stops[symbols] - 1)
     ends, symbols = ends[wanted], symbols[wanted]
     if note is not None:
-        told = [part for part in parts if part.symbol in asked]
+        answered_parts = [part for part in parts if part.symbol in answered_symbols]
         for text in remarks(
-            told, symbols, warm_up_bars=settings.warm_up_bars, newest_only=newest_only
+            answered_parts, symbols, warm_up_bars=settings.warm_up_bars, newest_only=newest_only
         ):
             note(text)
     if not len(ends):
         raise InputError(
-            _(
-                "a window needs {num_bars} bars of a symbol without a hole ({warm_up} "
-                "of warm-up); no symbol has them",
-                num_bars=settings.warm_up_bars + length,
-                warm_up=settings.warm_up_bars,
-            )
+            "a window needs {num_bars} bars of a symbol without a hole ({warm_up} "
+            "of warm-up); no symbol has them",
+            num_bars=settings.warm_up_bars + length,
+            warm_up=settings.warm_up_bars,
         )
     if settings.market:
         known = universe_of(contract, parts, timestamps)
@@ -211,12 +209,10 @@ def prior_of_calls(contract: Contract) -> tuple[np.ndarray, str]:
         rule = contract["call"]["rule"]
         if rule != LARGEST_LIFT:
             raise InputError(
-                _(
-                    "the model's calls must be made by the rule {known!r}, got {rule!r}: it was "
-                    "saved by another version of the project",
-                    known=LARGEST_LIFT,
-                    rule=rule,
-                )
+                "the model's calls must be made by the rule {known!r}, got {rule!r}: it was "
+                "saved by another version of the project",
+                known=LARGEST_LIFT,
+                rule=rule,
             )
         return np.asarray(contract["call"]["prior"], np.float64), ""
     stored = contract.get("priors", {}).get("training_period")
@@ -238,43 +234,35 @@ def _check_names(needed: list[str], made: list[str]) -> None:
     new = [name for name in made if name not in needed]
     if gone or new:
         raise InputError(
-            _(
-                "the model's features must be those of this version of the project: it was trained "
-                "on {gone}, which are not made any more, and without {new}; train it again",
-                gone=listed(gone) or _("no others"),
-                new=listed(new) or _("none that are made now"),
-            )
+            "the model's features must be those of this version of the project: it was trained "
+            "on {gone}, which are not made any more, and without {new}; train it again",
+            gone=listed(gone) or _("no others"),
+            new=listed(new) or _("none that are made now"),
         )
     first = next(old for old, now in zip(needed, made, strict=True) if old != now)
     raise InputError(
-        _(
-            "the model's features must stand in the order of this version of the project, the "
-            "first that does not is {name}; train it again",
-            name=first,
-        )
+        "the model's features must stand in the order of this version of the project, the "
+        "first that does not is {name}; train it again",
+        name=first,
     )
 
 
 def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
     if list(contract["class_names"]) != list(CLASS_NAMES):
         raise InputError(
-            _(
-                "the model's classes must be {class_names}, got {given}",
-                class_names=list(CLASS_NAMES),
-                given=contract["class_names"],
-            )
+            "the model's classes must be {class_names}, got {given}",
+            class_names=list(CLASS_NAMES),
+            given=contract["class_names"],
         )
     names = settings_of(contract).names(intraday=contract["intraday"])
     _check_names(list(contract["feature_names"]), list(names))
     rule = contract.get("gaps", GAP_RULE)  # models that were saved before have no name for it
     if rule != GAP_RULE:
         raise InputError(
-            _(
-                "the model's holes in time must be told by the rule {known!r}, got {rule!r}: it "
-                "was saved by another version of the project",
-                known=GAP_RULE,
-                rule=rule,
-            )
+            "the model's holes in time must be told by the rule {known!r}, got {rule!r}: it "
+            "was saved by another version of the project",
+            known=GAP_RULE,
+            rule=rule,
         )
     expected = contract["interval_seconds"]
     intervals = []
@@ -284,14 +272,12 @@ def _check_contract(contract: Contract, bars: pd.DataFrame) -> None:
         interval = grid_ns(times)
         if not interval:
             symbol = bars["symbol"].iloc[first]
-            raise InputError(_("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times)))
+            raise InputError("symbol {symbol}: {why}", symbol=symbol, why=no_grid(times))
         intervals += [interval / 1e9] * (len(times) > 1)
     interval = np.median(intervals or [expected])
     if abs(interval - expected) > _INTERVAL_TOLERANCE * expected:
         raise InputError(
-            _(
-                "the model was trained on bars {expected}, got bars {given}",
-                expected=every(expected),
-                given=every(float(interval)),
-            )
+            "the model was trained on bars {expected}, got bars {given}",
+            expected=every(expected),
+            given=every(float(interval)),
         )

@@ -10,10 +10,10 @@ from core.contract import Contract
 from core.i18n import _
 from data.bars.peers import Peers, learn_peers
 from data.bars.sessions import missed_bars
+from data.features.features import fill_rows, warm_runs
 from data.features.settings import settings_of
 from data.features.universe import Universe, fill_beside
-from data.market.moves import advice, find_moves, moment, told
-from data.market.rows import fill_rows, warm_runs
+from data.market.moves import advice, find_moves, moment, move_notes
 from data.market.windows import own_bounds, symbol_bounds
 from data.times.grid import check_one_length, closes_of, grid_ns
 
@@ -61,8 +61,8 @@ def parts_of(contract: Contract, bars: pd.DataFrame, *, newest_only: bool) -> li
     codes, names = bars["symbol"].cat.codes.to_numpy(), bars["symbol"].cat.categories
     places, parts = symbol_bounds(codes), []
     for code, (first, last) in enumerate(zip(places[:-1], places[1:], strict=True)):
-        own = bars.iloc[first:last]
-        times = own["timestamp"].to_numpy("datetime64[ns]")
+        symbol_bars = bars.iloc[first:last]
+        times = symbol_bars["timestamp"].to_numpy("datetime64[ns]")
         symbol = str(names[codes[first]])
         others = peers.get(symbol)
         bounds = own_bounds(times, contract["max_gap_bars"], others)
@@ -73,7 +73,7 @@ def parts_of(contract: Contract, bars: pd.DataFrame, *, newest_only: bool) -> li
         interval = grid_ns(times)
         if interval and settings.market:
             check_one_length(symbol, times, interval)
-        parts.append(Part(own, symbol, code, runs, num_rows, fault, interval))
+        parts.append(Part(symbol_bars, symbol, code, runs, num_rows, fault, interval))
     if not newest_only:
         return parts
     if settings.market:
@@ -90,14 +90,18 @@ def _since(parts: list[Part], warm_up_bars: int, sequence_length: int) -> list[P
     """Returns the parts with the rows from the first bar on that any newest window shows."""
     closes = [part.closes(warm_up_bars) for part in parts]
     shown = [
-        own[-sequence_length] for own, part in zip(closes, parts, strict=True) if not part.fault
+        part_closes[-sequence_length]
+        for part_closes, part in zip(closes, parts, strict=True)
+        if not part.fault
     ]
     if not shown:
         return [replace(part, runs=[], num_rows=0) for part in parts]
     chosen = []
-    for own, part in zip(closes, parts, strict=True):
+    for part_closes, part in zip(closes, parts, strict=True):
         # With the bar before that is the last closed one when that bar closes.
-        num_rows = len(own) - int(np.searchsorted(own, min(shown) - part.length, side="right"))
+        num_rows = len(part_closes) - int(
+            np.searchsorted(part_closes, min(shown) - part.length, side="right")
+        )
         runs, left = [], num_rows
         for start, stop in reversed(part.runs):
             if left > 0:
@@ -144,8 +148,10 @@ def remarks(
             yield _no_answer(part, skipped=part.code not in answered)
     shown = [part.bars.iloc[-part.num_rows - warm_up_bars :] for part in parts if part.num_rows]
     whole = [part.bars for part in parts]
-    moves = [move for own in (shown if newest_only else whole) for move in find_moves(own)]
-    yield from told(moves, advice())
+    moves = [
+        move for part_bars in (shown if newest_only else whole) for move in find_moves(part_bars)
+    ]
+    yield from move_notes(moves, advice())
 
 
 def _no_answer(part: Part, *, skipped: bool) -> str:

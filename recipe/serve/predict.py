@@ -62,13 +62,13 @@ def classify_latest(
 
 
 def _classify(model, bars, universe, note: Note | None, *, newest_only: bool) -> pd.DataFrame:
-    asked = inference_windows(
+    inference = inference_windows(
         contract_of(model), bars, newest_only=newest_only, universe=universe, note=note
     )
     windows = WindowSequence(
-        asked.features,
-        asked.ends,
-        sequence_length=asked.sequence_length,
+        inference.features,
+        inference.ends,
+        sequence_length=inference.sequence_length,
         batch_size=AT_ONCE,
     )
-    return asked.table(predict_windows(model, windows))
+    return inference.table(predict_windows(model, windows))

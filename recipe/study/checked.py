@@ -1,20 +1,19 @@
-"""What a study reads of its own files, checked: somebody may have edited them."""
+"""What is read of the files of finished runs, checked: somebody may have edited them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from core.contract import is_count, is_number
 from core.errors import InputError, printable
 from core.foreign import check_regular, reading
-from core.i18n import _
 from data.market.labels import CLASS_NAMES
+from evaluation.figures.plain import Mismatch, from_plain
 from recipe.run import folder as files
 
-_LONGEST = 1e15  # seconds
+T = TypeVar("T")
 _ROUNDING = 1e-4  # of the sum of a window's probabilities
 _CODES = {"label": (0, 1, 2), "call": (0, 1, 2), "side": (-1, 0, 1)}
 
@@ -30,55 +29,43 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
     Raises:
         InputError: where there is no such value.
     """
-    found: Any = files.read_json(path)
+    value: Any = files.read_json(path)
     for name in names:
-        if isinstance(found, list):
-            found = found[name] if isinstance(name, int) and name < len(found) else None
+        if isinstance(value, list):
+            value = value[name] if isinstance(name, int) and name < len(value) else None
         else:
-            found = found.get(name) if isinstance(found, dict) else None
-    if not holds(found):
-        raise InputError(
-            _(
-                "{path} was not written by a run: {name} is {value}",
-                path=path,
-                name=".".join(map(str, names)),
-                value=printable(repr(found)),
-            )
-        )
-    return found
+            value = value.get(name) if isinstance(value, dict) else None
+    if not holds(value):
+        raise _not_written(path, ".".join(map(str, names)), value)
+    return value
 
 
-def validation_nlls(path: Path) -> list[float]:
-    """Returns the NLL of each fold on its validation windows from a metrics.json."""
-    folds = value_of(path, ["folds"], lambda value: isinstance(value, list) and len(value) > 0)
-    places = range(len(folds))
-    return [value_of(path, ["folds", place, "validation", "nll"], is_number) for place in places]
+def read(kind: type[T], path: Path) -> T:
+    """Returns what a dataclass declares of a JSON file.
+
+        >>> read(BlockSummary, run / "metrics.json").verdict.block_seconds
+        43200.0
+
+    Raises:
+        InputError: where the file holds something else.
+    """
+    try:
+        return from_plain(kind, files.read_json(path))
+    except Mismatch as mismatch:
+        raise _not_written(path, mismatch.name, mismatch.value) from None
 
 
-def block_seconds(path: Path) -> float:
-    """Returns the length of the blocks of time from a metrics.json."""
-    names = ["verdict", "block_seconds"]
-    return value_of(path, names, lambda value: is_number(value, 1, _LONGEST))
-
-
-def epoch_seconds(path: Path) -> list[float]:
-    """Returns the seconds of the epochs that a metrics.json tells."""
-
-    def holds(value: Any) -> bool:
-        return isinstance(value, list) and all(is_number(part, 0, _LONGEST) for part in value)
-
-    return value_of(path, ["timing", "seconds_per_epoch"], holds)
-
-
-def num_folds(path: Path) -> int:
-    """Returns the number of folds from a metrics.json."""
-    return value_of(path, ["num_folds"], lambda value: is_count(value, 1))
+def _not_written(path: Path, name: str, value: Any) -> InputError:
+    return InputError(
+        "{path} was not written by a run: {name} is {value}",
+        path=path,
+        name=name,
+        value=printable(repr(value)),
+    )
 
 
 def predictions(path: Path) -> pd.DataFrame:
-    """Returns the table of a run's windows: timestamp, label, p_sell, p_hold, p_buy.
-
-    And `call` and `side`, where the run is of a version that has them.
+    """Returns the table of a run's windows: timestamp, symbol, label, call, side, p_sell, ...
 
     Raises:
         InputError: where it is no such table.
@@ -93,19 +80,17 @@ def predictions(path: Path) -> pd.DataFrame:
             column
             for column, codes in _CODES.items()
             if not (column in table and set(table[column]) <= set(codes))
-            and (column in table or column == "label")
         ]
         if not faults and not np.allclose(table[columns].sum(axis=1), 1, atol=_ROUNDING):
             faults = columns
         if not _are_times(table.get("timestamp")):
             faults.append("timestamp")
+        faults += ["symbol"] if "symbol" not in table else []
     if faults or not len(table):
         raise InputError(
-            _(
-                "{path} must be the predictions of a finished run: {error}",
-                path=path,
-                error=", ".join(faults) or "0",
-            )
+            "{path} must be the predictions of a finished run: {error}",
+            path=path,
+            error=", ".join(faults) or "0",
         )
     return table
 

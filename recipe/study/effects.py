@@ -45,7 +45,7 @@ def block_sums(
     timestamps: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
-    given: Answers,
+    answers_given: Answers,
     block_seconds: float,
     ranked: tuple[Mapping[str, np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
@@ -55,13 +55,13 @@ def block_sums(
         timestamps: of the windows' last bars, datetime64 (samples,).
         labels: class codes, (samples,).
         probabilities: (samples, 3).
-        given: calls and sides of the same windows.
+        answers_given: calls and sides of the same windows.
         block_seconds: length of a block; at least the span of a window and its label.
         ranked: their correlations (see `evaluation.across.cross_section`), if they are ranked.
     """
     labels, probabilities = checked(labels, probabilities)
     blocks = time_blocks(timestamps, block_seconds)
-    counted = tables(blocks, labels, given)
+    counted = tables(blocks, labels, answers_given)
     num_blocks = len(counted["classes"])
     nll = np.bincount(blocks, weights=losses(labels, probabilities))
     confidence = probabilities.max(axis=1)
@@ -76,9 +76,9 @@ def block_sums(
         by_bar, bars_blocks = ranked
         for name in RANKED:
             known = np.isfinite(by_bar[name])
-            own = bars_blocks[known]
-            parts.append(np.bincount(own, by_bar[name][known], num_blocks)[:, None])
-            parts.append(np.bincount(own, minlength=num_blocks)[:, None])
+            known_blocks = bars_blocks[known]
+            parts.append(np.bincount(known_blocks, by_bar[name][known], num_blocks)[:, None])
+            parts.append(np.bincount(known_blocks, minlength=num_blocks)[:, None])
     return np.concatenate(parts, axis=1)
 
 
@@ -96,11 +96,11 @@ def measures(sums: np.ndarray) -> np.ndarray:
     direction = sums[..., _DIRECTION].reshape(*sums.shape[:-1], 2, 2)
     total = sums[..., _CLASSES].sum(axis=-1)
     ece = np.abs(sums[..., _NLL + 1 : _RANKED]).sum(axis=-1) / total
-    found = [mcc(direction), mcc(classes), sums[..., _NLL] / total, ece]
+    figures = [mcc(direction), mcc(classes), sums[..., _NLL] / total, ece]
     for column in range(_RANKED, sums.shape[-1], 2):
         added, count = sums[..., column], sums[..., column + 1]
-        found.append(np.where(count > 0, added / np.maximum(count, 1), np.nan))
-    return np.stack(found, axis=-1)
+        figures.append(np.where(count > 0, added / np.maximum(count, 1), np.nan))
+    return np.stack(figures, axis=-1)
 
 
 def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
@@ -147,6 +147,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p_values, kind="stable")
     factors = len(p_values) - np.arange(len(p_values))
     corrected = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
-    found = np.empty(len(p_values))
-    found[order] = corrected
-    return found.tolist()
+    in_order = np.empty(len(p_values))
+    in_order[order] = corrected
+    return in_order.tolist()

@@ -15,7 +15,7 @@ from core.errors import InputError
 from core.i18n import _, listed, ngettext
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.worker import STORAGE, is_worked_on, own_modules
+from recipe.study.worker import STORAGE, is_worked_on
 
 
 def run_workers(
@@ -35,21 +35,21 @@ def run_workers(
             has no Optuna.
     """
     check_storage(plan, storage)
-    environment = own_modules() | {STORAGE: storage}
+    environment = place.environment() | {STORAGE: storage}
     command = [sys.executable, "-m", place.module("recipe.study.worker"), str(plan.folder)]
     # In sessions of their own: Ctrl-C is for this process, which ends them.
     workers = [
         subprocess.Popen(command, env=environment, start_new_session=True)
         for _worker in range(num_workers)
     ]
-    said = ""
+    last_text = ""
     try:
         while True:
             working = [worker for worker in workers if worker.poll() is None]
             text = progress(plan, len(working))
-            if text != said:
+            if text != last_text:
                 say(text)
-                said = text
+                last_text = text
             if not working:
                 return all(plan.state(cell) != OPEN for cell in plan.cells)
             time.sleep(pause)
@@ -67,7 +67,7 @@ def check_storage(plan: Plan, storage: str) -> None:
     """
     if plan.database != bool(storage):
         needs = _("its database: --storage URL") if plan.database else _("no --storage")
-        raise InputError(_("the study in {folder} needs {needs}", folder=plan.folder, needs=needs))
+        raise InputError("the study in {folder} needs {needs}", folder=plan.folder, needs=needs)
     if storage or plan.kind == "sweep":
         from recipe.study.trials import copy_to
 
@@ -102,8 +102,8 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 def wall_seconds(plan: Plan, cell: str) -> float:
     """Returns how long the process took that finished a run."""
-    found: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
-    return found if is_number(found, 0) else 0.0
+    seconds: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
+    return seconds if is_number(seconds, 0) else 0.0
 
 
 def _span(seconds: float) -> str:

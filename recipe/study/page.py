@@ -10,8 +10,8 @@ from core.i18n import N_, _, listed, ngettext, number
 from evaluation.report.formats import drawing, picture, render
 from recipe.run import folder as files
 from recipe.study import plots, results
+from recipe.study.arms import space_for
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.space import space_for
 
 TEMPLATE = "study.html.jinja"
 PAGE, TABLE, RUNS, WINNER = "study.html", "study.csv", "runs.csv", "winner.json"
@@ -109,8 +109,8 @@ def _ablation(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]
 def _rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns for each improvement a row of texts, with the effects by column."""
     rows = []
-    for place, own in effects.groupby("improvement"):
-        by_column = {(row["split"], row["measure"]): row for row in own.to_dict("records")}
+    for place, group in effects.groupby("improvement"):
+        by_column = {(row["split"], row["measure"]): row for row in group.to_dict("records")}
         decides = by_column["validation", "nll"]
         rows.append(
             {
@@ -145,15 +145,15 @@ def _seeds(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
             plots.seed_dots(done), _("Each seed on both splits"), _("Each seed on both splits")
         )
     means = spread.T.to_dict()["test_direction"]
-    own = {f"{name}_": float(value) for name, value in means.items()}
+    figures = {f"{name}_": float(value) for name, value in means.items()}
     luck = _(
         "{done} of {all} seeds: test direction {mean_:+.4f} on average, {min_:+.4f} to {max_:+.4f}",
         done=len(done),
         all=plan.count,
-        **own,
+        **figures,
     )
     if len(done) > 1:
-        luck += _(", standard deviation {std_:.4f}", **own)
+        luck += _(", standard deviation {std_:.4f}", **figures)
     parts = {"pictures": pictures, "spread": spread.round(4)}
     return spread.reset_index(), parts, [(_("luck"), luck)]
 
@@ -192,7 +192,7 @@ def _sweep(plan: Plan, done: pd.DataFrame) -> tuple[pd.DataFrame, dict, list]:
 def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any]) -> str:
     states = runs["state"]
     counts = {state: int((states == state).sum()) for state in (DONE, FAILED, PRUNED)}
-    told = [
+    counts_in_words = [
         _("{done} of {all} cells done", done=counts[DONE], all=len(states)),
         ngettext("{n} failed", "{n} failed", counts[FAILED]) if counts[FAILED] else "",
         ngettext("{n} pruned", "{n} pruned", counts[PRUNED]) if counts[PRUNED] else "",
@@ -204,7 +204,7 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
         kind=plan.kind,
         headline=_(HEADLINES[plan.kind]),
         data=plan.data or _("the sample"),
-        progress=listed(filter(None, told)),
+        progress=listed(filter(None, counts_in_words)),
         findings=findings,
         titles=TITLES,
         runs=runs.to_dict("records"),

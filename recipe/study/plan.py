@@ -9,6 +9,7 @@ studies/ID/study.json       kind, bars, flags
            draw.lock        of whoever draws the flags of a sweep
 """
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ import config
 from core.contract import is_count, is_number, is_text
 from core.errors import InputError
 from core.i18n import _
+from evaluation.figures.summary import NLLSummary
 from recipe.run import folder as files
 from recipe.study import arms
-from recipe.study.checked import validation_nlls, value_of
-from recipe.study.space import Range
+from recipe.study.arms import Range
+from recipe.study.checked import read, value_of
 
 FILE = "study.json"
 KINDS = ("ablation", "sweep", "seeds")
@@ -75,12 +77,14 @@ class Plan:
         if self.kind == "sweep":
             names = [f"trial-{number:04d}" for number in range(self.count)]
             return {name: Cell(name, name, self.flags) for name in names}
-        found = arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        flags_of_arms = (
+            arms.arms(self.flags) if self.kind == "ablation" else {"as-flagged": self.flags}
+        )
         first, size = self.flags.SEED, self.flags.ENSEMBLE_SIZE
         cells = [
             Cell(f"{arm}-seed{seed}", arm, config.load([f"SEED={seed}"], **config.as_dict(flags)))
             for seed in range(first, first + self.count * size, size)  # members have the others
-            for arm, flags in found.items()
+            for arm, flags in flags_of_arms.items()
         ]
         return {cell.name: cell for cell in cells}
 
@@ -100,8 +104,12 @@ class Plan:
         return value_of(path, ["state"], ENDS.__contains__) if path.exists() else OPEN
 
     def reason(self, cell: str) -> str:
-        """Returns why a cell failed or was pruned."""
-        return value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
+        """Returns why a cell failed or was pruned, in the language of now; the file has English."""
+        text = value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
+        ended = re.fullmatch(r"status (-?\d+): (.*)", text)
+        if ended is None:
+            return _(text)
+        return _("status {status}: {reason}", status=ended[1], reason=_(ended[2]))
 
     def end(self, cell: str, state: str, reason: str) -> None:
         """Notes that a cell has no result, and why."""
@@ -109,8 +117,8 @@ class Plan:
 
     def value(self, cell: str) -> float:
         """Returns the mean NLL of a finished run on the validation windows of its folds, nats."""
-        found = validation_nlls(self.run(cell) / files.METRICS)
-        return sum(found) / len(found)
+        folds = read(NLLSummary, self.run(cell) / files.METRICS).folds
+        return sum(fold.validation.nll for fold in folds) / len(folds)
 
     def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:
         """Returns the values with which a cell of a sweep was begun, of the flags of its space.
@@ -139,7 +147,7 @@ def make(
     """
     files.check_absent(folder)
     if count < 1:
-        raise InputError(_("a study needs at least 1 seed or trial, got {count}", count=count))
+        raise InputError("a study needs at least 1 seed or trial, got {count}", count=count)
     if data is not None and Path(data).exists():
         data = str(Path(data).absolute())
     name = f"{folder.name}-{secrets.token_hex(4)}"  # a database may hold many studies
@@ -174,11 +182,9 @@ def load(folder: Path) -> Plan:
     if faults:
         wrong = ", ".join(faults)
         raise InputError(
-            _(
-                "{folder} must be that of a study; missing or unknown: {wrong}",
-                folder=folder / FILE,
-                wrong=wrong,
-            )
+            "{folder} must be that of a study; missing or unknown: {wrong}",
+            folder=folder / FILE,
+            wrong=wrong,
         )
     return Plan(
         folder,

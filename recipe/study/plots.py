@@ -38,10 +38,19 @@ def forest(effects: pd.DataFrame, measure: str) -> Figure:
         panel = figure.subplots()
         panel.axvline(0, color=INK, linewidth=0.8)
         for split, (colour, marker, shift) in SPLITS.items():
-            own = rows[rows["split"] == split]
-            heights = [places[number] + shift for number in own["improvement"]]
-            panel.hlines(heights, own["low"], own["high"], color=colour, linewidth=2, alpha=0.6)
-            panel.plot(own["effect"], heights, marker, color=colour, markersize=5, label=_(split))
+            rows_of_split = rows[rows["split"] == split]
+            heights = [places[number] + shift for number in rows_of_split["improvement"]]
+            panel.hlines(
+                heights,
+                rows_of_split["low"],
+                rows_of_split["high"],
+                color=colour,
+                linewidth=2,
+                alpha=0.6,
+            )
+            panel.plot(
+                rows_of_split["effect"], heights, marker, color=colour, markersize=5, label=_(split)
+            )
         panel.set_yticks(
             list(places.values()),
             [f"{n}  {_(name)}" for n, name in names[["improvement", "name"]].to_numpy()],

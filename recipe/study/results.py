@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from core.i18n import N_, _
+from core.i18n import N_
 from data.market.labels import CLASS_NAMES
-from evaluation.across.cross_section import Said, correlations
-from evaluation.answers import EVEN, Answers, answers
+from evaluation.across.cross_section import Forecasts, correlations
+from evaluation.answers import Answers
+from evaluation.figures.summary import BlockSummary, EpochSummary
 from recipe.run import folder as files
 from recipe.study import arms, checked
+from recipe.study.arms import space_for
 from recipe.study.effects import block_sums, holm, measured, measures, paired_effects
 from recipe.study.plan import DONE, Plan
-from recipe.study.space import space_for
 
 SPLITS = {"validation": files.VALIDATION, "test": files.PREDICTIONS}
 PROBABILITIES = [f"p_{name.lower()}" for name in CLASS_NAMES]
@@ -70,8 +71,9 @@ def training_seconds(plan: Plan, cell: str) -> float:
     So neither what was compiled in the first epoch counts, nor whether the run was interrupted.
     """
     metrics, flags = plan.run(cell) / files.METRICS, plan.cells[cell].flags
-    epochs = checked.num_folds(metrics) * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
-    return float(np.median(checked.epoch_seconds(metrics) or [0.0])) * epochs
+    figures = checked.read(EpochSummary, metrics)
+    epochs = figures.num_folds * flags.ENSEMBLE_SIZE * flags.SUPERVISED_EPOCHS
+    return float(np.median(figures.timing.seconds_per_epoch or [0.0])) * epochs
 
 
 def effects_table(plan: Plan) -> pd.DataFrame:
@@ -150,11 +152,9 @@ def _paired_sums(
     counts = {tuple(sums[:, :9].sum(axis=1)) for sums in [*changed, *other]}
     if len(counts) > 1:
         raise InputError(
-            _(
-                "the runs in {folder} must have the same {split} windows",
-                folder=plan.folder,
-                split=split,
-            )
+            "the runs in {folder} must have the same {split} windows",
+            folder=plan.folder,
+            split=split,
         )
     return np.stack(changed), np.stack(other)
 
@@ -165,15 +165,11 @@ def _read_sums(
 ) -> np.ndarray:
     table = checked.predictions(path)
     probabilities = table[PROBABILITIES].to_numpy()
-    if {"call", "side"} <= set(table):
-        given = Answers(table["call"].to_numpy(), table["side"].to_numpy())
-    else:  # of an earlier version: the most probable class
-        given = answers(probabilities, EVEN)
     return block_sums(
         table["timestamp"].dt.tz_convert(None).to_numpy(),
         table["label"].to_numpy(),
         probabilities,
-        given,
+        Answers(table["call"].to_numpy(), table["side"].to_numpy()),
         block_seconds,
         _ranked(table, earlier, block_seconds),
     )
@@ -193,19 +189,19 @@ def _ranked(
     if not {*keys, "forward_return"} <= set(table):
         return None
     tables = [table] if earlier is None else [table, pd.read_parquet(earlier)]
-    windows = pd.concat([own.astype({"symbol": str}) for own in tables], ignore_index=True)
+    windows = pd.concat([each.astype({"symbol": str}) for each in tables], ignore_index=True)
     again = windows.duplicated(keys)  # of a walk-forward: tested in one fold, validated in another
     codes = pd.factorize(windows["symbol"])[0]
     times = windows["timestamp"].dt.tz_convert(None).to_numpy()
     probabilities = windows[PROBABILITIES].to_numpy()
 
-    def said(rows: np.ndarray) -> Said:
-        return Said(times[rows], codes[rows], probabilities[rows])
+    def forecasts(rows: np.ndarray) -> Forecasts:
+        return Forecasts(times[rows], codes[rows], probabilities[rows])
 
     place = np.arange(len(windows))
-    before = said(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
+    before = forecasts(np.flatnonzero((place >= len(table)) & ~again.to_numpy()))
     by_bar, blocks = correlations(
-        said(place[: len(table)]),
+        forecasts(place[: len(table)]),
         table["forward_return"].to_numpy(),
         block_seconds=block_seconds,
         before=before if len(before.times) else None,
@@ -218,13 +214,12 @@ def _sums(plan: Plan, cell: str, split: str) -> np.ndarray:
     path = plan.run(cell) / SPLITS[split]
     if not path.exists():
         raise InputError(
-            _(
-                "the run folder {cell} must hold {path}; it does not",
-                cell=plan.run(cell),
-                path=path.name,
-            )
+            "the run folder {cell} must hold {path}; it does not",
+            cell=plan.run(cell),
+            path=path.name,
         )
-    block_seconds = checked.block_seconds(plan.run(cell) / files.METRICS)
+    figures = checked.read(BlockSummary, plan.run(cell) / files.METRICS)
+    block_seconds = figures.verdict.block_seconds
     earlier = plan.run(cell) / files.VALIDATION
     past = earlier if split == "test" and earlier.exists() else None
     return _read_sums(path, past, block_seconds, path.stat().st_mtime)

@@ -14,11 +14,10 @@ import pandas as pd
 
 import config
 from core.errors import InputError
-from core.i18n import _
 from core.lock import Lock
 from recipe.run import folder as files
+from recipe.study.arms import first_fair_epoch, space_for, suggest
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan
-from recipe.study.space import first_fair_epoch, space_for, suggest
 
 try:
     import optuna
@@ -28,7 +27,7 @@ try:
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 except ImportError as error:
-    raise InputError(_("a sweep, and --storage, need Optuna: pip install -e '.[study]'")) from error
+    raise InputError("a sweep, and --storage, need Optuna: pip install -e '.[study]'") from error
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _PATIENCE = 60.0  # seconds to wait for another worker that draws or copies
@@ -111,9 +110,7 @@ def copy_to(plan: Plan, storage: str) -> None:
                     study.add_trial(_trial(plan, cell))
     except (ImportError, ValueError, SQLAlchemyError) as error:
         text = str(error).strip().splitlines()[0]
-        raise InputError(
-            _("the storage of the study cannot be opened: {text}", text=text)
-        ) from error
+        raise InputError("the storage of the study cannot be opened: {text}", text=text) from error
 
 
 _STATES = {

@@ -1,9 +1,17 @@
-"""A worker: takes an open cell of the study, trains it in a process of its own, and so on."""
+"""A worker: takes an open cell of the study, trains it in a process of its own, and so on.
+
+A worker that is killed cannot end its child. The child therefore watches the pipe from its worker,
+which the system closes, and kills itself at once: another worker may resume the run, and two must
+not write to one folder.
+"""
 
 import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +20,16 @@ from config import Flags, as_dict
 from config import load as load_flags
 from core import place
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import N_
 from core.lock import Lock
 from recipe.run import folder as files
 from recipe.study.plan import DONE, FAILED, OPEN, PRUNED, Plan, load
 
 INTERRUPTED = 130
 LOCKS = "locks"
+WORSE = N_("its validation NLL was worse than the median of the others")
+NO_OUTPUT = N_("it printed nothing")
+CHILD = "--child"  # this module is run as the process of a cell
 STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
 
 
@@ -71,10 +82,8 @@ def take(plan: Plan) -> tuple[str, Lock] | None:
         if not lock.sure:
             lock.let_go()
             raise InputError(
-                _(
-                    "the folder of a study must be on a disk that knows file locks: {folder}",
-                    folder=plan.folder,
-                )
+                "the folder of a study must be on a disk that knows file locks: {folder}",
+                folder=plan.folder,
             )
         if plan.state(cell) == OPEN:  # the one before may have just ended it
             return cell, lock
@@ -126,13 +135,13 @@ def run_cell(
         arguments = ["train", "--brief", *data, "--config", flags_file, "--out", str(run)]
     log = plan.folder / "logs" / f"{cell}.txt"
     with (
-        open(log, "ab") as told,
+        open(log, "ab") as output,
         subprocess.Popen(
-            [sys.executable, "-m", place.module("recipe.study.child"), module, *arguments],
+            [sys.executable, "-m", place.module("recipe.study.worker"), CHILD, module, *arguments],
             stdin=subprocess.PIPE,
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            env=own_modules(),
+            env=place.environment(),
         ) as child,
     ):
         try:
@@ -142,7 +151,7 @@ def run_cell(
     if child.returncode == INTERRUPTED:
         raise KeyboardInterrupt  # the cell stays open
     if pruned:
-        plan.end(cell, PRUNED, "its validation NLL was worse than the median of the others")
+        plan.end(cell, PRUNED, WORSE)
     elif plan.state(cell) != DONE:
         plan.end(cell, FAILED, f"status {child.returncode}: {_last_line(log)}")
 
@@ -158,18 +167,29 @@ def _wait(child: subprocess.Popen, hopeless: Callable[[], bool], pause: float) -
                 return True
 
 
-def own_modules() -> dict[str, str]:
-    """Returns the environment of a process that finds these modules from any folder."""
-    return place.environment()
-
-
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else NO_OUTPUT
+
+
+def _be_child(module: str, *arguments: str) -> None:
+    """Runs a module as a command, for as long as the worker that started this process lives."""
+
+    def end_with_the_worker() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end_with_the_worker, daemon=True).start()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    try:
-        work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
-    except InputError as error:  # a file of the study was broken meanwhile
-        sys.exit("\n".join(error.faults))
+    if sys.argv[1] == CHILD:
+        _be_child(*sys.argv[2:])
+    else:
+        try:
+            work(Path(sys.argv[1]), os.environ.get(STORAGE, ""))
+        except InputError as error:  # a file of the study was broken meanwhile
+            sys.exit("\n".join(error.faults))

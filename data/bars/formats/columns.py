@@ -5,7 +5,6 @@ import pyarrow as pa
 from pyarrow import feather, ipc, parquet
 
 from core.errors import InputError
-from core.i18n import _
 from core.memory import release_memory
 from data.bars.formats.nested import from_json, stacked, two_headers
 from data.bars.formats.packed import Source, form, member
@@ -73,12 +72,10 @@ def _is_text(kind) -> bool:
 def _check_kind(kind, name: str, source: Source) -> None:
     if pa.types.is_nested(kind):
         raise InputError(
-            _(
-                "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
-                source=source.name,
-                name=name,
-                kind=str(kind)[:40],
-            )
+            "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
+            source=source.name,
+            name=name,
+            kind=str(kind)[:40],
         )
 
 

@@ -107,7 +107,7 @@ def from_json(source: Source) -> pd.DataFrame:
     with source.open(share=SHARE_OF_JSON) as stream:
         content = stream.read()
     if content.count(b"[") + content.count(b"{") > len(content) / SHORTEST_BAR + 1000:
-        raise InputError(_("{source} must hold bars; it is mostly brackets", source=source.name))
+        raise InputError("{source} must hold bars; it is mostly brackets", source=source.name)
     try:
         value = json.loads(content)
     except ValueError:
@@ -116,20 +116,16 @@ def from_json(source: Source) -> pd.DataFrame:
         except ValueError as error:
             told = printable(str(error), 200)
             raise InputError(
-                _(
-                    "{source} cannot be read: it is no JSON ({error})",
-                    source=source.name,
-                    error=told,
-                )
+                "{source} cannot be read: it is not valid JSON ({error})",
+                source=source.name,
+                error=told,
             ) from error
     frame = _frame(value)
     if frame is None:
         raise InputError(
-            _(
-                "{source} must hold a list of bars, or one under {lists}",
-                source=source.name,
-                lists=", ".join(LISTS),
-            )
+            "{source} must hold a list of bars, or one under {lists}",
+            source=source.name,
+            lists=", ".join(LISTS),
         )
     return frame
 
@@ -208,7 +204,7 @@ def _named(frame: pd.DataFrame | None, symbol: str | None) -> pd.DataFrame | Non
 
 def _symbol(answer: dict) -> str | None:
     """Returns the symbol that an answer tells beside its bars, or in its meta data."""
-    metas = [own for key, own in answer.items() if key.lower().startswith("meta")]
+    metas = [value for key, value in answer.items() if key.lower().startswith("meta")]
     for part in [answer, *metas]:
         for key, text in part.items() if isinstance(part, dict) else ():
             if re.sub(r"^\d+\.\s*", "", key).lower() in SYMBOLS and isinstance(text, str):

@@ -53,17 +53,17 @@ def read_numbers(
     Raises:
         InputError: where a column can be read in two ways.
     """
-    found = {name: _column(texts) for name, texts in columns.items()}
-    signs = {column.sign for column in found.values() if column.sign}
-    for name, column in found.items():
+    parsed = {name: _column(texts) for name, texts in columns.items()}
+    signs = {column.sign for column in parsed.values() if column.sign}
+    for name, column in parsed.items():
         if not column.sign:
             column.sign = _told(name, column, signs, source, points_are_decimal)
     remarks = []
-    if any(column.sign == "," and _holds(column, ",") for column in found.values()):
+    if any(column.sign == "," and _holds(column, ",") for column in parsed.values()):
         remarks.append(_("decimal commas"))
-    if any(_holds(column, _THOUSANDS[column.sign]) for column in found.values()):
+    if any(_holds(column, _THOUSANDS[column.sign]) for column in parsed.values()):
         remarks.append(_("thousands separators removed"))
-    return {name: _numbers(columns[name], column) for name, column in found.items()}, remarks
+    return {name: _numbers(columns[name], column) for name, column in parsed.items()}, remarks
 
 
 def _column(texts: pd.Series) -> _Column:
@@ -104,17 +104,15 @@ def _told(
     row = int((comma | point).argmax())
     cell = column.cells[row].as_py()
     raise InputError(
-        _(
-            "{source}, row {row}: {column} {cell!r} may be {one} or {other}, and nothing else in "
-            "the file says which; write numbers with a decimal point and without thousands "
-            "separators, in a file with commas between the columns",
-            source=source,
-            row=str(row + 1),
-            column=name,
-            cell=printable(cell),
-            one=cell.replace(",", "").replace(".", ""),
-            other=cell.replace(",", "."),
-        )
+        "{source}, row {row}: {column} {cell!r} may be {one} or {other}, and nothing else in "
+        "the file says which; write numbers with a decimal point and without thousands "
+        "separators, in a file with commas between the columns",
+        source=source,
+        row=str(row + 1),
+        column=name,
+        cell=printable(cell),
+        one=cell.replace(",", "").replace(".", ""),
+        other=cell.replace(",", "."),
     )
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from core.errors import InputError
+from core.errors import InputError, printable
 from core.i18n import _
-from data.bars.formats.packed import printable
+from data.bars.faults import listed, several_columns
 
-MOST_LETTERS = 400  # of the names of columns in a message
 # What tools write beside every bar, as `data.bars.layouts.plain` returns it.
 FAMILIAR = frozenset(
     """
@@ -51,53 +50,38 @@ def places_of(
     if not extra:
         return {}
     if names is None:
-        told = _("there is no header, so no column can be called {name}", name=printable(extra[0]))
-        raise NoSuchColumn(source, told)
+        fault = _("there is no header, so no column can be called {name}", name=printable(extra[0]))
+        raise NoSuchColumn(source, fault)
     written = [str(name).strip() for name in names]
     small = [name.lower() for name in written]
     places, lacking = {}, []
     for name in extra:
         exact = [i for i, other in enumerate(written) if other == name.strip()]
-        found = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
-        if len(found) > 1:
-            raise InputError(
-                _(
-                    "{source} must have one column for {role}, it has {count} named {name}; rename "
-                    "or remove the others",
-                    source=source,
-                    role=printable(name),
-                    count=len(found),
-                    name=printable(written[found[0]]),
-                )
-            )
-        if found:
-            places[name] = found[0]
+        matches = exact or [i for i, other in enumerate(small) if other == name.strip().lower()]
+        if len(matches) > 1:
+            written_so = [written[place] for place in matches]
+            raise InputError(several_columns(printable(name), written_so, source))
+        if matches:
+            places[name] = matches[0]
         else:
             lacking.append(printable(name))
-        role = next((r for r, place in taken.items() if r == name or place in found), None)
+        role = next((r for r, place in taken.items() if r == name or place in matches), None)
         if role is not None:
             raise InputError(
-                _(
-                    "{source}: the column {name} is read as the bars' {role}; EXTRA_COLUMNS must "
-                    "name another",
-                    source=source,
-                    name=printable(name),
-                    role=role,
-                )
+                "{source}: the column {name} is read as the bars' {role}; EXTRA_COLUMNS must "
+                "name another",
+                source=source,
+                name=printable(name),
+                role=role,
             )
     if lacking:
-        told = _(
-            "EXTRA_COLUMNS asks for {lacking}, which is no column there (there are {has})",
+        fault = _(
+            "EXTRA_COLUMNS names {lacking}, but there is no such column (the columns are {has})",
             lacking=", ".join(lacking),
             has=listed([str(name) or _("a column without a name") for name in names]),
         )
-        raise NoSuchColumn(source, told)
+        raise NoSuchColumn(source, fault)
     return places
-
-
-def listed(names: Sequence[str]) -> str:
-    """Returns names in one line that is not too long."""
-    return printable(", ".join(map(printable, names)), MOST_LETTERS)
 
 
 def not_used(names: Sequence[str]) -> str:

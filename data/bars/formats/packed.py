@@ -67,12 +67,10 @@ class Source:
             most = max(HARMLESS_BYTES * share, size * MOST_RATIO, size)
         if num_bytes > most:
             raise InputError(
-                _(
-                    "{file} must not grow beyond {most:,.0f} MiB when unpacked, but it would, and "
-                    "bars do not compress that well: unpack it first, or raise unpacked_bytes",
-                    file=self.name,
-                    most=most / 2**20,
-                )
+                "{file} must not grow beyond {most:,.0f} MiB when unpacked, but it would, and "
+                "bars do not compress that well: unpack it first, or raise unpacked_bytes",
+                file=self.name,
+                most=most / 2**20,
             )
 
     def open(self, *, share: float = 1.0, lines: bool = False) -> BinaryIO:
@@ -127,17 +125,15 @@ def member(source: Source) -> str:
     if len(members) != 1:
         names = ", ".join(map(printable, members[:3]))
         raise InputError(
-            _(
-                "{file} must hold one file, it holds {count} ({names}); unpack it to a folder and "
-                "give the folder",
-                file=source.name,
-                count=len(members),
-                names=names + (", ..." if len(members) > 3 else ""),
-            )
+            "{file} must hold one file, it holds {count} ({names}); unpack it to a folder and "
+            "give the folder",
+            file=source.name,
+            count=len(members),
+            names=names + (", ..." if len(members) > 3 else ""),
         )
     if not members[0].lower().endswith(TEXTS):
         raise InputError(
-            _("{file} must hold a file ending in {texts}", file=source.name, texts=", ".join(TEXTS))
+            "{file} must hold a file ending in {texts}", file=source.name, texts=", ".join(TEXTS)
         )
     return members[0]
 
@@ -162,10 +158,8 @@ class _Bounded(io.RawIOBase):
             self._line = len(chunk) - end - 1 + (self._line if end < 0 else 0)
             if self._line > LONGEST_LINE:
                 raise InputError(
-                    _(
-                        "{file} has a line longer than 1 MiB, so it holds no bars",
-                        file=self._source.name,
-                    )
+                    "{file} has a line longer than 1 MiB, so it holds no bars",
+                    file=self._source.name,
                 )
         return len(chunk)
 

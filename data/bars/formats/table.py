@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError, printable
-from core.i18n import _
 
 
 @dataclass
@@ -102,10 +101,8 @@ def _text(value) -> str:
 
 def _unusable(name: str, source: str, kind: str) -> InputError:
     return InputError(
-        _(
-            "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
-            source=source,
-            name=printable(name),
-            kind=printable(kind),
-        )
+        "{source}: the column {name} must hold numbers, times or texts, it holds {kind}",
+        source=source,
+        name=printable(name),
+        kind=printable(kind),
     )

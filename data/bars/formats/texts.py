@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import _, ngettext
 from core.memory import release_memory
 from data.bars.formats.nested import stacked, two_headers
 from data.bars.formats.packed import Source
@@ -36,19 +36,23 @@ def text_table(source: Source) -> Table:
     skip = next((i for i, line in enumerate(lines[:6]) if any(s in line for s in SEPARATORS)), 0)
     lines = [line for line in lines[skip:] if line.strip()]
     if not lines:
-        raise InputError(_("{file} cannot be read: it is empty", file=source.name))
+        raise InputError("{file} cannot be read: it is empty", file=source.name)
     separator = max(SEPARATORS, key=lines[0].count)
     rows = list(csv.reader(lines[:5], delimiter=separator))
     if len(rows[0]) > MOST_COLUMNS:
         raise InputError(
-            _(
-                "{file} must have at most {most:,} columns, it has {count:,}",
-                file=source.name,
-                most=MOST_COLUMNS,
-                count=len(rows[0]),
+            "{file} must have at most {most:,} columns, it has {count:,}",
+            file=source.name,
+            most=MOST_COLUMNS,
+            count=len(rows[0]),
+        )
+    remarks = []
+    if skip:
+        remarks.append(
+            ngettext(
+                "skipped {n} line above the header", "skipped {n} lines above the header", skip
             )
         )
-    remarks = [_("{skip} line(s) above the header passed over", skip=skip)] if skip else []
     text = _Text(source, separator, encoding, skip, len(rows[0]))
     if len(rows) > 2 and len(rows[0]) == len(rows[1]):
         if two_headers(list(zip(rows[0], rows[1], strict=True)), named=_is_index_name(rows[2])):
@@ -113,7 +117,7 @@ class _Text:
             )
         if frame.shape[1] != self.width:
             raise InputError(
-                _("{file} must have as many values in each row as names", file=self.source.name)
+                "{file} must have as many values in each row as names", file=self.source.name
             )
         pairs = list(zip(rows[0], rows[1], strict=True))
         pairs[0] = (rows[2][0], "") if named else ("Date", "")
@@ -177,18 +181,16 @@ class _Text:
         more = (frame[self.width].fillna("") != "").to_numpy()
         if more.any():
             raise InputError(
-                _(
-                    "{file}, row {row}: a row must have {width} values, as the first line has; it "
-                    "has more (a decimal comma or one of thousands without quotation marks?)",
-                    file=self.source.name,
-                    row=str(int(more.argmax()) + 1),
-                    width=self.width,
-                )
+                "{file}, row {row}: a row must have {width} values, as the first line has; it "
+                "has more (a decimal comma or one of thousands without quotation marks?)",
+                file=self.source.name,
+                row=str(int(more.argmax()) + 1),
+                width=self.width,
             )
         return {position: frame[position] for position in positions}
 
 
 def _coded(column, codes: dict[str, int]) -> np.ndarray:
     """Returns the column's codes in a dictionary that grows from block to block."""
-    own = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
-    return np.asarray(own, np.int32)[column.indices.to_numpy(zero_copy_only=False)]
+    block_codes = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
+    return np.asarray(block_codes, np.int32)[column.indices.to_numpy(zero_copy_only=False)]

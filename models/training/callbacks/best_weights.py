@@ -82,7 +82,6 @@ class BestWeights(StatefulCallback):
         return 0 < self.patience <= self.wait
 
     def on_epoch_end(self, epoch, logs=None):
-        """Compares the metric with the best, and copies the weights."""
         value = (logs or {}).get(self.monitor)
         if value is None:
             return
@@ -141,7 +140,6 @@ class BestWeights(StatefulCallback):
         return chosen["epoch"]
 
     def get_state(self):
-        """Returns what is known of the best epoch and the last, and the epochs waited since."""
         same = self.best is not None and self.last is self.best
         return {"best": self.best, "last": None if same else self.last, "wait": self.wait}
 

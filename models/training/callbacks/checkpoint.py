@@ -63,24 +63,20 @@ def restore_training_state(
     states = _put_arrays(state["callbacks"], arrays)
     if set(states) != set(callbacks):
         raise InputError(
-            _(
-                "the checkpoint has the callbacks {saved}, this training {now}",
-                saved=sorted(states),
-                now=sorted(callbacks),
-            )
+            "the checkpoint has the callbacks {saved}, this training {now}",
+            saved=sorted(states),
+            now=sorted(callbacks),
         )
     pairs = []
     for group, variables in _variables(model).items():
         saved = [value for name, value in arrays.items() if name.startswith(f"{group}/")]
         if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
             raise InputError(
-                _(
-                    "the checkpoint has {saved} {group} variables, this training {now}, or their "
-                    "shapes differ: it is of another configuration",
-                    saved=len(saved),
-                    group=group,
-                    now=len(variables),
-                )
+                "the checkpoint has {saved} {group} variables, this training {now}, or their "
+                "shapes differ: it is of another configuration",
+                saved=len(saved),
+                group=group,
+                now=len(variables),
             )
         pairs += zip(variables, saved, strict=True)
     for variable, value in pairs:
@@ -153,13 +149,11 @@ class Checkpointer(keras.callbacks.Callback):
             raise
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise InputError(
-                _(
-                    "the checkpoint of epoch {epoch} in {folder} cannot be restored ({reason}); "
-                    "remove it to go on from an earlier one",
-                    epoch=epoch + 1,
-                    folder=self.folder,
-                    reason=reason_of(error),
-                )
+                "the checkpoint of epoch {epoch} in {folder} cannot be restored ({reason}); "
+                "remove it to go on from an earlier one",
+                epoch=epoch + 1,
+                folder=self.folder,
+                reason=reason_of(error),
             ) from error
         self._continues = True
         return epoch + 1
@@ -171,7 +165,6 @@ class Checkpointer(keras.callbacks.Callback):
         self._continues = False
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds a row and saves."""
         row = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": int(epoch), **row})
         if not self.saves:
@@ -259,7 +252,7 @@ def load_latest(
             if note is not None:
                 note(
                     _(
-                        "checkpoint {name} is passed over: {reason}",
+                        "checkpoint {name} is skipped: {reason}",
                         name=path.name,
                         reason=error.args[0],
                     )

@@ -76,7 +76,6 @@ class CollapseAlarm(StatefulCallback):
         self.alarms: list[dict] = []
 
     def on_epoch_end(self, epoch, logs=None):
-        """Looks at the last validation and records an alarm where there is one."""
         logits = self.validation.logits
         if logits is None or epoch < _FIRST_EPOCH or not np.all(np.isfinite(logits)):
             return
@@ -120,8 +119,8 @@ class CollapseAlarm(StatefulCallback):
 
 def message(alarm: Mapping[str, Any]) -> str:
     """Returns an alarm of `CollapseAlarm.alarms` in the language of now; epochs count from 1."""
-    told = {**alarm, "epoch": alarm["epoch"] + 1, "look_at": LOOK_AT[alarm["kind"]]}
-    return _(MESSAGES[alarm["kind"]], **told)
+    values = {**alarm, "epoch": alarm["epoch"] + 1, "look_at": LOOK_AT[alarm["kind"]]}
+    return _(MESSAGES[alarm["kind"]], **values)
 
 
 def _kind(equal_logits: bool, skilled: bool, shifted: bool, missing: bool) -> str | None:

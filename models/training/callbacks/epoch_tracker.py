@@ -17,6 +17,11 @@ class EpochSchedules:
         ce_weight: weight of cross-entropy, for a model with a `MixedLoss`.
         logit_cap: soft cap of the logits, 0 for none, for a model with a capped head.
         hard_share: hard share of the batches; logged only, the batches have it.
+
+    Example:
+        >>> schedules = EpochSchedules(ce_weight=lambda epoch: max(0.0, 1 - epoch / 5))
+        >>> [round(schedules.ce_weight(epoch), 1) for epoch in (0, 2, 9)]
+        [1.0, 0.6, 0.0]
     """
 
     ce_weight: Callable[[int], float] | None = None
@@ -51,7 +56,6 @@ class EpochTracker(StatefulCallback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets epoch, weight of cross-entropy and logit cap."""
         set_epoch = getattr(self.batches, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
@@ -61,7 +65,6 @@ class EpochTracker(StatefulCallback):
             self._capped_layer().logit_cap.assign(self.schedules.logit_cap(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds learning_rate, ce_weight, logit_cap and hard_share to the logs."""
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if hasattr(self.model.loss, "ce_weight"):
             logs["ce_weight"] = float(self.model.loss.ce_weight)

@@ -81,9 +81,9 @@ def class_bands(
     bands = np.zeros(len(labels), np.uint8)
     for label in np.unique(labels).tolist():
         losses = cross_entropies(logits, np.full(len(labels), label))
-        own = np.sort(np.where(np.isnan(losses), np.inf, losses)[labels == label])[::-1]
-        first = int(np.ceil(trim_fraction * len(own)))
-        band = own[first : first + int(np.ceil(top_k_fraction * len(own)))]
+        ranked = np.sort(np.where(np.isnan(losses), np.inf, losses)[labels == label])[::-1]
+        first = int(np.ceil(trim_fraction * len(ranked)))
+        band = ranked[first : first + int(np.ceil(top_k_fraction * len(ranked)))]
         if len(band):
             bands |= ((losses >= band[-1]) & (losses <= band[0])).astype(np.uint8) << label
     return bands
@@ -178,7 +178,6 @@ class HardNegativeMining(StatefulCallback):
         self.seconds = 0.0
 
     def reset(self):
-        """Forgets the pool, and what is known of all pools."""
         self.pool: dict[int, np.ndarray] = {}
         self.bands = np.zeros(0, np.uint8)
         self.pool_epoch: int | None = None
@@ -200,7 +199,6 @@ class HardNegativeMining(StatefulCallback):
             compile_prediction(self._scorer, windows)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Refreshes the pool for the next epoch, where it is time."""
         since_start = epoch + 1 - self.start_epoch
         if since_start < 0 or since_start % self.plan.update_period:
             return
@@ -210,8 +208,8 @@ class HardNegativeMining(StatefulCallback):
         self.pool, self.bands, seen = self._mine(epoch)
         self.pool_epoch = epoch + 1
         self._hand_over()
-        given = self.batches.pool_figures(self.pool_epoch)
-        classes = {str(label): figures | given[label] for label, figures in seen.items()}
+        figures_given = self.batches.pool_figures(self.pool_epoch)
+        classes = {str(label): figures | figures_given[label] for label, figures in seen.items()}
         num_scored = sum(figures["scored"] for figures in seen.values())
         self.refreshes.append({"epoch": self.pool_epoch, "scored": num_scored, "classes": classes})
         self.seconds += time.perf_counter() - started
@@ -222,7 +220,6 @@ class HardNegativeMining(StatefulCallback):
         self.batches.set_hard_pool(self.pool, epoch=self.pool_epoch, **bands)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Tells the loss what hard windows weigh in the epoch."""
         if self._offsets is not None:
             self._offsets.assign(self.batches.hard_offsets(epoch))
 
@@ -270,7 +267,6 @@ class HardNegativeMining(StatefulCallback):
         return self.scorer or self.model
 
     def get_state(self):
-        """Returns the pool, the first epoch it is for, and what is known of all pools."""
         pool = {str(label): positions for label, positions in self.pool.items()}
         return {
             "pool": pool,
@@ -280,7 +276,6 @@ class HardNegativeMining(StatefulCallback):
         }
 
     def load(self, state):
-        """Takes over a pool and hands it to the batches."""
         self.pool = {int(label): positions for label, positions in state["pool"].items()}
         self.pool_epoch, self.refreshes = state["pool_epoch"], list(state["refreshes"])
         self.bands = np.asarray(state["bands"], np.uint8)

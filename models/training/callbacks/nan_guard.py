@@ -21,13 +21,13 @@ class TrainingDiverged(RuntimeError):
     """
 
     def __init__(self, epoch: int, batch: int | None, fault: str):
-        told = {"epoch": epoch + 1, "fault": fault}
+        place = {"epoch": epoch + 1, "fault": fault}
         if batch is None:
-            super().__init__(_("training diverged in epoch {epoch}: {fault}", **told))
+            super().__init__(_("training diverged in epoch {epoch}: {fault}", **place))
         else:
             message = _(
                 "training diverged in epoch {epoch}, batch {batch}: {fault}",
-                **told,
+                **place,
                 batch=batch + 1,
             )
             super().__init__(message)
@@ -71,12 +71,10 @@ class NonFiniteLoss(StatefulCallback):
         self._start: list[np.ndarray] = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Keeps the weights, to find the fault with."""
         self._epoch, self._checked = epoch, -1
         self._start = [copy_of(v) for v in self.model.variables]
 
     def on_train_batch_end(self, batch, logs=None):
-        """Stops at the first loss or gradient that is no number."""
         finite = math.isfinite((logs or {}).get("loss", 0.0))
         on_jax = keras.backend.backend() == "jax"
         last = [] if on_jax else self.model.trainable_variables[-1:]
@@ -113,8 +111,8 @@ class NonFiniteLoss(StatefulCallback):
             if fault is not None:
                 return index, fault
         return suspects[-1], _(
-            "with the weights of the epoch's start the outputs of all layers are finite, so "
-            "the steps since then are at fault: look at LR_BASE and GRADIENT_CLIP_NORM",
+            "with the weights from the start of the epoch all layers have finite outputs, so the "
+            "steps since then are at fault; check LR_BASE and GRADIENT_CLIP_NORM",
         )
 
 

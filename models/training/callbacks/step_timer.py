@@ -44,11 +44,9 @@ class StepTimer(keras.callbacks.Callback):
         self._begun, self._in_steps = time.perf_counter(), 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Starts the clock of a step."""
         self._step_begun = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Stops the clock of a step, which could not start before its batch was made."""
         started = self._step_begun
         if self._first_steps:
             started = max(started, float(self.batches.ready[batch]))

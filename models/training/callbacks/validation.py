@@ -76,7 +76,6 @@ class ValidationMetrics(StatefulCallback):
         compile_prediction(self._predictor, self.sequence)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Predicts the validation windows and adds their metrics to the logs."""
         started = time.perf_counter()
         with averaged_weights(self.ema, self.model):
             if self.window_form is not None:

@@ -1,4 +1,4 @@
-"""What must never be answered: a number that is none, or shares that are no probabilities."""
+"""What is never answered: a number that is none, shares that are no probabilities, a formula."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError, printable
-from core.i18n import _
 
 _ROUNDING = 1e-3  # of the sum of a window's probabilities; half precision knows no more
+_BEGINS = ("=", "+", "-", "@", "\t", "\r")  # of a formula in a spreadsheet (OWASP, CSV injection)
 
 
 def check_features(
@@ -34,12 +34,10 @@ def check_features(
     rows = slice(ends[window] + 1 - length, ends[window] + 1)
     feature = int((~np.isfinite(features[rows])).any(axis=0).argmax())
     raise InputError(
-        _(
-            "{symbol}, window that ends at {time} UTC: the feature {feature} is no finite number; "
-            "its bars cannot be true",
-            **_place(about, window),
-            feature=printable(str(names[feature])),
-        )
+        "{symbol}, window that ends at {time} UTC: the feature {feature} is no finite number; "
+        "its bars cannot be true",
+        **_place(about, window),
+        feature=printable(str(names[feature])),
     )
 
 
@@ -58,15 +56,26 @@ def check_probabilities(probabilities: np.ndarray, about: pd.DataFrame) -> None:
         return
     window = int(good.argmin())
     raise InputError(
-        _(
-            "the model must answer probabilities; for {symbol} at {time} UTC it says {answer} "
-            "(and so in {count:,} of {total:,} windows): its weights are broken",
-            **_place(about, window),
-            answer=printable(str(values[window].tolist())),
-            count=int((~good).sum()),
-            total=len(good),
-        )
+        "the model must answer probabilities; for {symbol} at {time} UTC it says {answer} "
+        "(and so in {count:,} of {total:,} windows): its weights are broken",
+        **_place(about, window),
+        answer=printable(str(values[window].tolist())),
+        count=int((~good).sum()),
+        total=len(good),
     )
+
+
+def plain_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with an apostrophe before symbols that a spreadsheet would compute.
+
+    Args:
+        table: of answers, with a column `symbol`.
+    """
+    symbols = table["symbol"].astype(str)
+    begins = symbols.str.startswith(_BEGINS)
+    if not begins.any():
+        return table
+    return table.assign(symbol=symbols.where(~begins, "'" + symbols))
 
 
 def _place(about: pd.DataFrame, window: int) -> dict[str, str]:

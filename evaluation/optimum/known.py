@@ -1,7 +1,7 @@
 """How good the best possible answer is on the test windows of a made-up market."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import matthews_corrcoef
@@ -11,44 +11,57 @@ from core.i18n import _
 from data.bars.synthetic import COMMON_RATIOS, PREFIX, parsed
 from data.market.labels import BUY, CLASS_NAMES, HOLD
 from data.market.market import Market, training_prior
-from evaluation.known_optimum import best_calls, best_probabilities
+from evaluation.figures.scores import KnownOptimum
+from evaluation.optimum.best import best_calls, best_probabilities
 
-FIGURES = ("mcc", "nll", "direction", "movement")
 _LEAST = 1e-15  # probability: bounds the NLL of a window
 _ROUNDING = 1e-9  # where neither side is likelier, the side must not be that of the last digit
 
 
-def known_optimum(data: str | None, market: Market, folds: Sequence) -> dict[str, Any] | None:
+class BestFigures(NamedTuple):
+    """What true probabilities reach on some labels.
+
+    Attributes:
+        mcc: of the three classes.
+        direction: MCC of SELL and BUY where the label is one of them.
+        movement: MCC of HOLD against the rest.
+        nll: in nats.
+    """
+
+    mcc: float
+    direction: float
+    movement: float
+    nll: float
+
+
+def known_optimum(data: str | None, market: Market, folds: Sequence) -> KnownOptimum | None:
     """Returns what the best answers to the test windows of all folds reach.
 
     Args:
-        data: what the run was given as bars.
+        data: source of the run's bars.
         market: made of them.
         folds: of the market.
 
     Returns:
-        market (`data`), mcc, direction, movement and nll as `best_figures` has them; no
-        numbers for labels by three barriers. None where the bars are not made up.
+        the figures of `best_figures`; none for labels by three barriers. None where the bars are
+        not made up.
     """
     if data is None or not data.startswith(PREFIX):
         return None
-    told = {"market": data, **dict.fromkeys(FIGURES)}
     unknown = market.settings.relative and parsed(data)[0] not in COMMON_RATIOS
     if market.label_method == "triple_barrier" or unknown:
-        return told
+        return KnownOptimum(data, mcc=None, nll=None, direction=None, movement=None)
     labels, probabilities, lifted = [], [], []
     for fold in folds:
         best = _of_test_windows(data, market, fold)
         labels.append(fold.labels[fold.test])
         probabilities.append(best)
         lifted.append(calls(best, training_prior(fold)))
-    found = best_figures(*map(np.concatenate, (labels, probabilities, lifted)))
-    return told | found
+    best = best_figures(*map(np.concatenate, (labels, probabilities, lifted)))
+    return KnownOptimum(data, best.mcc, best.nll, best.direction, best.movement)
 
 
-def best_figures(
-    labels: np.ndarray, probabilities: np.ndarray, called: np.ndarray
-) -> dict[str, float]:
+def best_figures(labels: np.ndarray, probabilities: np.ndarray, called: np.ndarray) -> BestFigures:
     """Returns the MCC of all classes, of the side and of movement that true probabilities reach.
 
     Calls of three classes, and of HOLD or not, are those of the highest expected MCC, for which the
@@ -59,26 +72,22 @@ def best_figures(
         labels: class codes, (windows,).
         probabilities: (windows, 3).
         called: other calls, (windows,); no less is expected of the best.
-
-    Returns:
-        mcc; direction: MCC of SELL and BUY where the label is one of them; movement: MCC of HOLD
-        against the rest; nll in nats.
     """
     sell, hold, buy = probabilities.T
     sides = buy > sell * (1 + _ROUNDING)
     held = best_calls(np.column_stack([1 - hold, hold]), [(called == HOLD).astype(int)])[0]
-    moved, own = labels != HOLD, probabilities[np.arange(len(labels)), labels]
-    return {
-        "mcc": _mcc(labels, best_calls(probabilities, [called])[0]),
-        "direction": _mcc(labels[moved] == BUY, sides[moved]),
-        "movement": _mcc(labels == HOLD, held == 1),
-        "nll": float(-np.log(np.maximum(own, _LEAST)).mean()),
-    }
+    moved, of_true = labels != HOLD, probabilities[np.arange(len(labels)), labels]
+    return BestFigures(
+        mcc=_mcc(labels, best_calls(probabilities, [called])[0]),
+        direction=_mcc(labels[moved] == BUY, sides[moved]),
+        movement=_mcc(labels == HOLD, held == 1),
+        nll=float(-np.log(np.maximum(of_true, _LEAST)).mean()),
+    )
 
 
-def sentence(found: Mapping[str, Any]) -> str:
-    """Returns in words of the language of now what `known_optimum` found."""
-    if found["mcc"] is None:
+def sentence(optimum: KnownOptimum) -> str:
+    """Returns in the current language what `known_optimum` returned."""
+    if optimum.mcc is None:
         return _(
             "The market is made up; the best possible answer to labels of this kind on it is not "
             "known."
@@ -86,7 +95,10 @@ def sentence(found: Mapping[str, Any]) -> str:
     return _(
         "The market is made up: the best possible answers reach direction {direction:+.3f}, "
         "movement {movement:+.3f}, MCC {mcc:+.3f} and an NLL of {nll:.4f} on these windows.",
-        **{name: found[name] for name in FIGURES},
+        direction=optimum.direction,
+        movement=optimum.movement,
+        mcc=optimum.mcc,
+        nll=optimum.nll,
     )
 
 
@@ -101,11 +113,12 @@ def _of_test_windows(data: str, market: Market, fold) -> np.ndarray:
         min_symbols=market.settings.features.market_min_symbols,
     )
     starts = np.searchsorted(market.symbols, np.arange(len(market.symbol_names)))
-    found = np.empty((len(fold.test), len(CLASS_NAMES)))
+    probabilities = np.empty((len(fold.test), len(CLASS_NAMES)))
     for code, name in enumerate(market.symbol_names):
-        own = market.symbols[fold.test] == code
-        found[own] = best[name][fold.test[own] - starts[code] + market.settings.warm_up_bars]
-    return found
+        rows = market.symbols[fold.test] == code
+        bars = fold.test[rows] - starts[code] + market.settings.warm_up_bars
+        probabilities[rows] = best[name][bars]
+    return probabilities
 
 
 def _mcc(true: np.ndarray, called: np.ndarray) -> float:

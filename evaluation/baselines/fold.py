@@ -1,4 +1,4 @@
-"""The baselines of a fold: what costs nothing, and learners fitted to its windows' summaries."""
+"""The baselines of a fold: those without a fit, and learners on its windows' summaries."""
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -9,16 +9,19 @@ import numpy as np
 from core.i18n import N_
 from data.market.market import Fold, Market, training_prior
 from data.market.windows import gather, subsample
-from evaluation import baselines
-from evaluation.judge import SPLITS, Given, blocks_of
+from evaluation.baselines import simple
+from evaluation.baselines.fitted import Fitted
+from evaluation.baselines.learners import boosted_trees, fitted_anew, logistic_regression
+from evaluation.baselines.summaries import SUMMARIES, Windows, window_summary
+from evaluation.judge import SPLITS, BySplit, blocks_of
 
 _CHUNK = 4096  # windows gathered at a time
 # Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
 # every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
 _MOST_FITTED = 250_000
 FITTED = {
-    N_("logistic regression"): baselines.logistic_regression,
-    N_("boosted trees"): baselines.boosted_trees,
+    N_("logistic regression"): logistic_regression,
+    N_("boosted trees"): boosted_trees,
 }
 
 
@@ -27,11 +30,11 @@ class Learner(NamedTuple):
 
     Attributes:
         fitted: to its training windows.
-        said: its probabilities, (windows, 3) by split.
+        probabilities: (windows, 3) by split.
     """
 
-    fitted: baselines.Fitted
-    said: Given
+    fitted: Fitted
+    probabilities: BySplit
 
 
 def fit_learners(
@@ -41,7 +44,7 @@ def fit_learners(
     seed: int,
     names: Collection[str] = tuple(FITTED),
     sums: type[np.floating] | None = None,
-    chosen: Mapping[str, baselines.Fitted] | None = None,
+    chosen: Mapping[str, Fitted] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Learner]:
     """Returns the baselines that take seconds to fit, in the order of `FITTED`.
@@ -51,14 +54,14 @@ def fit_learners(
         fold: whose training windows they know.
         seed: of the fits.
         names: of those that are wanted.
-        sums: as `evaluation.baselines.window_summary` takes it.
+        sums: as `evaluation.baselines.summaries.window_summary` takes it.
         chosen: of each what validation chose in a fit before, which holds for this one; None:
             the fold's validation windows choose.
-        progress: told the share that is done.
+        progress: called with the share that is done.
     """
-    wanted, found = [name for name in FITTED if name in names], {}
+    wanted, fits = [name for name in FITTED if name in names], {}
     if not wanted:
-        return found
+        return fits
     windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
@@ -72,10 +75,10 @@ def fit_learners(
             )
         else:
             before = chosen[baseline]
-            fitted = baselines.fitted_anew(before, windows["train"], prior=prior, seed=seed)
-        said = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
-        found[baseline] = Learner(fitted, said)
-    return found
+            fitted = fitted_anew(before, windows["train"], prior=prior, seed=seed)
+        probabilities = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
+        fits[baseline] = Learner(fitted, probabilities)
+    return fits
 
 
 def baseline_probabilities(
@@ -89,19 +92,19 @@ def baseline_probabilities(
         learners: those that take seconds to fit, as `fit_learners` returns them.
     """
     train_labels = fold.labels[fold.train]
-    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
+    by_name: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
     for name in SPLITS[1:]:
         ends = getattr(fold, name)
-        found["constant prior"][name] = baselines.constant_prior(train_labels, len(ends))
-        found["persistence"][name] = baselines.persistence(
+        by_name["constant prior"][name] = simple.constant_prior(train_labels, len(ends))
+        by_name["persistence"][name] = simple.persistence(
             fold.persistence[ends], fold.persistence[fold.train], train_labels
         )
-    return found | {name: learner.said for name, learner in learners.items()}
+    return by_name | {name: learner.probabilities for name, learner in learners.items()}
 
 
 def fitting_windows(
     market: Market, fold: Fold, sums: type[np.floating] | None = None
-) -> dict[str, baselines.Windows]:
+) -> dict[str, Windows]:
     """Returns the windows of each split as the fitted baselines see them.
 
     Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
@@ -109,17 +112,15 @@ def fitting_windows(
     few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
     ends = {"train": few, "validation": fold.validation, "test": fold.test}
     return {
-        name: baselines.Windows(
-            _summaries(market, rows, sums), fold.labels[rows], blocks_of(market, rows)
-        )
+        name: Windows(_summaries(market, rows, sums), fold.labels[rows], blocks_of(market, rows))
         for name, rows in ends.items()
     }
 
 
 def _summaries(market: Market, ends: np.ndarray, sums: type[np.floating] | None) -> np.ndarray:
-    num_columns = baselines.SUMMARIES * market.features.shape[1]
+    num_columns = SUMMARIES * market.features.shape[1]
     summaries = np.empty((len(ends), num_columns), np.float32)
     for start in range(0, len(ends), _CHUNK):
         windows = gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
-        summaries[start : start + _CHUNK] = baselines.window_summary(windows, sums)
+        summaries[start : start + _CHUNK] = window_summary(windows, sums)
     return summaries

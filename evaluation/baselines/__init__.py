@@ -1,0 +1,1 @@
+"""What a model must beat: the class frequencies, persistence, and fitted learners."""

@@ -1,0 +1,1 @@
+"""How good the best possible answers to a made-up market are."""
