@@ -253,7 +253,7 @@ def test_a_run_refits_its_blend_and_is_retrained_as_one(bars_file, tmp_path):
         for name in ("judged", "model")
     )
     np.testing.assert_allclose(judged[SHARES], table[SHARES], rtol=0, atol=1e-6)
-    assert np.abs(shipped[SHARES] - table[SHARES]).to_numpy().max() > 1e-4
+    assert (shipped[SHARES] - table[SHARES]).abs().to_numpy().max() > 1e-4
     persistent_drift(num_symbols=3, num_bars=1500, seed=1).to_parquet(bars)
     assert train_model.main(["retrain", str(folder), "--data", str(bars)]) == 0
     (new,) = (folder / "retrained").iterdir()

@@ -1,4 +1,5 @@
 import json
+from types import GeneratorType
 
 import pandas as pd
 import pytest
@@ -227,6 +228,7 @@ def test_ctrl_c_while_it_waits_ends_it(binance):
     def interrupted(seconds):
         raise KeyboardInterrupt
 
+    assert isinstance(answers, GeneratorType)
     answers.gi_frame.f_locals["exchange"].sleep = interrupted
     with pytest.raises(KeyboardInterrupt):
         next(answers)
