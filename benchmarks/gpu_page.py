@@ -85,10 +85,10 @@ def _head(ours: dict, theirs: dict) -> list[str]:
         "",
         "Products of float32 are those of JAX's default, TensorFloat-32 on cards that have it. "
         'A second: labels of a training step, tokens of a layer, forward and backward. "At '
-        'least" is what the counted products (arithmetic), what they and the loops read and '
-        "write (memory bandwidth) and the turns of loops and the kernels (launches) would take "
-        "alone at the measured rates; the last column has the largest of them and its share of "
-        "the measured time.",
+        'least" is what each of these would take alone at the measured rates: the counted '
+        "products (arithmetic), what they and the loops read and write (memory bandwidth), the "
+        "turns of loops and the kernels (launches), a step of a model of one weight (Keras between "
+        "steps). The last column has the largest and its share of the measured time.",
         "",
     ]
 
@@ -104,7 +104,7 @@ def _golden_in_words(row: Row, got: dict) -> str:
 def _line(row: Row, got: dict, ours: dict, theirs: dict) -> str:
     least, words = "", ""
     if ours and (theirs or row.program == "jax"):
-        names = ("flops", "bandwidth", "turn", "launch")
+        names = ("flops", "bandwidth", "turn", "launch", "step")
         known = {name: ours[name] for name in names}
         known |= {"launch": theirs["launch"]} if row.program == "torch" else {}
         parts = Ceilings(**known).seconds(Work(**got["work"]), row.dtype)

@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import numpy as np
 from gpu_work import work_of
 
 _SECONDS = 1.5  # of calls to take the median of
@@ -62,6 +63,7 @@ def ceilings(side: int, numbers: int, turns: int) -> dict:
         "bandwidth": 8 * numbers / median_seconds(lambda: _end(copy(x))),
         "turn": median_seconds(lambda: _end(loop(small))) / turns,
         "launch": median_seconds(lambda: _end(row(small))) / (turns // 4),
+        "step": _least_step(),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
     }
@@ -81,7 +83,6 @@ def step(units: int, batch: int, policy: str, labels: int = 60, heads: int = 4) 
     """
     import jax
     import keras
-    import numpy as np
 
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
@@ -90,6 +91,22 @@ def step(units: int, batch: int, policy: str, labels: int = 60, heads: int = 4) 
     rng = np.random.default_rng(0)
     x = jax.device_put(rng.normal(size=(batch, bars, FEATURES)).astype("float32"))
     y = jax.device_put(rng.integers(0, 3, (batch, labels)).astype("int32"))
+    seconds = _step_seconds(model, x, y)
+
+    def loss(weights, others, x, y):
+        logits, _ = model.stateless_call(weights, others, x, training=True)
+        return model.loss(y, logits)
+
+    parts = model.trainable_variables, model.non_trainable_variables
+    given = ([variable.value for variable in part] for part in parts)
+    work = work_of(jax.grad(loss), *given, x, y)
+    return {"seconds": seconds, "count": batch * labels, "work": asdict(replace(work, steps=1))}
+
+
+def _step_seconds(model, x, y) -> float:
+    """Returns the median seconds of a step of `fit`, where its batch lies on the device."""
+    import keras
+
     times = []
 
     def look(*_):
@@ -105,16 +122,17 @@ def step(units: int, batch: int, policy: str, labels: int = 60, heads: int = 4) 
 
     trained(2)
     steps = int(min(max(_SECONDS / trained(3), 3), 200))
-    seconds = statistics.median(trained(steps) for _ in range(3))
+    return statistics.median(trained(steps) for _ in range(3))
 
-    def loss(weights, others, x, y):
-        logits, _ = model.stateless_call(weights, others, x, training=True)
-        return model.loss(y, logits)
 
-    parts = model.trainable_variables, model.non_trainable_variables
-    given = ([variable.value for variable in part] for part in parts)
-    work = work_of(jax.grad(loss), *given, x, y)
-    return {"seconds": seconds, "count": batch * labels, "work": asdict(work)}
+def _least_step() -> float:
+    """Returns the seconds of a step of a model of one weight: what Keras takes by itself."""
+    import jax
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse", jit_compile=True)
+    return _step_seconds(model, *(jax.device_put(np.ones((1, 1), "float32")) for _ in "xy"))
 
 
 def _classifier(units: int, bars: int, labels: int, heads: int):

@@ -20,12 +20,14 @@ class Work:
         moved: bytes that products and loops read and write.
         turns: of loops, one after another; loops within loops count inside.
         launches: products outside of loops, one kernel each.
+        steps: of Keras, whose Python runs once for each.
     """
 
     flops: float = 0.0
     moved: float = 0.0
     turns: float = 0.0
     launches: float = 0.0
+    steps: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -33,6 +35,7 @@ class Work:
             self.moved + other.moved,
             self.turns + other.turns,
             self.launches + other.launches,
+            self.steps + other.steps,
         )
 
 
@@ -90,19 +93,22 @@ class Ceilings:
         bandwidth: bytes a second, read and written, of a large copy.
         turn: seconds of a turn of a loop that does next to nothing.
         launch: seconds of a small kernel after another.
+        step: seconds of a training step of a model of one weight.
     """
 
     flops: dict[str, float]
     bandwidth: float
     turn: float
     launch: float
+    step: float
 
     def seconds(self, work: Work, dtype: str) -> dict[str, float]:
-        """Returns what each of the three would take alone."""
+        """Returns what each of these would take alone."""
         return {
             "arithmetic": work.flops / self.flops[dtype],
             "memory bandwidth": work.moved / self.bandwidth,
             "launches": work.turns * self.turn + work.launches * self.launch,
+            "Keras between steps": work.steps * self.step,
         }
 
 
@@ -111,4 +117,4 @@ def limit(parts: dict[str, float], measured: float) -> str:
     name = max(parts, key=lambda part: parts[part])
     share = parts[name] / measured
     text = f"{name}, {share:.0%}"
-    return text if share >= _LIMITING else f"none of the three; {text}"
+    return text if share >= _LIMITING else f"none of these; {text}"

@@ -1,4 +1,4 @@
-"""What a forecaster says of each window, its call and its side, counted against the labels.
+"""A forecaster's answers: the call and the side of each window, counted against the labels.
 
 Two skills are told apart, since a market may show when it moves and not where to:
 
@@ -24,7 +24,7 @@ EVEN = (1 / 3,) * len(CLASS_NAMES)  # the prior by which the most probable class
 
 @dataclass(frozen=True)
 class Answers:
-    """What is said of each window.
+    """The answers to some windows.
 
     Attributes:
         calls: class codes, (windows,).
@@ -39,6 +39,9 @@ class Answers:
 def answers(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> Answers:
     """Returns the calls and sides of probabilities.
 
+        >>> answers(np.array([[0.2, 0.5, 0.3]]), prior=[0.25, 0.5, 0.25]).calls
+        array([2])
+
     Args:
         probabilities: in class order, (windows, 3).
         prior: class frequencies of the training period, all positive, (3,), or a row for each
@@ -51,10 +54,10 @@ def answers(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> A
 
 
 def directions(blocks: np.ndarray, labels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Returns for each block true side (rows) against said side, SELL before BUY, (blocks, 2, 2).
+    """Returns for each block true against predicted side, SELL before BUY, (blocks, 2, 2).
 
-    Windows that did not move are left out. Where no side is said, half a window is counted for
-    each: a forecaster that never says one has an MCC of 0.
+    Windows that did not move are left out. Where no side is predicted, half a window counts for
+    each, so a forecaster that never predicts one has an MCC of 0.
     """
     moved = np.asarray(labels) != HOLD
     rows = 2 * blocks + (labels == BUY)
@@ -65,7 +68,7 @@ def directions(blocks: np.ndarray, labels: np.ndarray, sides: np.ndarray) -> np.
 
 
 def movements(blocks: np.ndarray, labels: np.ndarray, calls: np.ndarray) -> np.ndarray:
-    """Returns for each block whether it moved (rows) against whether that was said, (blocks, 2, 2).
+    """Returns for each block whether it moved (rows) against the prediction, (blocks, 2, 2).
 
     HOLD comes first.
     """
@@ -77,29 +80,29 @@ def confusions(blocks: np.ndarray, labels: np.ndarray, calls: np.ndarray) -> np.
     return _counts(blocks, labels, calls, len(CLASS_NAMES))
 
 
-def tables(blocks: np.ndarray, labels: np.ndarray, given: Answers) -> dict[str, np.ndarray]:
+def tables(blocks: np.ndarray, labels: np.ndarray, answers: Answers) -> dict[str, np.ndarray]:
     """Returns the tables of each block: `direction`, `movement`, and `classes`, all three.
 
     Args:
         blocks: the number of each window's block of time, 0.. without holes, (windows,).
         labels: class codes, (windows,).
-        given: of the same windows.
+        answers: to the same windows.
 
     Raises:
         ValueError: where they do not describe the same windows.
     """
-    sizes = len(blocks), len(labels), len(given.calls), len(given.sides)
+    sizes = len(blocks), len(labels), len(answers.calls), len(answers.sides)
     if len(set(sizes)) > 1:
         raise ValueError(f"need a timestamp, a label and an answer for each window, got {sizes}")
     return {
-        "direction": directions(blocks, labels, given.sides),
-        "movement": movements(blocks, labels, given.calls),
-        "classes": confusions(blocks, labels, given.calls),
+        "direction": directions(blocks, labels, answers.sides),
+        "movement": movements(blocks, labels, answers.calls),
+        "classes": confusions(blocks, labels, answers.calls),
     }
 
 
-def _counts(blocks: np.ndarray, true: np.ndarray, said: np.ndarray, num_kinds: int) -> np.ndarray:
-    cells = (blocks * num_kinds + true) * num_kinds + said
+def _counts(blocks: np.ndarray, true: np.ndarray, called: np.ndarray, num_kinds: int) -> np.ndarray:
+    cells = (blocks * num_kinds + true) * num_kinds + called
     shape = (_num_blocks(blocks), num_kinds, num_kinds)
     return np.bincount(cells, minlength=np.prod(shape)).reshape(shape)
 

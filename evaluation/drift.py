@@ -19,12 +19,12 @@ def stability_index(expected: np.ndarray, actual: np.ndarray) -> float:
 
     Args:
         expected: values that set the bins, (rows,).
-        actual: values that are compared, (rows of their own,).
+        actual: values that are compared, (other rows,).
     """
     edges = np.unique(np.quantile(expected, np.arange(1, NUM_BINS) / NUM_BINS))
 
     def shares(values: np.ndarray) -> np.ndarray:
-        # On the right of its edge: a value that fills several bins stays in one of its own.
+        # To the right of its edge, so that a value that fills several bins has one to itself.
         counts = np.bincount(np.searchsorted(edges, values, "left"), minlength=len(edges) + 1)
         return np.maximum(counts / len(values), _SMALLEST)
 
@@ -44,5 +44,5 @@ def feature_drift(
         test: end rows of the test windows.
     """
     before, now = (np.asarray(features[e[subsample(len(e), MOST_ROWS)]]) for e in (train, test))
-    found = {n: stability_index(before[:, i], now[:, i]) for i, n in enumerate(names)}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    indices = {n: stability_index(before[:, i], now[:, i]) for i, n in enumerate(names)}
+    return dict(sorted(indices.items(), key=lambda item: -item[1]))

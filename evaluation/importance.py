@@ -95,7 +95,7 @@ class _Changed:
 def other_blocks(count: int, rng: np.random.Generator) -> np.ndarray:
     """Returns for each of `count` windows, sorted by time, the one to exchange with, (count,).
 
-    Equal blocks of neighbours change places, none keeps its own; within a block the order stays.
+    Equal blocks of neighbours change places, none keeps its place; within a block the order stays.
     """
     num_blocks = min(_MOST_BLOCKS, count)
     parts = np.array_split(np.arange(count), num_blocks)

@@ -90,7 +90,7 @@ def judge(market: Market, folds: list[Judged], *, cost_bps: float) -> Judgement:
     """Returns verdict, metrics and trades of the test windows of all folds together.
 
     The baseline to beat is picked on validation windows, those left out that another fold tests
-    on. Each fold's windows are called by its own training prior.
+    on. Each fold's windows are called by its training prior.
 
     Args:
         market: that the folds are of.

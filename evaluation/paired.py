@@ -48,14 +48,14 @@ def paired(labels: np.ndarray, model: np.ndarray, other: np.ndarray, blocks: np.
         other: those of the second.
         blocks: number of each window's block of time, 0.. without holes, (windows,).
     """
-    own, theirs = losses(labels, model), losses(labels, other)
-    totals, counts = np.bincount(blocks, own - theirs), np.bincount(blocks)
+    of_model, of_other = losses(labels, model), losses(labels, other)
+    totals, counts = np.bincount(blocks, of_model - of_other), np.bincount(blocks)
     difference, num_blocks = float(totals.sum() / counts.sum()), len(counts)
     if num_blocks < 2:
         return Paired(
-            float(own.mean()), float(theirs.mean()), (-_WIDEST, _WIDEST), _WIDEST, num_blocks
+            float(of_model.mean()), float(of_other.mean()), (-_WIDEST, _WIDEST), _WIDEST, num_blocks
         )
     without = (totals.sum() - totals) / (counts.sum() - counts)
     low, high = interval(difference, without, widest=_WIDEST)
     error = float(np.sqrt((num_blocks - 1) * np.var(without)))
-    return Paired(float(own.mean()), float(theirs.mean()), (low, high), error, num_blocks)
+    return Paired(float(of_model.mean()), float(of_other.mean()), (low, high), error, num_blocks)

@@ -138,6 +138,15 @@ def build_xlstm_classifier(
 
     Raises:
         ValueError: where an argument is out of range, with the argument's name and value.
+
+    Example:
+        >>> model = build_xlstm_classifier(
+        ...     32, 10, units=16, num_heads=2, class_prior=[0.3, 0.4, 0.3]
+        ... )
+        >>> logits = model(np.zeros((2, 32, 10), "float32"))  # (2, 3)
+        >>> print(np.round(keras.ops.softmax(logits)[0], 3))  # untrained, it says the prior
+        [0.3 0.4 0.3]
+        >>> model.compile("adam", MixedLoss())
     """
     _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
     inputs = keras.Input((sequence_length, num_features), name="window")

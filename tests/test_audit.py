@@ -1,4 +1,3 @@
-import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from data.audit.audit import (
     features_with,
 )
 from data.audit.spans_met import SPLITS, meetings
-from data.bars.read import check_bars
+from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
 from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
 from data.market.labels import label_scores
@@ -50,7 +49,7 @@ def with_feature(change):
             own = market.symbols == code
             part = bars[bars["symbol"] == name].iloc[WARM_UP_BARS:]
             features[own, column] = change(part, features[own, column])
-        return dataclasses.replace(market, features=features)
+        return replace(market, features=features)
 
     return build
 
@@ -97,8 +96,8 @@ def without_purge(bars, settings):
         part = np.searchsorted(starts, market.timestamps[ends], side="right")
         late = market.timestamps[ends] > last
         train, validation, test = (ends[(part == code) & ~late] for code in range(3))
-        folds.append(dataclasses.replace(fold, train=train, validation=validation, test=test))
-    return dataclasses.replace(market, folds=tuple(folds))
+        folds.append(replace(fold, train=train, validation=validation, test=test))
+    return replace(market, folds=tuple(folds))
 
 
 def threshold_of_the_last_bars(bars, settings):
@@ -107,8 +106,8 @@ def threshold_of_the_last_bars(bars, settings):
     late = scores[-200:][~np.isnan(scores[-200:])]
     threshold = float(np.quantile(np.abs(late), 0.4))
     labels = label_scores(scores, threshold)
-    changed = dataclasses.replace(fold, threshold=threshold, labels=labels)
-    return dataclasses.replace(market, folds=(changed,))
+    changed = replace(fold, threshold=threshold, labels=labels)
+    return replace(market, folds=(changed,))
 
 
 def other_symbols_future(bars, settings):
@@ -116,7 +115,7 @@ def other_symbols_future(bars, settings):
     features, column = market.features.copy(), market.feature_names.index("rsi")
     per_symbol = len(features) // 2
     features[per_symbol:-3, column] = features[3:per_symbol, column]
-    return dataclasses.replace(market, features=features)
+    return replace(market, features=features)
 
 
 def all_rows(market, fold):
@@ -238,11 +237,11 @@ def test_spans_are_compared_over_all_symbols_and_in_calendar_time(bars_free, met
     begins = market.timestamps[of_first["validation"][0] - SETTINGS.sequence_length + 1]
     ended = begins - (bars_free + SETTINGS.future_window) * np.timedelta64(15, "m")
     other = np.flatnonzero((market.symbols == 1) & (market.timestamps == ended))
-    found = meetings(market, dataclasses.replace(fold, **of_first | {"train": other}), **sizes)
+    found = meetings(market, replace(fold, **of_first | {"train": other}), **sizes)
     # The embargo is of 3 bars: the span of the other symbol may reach no bar of the first one's.
     assert [one.splits for one in found] == [("train", "validation")] * met
     swapped = {"train": of_first["validation"], "validation": other}
-    found = meetings(market, dataclasses.replace(fold, **of_first | swapped), **sizes)
+    found = meetings(market, replace(fold, **of_first | swapped), **sizes)
     assert (("train", "validation") in [one.splits for one in found]) == met  # in either order
 
 
@@ -263,7 +262,7 @@ def test_a_scaler_fitted_on_all_rows_is_caught_and_named(bars):
 def test_labels_that_look_beyond_their_horizon_are_caught_and_named(bars):
     def build(bars, settings):
         market = build_market(bars, settings)
-        return dataclasses.replace(market, trade_return=np.roll(market.trade_return, -1))
+        return replace(market, trade_return=np.roll(market.trade_return, -1))
 
     findings = audit_market(bars, SETTINGS, build=build, **FEW)
     assert [(finding.kind, finding.column) for finding in findings] == [("label", "trade_return")]
@@ -273,8 +272,8 @@ def test_persistence_of_a_move_that_has_not_ended_is_caught(bars):
     def build(bars, settings):
         market = build_market(bars, settings)
         fold = market.folds[0]
-        early = dataclasses.replace(fold, persistence=np.roll(fold.persistence, -1))
-        return dataclasses.replace(market, folds=(early,))
+        early = replace(fold, persistence=np.roll(fold.persistence, -1))
+        return replace(market, folds=(early,))
 
     findings = audit_market(bars, SETTINGS, build=build, **FEW)
     assert [finding.column for finding in findings] == ["persistence of fold 1"]

@@ -111,7 +111,7 @@ def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tm
 def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, tmp_path):
     save_model(result.deployed.model, tmp_path / "model.keras")
     model = load_classifier(tmp_path / "model.keras")
-    fold, said = market.folds[0], result.blend.said
+    fold, said = market.folds[0], result.blend.probabilities
     prior, labels = training_prior(fold), fold.labels[fold.validation]
     blocks = judge.blocks_of(market, fold.validation)
     own = [p["validation"][np.arange(len(labels)), labels] for p in said.values()]
@@ -127,7 +127,7 @@ def test_the_file_gives_the_weighted_mean_with_one_temperature(market, result, t
 
 def assert_it_answers_the_weighted_mean(model, market, result):
     contract, fold = contract_of(model), result.fold
-    parts = zip(contract["blend"].values(), result.blend.said.values(), strict=True)
+    parts = zip(contract["blend"].values(), result.blend.probabilities.values(), strict=True)
     mean = np.log(sum(weight * said["test"] for weight, said in parts))
     expected = np.exp(tempered(mean, training_prior(fold), contract["temperature"]))
     found = model.predict(window_sequence(market, fold.test), verbose=0)
@@ -252,7 +252,7 @@ def test_a_run_refits_its_blend_and_is_retrained_as_one(bars_file, tmp_path):
         for name in ("judged", "model")
     )
     np.testing.assert_allclose(judged[SHARES], table[SHARES], rtol=0, atol=1e-6)
-    assert np.abs(shipped[SHARES] - table[SHARES]).to_numpy().max() > 1e-4
+    assert (shipped[SHARES] - table[SHARES]).abs().to_numpy().max() > 1e-4
     persistent_drift(num_symbols=3, num_bars=1500, seed=1).to_parquet(bars)
     assert train_model.main(["retrain", str(folder), "--data", str(bars)]) == 0
     (new,) = (folder / "retrained").iterdir()

@@ -21,6 +21,7 @@ OURS = {
     "bandwidth": 1e9,
     "turn": 1e-5,
     "launch": 1e-6,
+    "step": 1e-3,
     "device": "a card",
     "jax": "1.0",
 }
@@ -118,10 +119,13 @@ def test_products_bytes_turns_and_launches_are_counted():
 
 
 def test_the_largest_part_limits_and_none_does_where_all_are_small():
-    parts = Ceilings(OURS["flops"], 1e9, 1e-5, 1e-6).seconds(Work(4e10, 1e7, 1e3, 1e3), "bfloat16")
-    assert parts == pytest.approx({"arithmetic": 0.02, "memory bandwidth": 0.01, "launches": 0.011})
+    parts = Ceilings(OURS["flops"], 1e9, 1e-5, 1e-6, 1e-3).seconds(
+        Work(4e10, 1e7, 1e3, 1e3, 1), "bfloat16"
+    )
+    expected = {"arithmetic": 0.02, "memory bandwidth": 0.01, "launches": 0.011}
+    assert parts == pytest.approx(expected | {"Keras between steps": 1e-3})
     assert limit(parts, 0.04) == "arithmetic, 50%"
-    assert limit(parts, 0.2) == "none of the three; arithmetic, 10%"
+    assert limit(parts, 0.2) == "none of these; arithmetic, 10%"
 
 
 def test_the_page_has_each_row_its_limit_and_what_is_missing():

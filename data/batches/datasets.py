@@ -192,6 +192,15 @@ class WindowBatches(TrainingBatches):
 
     Raises:
         ValueError: see there; or if a time shift has no `first_ends`.
+
+    Example:
+        >>> from data.batches.sampling import BatchPlan
+        >>> features = np.zeros((100, 5), "float32")  # of one symbol
+        >>> ends = np.arange(19, 100)  # of windows of 20 bars
+        >>> plan = BatchPlan(ends % 3, np.zeros(81, int), batch_size=8, seed=0)
+        >>> x, y = WindowBatches(features, ends, plan=plan, sequence_length=20)[0]
+        >>> x.shape, y.shape
+        ((8, 20, 5), (8,))
     """
 
     def __init__(

@@ -18,6 +18,10 @@ def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
     Args:
         ratios: not negative, any scale.
         total: what the shares add up to.
+
+    Example:
+        >>> quotas([1, 2, 1], 10).tolist()
+        [3, 5, 2]
     """
     parts = np.asarray(ratios, np.float64)
     if not (parts.ndim == 1 and np.all(parts >= 0) and 0 < parts.sum() < np.inf):

@@ -61,6 +61,10 @@ def parse_extra(text: str) -> tuple[ExtraColumn, ...]:
     Raises:
         InputError: in one line, for an unknown transform, a feature twice, a column that all bars
             have, or a name that another feature has.
+
+    Example:
+        >>> [str(column) for column in parse_extra("funding_rate, open_interest:change")]
+        ['funding_rate:level', 'open_interest:change']
     """
     parsed: list[ExtraColumn] = []
     for part in filter(None, map(str.strip, text.split(","))):

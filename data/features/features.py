@@ -36,6 +36,13 @@ def compute_features(
 
     Raises:
         ValueError: if the frame holds several symbols.
+
+    Example:
+        >>> from data.bars.read import read_bars
+        >>> bars = read_bars("synthetic:walk?bars=300&symbols=1")
+        >>> features = compute_features(bars, intraday=True)
+        >>> features.shape, int(features.isna().any(axis=1).sum())  # of the warm-up
+        ((300, 30), 150)
     """
     if "symbol" in bars and bars["symbol"].nunique() > 1:
         raise ValueError("features need the bars of one symbol; they depend on the bars before")

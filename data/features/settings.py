@@ -41,6 +41,13 @@ class FeatureSettings:
         market_min_symbols: with fewer at a bar there is no market; at least 4, so that one symbol
             alone never moves the mean.
         own: features of one's own functions; see `data.features.own`.
+
+    Example:
+        >>> settings = FeatureSettings(timeframes=(8,), market=("rsi",))
+        >>> settings.names(intraday=False)[26:28], settings.warm_up_bars
+        (('x8_log_return_1', 'x8_log_return_3'), 200)
+        >>> settings.names(intraday=False)[-3:]
+        ('market_mean_rsi', 'market_difference_rsi', 'market_spread_rsi')
     """
 
     timeframes: tuple[int, ...] = ()

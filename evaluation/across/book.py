@@ -23,19 +23,19 @@ _YEAR = np.timedelta64(31_557_600, "s")
 _BASIS_POINTS = 1e4
 
 
-def fifths(said: np.ndarray, traded: np.ndarray) -> np.ndarray:
+def fifths(favour: np.ndarray, traded: np.ndarray) -> np.ndarray:
     """Returns the fifth of each symbol at each bar, int8 (bars, symbols), 0 the worst; -1: none.
 
-    Symbols of which the same is said are in one fifth, that of their mean rank: where that is said
-    of all, the fifths at the ends are empty.
+    Symbols that are equally favoured are in one fifth, that of their mean rank: where all are, the
+    fifths at the ends are empty.
 
     Args:
-        said: larger where a symbol is favoured, (bars, symbols), NaN where unknown.
+        favour: the larger, the better, (bars, symbols), NaN where unknown.
         traded: log returns, (bars, symbols), NaN where nothing can be traded.
     """
-    both = np.isfinite(said) & np.isfinite(traded)
+    both = np.isfinite(favour) & np.isfinite(traded)
     count = both.sum(axis=1, keepdims=True)
-    ranks = rankdata(np.where(both, said, np.nan), axis=1, nan_policy="omit")
+    ranks = rankdata(np.where(both, favour, np.nan), axis=1, nan_policy="omit")
     places = np.floor((ranks - 0.5) * FIFTHS / np.maximum(count, 1))
     return np.where(both & (count >= LEAST_SYMBOLS), places, -1).astype(np.int8)
 

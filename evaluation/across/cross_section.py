@@ -1,7 +1,7 @@
 """Answers judged as a cross-section: which symbols rise more than the others, and does it pay?
 
 Where all symbols move together, a test time holds few independent events for a forecaster of each
-symbol alone. Ranked within a bar, every bar is a test of its own. The rank correlation is split in
+symbol alone. Ranked within a bar, every bar is a separate test. The rank correlation is split in
 two: **timing**, the answer less the symbol's own mean answer of the past days, and the **lasting
 tilt**, that past mean alone, which a list of names without any bars could give as well.
 """
@@ -85,16 +85,16 @@ def cross_section(
         return FewSymbols(most)
     rows = _rows(windows, known, before, block_seconds)
     panel = rows.panel
-    came, traded = panel.matrix(forward_return), panel.matrix(trade_return)
+    returns, traded = panel.matrix(forward_return), panel.matrix(trade_return)
     times = np.datetime_as_string(panel.times[curve_rows(len(panel.times))], "m")
 
     def mean(by_bar: np.ndarray, widest: float = 1.0) -> Estimate:
         return mean_over_bars(by_bar, panel.blocks, widest=widest)
 
     def ranking(now: np.ndarray, past: np.ndarray | None) -> tuple[np.ndarray, Ranking]:
-        parts = _parts(rows, came, now, past)
+        parts = _parts(rows, returns, now, past)
         ages = {0: mean(parts["rank_correlation"])}
-        ages |= {age: mean(by_bar) for age, by_bar in _aged(rows, came, now).items()}
+        ages |= {age: mean(by_bar) for age, by_bar in _aged(rows, returns, now).items()}
         members = fifths(panel.matrix(favour(now)), traded)
         return parts["rank_correlation"], Ranking(
             rank_correlation=ages[0],
@@ -157,9 +157,9 @@ def correlations(
     if most_symbols(windows.times, windows.symbols, known) < LEAST_SYMBOLS:
         return {name: np.empty(0) for name in PARTS}, np.empty(0, int)
     rows = _rows(windows, known, before, block_seconds)
-    came = rows.panel.matrix(forward_return)
+    returns = rows.panel.matrix(forward_return)
     past = None if before is None else before.probabilities
-    return _parts(rows, came, windows.probabilities, past), rows.panel.blocks
+    return _parts(rows, returns, windows.probabilities, past), rows.panel.blocks
 
 
 def sentence(ranked: CrossSection | FewSymbols) -> str:
@@ -197,7 +197,7 @@ class _Rows:
     """Windows and those before them in the order of symbols, then time.
 
     Attributes:
-        panel: of the windows as they were given.
+        panel: of the windows in their original order.
         order: of the windows, then those before them, together, (all,).
         symbols: in that order, (all,).
         times: the same.
@@ -241,20 +241,20 @@ def _rows(
 
 
 def _parts(
-    rows: _Rows, came: np.ndarray, now: np.ndarray, past: np.ndarray | None
+    rows: _Rows, returns: np.ndarray, now: np.ndarray, past: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Returns the rank correlation and its parts in each bar, (bars,) by the names of `PARTS`."""
     answers, earlier = favour(now), None if past is None else favour(past)
     usual = rows.past_mean(answers, earlier)
     return {
-        name: rank_correlations(rows.panel.matrix(even_out(part)), came)
+        name: rank_correlations(rows.panel.matrix(even_out(part)), returns)
         for name, part in zip(PARTS, (answers, answers - usual, usual), strict=True)
     }
 
 
-def _aged(rows: _Rows, came: np.ndarray, now: np.ndarray) -> dict[int, np.ndarray]:
+def _aged(rows: _Rows, returns: np.ndarray, now: np.ndarray) -> dict[int, np.ndarray]:
     answers, matrix = favour(now), rows.panel.matrix
-    return {age: rank_correlations(matrix(rows.aged(answers, age)), came) for age in AGES[1:]}
+    return {age: rank_correlations(matrix(rows.aged(answers, age)), returns) for age in AGES[1:]}
 
 
 def _in_words(part: Estimate) -> str:

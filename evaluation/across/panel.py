@@ -139,8 +139,8 @@ def recent_mean(
         float64 (rows,); NaN where what is there goes back less than a quarter of the span.
     """
     here = np.arange(len(values))
-    own, first = here - _position(symbols), np.empty(len(values), np.int64)
-    for start, stop in itertools.pairwise([*np.unique(own).tolist(), len(values)]):
+    begins, first = here - _position(symbols), np.empty(len(values), np.int64)
+    for start, stop in itertools.pairwise([*np.unique(begins).tolist(), len(values)]):
         part = times[start:stop]
         first[start:stop] = start + np.searchsorted(part, part - span)
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
@@ -149,7 +149,7 @@ def recent_mean(
 
 
 def aged(values: np.ndarray, symbols: np.ndarray, num_bars: int) -> np.ndarray:
-    """Returns the symbol's value `num_bars` bars of its own before each row, NaN if none, (rows,).
+    """Returns the symbol's value `num_bars` of its bars before each row, NaN if none, (rows,).
 
     The rows are sorted by symbol, then time.
     """
@@ -159,23 +159,23 @@ def aged(values: np.ndarray, symbols: np.ndarray, num_bars: int) -> np.ndarray:
     return old
 
 
-def rank_correlations(said: np.ndarray, came: np.ndarray) -> np.ndarray:
+def rank_correlations(answers: np.ndarray, returns: np.ndarray) -> np.ndarray:
     """Returns Spearman's correlation in each row of two matrices, float64 (bars,).
 
-    Ties share their mean rank. Where one side says the same of all symbols it is 0; with fewer
+    Ties share their mean rank. Where one side is the same for all symbols it is 0; with fewer
     than `LEAST_SYMBOLS` symbols that have both it is NaN.
 
     Args:
-        said: (bars, symbols), NaN where unknown.
-        came: the same.
+        answers: (bars, symbols), NaN where unknown.
+        returns: the same.
     """
-    both = np.isfinite(said) & np.isfinite(came)
+    both = np.isfinite(answers) & np.isfinite(returns)
     count = both.sum(axis=1)
-    ranks = [_centred_ranks(side, both, count) for side in (said, came)]
+    ranks = [_centred_ranks(side, both, count) for side in (answers, returns)]
     shared = (ranks[0] * ranks[1]).sum(axis=1)
-    size = np.sqrt(np.prod([(own**2).sum(axis=1) for own in ranks], axis=0))
-    found = np.divide(shared, size, out=np.zeros(len(shared)), where=size > 0)
-    return np.where(count >= LEAST_SYMBOLS, found, np.nan)
+    size = np.sqrt(np.prod([(side**2).sum(axis=1) for side in ranks], axis=0))
+    correlations = np.divide(shared, size, out=np.zeros(len(shared)), where=size > 0)
+    return np.where(count >= LEAST_SYMBOLS, correlations, np.nan)
 
 
 def mean_over_bars(values: np.ndarray, blocks: np.ndarray, widest: float | None = None) -> Estimate:

@@ -39,19 +39,21 @@ class Fitted:
         if self.estimator is None:
             return np.zeros((len(x), 1))
         if self.rounds is None:
-            found = self.estimator.predict_proba(x)
+            probabilities = self.estimator.predict_proba(x)
         else:
             stages = self.estimator.staged_predict_proba(x)
-            found = next(islice(stages, min(self.rounds, self.estimator.n_iter_) - 1, None))
-        return np.log(np.maximum(found, LEAST))
+            last = min(self.rounds, self.estimator.n_iter_) - 1
+            probabilities = next(islice(stages, last, None))
+        return np.log(np.maximum(probabilities, LEAST))
 
     def with_temperature(self, windows: Windows) -> "Fitted":
-        """Returns it with the temperature about the prior that these windows speak for."""
-        found = self.temperature_for(self.log_p(windows.x), windows.labels, windows.blocks)
-        return replace(self, temperature=found)
+        """Returns the baseline at the temperature about the prior that fits these windows best."""
+        log_p = self.log_p(windows.x)
+        temperature = self.temperature_for(log_p, windows.labels, windows.blocks)
+        return replace(self, temperature=temperature)
 
     def temperature_for(self, log_p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> float:
-        """Returns the temperature that log-probabilities (samples, classes seen) speak for."""
+        """Returns the temperature that fits log-probabilities (samples, classes seen) best."""
         seen = np.isin(labels, self.classes)
         codes = np.searchsorted(self.classes, labels[seen])
         blocks = np.unique(blocks[seen], return_inverse=True)[1]
@@ -68,8 +70,9 @@ class Fitted:
 
     def losses(self, windows: Windows) -> np.ndarray:
         """Returns the NLL of each window in nats, (windows,)."""
-        own = self.predict_proba(windows.x)[np.arange(len(windows.labels)), windows.labels]
-        return -np.log(np.maximum(own, LEAST))
+        rows = np.arange(len(windows.labels))
+        of_true = self.predict_proba(windows.x)[rows, windows.labels]
+        return -np.log(np.maximum(of_true, LEAST))
 
 
 def fit(estimator: Any, windows: Windows, prior: np.ndarray) -> Fitted:

@@ -1,4 +1,4 @@
-"""The baselines of a fold: what costs nothing, and learners fitted to its windows' summaries."""
+"""The baselines of a fold: those without a fit, and learners on its windows' summaries."""
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -30,11 +30,11 @@ class Learner(NamedTuple):
 
     Attributes:
         fitted: to its training windows.
-        said: its probabilities, (windows, 3) by split.
+        probabilities: (windows, 3) by split.
     """
 
     fitted: Fitted
-    said: BySplit
+    probabilities: BySplit
 
 
 def fit_learners(
@@ -57,11 +57,11 @@ def fit_learners(
         sums: as `evaluation.baselines.summaries.window_summary` takes it.
         chosen: of each what validation chose in a fit before, which holds for this one; None:
             the fold's validation windows choose.
-        progress: told the share that is done.
+        progress: called with the share that is done.
     """
-    wanted, found = [name for name in FITTED if name in names], {}
+    wanted, fits = [name for name in FITTED if name in names], {}
     if not wanted:
-        return found
+        return fits
     windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
@@ -76,9 +76,9 @@ def fit_learners(
         else:
             before = chosen[baseline]
             fitted = fitted_anew(before, windows["train"], prior=prior, seed=seed)
-        said = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
-        found[baseline] = Learner(fitted, said)
-    return found
+        probabilities = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
+        fits[baseline] = Learner(fitted, probabilities)
+    return fits
 
 
 def baseline_probabilities(
@@ -92,14 +92,14 @@ def baseline_probabilities(
         learners: those that take seconds to fit, as `fit_learners` returns them.
     """
     train_labels = fold.labels[fold.train]
-    found: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
+    by_name: dict[str, dict[str, Any]] = {N_("constant prior"): {}, N_("persistence"): {}}
     for name in SPLITS[1:]:
         ends = getattr(fold, name)
-        found["constant prior"][name] = simple.constant_prior(train_labels, len(ends))
-        found["persistence"][name] = simple.persistence(
+        by_name["constant prior"][name] = simple.constant_prior(train_labels, len(ends))
+        by_name["persistence"][name] = simple.persistence(
             fold.persistence[ends], fold.persistence[fold.train], train_labels
         )
-    return found | {name: learner.said for name, learner in learners.items()}
+    return by_name | {name: learner.probabilities for name, learner in learners.items()}
 
 
 def fitting_windows(

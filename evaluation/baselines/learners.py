@@ -45,7 +45,7 @@ def logistic_regression(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: for equal signatures; the solver draws nothing.
-        progress: told the share that is done.
+        progress: called with the share that is done.
     """
     candidates = []
     for penalty in PENALTIES:
@@ -54,11 +54,11 @@ def logistic_regression(
         progress(len(candidates) / len(PENALTIES))
     losses = [one.losses(validation) for one in candidates]
     best = min(losses, key=np.mean)
-    errors = [_standard_error(own - best, validation.blocks) for own in losses]
+    errors = [_standard_error(nll - best, validation.blocks) for nll in losses]
     return next(
         one
-        for one, own, error in zip(candidates, losses, errors, strict=True)
-        if own.mean() - best.mean() <= max(error, _EQUAL)
+        for one, nll, error in zip(candidates, losses, errors, strict=True)
+        if nll.mean() - best.mean() <= max(error, _EQUAL)
     )
 
 
@@ -76,9 +76,9 @@ def boosted_trees(
     time, each left out once with its neighbourhood: the validation windows alone are too few
     blocks of time to tell. The temperature is that of the validation windows, but no higher than
     that of the parts left out, unless the NLL on the validation windows would be above the
-    prior's. (On the
-    15-minute bars of benchmarks/baselines.md the 49 blocks of validation hold little signal; by
-    them alone the trees were trained too short or cooled too much for the time that followed.)
+    prior's. (On the 15-minute bars of benchmarks/baselines.md the 49 blocks of validation hold
+    little signal; by them alone the trees were trained too short or cooled too much for the time
+    that followed.)
 
     Each split looks at three in ten columns. scikit-learn's early stopping by itself would hold
     out random windows, whose neighbours, one bar away, would be trained on.
@@ -88,7 +88,7 @@ def boosted_trees(
         validation: those of the validation period.
         prior: class frequencies of the training period, (3,).
         seed: of the estimator.
-        progress: told the share that is done.
+        progress: called with the share that is done.
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
     parts = [*_parts_left_out(few), (few, validation)]
@@ -104,20 +104,20 @@ def boosted_trees(
     fitted = fitted.with_temperature(validation)
     if len(judges) == 1:
         return fitted
-    log_p = np.concatenate([replace(one, rounds=rounds).log_p(own.x) for one, own in judges[:-1]])
-    left_out = [own for _, own in judges[:-1]]
-    asked = fitted.temperature_for(
-        log_p,
-        np.concatenate([own.labels for own in left_out]),
-        np.concatenate([own.blocks for own in left_out]),
+    log_p = [replace(judge, rounds=rounds).log_p(left.x) for judge, left in judges[:-1]]
+    left_out = [left for _, left in judges[:-1]]
+    of_parts = fitted.temperature_for(
+        np.concatenate(log_p),
+        np.concatenate([left.labels for left in left_out]),
+        np.concatenate([left.blocks for left in left_out]),
     )
-    milder = replace(fitted, temperature=min(fitted.temperature, asked))
+    milder = replace(fitted, temperature=min(fitted.temperature, of_parts))
     of_prior = -np.log(np.maximum(np.asarray(prior), LEAST))[validation.labels].mean()
     return milder if milder.losses(validation).mean() <= of_prior else fitted
 
 
 def fitted_anew(chosen: Fitted, train: Windows, *, prior: np.ndarray, seed: int = 0) -> Fitted:
-    """Returns a baseline fitted to other windows, as strong, as long and as sure as was chosen.
+    """Returns a baseline fitted to other windows with the penalty, rounds and temperature chosen.
 
     Args:
         chosen: what `logistic_regression` or `boosted_trees` returned.
@@ -190,7 +190,7 @@ def _judge(clear: Windows, left: Windows, prior: np.ndarray, seed: int) -> Fitte
 
 
 def _nll_by_rounds(judge: Fitted) -> np.ndarray:
-    """Returns the NLL on the windows left out at each of ROUNDS; after the last, its own."""
+    """Returns the NLL on the windows left out at each of ROUNDS, or at the last there is."""
     if judge.estimator is None:
         return np.zeros(len(ROUNDS))
     nll = -judge.estimator.validation_score_  # the first is that of no round

@@ -18,7 +18,7 @@ def persistence(
     """Returns P(label | label of the move that has just ended), (windows, 3).
 
     The table is counted on the training windows, each cell one window more than seen (Laplace),
-    so that a trend and a reversal are both found.
+    so that both a trend and a reversal show.
 
     Args:
         previous_labels: of the windows to judge, -1 where unknown: those get the prior.

@@ -76,10 +76,10 @@ def same_side(thresholds: np.ndarray) -> np.ndarray:
     x <= t of a float32 x and a float64 t is x <= the largest float32 that is not above t. Numbers
     so small that some processors take them for 0 stand for 0 here.
     """
-    given = np.asarray(thresholds, np.float64)
-    given = np.clip(given, -_LARGEST, _LARGEST)  # an infinite one has all finite numbers below it
-    rounded = given.astype(np.float32)
-    rounded = np.where(rounded > given, np.nextafter(rounded, -_LARGEST), rounded)
+    exact = np.asarray(thresholds, np.float64)
+    exact = np.clip(exact, -_LARGEST, _LARGEST)  # an infinite one has all finite numbers below it
+    rounded = exact.astype(np.float32)
+    rounded = np.where(rounded > exact, np.nextafter(rounded, -_LARGEST), rounded)
     rounded = np.where((rounded > 0) & (rounded < _SMALLEST), np.float32(0), rounded)
     rounded = np.where((rounded < 0) & (rounded > -_SMALLEST), -_SMALLEST, rounded)
     return rounded.astype(np.float32)

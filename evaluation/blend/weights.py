@@ -1,11 +1,11 @@
-"""How much each forecaster counts in a mean of probabilities, by blocks of validation time.
+"""The weight of each forecaster in a mean of probabilities, by blocks of validation time.
 
 The NLL of the mixture, -log sum_m w_m p_m of the true class, is convex in the weights (Hall and
 Mitchell 2007, International Journal of Forecasting 23:1). Its lowest point on few blocks of time is
 mostly luck, and equal weights are hard to beat (Stock and Watson 2004, Journal of Forecasting
-23:405). So the fitted weights are drawn back to equal ones: what is kept of their distance is the
-share of their gain on all blocks that is left on blocks that the weights were not fitted to. Where
-nothing is left the weights are equal.
+23:405). So the fitted weights are shrunk towards equal ones: the share of their distance that is
+kept is the share of their gain that remains on blocks that the weights were not fitted to. Where
+nothing remains, the weights are equal.
 
 A mean of probabilities and one of their logarithms were as good (validation blocks left out, three
 markets: 0.9110 and 0.9109, 1.0941 and 1.0941); the first is what ensembles do.
@@ -18,43 +18,43 @@ MOST_PARTS = 20  # of the blocks, each left out once
 _LEAST = 1e-12  # of a probability
 
 
-def blend_weights(own: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+def blend_weights(of_true: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Returns the weight of each member, all 0 or more with the sum 1, float64 (members,).
 
     Args:
-        own: what each member says of the true class of each window, (windows, members).
+        of_true: each member's probability of the true class of each window, (windows, members).
         blocks: number of each window's block of time, 0.. without holes, (windows,).
     """
-    own = np.maximum(np.asarray(own, np.float64), _LEAST)
-    equal = np.full(own.shape[1], 1 / own.shape[1])
+    of_true = np.maximum(np.asarray(of_true, np.float64), _LEAST)
+    equal = np.full(of_true.shape[1], 1 / of_true.shape[1])
     num_blocks = int(blocks.max()) + 1
     parts = blocks * min(num_blocks, MOST_PARTS) // num_blocks
-    fitted = _fitted(own)
-    of_equal = _losses(own, equal)
-    gain = (of_equal - _losses(own, fitted)).mean()
+    fitted = _fitted(of_true)
+    of_equal = _losses(of_true, equal)
+    gain = (of_equal - _losses(of_true, fitted)).mean()
     if num_blocks < 2 or gain <= 0:
         return equal
-    without = np.empty(len(own))
+    without = np.empty(len(of_true))
     for part in np.unique(parts):
         left = parts == part
-        without[left] = _losses(own[left], _fitted(own[~left]))
+        without[left] = _losses(of_true[left], _fitted(of_true[~left]))
     kept = np.clip((of_equal - without).mean() / gain, 0, 1)
     return equal + kept * (fitted - equal)
 
 
-def _losses(own: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return -np.log(own @ weights)
+def _losses(of_true: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return -np.log(of_true @ weights)
 
 
-def _fitted(own: np.ndarray) -> np.ndarray:
+def _fitted(of_true: np.ndarray) -> np.ndarray:
     """Returns the weights of the lowest NLL."""
 
     def nll(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = np.maximum(own @ weights, _LEAST)
-        return -np.log(mixed).mean(), -(own / mixed[:, None]).mean(axis=0)
+        mixed = np.maximum(of_true @ weights, _LEAST)
+        return -np.log(mixed).mean(), -(of_true / mixed[:, None]).mean(axis=0)
 
-    num_members = own.shape[1]
-    found = minimize(
+    num_members = of_true.shape[1]
+    lowest = minimize(
         nll,
         np.full(num_members, 1 / num_members),
         jac=True,
@@ -63,5 +63,5 @@ def _fitted(own: np.ndarray) -> np.ndarray:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
         options={"ftol": 1e-12, "maxiter": 200},
     )
-    weights = np.clip(found.x, 0, None)
+    weights = np.clip(lowest.x, 0, None)
     return weights / weights.sum()

@@ -42,7 +42,7 @@ class PooledScores:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The epoch with the best value of a metric; an ensemble has no epoch of its own."""
+    """The epoch with the best value of a metric; an ensemble has no single epoch."""
 
     metric: str
     epoch: int | None = None

@@ -150,7 +150,7 @@ class Trades:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over bars; None where no bar has a value, or no interval can be told."""
+    """A mean over bars; None where no bar has a value, or there is no interval."""
 
     value: float | None
     interval: Interval | None

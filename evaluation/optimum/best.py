@@ -63,12 +63,12 @@ def best_probabilities(
         seen = _seen_beside(name, values, horizon, relative=reference == MARKET)
     else:
         seen = _seen_alone(name, values, horizon)
-    parts = {str(s): own for s, own in read_synthetic(text).groupby("symbol", observed=True)}
+    parts = {str(s): bars for s, bars in read_synthetic(text).groupby("symbol", observed=True)}
     if reference == MARKET:
         scales = market_scales([*parts.values()], horizon, min_symbols)
     else:
-        scales = [past_scale(own["close"].to_numpy(), horizon) for own in parts.values()]
-    found = {}
+        scales = [past_scale(bars["close"].to_numpy(), horizon) for bars in parts.values()]
+    best = {}
     for symbol, scale in zip(parts, scales, strict=True):
         outlook = seen(int(symbol.removeprefix("SYN")), parts[symbol])
         if label_method == "fixed":
@@ -77,8 +77,8 @@ def best_probabilities(
             high = threshold * scale
             low = -high
         sell, buy = outlook.below(low), 1 - outlook.below(high)
-        found[symbol] = np.column_stack([sell, 1 - sell - buy, buy])
-    return found
+        best[symbol] = np.column_stack([sell, 1 - sell - buy, buy])
+    return best
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Outlook:
     def below(self, moves: np.ndarray | float) -> np.ndarray:
         """Returns P(the move is below these), (bars,)."""
         points = moves / self.unit + self.shift
-        by_sign = [np.interp(points, self.grid, own) for own in self.chances_below]
+        by_sign = [np.interp(points, self.grid, chances) for chances in self.chances_below]
         return (self.chances * np.column_stack(by_sign)).sum(axis=1)
 
 
@@ -126,10 +126,10 @@ def _seen_beside(name: str, values: dict, horizon: int, *, relative: bool):
 
     The market's trimmed mean is taken for the mean, of which a symbol is a part itself.
     """
-    volatility, common, own = hidden_parts(
+    volatility, common, single = hidden_parts(
         name, values["num_symbols"], values["num_bars"], values["seed"]
     )
-    ratio, count = COMMON_RATIOS[name], len(own)
+    ratio, count = COMMON_RATIOS[name], len(single)
     rest = 1 - 1 / count if relative else 1.0
     noise = np.sqrt(horizon * (rest if relative else 1 + ratio**2))
     if name == "market_drift":
@@ -138,7 +138,7 @@ def _seen_beside(name: str, values: dict, horizon: int, *, relative: bool):
         chances = _filtered(common.sum(axis=1) / (ratio * volatility), strength)
         return lambda number, bars: _Outlook(chances, volatility, *below)
     below = _chances_below(DRIFT_STRENGTH * rest, horizon, noise)
-    chances = [_filtered(steps.sum(axis=1) / volatility, DRIFT_STRENGTH) for steps in own]
+    chances = [_filtered(steps.sum(axis=1) / volatility, DRIFT_STRENGTH) for steps in single]
     ahead = np.array([signs @ _expected(DRIFT_STRENGTH, horizon) for signs in chances])
 
     def seen(number: int, bars: pd.DataFrame) -> _Outlook:
@@ -176,8 +176,8 @@ def best_calls(
     p = np.asarray(probabilities, np.float64)
     true = p.mean(axis=0)
     firsts = [_first_largest(grounds) for grounds in (p, p / true, p - true)]
-    found = [_climbed(p, true, called) for called in [*firsts, *starts]]
-    return max(found, key=lambda calls_and_mcc: calls_and_mcc[1])
+    climbed = [_climbed(p, true, called) for called in [*firsts, *starts]]
+    return max(climbed, key=lambda calls_and_mcc: calls_and_mcc[1])
 
 
 def _climbed(p: np.ndarray, true: np.ndarray, called: np.ndarray) -> tuple[np.ndarray, float]:
@@ -230,7 +230,7 @@ def _chances_below(strength: float, horizon: int, noise: float) -> tuple[np.ndar
         changed = rng.random(sign.shape) < 1 / MEAN_DURATION
         sign = np.where(changed, rng.choice(SIGNS, size=sign.shape), sign)
         drift += strength * sign
-    points, counts = zip(*(np.unique(own, return_counts=True) for own in drift), strict=True)
+    points, counts = zip(*(np.unique(moves, return_counts=True) for moves in drift), strict=True)
     below = [
         count @ ndtr((grid - point[:, None]) / noise) / SIMULATED
         for point, count in zip(points, counts, strict=True)

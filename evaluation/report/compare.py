@@ -76,7 +76,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     by_bars: dict[Any, list[Run]] = {}
     for run in runs:
         by_bars.setdefault(run.run_info.get("bars_sha256"), []).append(run)
-    groups = [_group(own) for own in by_bars.values()]
+    groups = [_group(same_bars) for same_bars in by_bars.values()]
     ordered = [run for group in groups for run in group.pop("runs")]
     names = [name for run in ordered for name in run.flags]
     flags = {name: [run.flags.get(name) for run in ordered] for name in dict.fromkeys(names)}
@@ -87,12 +87,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def compare_page(found: Mapping[str, Any]) -> str:
-    """Returns what `compare_runs` found as one self-contained HTML page."""
-    values = [row["values"] for row in found["rows"]]
-    ranked = {n: text for n, text in RANKED.items() if any(own[n] is not None for own in values)}
-    pictures = [_pictures(group) for group in found["groups"]]
-    return render(TEMPLATE, columns=COLUMNS | ranked, pictures=pictures, mark=MARK, **found)
+def compare_page(comparison: Mapping[str, Any]) -> str:
+    """Returns what `compare_runs` returned as one self-contained HTML page."""
+    values = [row["values"] for row in comparison["rows"]]
+    ranked = {
+        name: text for name, text in RANKED.items() if any(row[name] is not None for row in values)
+    }
+    pictures = [_pictures(group) for group in comparison["groups"]]
+    return render(TEMPLATE, columns=COLUMNS | ranked, pictures=pictures, mark=MARK, **comparison)
 
 
 def is_own_page(path: Path) -> bool:
@@ -140,7 +142,7 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             listed(f"{row.name} {signed(row.value)}" for row in rows),
         )
     periods = next((when for when, _curve in group["curves"].values()), None)
-    curves = {names[n]: own for n, (when, own) in group["curves"].items() if when == periods}
+    curves = {names[n]: curve for n, (when, curve) in group["curves"].items() if when == periods}
     shown = dict(list(curves.items())[: market_plots.MOST_CURVES])
     if periods and len(shown) > 1:
         with drawing(drawn, "equity"):
@@ -151,7 +153,7 @@ def _pictures(group: Mapping[str, Any]) -> dict[str, dict[str, str]]:
                     "Gains after costs so far, share of the capital: the first {n} runs",
                     len(shown),
                 ),
-                listed(f"{name} {i18n_number(own[-1], '+.1%')}" for name, own in shown.items()),
+                listed(f"{name} {i18n_number(curve[-1], '+.1%')}" for name, curve in shown.items()),
             )
     return drawn
 
@@ -191,14 +193,14 @@ def _validation(run: Run, figure: str) -> float:
 
 def _difference(run: Run, first: Run) -> dict[str, Any]:
     """Returns how far the direction of its test windows lies above the first one's."""
-    own, other = _sorted(run.predictions), _sorted(first.predictions)
-    if run is first or not own[_WINDOW].equals(other[_WINDOW]):
+    table, other = _sorted(run.predictions), _sorted(first.predictions)
+    if run is first or not table[_WINDOW].equals(other[_WINDOW]):
         return {"difference": None, "interval": None, "same_windows": run is first}
     skill = verdict(
-        own["timestamp"].dt.tz_localize(None).to_numpy(),
-        own["label"].to_numpy(),
-        _said(own),
-        _said(other),
+        table["timestamp"].dt.tz_localize(None).to_numpy(),
+        table["label"].to_numpy(),
+        _answers(table),
+        _answers(other),
         baseline=first.name,
         block_seconds=max(each.metrics.verdict.block_seconds for each in (run, first)),
     ).direction
@@ -215,5 +217,5 @@ def _sorted(predictions: pd.DataFrame) -> pd.DataFrame:
     return texts.sort_values(_WINDOW[:2], ignore_index=True)
 
 
-def _said(predictions: pd.DataFrame) -> Answers:
+def _answers(predictions: pd.DataFrame) -> Answers:
     return Answers(predictions["call"].to_numpy(), predictions["side"].to_numpy())

@@ -134,7 +134,7 @@ def calls(recent: pd.DataFrame, *, relative: bool = False) -> list[dict[str, str
     drawn: Pictures = {}
     for symbol, bars in recent.groupby("symbol", observed=True, sort=False):
         counts = np.bincount(bars["call"], minlength=len(CLASS_NAMES))
-        told = listed(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
+        counted = listed(f"{n} {count}" for n, count in zip(CLASS_NAMES, counts, strict=True))
         with drawing(drawn, str(symbol)):
             drawn[str(symbol)] = picture(
                 market_plots.calls_on_price(bars, CLASS_NAMES),
@@ -149,7 +149,7 @@ def calls(recent: pd.DataFrame, *, relative: bool = False) -> list[dict[str, str
                 + aside(relative),
                 _(
                     "Calls: {told}. The price went from 100 to {last:.1f}",
-                    told=told,
+                    told=counted,
                     last=bars["price"].iloc[-1],
                 ),
             )
@@ -277,11 +277,11 @@ def _rises(parts: Sequence[FeatureRise] | Sequence[LookbackRise]) -> str:
 
 
 def _history_in_words(history: pd.DataFrame, chosen: int | None) -> str:
-    said = [ngettext("{n} epoch", "{n} epochs", len(history))]
-    said += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen + 1)]
+    texts = [ngettext("{n} epoch", "{n} epochs", len(history))]
+    texts += [] if chosen is None else [_("epoch {chosen} was chosen", chosen=chosen + 1)]
     for column, name in (("loss", _("loss")), ("val_nll", _("validation NLL")), ("val_mcc", "MCC")):
         values = history[column].dropna() if column in history else None
         if values is not None and len(values):
             first, last = number(values.iloc[0]), number(values.iloc[-1])
-            said.append(_("{name} from {first} to {last}", name=name, first=first, last=last))
-    return listed(said)
+            texts.append(_("{name} from {first} to {last}", name=name, first=first, last=last))
+    return listed(texts)

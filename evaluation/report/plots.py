@@ -44,7 +44,7 @@ def learning_curves(history: pd.DataFrame, chosen_epoch: int | None = None) -> F
 
     Args:
         history: of one fold, a row for each epoch, which counts from 0; the picture from 1.
-        chosen_epoch: marked where it is given, counted from 0.
+        chosen_epoch: marked if it is not None, counted from 0.
     """
     if "logit_cap" in history:
         history = history.assign(logit_cap=history["logit_cap"].replace(0, np.nan))  # 0: none
@@ -123,7 +123,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[s
 def reliability_diagram(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """Returns for each class how often it came true against the probability that it was given.
+    """Returns for each class how often it came true against its forecast probability.
 
     Args:
         labels: class codes, (samples,).

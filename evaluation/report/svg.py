@@ -93,8 +93,8 @@ def _with_other_fonts(figure: Figure) -> int:
 @functools.cache
 def _other_fonts() -> tuple[str, ...]:
     there = set(font_manager.get_font_names())
-    found = (next((name for name in line if name in there), None) for line in LETTERS)
-    return tuple(name for name in found if name is not None)
+    firsts = (next((name for name in line if name in there), None) for line in LETTERS)
+    return tuple(name for name in firsts if name is not None)
 
 
 @functools.cache

@@ -52,6 +52,14 @@ class MLSTMBlock(ResidualBlock):
         chunk_size: steps of a chunk; None: see `mlstm_cell`.
         inner_units: inner width; None: from `proj_factor`.
         **kwargs: the other arguments of `ResidualBlock`.
+
+    Example:
+        >>> block = MLSTMBlock(num_heads=2)
+        >>> x = np.ones((4, 20, 16), "float32")
+        >>> y, state = block(x, return_state=True)
+        >>> after, state = block.step(x[:, -1], state)  # one bar more
+        >>> tuple(y.shape), tuple(after.shape)
+        ((4, 20, 16), (4, 16))
     """
 
     def __init__(

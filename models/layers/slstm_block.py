@@ -71,6 +71,11 @@ class SLSTMBlock(ResidualBlock):
         ff_units: width of the feed-forward part; None: from `ff_factor`.
         block_index: place in the stack, for the initial forget biases.
         **kwargs: the other arguments of `ResidualBlock`.
+
+    Example:
+        >>> block = SLSTMBlock(num_heads=2, return_sequences=False)
+        >>> tuple(block(np.ones((4, 20, 16), "float32")).shape)  # of the last step alone
+        (4, 16)
     """
 
     def __init__(

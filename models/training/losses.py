@@ -120,6 +120,11 @@ class AsymmetricFocalLoss(keras.losses.Loss):
 
     Raises:
         ValueError: where a parameter is out of range.
+
+    Example:
+        >>> loss = AsymmetricFocalLoss(alpha=[1.0, 0.5, 1.0], gamma=0.0)
+        >>> round(float(loss(np.array([1]), np.zeros((1, 3), "float32"))), 4)  # half of log 3
+        0.5493
     """
 
     def __init__(
@@ -183,6 +188,15 @@ class MixedLoss(AsymmetricFocalLoss):
         ce_weight: weight of cross-entropy at the start, in [0, 1].
         hard_classes: number of classes, where labels are coded so; 0: they are class codes.
         **kwargs: those of `AsymmetricFocalLoss`.
+
+    Example:
+        >>> loss = MixedLoss(ce_weight=1.0, gamma=[1.0, 2.0, 1.0])
+        >>> labels, logits = np.array([0, 2]), np.zeros((2, 3), "float32")
+        >>> round(float(loss(labels, logits)), 4)  # log 3
+        1.0986
+        >>> _ = loss.ce_weight.assign(0.0)  # the focal part alone, from the next step on
+        >>> round(float(loss(labels, logits)), 4)  # 2/3 of it, as p = 1/3 and gamma = 1
+        0.7324
     """
 
     def __init__(

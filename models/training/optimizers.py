@@ -34,6 +34,15 @@ class AveragedAdam(keras.optimizers.Optimizer):
     Raises:
         ValueError: where a decay is out of range; and, once built, where the weights have not all
             one dtype.
+
+    Example:
+        >>> weight = keras.Variable([1.0])
+        >>> optimizer = AveragedAdam(0.1, average_decay=0.9)
+        >>> optimizer.build([weight])
+        >>> for _ in range(2):
+        ...     optimizer.apply([np.array([3.0], "float32")])
+        >>> print(np.round(weight.numpy(), 3), np.round(optimizer.averages()[0], 3))
+        [0.8] [0.818]
     """
 
     def __init__(

@@ -53,6 +53,11 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
 
     Raises:
         ValueError: unless 0 <= minimum <= peak and 0 <= warmup_steps <= total_steps >= 1.
+
+    Example:
+        >>> rate = WarmUpCosineDecayScheduler(0.001, total_steps=100, warmup_steps=10)
+        >>> [round(float(rate(step)), 6) for step in (0, 5, 10, 55, 100)]
+        [0.0, 0.0005, 0.001, 0.0005, 0.0]
     """
 
     def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, minimum: float = 0.0):

@@ -80,7 +80,7 @@ def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
         log(_("fold"), text + (_(", about {span} left", span=took(left)) if left else ""))
 
 
-def announce_fold(training, splits: dict[str, Any]) -> None:
+def announce_fold(training, splits: dict[str, Split]) -> None:
     """Says what the training of a fold is about to see.
 
     Args:

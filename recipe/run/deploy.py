@@ -127,7 +127,7 @@ def deploy_blend(
         restoration = replace(restoration, known_temperature=chosen.temperature)
     else:
         answers = [network.probabilities["validation"]]
-        answers += [learner.said["validation"] for learner in learners.values()]
+        answers += [learner.probabilities["validation"] for learner in learners.values()]
         at_label = np.stack([shares[np.arange(len(labels)), labels] for shares in answers], axis=1)
         weights = blend_weights(at_label, blocks).tolist()
     columns = summary_columns(len(training.market.feature_names))

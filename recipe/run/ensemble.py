@@ -45,9 +45,11 @@ class Blend:
     seconds: float = 0.0
 
     @property
-    def said(self) -> dict[str, dict[str, np.ndarray]]:
-        """What each member says, (windows, classes) by split, by its name."""
-        others = {name: self.learners[name].said for name in self.weights if name != "network"}
+    def probabilities(self) -> dict[str, dict[str, np.ndarray]]:
+        """Those of each member by its name, (windows, classes) by split."""
+        others = {
+            name: self.learners[name].probabilities for name in self.weights if name != "network"
+        }
         return {"network": self.network.probabilities, **others}
 
 

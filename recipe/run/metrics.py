@@ -112,7 +112,8 @@ def _alarm_in_words(alarm: Alarm) -> str:
     text = message(to_plain(alarm))
     if alarm.member is None:
         return text
-    return f"{_('member {n}', n=alarm.member + 1)}, {text}"
+    member = _("member {n}", n=alarm.member + 1)
+    return f"{member}, {text}"
 
 
 def _pooled_blend(market: Market, results: Sequence[FoldResult]) -> PooledBlend | None:
@@ -175,7 +176,7 @@ def _blend(market: Market, result: FoldResult) -> Blend | None:
 def _of_members(results: Sequence[FoldResult]) -> list[Judged]:
     """Returns the folds with the members of their blends in the place of baselines."""
     return [
-        Judged(result.fold, result.deployed.probabilities, result.blend.said)
+        Judged(result.fold, result.deployed.probabilities, result.blend.probabilities)
         for result in results
         if result.blend is not None
     ]

@@ -17,6 +17,11 @@ class EpochSchedules:
         ce_weight: weight of cross-entropy, for a model with a `MixedLoss`.
         logit_cap: soft cap of the logits, 0 for none, for a model with a capped head.
         hard_share: hard share of the batches; logged only, the batches have it.
+
+    Example:
+        >>> schedules = EpochSchedules(ce_weight=lambda epoch: max(0.0, 1 - epoch / 5))
+        >>> [round(schedules.ce_weight(epoch), 1) for epoch in (0, 2, 9)]
+        [1.0, 0.6, 0.0]
     """
 
     ce_weight: Callable[[int], float] | None = None
