@@ -80,7 +80,7 @@ def read_bars(
     Raises:
         InputError: with a line for every fault: file, symbol, row (counted from 1).
 
-    Example:
+    Examples:
         >>> bars = read_bars("synthetic:walk?bars=300&symbols=2")  # or "bars.csv", "folder/"
         >>> len(bars), sorted(bars.columns)
         (600, ['close', 'high', 'low', 'open', 'symbol', 'timestamp', 'volume'])

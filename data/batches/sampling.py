@@ -73,7 +73,7 @@ class BatchPlan(PooledPlan):
     Raises:
         ValueError: if there are no windows, or a quota cannot be filled.
 
-    Example:
+    Examples:
         >>> labels, symbols = np.array([0, 1, 1, 1, 1, 2] * 5), np.arange(30) % 3
         >>> plan = BatchPlan(labels, symbols, batch_size=6, seed=0, balance_classes=True)
         >>> np.bincount(labels[plan.indices(epoch=0, index=0)]).tolist()

@@ -128,7 +128,7 @@ def build_market(
     Raises:
         InputError: if no symbol is long enough, a split has no windows, or lacks a class.
 
-    Example:
+    Examples:
         >>> from data.bars.read import read_bars
         >>> settings = MarketSettings(
         ...     sequence_length=32,

@@ -53,7 +53,7 @@ class MLSTMBlock(ResidualBlock):
         inner_units: inner width; None: from `proj_factor`.
         **kwargs: the other arguments of `ResidualBlock`.
 
-    Example:
+    Examples:
         >>> block = MLSTMBlock(num_heads=2)
         >>> x = np.ones((4, 20, 16), "float32")
         >>> y, state = block(x, return_state=True)

@@ -68,7 +68,7 @@ class SLSTMBlock(ResidualBlock):
         block_index: place in the stack, for the initial forget biases.
         **kwargs: the other arguments of `ResidualBlock`.
 
-    Example:
+    Examples:
         >>> block = SLSTMBlock(num_heads=2, return_sequences=False)
         >>> tuple(block(np.ones((4, 20, 16), "float32")).shape)  # of the last step alone
         (4, 16)

@@ -54,7 +54,7 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
     Raises:
         ValueError: unless 0 <= minimum <= peak and 0 <= warmup_steps <= total_steps >= 1.
 
-    Example:
+    Examples:
         >>> rate = WarmUpCosineDecayScheduler(0.001, total_steps=100, warmup_steps=10)
         >>> [round(float(rate(step)), 6) for step in (0, 5, 10, 55, 100)]
         [0.0, 0.0005, 0.001, 0.0005, 0.0]

@@ -181,11 +181,10 @@ def get_training_callbacks(
 
     The arguments are those of `make_training_callbacks`, which gives the parts by name.
 
-    Example:
-        callbacks = get_training_callbacks(
-            model, batches, ValidationPlan(windows, labels, ("sell", "hold", "buy"), quotas), "run"
-        )
-        model.fit(batches.stream(), epochs=10, shuffle=False, callbacks=callbacks)
+    Examples:
+        >>> validation = ValidationPlan(windows, labels, ("sell", "hold", "buy"), quotas)
+        >>> callbacks = get_training_callbacks(model, batches, validation, "run")
+        >>> model.fit(batches.stream(), epochs=10, shuffle=False, callbacks=callbacks)
     """
     parts = make_training_callbacks(model, batches, validation, checkpoint_folder, **options)
     return parts.ordered()
