@@ -13,7 +13,7 @@ from layout_files import FRAMES, JSONS, TEXTS
 from mutations import mutated, restructured
 
 from core.errors import InputError
-from data.bars.faults import NUMBERS
+from data.bars.formats.faults import NUMBERS
 from data.bars.read import read_bars
 
 ROUNDS = 2000

@@ -13,7 +13,7 @@ from core.errors import InputError
 from core.i18n import _
 from core.memory import release_memory
 from data.bars.checks import check_bars, checked, sorted_bars
-from data.bars.faults import COLUMNS
+from data.bars.formats.faults import COLUMNS
 from data.bars.formats.own_columns import NoSuchColumn, not_used
 from data.bars.formats.packed import Source
 from data.bars.frames import read_frame

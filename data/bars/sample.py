@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from data.bars.checks import check_bars
-from data.bars.faults import PRICES
+from data.bars.formats.faults import PRICES
 
 
 def load_sample(extra: Sequence[str] = ()) -> pd.DataFrame:
