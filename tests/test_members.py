@@ -14,7 +14,7 @@ from data.features.settings import FeatureSettings
 from data.market.moves import moment
 from models.deployable import contract_of, save_model
 from recipe.live.exchange import open_exchange
-from recipe.live.markets import _found, members_of
+from recipe.live.markets import _symbols_by_name, members_of
 from recipe.live.newest import answer_newest
 from recipe.serve.predict import classify_latest
 
@@ -123,12 +123,12 @@ def test_names_are_compared_without_punctuation_and_the_exact_one_goes_first(ser
     server.perpetuals = ("BTCUSDT", "AAAUSDT")
     exchange = server.open("binance")
     names = ["BTCUSDT", "BTC/USDT", "aaa_usdt", "SOLUSDT"]
-    assert _found(exchange, names, []) == {
+    assert _symbols_by_name(exchange, names, []) == {
         "BTC/USDT": "BTC/USDT",
         "BTCUSDT": "BTC/USDT:USDT",
         "aaa_usdt": "AAA/USDT",
     }
-    swaps = _found(exchange, ["BTCUSDT", "CCCUSDT", "AAA/USDT"], ["ETH/USDT:USDT"])
+    swaps = _symbols_by_name(exchange, ["BTCUSDT", "CCCUSDT", "AAA/USDT"], ["ETH/USDT:USDT"])
     assert swaps == {"BTCUSDT": "BTC/USDT:USDT", "CCCUSDT": "CCC/USDT", "AAA/USDT": "AAA/USDT"}
 
 

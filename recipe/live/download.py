@@ -44,6 +44,9 @@ def download(
 ) -> list[Path]:
     """Writes the closed bars of each symbol, and returns the files in the order of the symbols.
 
+        >>> download("binance", ["BTC/USDT"], timeframe="5m", since="2024-01-01", folder="bars")
+        [PosixPath('bars/BTC_USDT-5m.parquet')]
+
     Args:
         exchange_name: one of ccxt's names, such as binance.
         symbols: ccxt's names, such as BTC/USDT or BTC/USDT:USDT, or which to choose.

@@ -64,7 +64,7 @@ def members_of(
     if symbols and not settings.market:
         return Members(tuple(symbols), dict.fromkeys(symbols, num_asked_bars), {}), ""
     trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
-    there = {market: name for name, market in _found(exchange, trained, symbols).items()}
+    there = {market: name for name, market in _symbols_by_name(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
     missing = [name for name in universe if name not in there.values()]
     needed = symbols_needed(contract) if settings.market else 0
@@ -83,7 +83,9 @@ def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
     return bars.assign(symbol=bars["symbol"].cat.rename_categories(names))
 
 
-def _found(exchange: Exchange, names: Sequence[str], symbols: Sequence[str]) -> dict[str, str]:
+def _symbols_by_name(
+    exchange: Exchange, names: Sequence[str], symbols: Sequence[str]
+) -> dict[str, str]:
     """Returns the exchange's symbol of each name that it has, each symbol for one name.
 
     The name itself goes first. Else letters and digits are compared, so that BTCUSDT and BTC_USDT

@@ -77,13 +77,13 @@ def parsed(name: str) -> Timeframe | None:
     return Timeframe(name, LONGEST_DAYS.get(months, 31 * months) * DAY_MS, months)
 
 
-def equal_span(asked: str, known: list[str]) -> Timeframe | None:
+def equal_span(wanted_name: str, known: list[str]) -> Timeframe | None:
     """Returns the timeframe among the known names that is as long as the one that is asked for.
 
     Seven days are a week, and 60 minutes an hour; 30 days are no month.
     """
-    wanted = parsed(asked)
-    timeframes = [parsed(name) for name in ([asked] if asked in known else known)]
+    wanted = parsed(wanted_name)
+    timeframes = [parsed(name) for name in ([wanted_name] if wanted_name in known else known)]
     for one in filter(None, timeframes):
         if wanted and (one.step_ms, one.months) == (wanted.step_ms, wanted.months):
             return one

@@ -52,6 +52,9 @@ def retrain(
     both; the new one is taken unless its NLL there is higher by more than a standard error over
     blocks of time. Both are kept.
 
+        >>> retrain(Path("runs/first"), "bars")
+        True
+
     Args:
         folder: of the run that all began with.
         data: bars, old and new; None: where the run had its bars from.

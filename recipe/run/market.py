@@ -37,6 +37,8 @@ def read_market(
 
     A feature store is made by process 0, and mapped by the others, which read no bars.
 
+        >>> market, bars_info = read_market("bars.parquet", config.load(["SEQUENCE_LENGTH=48"]))
+
     Args:
         path: a file or folder of bars, or a frame of them; None for the sample.
         flags: checked.

@@ -40,6 +40,9 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
 
     The folder gets its name last, after a process of its own gave the answers of the model in it.
 
+        >>> export(load_classifier("runs/first/model.keras"), "onnx", Path("onnx"), windows)
+        1.2e-07
+
     Args:
         model: a deployable model.
         kind: "onnx": the folder gets `model.onnx`; "saved_model": the folder is the SavedModel.

@@ -13,6 +13,9 @@ def classify(
 ) -> pd.DataFrame:
     """Returns the call and the probabilities of every bar that ends a window.
 
+        >>> model = load_classifier("runs/first/model.keras")
+        >>> classify(model, read_bars("bars.parquet")).groupby("symbol")["call"].last()
+
     Args:
         model: a deployable model, as `load_classifier` returns it.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume, and the
