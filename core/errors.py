@@ -23,7 +23,7 @@ class InputError(ValueError):
             which is translated and filled as by `core.i18n._`.
         **values: of the message.
 
-    Example:
+    Examples:
         >>> raise InputError("the horizon must be at least 1 bar, got {horizon}", horizon=0)
         Traceback (most recent call last):
         core.errors.InputError: the horizon must be at least 1 bar, got 0

@@ -112,7 +112,7 @@ class RestoreProbabilities(layers.Layer):
         ValueError: if one of the first two priors is missing, or a prior or the temperature is not
             positive.
 
-    Example:
+    Examples:
         >>> restore = RestoreProbabilities(training_prior=[1, 1, 1], deploy_prior=[1, 2, 1])
         >>> np.round(restore(np.zeros((1, 3), "float32")), 3).tolist()
         [[0.25, 0.5, 0.25]]

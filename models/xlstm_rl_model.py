@@ -139,7 +139,7 @@ def build_xlstm_classifier(
     Raises:
         ValueError: where an argument is out of range, with the argument's name and value.
 
-    Example:
+    Examples:
         >>> model = build_xlstm_classifier(
         ...     32, 10, units=16, num_heads=2, class_prior=[0.3, 0.4, 0.3]
         ... )

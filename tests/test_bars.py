@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from core.errors import InputError
-from data.bars.read import check_bars, digest, read_bars
+from data.bars.checks import check_bars, digest
+from data.bars.read import read_bars
 from data.bars.sample import load_sample
 from data.bars.synthetic import persistent_drift, random_walk
 

@@ -25,9 +25,8 @@ from evaluation.blend.weights import blend_weights
 from models.deployable import contract_of, load_classifier, networks_in, save_model
 from models.model_file import Bounds
 from recipe.run.deploy import window_sequence
-from recipe.run.ensemble import train_fold
+from recipe.run.ensemble import refit_training, train_fold, with_all_bars
 from recipe.run.market import read_market
-from recipe.run.refit import refit_training, with_all_bars
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 from recipe.run.warm import start_at

@@ -6,7 +6,7 @@ import pytest
 from binance_server import START, STEP, BinanceServer, Reply
 
 from core.errors import InputError
-from data.bars.read import check_bars
+from data.bars.checks import check_bars
 from recipe.live.exchange import Exchange, open_exchange
 from recipe.live.follow import follow, newest_bars
 

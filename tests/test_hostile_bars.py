@@ -13,7 +13,8 @@ from layout_files import FRAMES, JSONS, TEXTS
 from mutations import mutated, restructured
 
 from core.errors import InputError
-from data.bars.read import NUMBERS, read_bars
+from data.bars.formats.faults import NUMBERS
+from data.bars.read import read_bars
 
 ROUNDS = 2000
 

@@ -9,7 +9,8 @@ import pytest
 from layout_files import DAYS, KLINE, KLINE_HEAD, MINUTES, PLAIN, ROWS, frame, kline, lines
 
 from core.errors import InputError
-from data.bars.read import check_bars, digest, read_bars
+from data.bars.checks import check_bars, digest
+from data.bars.read import read_bars
 from data.bars.sample import load_sample
 from data.market.moves import adjust_splits
 from data.market.parts import by_symbol

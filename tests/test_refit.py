@@ -15,8 +15,8 @@ from evaluation.figures.plain import from_plain
 from evaluation.figures.scores import Verdict
 from evaluation.verdict_words import remarks
 from models.deployable import contract_of, load_classifier
+from recipe.run.ensemble import with_all_bars
 from recipe.run.market import read_market
-from recipe.run.refit import with_all_bars
 
 
 def brief_run(bars_file, folder, **flags):

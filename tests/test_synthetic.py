@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from core.errors import InputError
-from data.bars.read import check_bars, read_bars
+from data.bars.checks import check_bars
+from data.bars.read import read_bars
 from data.bars.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
 from data.market.market import build_market
 from data.market.settings import MarketSettings

@@ -47,7 +47,9 @@ class XLSTMClassifier:
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Returns all flags by name, as scikit-learn asks for them; `deep` changes nothing.
 
-        XLSTMClassifier(EMA_DECAY=0.995).get_params()["EMA_DECAY"]  # 0.995
+        Examples:
+            >>> XLSTMClassifier(EMA_DECAY=0.995).get_params()["EMA_DECAY"]
+            0.995
         """
         return config.as_dict(config.Flags()) | self._flags
 
@@ -170,8 +172,9 @@ class XLSTMClassifier:
     def evaluate(self) -> Evaluation:
         """Returns the verdict on the test windows, and the figures of the model and the baselines.
 
-        print(model.evaluate().verdict)
-        model.evaluate().table["mcc"]
+        Examples:
+            >>> print(model.evaluate().verdict)
+            >>> model.evaluate().table["mcc"]
         """
         return self._fitted.evaluation
 
@@ -196,8 +199,9 @@ class XLSTMClassifier:
     def save(self, folder: str | Path) -> Path:
         """Writes model, figures and report into a new folder, and returns its path.
 
-        model.save("models/first")
-        model = XLSTMClassifier.load("models/first")
+        Examples:
+            >>> model.save("models/first")
+            >>> model = XLSTMClassifier.load("models/first")
         """
         path = _folder(folder)
         self._fitted.copy_to(path)

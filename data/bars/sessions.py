@@ -54,7 +54,7 @@ def missed_bars(timestamps: np.ndarray, peers: Peers | None = None) -> np.ndarra
     Returns:
         int64 (bars - 1,).
 
-    Example:
+    Examples:
         >>> hours = np.arange("2024-01-01", "2024-01-02", dtype="datetime64[h]")
         >>> missed_bars(np.delete(hours, [5, 6]))[3:6].tolist()
         [0, 2, 0]

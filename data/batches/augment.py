@@ -48,7 +48,7 @@ def augment_sequences_batched(
     Raises:
         ValueError: if an argument is out of range, or a mask could cover a whole window.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> x = np.ones((2, 4, 3), "float32")  # two windows of four bars of three features
         >>> augment_sequences_batched(x, rng) is x  # everything is off unless it is asked for

@@ -193,7 +193,7 @@ class WindowBatches(TrainingBatches):
     Raises:
         ValueError: see there; or if a time shift has no `first_ends`.
 
-    Example:
+    Examples:
         >>> from data.batches.sampling import BatchPlan
         >>> features = np.zeros((100, 5), "float32")  # of one symbol
         >>> ends = np.arange(19, 100)  # of windows of 20 bars

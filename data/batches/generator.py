@@ -46,7 +46,7 @@ def balanced_batch_generator(
         of windows x float32 (batch, time, features) and y int32 (batch,); of sequences x, y
         (batch, K) and weights float32 (batch, K), 0 where a step has no label.
 
-    Example:
+    Examples:
         >>> rows = 300  # of two symbols, one after the other
         >>> features = np.random.default_rng(0).normal(size=(rows, 5)).astype("float32")
         >>> symbols = np.repeat([0, 1], rows // 2)

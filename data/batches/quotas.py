@@ -19,7 +19,7 @@ def quotas(ratios: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
         ratios: not negative, any scale.
         total: what the shares add up to.
 
-    Example:
+    Examples:
         >>> quotas([1, 2, 1], 10).tolist()
         [3, 5, 2]
     """

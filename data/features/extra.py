@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from data.bars.faults import COLUMNS
+from data.bars.formats.faults import COLUMNS
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES
 
 LEVEL, CHANGE, ZSCORE = TRANSFORMS = ("level", "change", "zscore")
@@ -62,7 +62,7 @@ def parse_extra(text: str) -> tuple[ExtraColumn, ...]:
         InputError: in one line, for an unknown transform, a feature twice, a column that all bars
             have, or a name that another feature has.
 
-    Example:
+    Examples:
         >>> [str(column) for column in parse_extra("funding_rate, open_interest:change")]
         ['funding_rate:level', 'open_interest:change']
     """

@@ -37,7 +37,7 @@ def compute_features(
     Raises:
         ValueError: if the frame holds several symbols.
 
-    Example:
+    Examples:
         >>> from data.bars.read import read_bars
         >>> bars = read_bars("synthetic:walk?bars=300&symbols=1")
         >>> features = compute_features(bars, intraday=True)

@@ -42,7 +42,7 @@ class FeatureSettings:
             alone never moves the mean.
         own: features of one's own functions; see `data.features.own`.
 
-    Example:
+    Examples:
         >>> settings = FeatureSettings(timeframes=(8,), market=("rsi",))
         >>> settings.names(intraday=False)[26:28], settings.warm_up_bars
         (('x8_log_return_1', 'x8_log_return_3'), 200)

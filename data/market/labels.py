@@ -84,7 +84,7 @@ def in_units(moves: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def label_scores(scores: np.ndarray, threshold: float) -> np.ndarray:
     """Returns int8 labels (bars,): BUY above the threshold, SELL below minus it, -1 for NaN.
 
-    Example:
+    Examples:
         >>> label_scores(np.array([-1.5, 0.2, 3.0, np.nan]), threshold=1.0).tolist()
         [0, 1, 2, -1]
     """
@@ -148,7 +148,7 @@ def triple_barrier_labels(
     Returns:
         int8 (rows,); -1 where fewer than `horizon` bars follow.
 
-    Example:
+    Examples:
         >>> close = np.array([100.0, 101, 103, 102, 99, 96])
         >>> widths = np.full(6, 0.025)  # barriers at +-2.5 %
         >>> triple_barrier_labels(close, close, close, widths, horizon=2).tolist()

@@ -121,7 +121,7 @@ class AsymmetricFocalLoss(keras.losses.Loss):
     Raises:
         ValueError: where a parameter is out of range.
 
-    Example:
+    Examples:
         >>> loss = AsymmetricFocalLoss(alpha=[1.0, 0.5, 1.0], gamma=0.0)
         >>> round(float(loss(np.array([1]), np.zeros((1, 3), "float32"))), 4)  # half of log 3
         0.5493
@@ -189,7 +189,7 @@ class MixedLoss(AsymmetricFocalLoss):
         hard_classes: number of classes, where labels are coded so; 0: they are class codes.
         **kwargs: those of `AsymmetricFocalLoss`.
 
-    Example:
+    Examples:
         >>> loss = MixedLoss(ce_weight=1.0, gamma=[1.0, 2.0, 1.0])
         >>> labels, logits = np.array([0, 2]), np.zeros((2, 3), "float32")
         >>> round(float(loss(labels, logits)), 4)  # log 3

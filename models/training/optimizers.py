@@ -35,7 +35,7 @@ class AveragedAdam(keras.optimizers.Optimizer):
         ValueError: where a decay is out of range; and, once built, where the weights have not all
             one dtype.
 
-    Example:
+    Examples:
         >>> weight = keras.Variable([1.0])
         >>> optimizer = AveragedAdam(0.1, average_decay=0.9)
         >>> optimizer.build([weight])

@@ -54,7 +54,7 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
     Raises:
         ValueError: unless 0 <= minimum <= peak and 0 <= warmup_steps <= total_steps >= 1.
 
-    Example:
+    Examples:
         >>> rate = WarmUpCosineDecayScheduler(0.001, total_steps=100, warmup_steps=10)
         >>> [round(float(rate(step)), 6) for step in (0, 5, 10, 55, 100)]
         [0.0, 0.0005, 0.001, 0.0005, 0.0]
@@ -84,9 +84,5 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
         return ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "total_steps": self.total_steps,
-            "warmup_steps": self.warmup_steps,
-            "minimum": self.minimum,
-        }
+        names = ("peak", "total_steps", "warmup_steps", "minimum")
+        return {name: getattr(self, name) for name in names}

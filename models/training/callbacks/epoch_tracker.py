@@ -18,7 +18,7 @@ class EpochSchedules:
         logit_cap: soft cap of the logits, 0 for none, for a model with a capped head.
         hard_share: hard share of the batches; logged only, the batches have it.
 
-    Example:
+    Examples:
         >>> schedules = EpochSchedules(ce_weight=lambda epoch: max(0.0, 1 - epoch / 5))
         >>> [round(schedules.ce_weight(epoch), 1) for epoch in (0, 2, 9)]
         [1.0, 0.6, 0.0]
