@@ -138,7 +138,7 @@ class Flags:
 
     # --- choosing, calibrating and judging:
     #     models/training/callbacks/best_weights.py, models/calibration.py,
-    #     evaluation/backtest.py, evaluation/verdict.py, recipe/run/refit.py
+    #     evaluation/backtest.py, evaluation/verdict.py, recipe/run/ensemble.py
     CHECKPOINT_METRIC: str = "val_nll"  # val_nll | val_mcc | val_macro_f1: chooses the epoch
     EARLY_STOPPING_EPOCHS: int = 0  # epochs without a better CHECKPOINT_METRIC; 0: off
     VALIDATION_MAX_WINDOWS: int = 32768  # in an epoch; none beyond what a pass costs; 0: all

@@ -28,6 +28,7 @@ import numpy as np  # noqa: E402
 
 import config  # noqa: E402
 from data.market.market import Market  # noqa: E402
+from evaluation.figures.run import Timing  # noqa: E402
 from recipe.run.fold import train  # noqa: E402
 from recipe.run.market import read_market  # noqa: E402
 from recipe.run.metrics import training_time  # noqa: E402
@@ -45,7 +46,7 @@ MODES = {
 WIDE_LABELS, WIDE_FEATURES = 281_060, 25
 
 
-def time_of(settings: RunSettings, market: Market) -> dict:
+def time_of(settings: RunSettings, market: Market) -> Timing:
     """Returns the timing of a training, as metrics.json has it."""
     training = assemble(settings, market, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +68,7 @@ def compare(rounds: int) -> None:
         for mode, changes in MODES.items():
             flags = config.load(**SHORT, **changes)
             market, _ = read_market(str(BARS / FILE), flags)
-            found[mode].append(time_of(run_settings(flags), market)["labels_per_second"])
+            found[mode].append(time_of(run_settings(flags), market).labels_per_second)
     print("| training | labels a second, each round | median | ratio |\n|---|---|---:|---:|")
     base = statistics.median(found["windows"])
     for mode, values in found.items():
@@ -88,8 +89,7 @@ def wide(rounds: int) -> None:
     )
     labels = len(market.folds[0].train)
     seconds = [
-        time_of(run_settings(flags), market)["training_seconds_per_epoch"][-1]
-        for _ in range(rounds)
+        time_of(run_settings(flags), market).training_seconds_per_epoch[-1] for _ in range(rounds)
     ]
     print(f"{labels:,} labels of {WIDE_FEATURES} features: {statistics.median(seconds):.1f} s")
 

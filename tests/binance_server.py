@@ -41,11 +41,19 @@ class BinanceServer:
     `faults_at` has those of bars from a time on; `always` is that of every further request of them.
     """
 
+    # Of a test's clock: what it waited for, was told, and where time ends.
+    waits: list
+    notes: list
+    ahead_s: float
+    until: int | None
+    open: Callable
+
     def __init__(self, num_closed=2500, symbols=("BTCUSDT", "ETHUSDT")):
         self.now = START + num_closed * STEP + 1000
         self.symbols, self.faults, self.asked = symbols, [], []
         self.headers, self.missing = {}, set()
-        self.perpetuals, self.turnover = (), {}
+        self.perpetuals: tuple[str, ...] = ()
+        self.turnover = {}
         self.time_faults, self.market_faults, self.always = [], [], None
         self.faults_at = {}
         self.over = threading.Event()
@@ -81,6 +89,8 @@ class BinanceServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    world: BinanceServer
+
     def log_message(self, *_):
         pass
 

@@ -37,7 +37,7 @@ if keras.backend.backend() == "jax":
 
     jax.config.update("jax_enable_x64", True)
 elif keras.backend.backend() == "torch":
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
 
 def kind_of(path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from data.bars.read import check_bars
+from data.bars.checks import check_bars
 
 ROWS = 6
 OPEN = 10.0 + np.arange(ROWS)

@@ -1,5 +1,7 @@
 """A training with everything on, small enough for a test, to be interrupted and resumed."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
@@ -120,7 +122,8 @@ class Run:
                 max_scored=30,
             ),
         )
-        self.parts, self.checkpointer = parts.stateful(), parts.checkpointer
+        self.parts: dict[str, Any] = parts.stateful()
+        self.checkpointer = parts.checkpointer
         self.callbacks = parts.ordered()
 
     def fit(self, *more, first=0):

@@ -14,7 +14,7 @@ from data.audit.audit import (
     features_with,
 )
 from data.audit.spans_met import SPLITS, meetings
-from data.bars.read import check_bars
+from data.bars.checks import check_bars
 from data.bars.synthetic import random_walk
 from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
 from data.market.labels import label_scores

@@ -1,4 +1,5 @@
 import tracemalloc
+from typing import Any
 
 import keras
 import numpy as np
@@ -251,7 +252,7 @@ def test_the_stream_has_the_batches_of_an_epoch(weights):
     features, ends, labels, symbols = make_rows()
     plan = BatchPlan(labels, symbols, batch_size=16, seed=0)
     batches = WindowBatches(features, ends, plan=plan, sequence_length=LENGTH, weights=weights)
-    stream = batches.stream()
+    stream: Any = batches.stream()
     assert int(stream.cardinality()) == len(batches)
     assert {part.shape[0] for part in stream.element_spec} == {16}  # an open shape compiles longer
     assert stream.options().autotune.enabled is False

@@ -14,7 +14,8 @@ from test_export import needs_extra
 from tiny_run import ROOT
 
 import train_model
-from data.bars.read import digest, read_bars
+from data.bars.checks import digest
+from data.bars.read import read_bars
 from data.features.extra import parse_extra
 from data.features.settings import FeatureSettings
 from models.deployable import save_model

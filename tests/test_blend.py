@@ -25,9 +25,8 @@ from evaluation.blend.weights import blend_weights
 from models.deployable import contract_of, load_classifier, networks_in, save_model
 from models.model_file import Bounds
 from recipe.run.deploy import window_sequence
-from recipe.run.ensemble import train_fold
+from recipe.run.ensemble import refit_training, train_fold, with_all_bars
 from recipe.run.market import read_market
-from recipe.run.refit import refit_training, with_all_bars
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 from recipe.run.warm import start_at
@@ -253,7 +252,7 @@ def test_a_run_refits_its_blend_and_is_retrained_as_one(bars_file, tmp_path):
         for name in ("judged", "model")
     )
     np.testing.assert_allclose(judged[SHARES], table[SHARES], rtol=0, atol=1e-6)
-    assert np.abs(shipped[SHARES] - table[SHARES]).to_numpy().max() > 1e-4
+    assert (shipped[SHARES] - table[SHARES]).abs().to_numpy().max() > 1e-4
     persistent_drift(num_symbols=3, num_bars=1500, seed=1).to_parquet(bars)
     assert train_model.main(["retrain", str(folder), "--data", str(bars)]) == 0
     (new,) = (folder / "retrained").iterdir()

@@ -93,7 +93,8 @@ def test_all_parts_train_and_each_finds_what_it_works_on(tmp_path):
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[2]["val_mcc"] == history["val_mcc"][2]
     assert parts.best.best["value"] == min(history["val_nll"])
-    epoch, _, saved = load_latest(tmp_path)  # of that epoch, by all that come before
+    assert (latest := load_latest(tmp_path)) is not None
+    epoch, _, saved = latest  # of that epoch, by all that come before
     assert (epoch, saved["rows"]) == (2, rows)
     states = saved["callbacks"]
     assert states["best"]["best"]["value"] == parts.best.best["value"]

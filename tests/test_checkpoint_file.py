@@ -30,7 +30,8 @@ def names(folder):
 def test_arrays_and_state_come_back_bit_for_bit(tmp_path):
     path = save_checkpoint(tmp_path / "new" / "folder", 4, ARRAYS, STATE)
     assert path.name == "epoch-000004.checkpoint"
-    epoch, arrays, state = load_latest(tmp_path / "new" / "folder")
+    assert (latest := load_latest(tmp_path / "new" / "folder")) is not None
+    epoch, arrays, state = latest
     assert epoch == 4 and state == STATE and list(arrays) == list(ARRAYS)
     for name, expected in ARRAYS.items():
         assert arrays[name].dtype == expected.dtype and arrays[name].shape == expected.shape
@@ -71,7 +72,8 @@ def test_a_damaged_newest_falls_back_to_the_one_before_with_a_note(damage, tmp_p
     newest = tmp_path / "epoch-000001.checkpoint"
     newest.write_bytes(damage(newest.read_bytes()))
     notes = []
-    epoch, arrays, state = load_latest(tmp_path, notes.append)
+    assert (latest := load_latest(tmp_path, notes.append)) is not None
+    epoch, arrays, state = latest
     assert epoch == 0 and state["of"] == 0 and arrays["epoch"] == [0]
     (note,) = notes
     assert "epoch-000001.checkpoint is skipped" in note and "checksum mismatch" in note

@@ -114,6 +114,7 @@ def test_the_flags_are_checked_by_name():
 
 def test_it_is_cloned_as_estimators_of_scikit_learn_are(fitted):
     copy = clone(fitted)
+    assert isinstance(copy, XLSTMClassifier)
     assert copy.get_params() == fitted.get_params()
     with pytest.raises(InputError, match="nothing is trained yet"):
         copy.evaluate()
@@ -184,13 +185,8 @@ def interrupted(model, frame, folder, monkeypatch):
             model.fit(frame, folder, quiet=True)
 
 
-@pytest.mark.parametrize(
-    "named",
-    [
-        pytest.param(True, id="in a folder"),
-        pytest.param(False, id="in a temporary folder", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # that a killed run goes on to the same figures is also seen by test_resume.py
+@pytest.mark.parametrize("named", [True, False], ids=["in a folder", "in a temporary folder"])
 def test_an_interrupted_fit_goes_on_to_the_same_figures(
     named, fitted, frame, tmp_path, monkeypatch
 ):

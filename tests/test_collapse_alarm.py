@@ -17,8 +17,8 @@ class Validation:
     """What the alarm reads of ValidationMetrics."""
 
     class_names = NAMES
-    logits = None
-    labels = None
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 def alarms_of(logits, labels, epoch=3):

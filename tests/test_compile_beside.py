@@ -6,7 +6,7 @@ import pytest
 
 from models.training.callbacks.callback_list import CompileBeside
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
-from models.training.callbacks.validation import ValidationMetrics
+from models.training.callbacks.validation import ValidationMetrics, ValidationPlan
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 pytestmark = pytest.mark.skipif(not ON_TENSORFLOW, reason="nothing is compiled beside elsewhere")
@@ -76,7 +76,9 @@ def counting_model():
 
 def test_a_validation_is_traced_once():
     model, traces = counting_model()
-    validation = ValidationMetrics(np.zeros((5, 2), "float32"), np.arange(5) % 3, "abc")
+    validation = ValidationMetrics(
+        ValidationPlan(np.zeros((5, 2), "float32"), np.arange(5) % 3, "abc", [1, 1, 1])
+    )
     validation.set_model(model)
     validation.trace()
     assert len(traces) == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny_run import settings
 
 import train_model
 from evaluation import verdict_words
-from evaluation.figures.run import Split
+from evaluation.figures.run import Chosen, Member, Split
 from recipe.cli import console
 from recipe.cli.screen import table
 
@@ -53,6 +54,21 @@ def test_where_it_is_no_terminal_the_end_is_aligned_text(metrics, capsys):
     first = lines.index(f"verdict    {told[0]}")
     assert lines[first + 1 : -2] == [f"{'':<11}{line}" for line in told[1:]]
     assert lines[-2:] == ["run        61 s, 1.50 GB at its peak", "report     runs/one/report.html"]
+
+
+def test_the_members_of_a_fold_stand_beside_their_mean(metrics, capsys):
+    (fold,) = metrics.folds
+    members = [
+        Member(seed, Chosen("val_nll", seed), {}, [], fold.validation, replace(fold.test, mcc=mcc))
+        for seed, mcc in enumerate((0.111, 0.222))
+    ]
+    several = replace(metrics, folds=[replace(fold, members=members)])
+    console.conclude(several, Path("runs/one"), RUN_INFO)
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("members ")]
+    nll = f"{fold.test.nll:.4f}"
+    assert line.endswith(
+        f"test MCC 0.1110  0.2220, together {fold.test.mcc:.4f}; NLL {nll}  {nll}, together {nll}"
+    )
 
 
 def test_a_peak_of_memory_that_no_one_knows_is_left_out(metrics, capsys):
@@ -177,7 +193,7 @@ def test_the_time_that_folds_still_take_is_told_once_one_is_over(capsys):
 def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--data", str(bars_file), "--quiet", "--out", str(out)]
-    short = settings(SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
+    short = settings(XLSTM_BLOCKS="m", SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
     assert train_model.main([*arguments, *short]) == 0
     told = capsys.readouterr()
     assert told.out == "" and (out / "report.html").exists()

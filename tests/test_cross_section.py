@@ -16,11 +16,23 @@ BARS, SYMBOLS = 600, 30
 def judged(scores, came, **settings):
     settings = {"horizon": 4, "cost_bps": 5.0, "block_seconds": 86_400.0} | settings
     windows = scores if isinstance(scores, Forecasts) else forecasts(scores)
-    return cross_section(windows, rows(came), rows(came), **settings)
+    found = cross_section(windows, rows(came), rows(came), **settings)
+    assert isinstance(found, CrossSection)
+    return found
+
+
+def left_out(scores, came):
+    return cross_section(
+        forecasts(scores), rows(came), rows(came), horizon=4, cost_bps=5.0, block_seconds=86_400.0
+    )
 
 
 def value(found, part):
     return getattr(found.model, part).value
+
+
+def reach(found, part):
+    return getattr(found.model, part).interval
 
 
 @pytest.fixture
@@ -36,14 +48,14 @@ def test_a_known_rank_correlation_is_measured(rng):
     # Moran 1948, Biometrika 35:203: the mean of Spearman's coefficient of normal variables.
     expected = 6 / np.pi / 41 * (np.arcsin(rho) + 38 * np.arcsin(rho / 2))
     assert value(found, "rank_correlation") == pytest.approx(expected, abs=0.01)
-    low, high = found.model.rank_correlation.interval
+    low, high = reach(found, "rank_correlation")
     assert low < expected < high and high - low < 0.05
 
 
 def test_what_moves_all_symbols_alike_counts_nothing(rng):
     came = np.tile(rng.normal(size=(BARS, 1)), SYMBOLS) + 0.01 * rng.normal(size=(BARS, SYMBOLS))
     scores = np.tile(came[:, :1], SYMBOLS).clip(-3, 3) + 0.1 * rng.normal(size=(BARS, SYMBOLS))
-    low, high = judged(scores, came).model.rank_correlation.interval
+    low, high = reach(judged(scores, came), "rank_correlation")
     assert low < 0 < high
 
 
@@ -61,10 +73,10 @@ def test_an_answer_of_the_moment_has_no_tilt(rng):
     scores = rng.normal(size=(BARS, SYMBOLS)).clip(-3, 3)
     came = 0.7 * scores + rng.normal(size=(BARS, SYMBOLS))
     found = judged(scores, came)
-    low, high = found.model.tilt.interval
+    low, high = reach(found, "tilt")
     assert low < 0 < high and abs(value(found, "tilt")) < 0.03
     assert value(found, "timing") == pytest.approx(value(found, "rank_correlation"), abs=0.02)
-    assert found.model.timing.interval[0] > 0.4
+    assert reach(found, "timing")[0] > 0.4
 
 
 def test_an_old_answer_is_worth_what_it_said_of_now(rng):
@@ -92,6 +104,7 @@ def test_answers_before_give_the_first_bars_a_past_and_are_not_judged(rng):
         parts[0], all_came[late_rows], all_came[late_rows], before=parts[1], **settings
     )
     alone = cross_section(parts[0], all_came[late_rows], all_came[late_rows], **settings)
+    assert isinstance(found, CrossSection) and isinstance(alone, CrossSection)
     assert found.bars == alone.bars == 100
     assert value(found, "rank_correlation") == value(alone, "rank_correlation")
     per_bar, blocks = correlations(whole, all_came, block_seconds=86_400.0)
@@ -122,21 +135,22 @@ def test_symbols_that_come_and_go_are_ranked_where_they_are(rng):
     part = Forecasts(windows.times[kept], windows.symbols[kept], windows.probabilities[kept])
     settings = {"horizon": 4, "cost_bps": 5.0, "block_seconds": 86_400.0}
     found = cross_section(part, rows(came)[kept], rows(came)[kept], **settings)
+    assert isinstance(found, CrossSection)
     assert (found.bars, found.symbols) == (BARS - 10, SYMBOLS)
     assert value(found, "rank_correlation") == pytest.approx(0.69, abs=0.03)
 
 
 def test_fewer_than_ten_symbols_are_left_out_with_a_word(rng):
     scores, came = rng.normal(size=(2, 50, 9)).clip(-3, 3)
-    found = judged(scores, came)
+    found = left_out(scores, came)
     assert found == FewSymbols(9)
     assert sentence(found) == (
         "Not judged as a cross-section: that needs at least 10 symbols in a bar, and no bar has "
         "more than 9."
     )
-    assert judged(scores[:, :1], came[:, :1]).most_symbols == 1
+    assert left_out(scores[:, :1], came[:, :1]) == FewSymbols(1)
     came[:] = np.nan
-    assert judged(scores, came).most_symbols == 0
+    assert left_out(scores, came) == FewSymbols(0)
 
 
 def test_baselines_are_judged_alike_and_the_lead_is_paired(rng):
@@ -169,7 +183,7 @@ def test_the_sentence_says_all_three_with_their_intervals(rng):
     with speaking("ru"):
         found = judged(scores, scores + noise)
     own = found.model.rank_correlation
-    low, high = own.interval
+    low, high = reach(found, "rank_correlation")
     said_so = f"a rank correlation of {own.value:+.3f} ({low:+.3f} to {high:+.3f})"
     assert said_so in sentence(found) and "the next 4 bars" in sentence(found)
     assert "intervals over 25 time blocks" in sentence(found)

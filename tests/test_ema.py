@@ -8,6 +8,7 @@ from tiny_training import (
     differ,
     fit,
     make_model,
+    validation_plan,
     weights_of,
 )
 
@@ -76,7 +77,7 @@ def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exac
 def test_validation_leaves_the_training_bit_identical(arguments):
     validated, plain = make_model(**arguments), make_model(**arguments)
     ema = EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, ("sell", "hold", "buy"), ema)
+    metrics = ValidationMetrics(validation_plan(Windows(seed=1)), ema)
     fit(validated, ema, metrics, epochs=3, validation_data=Windows(seed=1))
     fit(plain, epochs=3)
     assert_equal(weights_of(validated), weights_of(plain))

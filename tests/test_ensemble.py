@@ -182,6 +182,7 @@ def test_an_interrupted_ensemble_goes_on_as_if_never_interrupted(
     assert same(result.deployed.probabilities, pair[0].deployed.probabilities)
 
 
+@pytest.mark.slow  # the words are also seen by test_console.py, the figures by test_run_metrics.py
 def test_a_run_tells_the_spread_of_its_members(bars_file, tmp_path, capsys):
     folder = tmp_path / "run"
     short = settings(XLSTM_BLOCKS="m", ENSEMBLE_SIZE=2, SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)

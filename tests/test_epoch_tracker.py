@@ -1,7 +1,15 @@
 import keras
 import numpy as np
 import pytest
-from tiny_training import Windows, assert_equal, averages_of, fit, make_model, weights_of
+from tiny_training import (
+    Windows,
+    assert_equal,
+    averages_of,
+    fit,
+    make_model,
+    validation_plan,
+    weights_of,
+)
 
 from models.layers.head import CappedDense
 from models.training.callbacks.best_weights import BestWeights, beyond_luck
@@ -91,7 +99,7 @@ def test_best_epoch_is_chosen_and_its_averages_restored(mode, figures, best_epoc
 
 def test_what_was_chosen_reproduces_its_logged_figure():
     model, ema = make_model(), EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, ema)
+    metrics = ValidationMetrics(validation_plan(Windows(seed=1)), ema)
     best = BestWeights("val_nll", ema)
     history = fit(model, ema, metrics, best, epochs=4)
     best.restore(model)

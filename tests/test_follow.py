@@ -1,11 +1,12 @@
 import json
+from types import GeneratorType
 
 import pandas as pd
 import pytest
 from binance_server import START, STEP, BinanceServer, Reply
 
 from core.errors import InputError
-from data.bars.read import check_bars
+from data.bars.checks import check_bars
 from recipe.live.exchange import Exchange, open_exchange
 from recipe.live.follow import follow, newest_bars
 
@@ -227,6 +228,7 @@ def test_ctrl_c_while_it_waits_ends_it(binance):
     def interrupted(seconds):
         raise KeyboardInterrupt
 
+    assert isinstance(answers, GeneratorType)
     answers.gi_frame.f_locals["exchange"].sleep = interrupted
     with pytest.raises(KeyboardInterrupt):
         next(answers)

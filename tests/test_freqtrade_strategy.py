@@ -1,5 +1,6 @@
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import beside_model
 import numpy as np
@@ -126,7 +127,7 @@ def walk():
 
 @pytest.fixture
 def market_strategy(beside, walk):
-    strategy = XlstmStrategy.__new__(XlstmStrategy)
+    strategy: Any = XlstmStrategy.__new__(XlstmStrategy)
     strategy.model, strategy.config = beside, {"stake_currency": "USDT"}
     strategy._state, strategy._table = {}, None
     frames = {

@@ -242,7 +242,8 @@ class Checkpoint:
     def __init__(self, folder, fixture):
         self.folder, self.training = folder, Run(folder)
         self.training.fit()
-        self.epoch, self.arrays, self.state = checkpoint.load_latest(folder)
+        assert (latest := checkpoint.load_latest(folder)) is not None
+        self.epoch, self.arrays, self.state = latest
         for path in folder.glob("*.checkpoint"):
             path.unlink()
         self.path = folder / f"epoch-{self.epoch:06d}.checkpoint"

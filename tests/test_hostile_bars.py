@@ -7,13 +7,14 @@ import zipfile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import pytest
 from layout_files import FRAMES, JSONS, TEXTS
 from mutations import mutated, restructured
 
 from core.errors import InputError
-from data.bars.read import NUMBERS, read_bars
+from data.bars.formats.faults import NUMBERS
+from data.bars.read import read_bars
 
 ROUNDS = 2000
 
@@ -59,7 +60,7 @@ COLUMNS = [
 
 def of_other_columns(raw: bytes, random: np.random.Generator) -> bytes:
     """Returns a Parquet file with columns of other types, and names that are doubled or lost."""
-    table = pa.parquet.read_table(io.BytesIO(raw))
+    table = pq.read_table(io.BytesIO(raw))
     names = list(table.column_names)
     for _ in range(random.integers(1, 3)):
         place = int(random.integers(len(names)))
@@ -72,7 +73,7 @@ def of_other_columns(raw: bytes, random: np.random.Generator) -> bytes:
             ]
             table = table.rename_columns(names)
     written = io.BytesIO()
-    pa.parquet.write_table(table.replace_schema_metadata(None), written)
+    pq.write_table(table.replace_schema_metadata(None), written)
     return written.getvalue()
 
 

@@ -24,8 +24,9 @@ from layout_files import (
 )
 
 from core.errors import InputError
+from data.bars.checks import check_bars
 from data.bars.names import seconds
-from data.bars.read import check_bars, read_bars
+from data.bars.read import read_bars
 
 
 @pytest.mark.parametrize("name", TEXTS)

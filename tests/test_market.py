@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from reference_windows import intersecting, window_ends
 
-from data.bars.read import check_bars, read_bars
+from data.bars.checks import check_bars
+from data.bars.read import read_bars
 from data.bars.synthetic import random_walk
 from data.features.features import compute_features
 from data.features.indicators import WARM_UP_BARS

@@ -1,7 +1,5 @@
 """Hard windows of real trainings, in both modes."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,10 +7,11 @@ import config
 from data.bars.synthetic import persistent_drift
 from data.batches.training_batches import training_batches
 from data.market.market import build_market, training_statistics
+from evaluation.figures.plain import to_plain
 from models.training.callbacks import mining
 from recipe.run.fold import train
 from recipe.run.market import market_settings
-from recipe.run.metrics import _with_class_names
+from recipe.run.metrics import _refresh
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 
@@ -95,8 +94,8 @@ def test_the_first_mined_epoch_is_another_one(mined):
     assert result.record.mining[0]["epoch"] == 1
 
 
-def test_what_is_told_of_each_refresh_is_bounded_and_json(mined):
-    told = json.loads(json.dumps([_with_class_names(r) for r in mined[1].record.mining]))
+def test_what_is_told_of_each_refresh_is_bounded(mined):
+    told = [to_plain(_refresh(refresh)) for refresh in mined[1].record.mining]
     assert [refresh["epoch"] for refresh in told] == [1, 2, 3]
     for refresh in told:
         assert refresh["scored"] == mined[0].batches.num_windows

@@ -63,7 +63,7 @@ def test_a_first_row_of_numbers_is_no_header(row, tmp_path):
 
 def values():
     return [
-        {"datetime": f"{day:%Y-%m-%d}", **{k.lower(): str(v) for k, v in row.items()}}
+        {"datetime": f"{day:%Y-%m-%d}", **{str(k).lower(): str(v) for k, v in row.items()}}
         for day, row in table().iterrows()
     ]
 
@@ -97,7 +97,7 @@ def test_an_answer_s_symbol_is_taken_from_where_it_tells_it(name, tmp_path):
 
 def test_columns_beside_a_word_are_read(tmp_path):
     own = {"t": [int(day.timestamp()) for day in DAYS], "s": "ok"}
-    own |= {name[0].lower(): column.tolist() for name, column in table().items()}
+    own |= {str(name)[0].lower(): column.tolist() for name, column in table().items()}
     (tmp_path / "AAPL.json").write_text(json.dumps(own))
     assert len(read_bars(tmp_path / "AAPL.json")) == 6
 

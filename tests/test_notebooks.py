@@ -1,8 +1,13 @@
+import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot
 import nbformat
 import pytest
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
+
+import xlstm_classifier
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -11,13 +16,25 @@ def test_there_is_one_for_the_classifier_and_one_for_its_blocks():
     assert [path.stem for path in NOTEBOOKS] == ["building_blocks", "quickstart"]
 
 
-QUICK = "quickstart"
-SLOW = {path: () if path.stem == QUICK else pytest.mark.slow for path in NOTEBOOKS}
+def test_the_lines_of_the_quickstart_run_with_a_small_network(monkeypatch, tmp_path):
+    """A kernel and the network of the notebook take three times as long: that is the slow test."""
+
+    class Small(xlstm_classifier.XLSTMClassifier):
+        def __init__(self, **flags):
+            super().__init__(**flags | {"XLSTM_BLOCKS": "m", "SUPERVISED_EPOCHS": 1})
+
+    monkeypatch.setattr(xlstm_classifier, "XLSTMClassifier", Small)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
+    monkeypatch.setattr(matplotlib.pyplot, "subplots", lambda **size: (None, Figure().subplots()))
+    names = {}
+    for cell in nbformat.read(NOTEBOOKS[1], as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, "quickstart", "exec"), names)
+    assert len(names["new"]) and (tmp_path / "model" / "model.keras").exists()
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=mark, id=path.stem) for path, mark in SLOW.items()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own plumbing, not of ours
 def test_notebooks_run_from_top_to_bottom_quietly_and_leave_no_file(path):
     before = set(path.parent.iterdir())

@@ -9,7 +9,8 @@ import pytest
 from layout_files import DAYS, KLINE, KLINE_HEAD, MINUTES, PLAIN, ROWS, frame, kline, lines
 
 from core.errors import InputError
-from data.bars.read import check_bars, digest, read_bars
+from data.bars.checks import check_bars, digest
+from data.bars.read import read_bars
 from data.bars.sample import load_sample
 from data.market.moves import adjust_splits
 from data.market.parts import by_symbol
@@ -79,7 +80,7 @@ def test_under_two_headers_each_ticker_has_its_own(swap, form, tmp_path):
     columns |= {(name, "ETH"): table[name] for name in table}
     columns |= {("Funding", "BTC"): FUNDING, ("Funding", "ETH"): -FUNDING, ("Unix", "BTC"): 3.0}
     both = pd.DataFrame(columns, index=table.index).rename_axis("Date")
-    both.columns = both.columns.swaplevel() if swap else both.columns
+    both = both.swaplevel(axis=1) if swap else both
     both.to_csv(tmp_path / "x.csv") if form == "csv" else both.to_parquet(tmp_path / "x.parquet")
     notes = []
     bars = read_bars(tmp_path / f"x.{form}", extra=["funding"], note=notes.append)

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from layout_files import DAY_ROW, DAYS, OHLCV, days, expected, frame
 
@@ -94,7 +95,7 @@ def encrypted():
 def written(columns):
     raw = io.BytesIO()
     table = pa.table(columns)
-    pa.parquet.write_table(table, raw)
+    pq.write_table(table, raw)
     return raw.getvalue()
 
 

@@ -29,7 +29,7 @@ def test_rank_correlations_are_those_of_scipy_with_ties_and_holes():
             assert np.isnan(value)
         else:
             enough += 1
-            assert value == pytest.approx(scipy.stats.spearmanr(own[both], true[both]).statistic)
+            assert value == pytest.approx(scipy.stats.spearmanr(own[both], true[both])[0])
     assert 20 < enough < 40
 
 

@@ -15,16 +15,21 @@ from evaluation.figures.plain import from_plain
 from evaluation.figures.scores import Verdict
 from evaluation.verdict_words import remarks
 from models.deployable import contract_of, load_classifier
+from recipe.run.ensemble import with_all_bars
 from recipe.run.market import read_market
-from recipe.run.refit import with_all_bars
+
+
+def brief_run(bars_file, folder, **flags):
+    flags = settings(XLSTM_BLOCKS="m", **flags)
+    assert (
+        train_model.main(["--brief", "--data", str(bars_file), "--out", str(folder), *flags]) == 0
+    )
+    return folder
 
 
 @pytest.fixture(scope="module")
 def refitted(bars_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "refitted"
-    given = ["--brief", "--data", str(bars_file), "--out", str(folder), *settings(REFIT=True)]
-    assert train_model.main(given) == 0
-    return folder
+    return brief_run(bars_file, tmp_path_factory.mktemp("runs") / "refitted", REFIT=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +96,11 @@ def test_all_files_say_that_the_verdict_is_not_of_the_shipped_model(refitted):
     assert "not of this model" in contracts[0]["refit"]["verdict"] and "refit" not in contracts[1]
 
 
-def test_the_verdict_is_that_of_a_run_without_a_refit(refitted, finished):
-    history, expected = (pd.read_csv(f / "history.csv") for f in (refitted, finished))
+def test_the_verdict_is_that_of_a_run_without_a_refit(refitted, bars_file, tmp_path):
+    folders = [refitted, brief_run(bars_file, tmp_path / "plain")]
+    history, expected = (pd.read_csv(folder / "history.csv") for folder in folders)
     pd.testing.assert_frame_equal(history, expected)
-    tables = [pd.read_parquet(f / "predictions.parquet") for f in (refitted, finished)]
+    tables = [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
     pd.testing.assert_frame_equal(*tables)
 
 

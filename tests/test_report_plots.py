@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from report_run import NAMES, recent_bars, training_run
 
 from evaluation.figures.run import LookbackRise
@@ -37,9 +38,9 @@ def test_learning_curves_leave_out_what_is_no_number(run):
     _, history, _ = run
     panels = {p.get_title(loc="left"): p for p in plots.learning_curves(history).axes}
     (line,) = panels["validation MCC"].get_lines()
-    assert line.get_xdata().tolist() == [1, 3, 4]  # epochs count from 1
+    assert list(np.asarray(line.get_xdata())) == [1, 3, 4]  # epochs count from 1
     (line,) = panels["logit cap (a gap: none)"].get_lines()
-    assert line.get_ydata().tolist() == [5, 10]
+    assert list(np.asarray(line.get_ydata())) == [5, 10]
 
 
 def test_small_and_odd_runs_can_be_drawn(run):
@@ -64,7 +65,7 @@ def test_equity_and_its_fall_are_drawn_as_they_are():
         ["2024-01-01", "2024-01-02", "2024-01-03"], {"xLSTM": [-0.1, 0.2, 0.05]}
     )
     upper, lower = figure.axes
-    assert upper.get_lines()[0].get_ydata().tolist() == [-0.1, 0.2, 0.05]
+    assert list(np.asarray(upper.get_lines()[0].get_ydata())) == [-0.1, 0.2, 0.05]
     assert lower.get_lines()[0].get_ydata() == pytest.approx([-0.1, 0.0, -0.15])
 
 
@@ -72,8 +73,8 @@ def test_calls_stand_on_their_bars():
     recent = recent_bars().iloc[:100]
     called = recent["call"].to_numpy()
     _, sold, bought = market_plots.calls_on_price(recent, NAMES).axes[0].get_lines()
-    assert sold.get_xdata().tolist() == np.flatnonzero(called == 0).tolist()
-    assert bought.get_ydata().tolist() == recent["price"][called == 2].tolist()
+    assert list(np.asarray(sold.get_xdata())) == np.flatnonzero(called == 0).tolist()
+    assert list(np.asarray(bought.get_ydata())) == recent["price"][called == 2].tolist()
 
 
 @pytest.mark.parametrize("draw", DRAWN)
@@ -103,13 +104,13 @@ def test_no_text_lies_over_another_or_the_edge(run, draw, monkeypatch):
         "months": lambda: market_plots.intervals_over_time(features, "MCC"),
         "lookback": lambda: market_plots.lookback_curve(importance.lookback),
     }[draw]()
-    drawn, draw_text = {}, plots.matplotlib.text.Text.draw
+    drawn, draw_text = {}, Text.draw
 
     def record(text, *arguments, **keywords):
         drawn[id(text)] = text
         draw_text(text, *arguments, **keywords)
 
-    monkeypatch.setattr(plots.matplotlib.text.Text, "draw", record)
+    monkeypatch.setattr(Text, "draw", record)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn.clear()  # the first time also draws the ticks of trial layouts

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -89,8 +91,8 @@ def test_one_step_of_it_goes_on_from_a_state(case):
 @pytest.mark.parametrize("flag", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_a_functional_model_takes_and_returns_a_state_and_can_be_saved(case, flag, tmp_path):
-    block = CASES[case](return_sequences=flag)
-    inputs = keras.Input((TIME, UNITS))
+    block: Any = CASES[case](return_sequences=flag)
+    inputs: Any = keras.Input((TIME, UNITS))
     first, state = block(inputs, return_state=True)
     y, state = block(inputs, initial_state=state, return_state=True)
     expected = (None, TIME, UNITS) if flag else (None, UNITS)

@@ -144,7 +144,8 @@ def test_an_edited_config_is_refused_with_its_flag(name, value, broken_off, caps
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_checkpoint_of_another_run_is_refused(change, force, broken_off, capsys):
     part = broken_off / "checkpoint" / "fold-0"
-    epoch, arrays, state = load_latest(part)
+    assert (latest := load_latest(part)) is not None
+    epoch, arrays, state = latest
     save_checkpoint(part, epoch, arrays, state | {"origin": change(state["origin"])})
     assert train_model.main(["resume", str(broken_off), *force]) == 2
     told = capsys.readouterr().err
@@ -153,7 +154,8 @@ def test_a_checkpoint_of_another_run_is_refused(change, force, broken_off, capsy
 
 def test_a_checkpoint_without_an_origin_needs_force(broken_off, capsys):
     part = broken_off / "checkpoint" / "fold-0"
-    epoch, arrays, state = load_latest(part)
+    assert (latest := load_latest(part)) is not None
+    epoch, arrays, state = latest
     save_checkpoint(part, epoch, arrays, {n: v for n, v in state.items() if n != "origin"})
     assert train_model.main(["resume", str(broken_off)]) == 2
     told = capsys.readouterr().err

@@ -12,7 +12,7 @@ from data.market.market import build_market, training_prior
 from evaluation.across.cross_section import Forecasts, correlations
 from evaluation.figures.plain import from_plain, to_plain
 from evaluation.figures.run import Importance, Metrics
-from evaluation.figures.scores import FewSymbols
+from evaluation.figures.scores import CrossSection, FewSymbols
 from evaluation.judge import describe_splits
 from evaluation.metrics import evaluate
 from models.training.callbacks.collapse_alarm import message
@@ -232,6 +232,7 @@ def test_symbols_are_ranked_within_the_test_bars_of_all_folds(num_folds):
         for number, fold in enumerate(market.folds)
     ]
     found = run_metrics(market, results, **CHOSEN).cross_section
+    assert isinstance(found, CrossSection)
     assert list(found.baselines) == ["boosted trees"]  # one that was fitted
     tested = np.concatenate([fold.test for fold in market.folds])
     earlier = [np.setdiff1d(fold.validation, tested) for fold in market.folds]

@@ -22,7 +22,12 @@ def exchange(weeks, freq="15min", zone="America/New_York"):
         pd.date_range(d + pd.Timedelta("9h30min"), d + pd.Timedelta("15h45min"), freq=freq)
         for d in open_days
     ]
-    return bars[0].append(bars[1:]).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+    return (
+        pd.DatetimeIndex(bars[0].append(bars[1:]))
+        .tz_convert("UTC")
+        .tz_localize(None)
+        .to_numpy("datetime64[ns]")
+    )
 
 
 @pytest.mark.parametrize("weeks", [1, 2, 8])
@@ -131,7 +136,7 @@ def test_daily_bars_of_two_exchanges_have_the_holidays_of_each():
     golden = pd.bdate_range("2023-10-02", "2023-10-09").append(
         pd.bdate_range("2024-02-09", periods=8)
     )
-    china = without(days, *golden.strftime("%Y-%m-%d"))
+    china = without(days, *pd.DatetimeIndex(golden).strftime("%Y-%m-%d"))
     us = without(days, "2023-07-04", "2023-11-23", "2024-01-15", "2024-07-04", "2024-11-28")
     assert missed_bars(china, peers_of(china, us, us, china)).max() == 0
     assert missed_bars(us, peers_of(us, china, china)).max() == 0
@@ -157,7 +162,8 @@ def test_a_market_that_closes_an_hour_a_day_has_sessions(freq, last):
         pd.date_range(d + pd.Timedelta("17h"), d + pd.Timedelta("39h59min"), freq=freq)
         for d in opens
     ]
-    at = nights[0].append(nights[1:]).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+    at = pd.DatetimeIndex(nights[0].append(nights[1:])).tz_convert("UTC").tz_localize(None)
+    at = at.to_numpy("datetime64[ns]")
     assert missed_bars(at).max() <= pd.Timedelta("1h") / pd.Timedelta(freq)
     gone = np.delete(at, slice(3000, 3030))
     assert missed_bars(gone).max() > 10

@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from core.errors import InputError
-from data.bars.read import check_bars, read_bars
+from data.bars.checks import check_bars
+from data.bars.read import read_bars
 from data.bars.synthetic import hidden_volatility, persistent_drift, random_walk, volatility_clock
 from data.market.market import build_market
 from data.market.settings import MarketSettings
@@ -123,7 +124,7 @@ def test_the_bars_are_drawn_in_the_order_that_their_seed_has_always_meant(streng
 
 def test_the_clock_says_when_a_martingale_moves_and_not_where_to():
     bars = volatility_clock(1, 96 * 400)
-    moves = np.log(bars["close"] / bars["open"]).to_numpy()
+    moves = np.log((bars["close"] / bars["open"]).to_numpy())
     hours = bars["timestamp"].dt.hour.to_numpy()
     busy, quiet = moves[hours == 14], moves[hours == 2]
     assert busy.std() / quiet.std() == pytest.approx(3, rel=0.1)

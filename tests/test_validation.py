@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
-from tiny_training import Windows, fit, make_model
+from tiny_training import Windows, fit, make_model, validation_plan
 
 from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.validation import ValidationMetrics, validation_metrics
@@ -48,7 +48,7 @@ def test_figures_of_one_predicted_class_need_no_warning():
 
 def test_logged_figures_are_those_of_the_averages():
     model, ema = make_model(), EMAWeightsCallback()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, ema)
+    metrics = ValidationMetrics(validation_plan(Windows(seed=1)), ema)
     history = fit(model, ema, metrics)
     with ema.swapped(model):
         expected = validation_metrics(metrics.labels, model.predict(Windows(seed=1).x), NAMES)
@@ -68,7 +68,7 @@ def test_figures_are_of_what_would_be_shipped_and_the_logits_of_what_was_trained
         return logits + [0.0, 0.0, 99.0]
 
     seen, model = [], make_model()
-    metrics = ValidationMetrics(Windows(seed=1), Windows(seed=1).y, NAMES, restore=restore)
+    metrics = ValidationMetrics(validation_plan(Windows(seed=1), restore=restore))
     history = fit(model, metrics, epochs=2)
     assert [epoch for epoch, _ in seen] == [0, 1]
     np.testing.assert_array_equal(metrics.logits, seen[1][1])

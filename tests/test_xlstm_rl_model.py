@@ -233,6 +233,7 @@ def test_a_compiled_model_goes_on_where_it_was_saved(tmp_path):
     model.fit(windows(), labels, epochs=2, verbose=0)
     model.save(tmp_path / "own.keras")
     loaded = keras.models.load_model(tmp_path / "own.keras")
+    assert isinstance(loaded, keras.Model)
     losses = [each.fit(windows(), labels, verbose=0).history["loss"] for each in (model, loaded)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 

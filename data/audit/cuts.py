@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from data.bars.faults import NUMBERS, PRICES
+from data.bars.formats.faults import NUMBERS, PRICES
 from data.features.indicators import WARM_UP_BARS
 from data.market.market import Market
 from data.times.grid import moments_of

@@ -12,10 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from core.i18n import N_
 from data.market.market import Fold, Market
-
-SPLITS = (N_("train"), N_("validation"), N_("test"))
+from data.market.split import SPLITS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from core.errors import InputError
 from core.i18n import _
-from data.bars.faults import PRICES
+from data.bars.formats.faults import PRICES
 from data.times.timestamps import read_times
 
 # A step of adjusted / raw close is a split's if it is that far from 1: a dividend is less.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from core.errors import InputError, printable
 from core.i18n import N_, _, ngettext
-from data.bars.faults import COLUMNS, NUMBERS, PRICES, Faults, check_columns
+from data.bars.formats.faults import COLUMNS, NUMBERS, PRICES, Faults, check_columns
 from data.bars.formats.own_columns import places_of
 from data.bars.formats.table import plain_column
 from data.bars.last_rows import merge_last_rows, runs

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from core.i18n import _
-from data.bars.faults import NUMBERS
+from data.bars.formats.faults import NUMBERS
 
 _DAY = 86_400_000_000_000  # nanoseconds
 _FEWEST = 5  # steps that tell the length of a bar

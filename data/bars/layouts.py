@@ -13,8 +13,8 @@ import pandas as pd
 from core.errors import InputError, printable
 from core.i18n import N_, _
 from data.bars.adjusted import scale, scale_volumes
-from data.bars.faults import COLUMNS, NUMBERS, PRICES, check_columns, listed
 from data.bars.formats.columns import open_table
+from data.bars.formats.faults import COLUMNS, NUMBERS, PRICES, check_columns, listed
 from data.bars.formats.numerals import read_numbers
 from data.bars.formats.own_columns import FAMILIAR, may_be_number, places_of
 from data.bars.formats.packed import Source, reading

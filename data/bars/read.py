@@ -12,15 +12,8 @@ import pandas as pd
 from core.errors import InputError
 from core.i18n import _
 from core.memory import release_memory
-from data.bars.checks import (
-    COLUMNS,
-    NUMBERS,
-    PRICES,
-    check_bars,
-    checked,
-    digest,
-    sorted_bars,
-)
+from data.bars.checks import check_bars, checked, sorted_bars
+from data.bars.formats.faults import COLUMNS
 from data.bars.formats.own_columns import NoSuchColumn, not_used
 from data.bars.formats.packed import Source
 from data.bars.frames import read_frame
@@ -28,14 +21,6 @@ from data.bars.layouts import read_layout
 from data.bars.names import COPY, files_of, first_of, most_frequent, named, symbol_of
 from data.bars.synthetic import PREFIX, read_synthetic
 
-__all__ = [
-    "COLUMNS",
-    "NUMBERS",
-    "PRICES",
-    "check_bars",
-    "digest",
-    "read_bars",
-]
 LOOSE = 1.5  # months differ in length, timeframes by more than this
 _MANY_ROWS = 100_000  # of which the memory is worth to be given back
 _ALIKE = 0.9  # share of the times that a second download has in common with the first

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from data.bars.read import PRICES, check_bars
+from data.bars.checks import check_bars
+from data.bars.formats.faults import PRICES
 
 
 def load_sample(extra: Sequence[str] = ()) -> pd.DataFrame:

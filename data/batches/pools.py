@@ -6,8 +6,11 @@ So below a share of 1 no window is left out, and the mass of a class does not ch
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from data.batches.quotas import class_names, mean_draws
 
 # What a hard window may weigh at the most, in its weight without a pool, or a few of them stand for
 # the class: the effective sample is at least 0.6 of a class at a share of 0.2, 0.4 at 0.5. Where a
@@ -107,17 +110,24 @@ class HardPools:
 class PooledPlan:
     """What the plans share: what they draw depends on the pools, and is made anew after them.
 
-    A subclass has the class codes of its windows in `labels`, its pools in `_pools`, and in
+    A subclass has the codes of its windows in `labels` and `symbols`, its pools in `_pools`, and in
     `_totals` the mass of each class, (classes,): the sums of `_base`. It forgets in `_forget` what
     it made from other pools.
     """
 
     labels: np.ndarray
+    symbols: np.ndarray
+    num_classes: int
+    num_batches: int
     _pools: HardPools
     _totals: np.ndarray
 
     def _base(self, windows: np.ndarray) -> np.ndarray:
         """Returns what windows weigh without quotas of classes and without pools, (windows,)."""
+        raise NotImplementedError
+
+    def _drawn(self, epoch: int) -> np.ndarray:
+        """Returns how often an epoch draws each window, or what its label weighs, (windows,)."""
         raise NotImplementedError
 
     def _forget(self) -> None:
@@ -134,6 +144,27 @@ class PooledPlan:
         return {
             label: Mixture(wanted, float(self._base(pool).sum() / self._totals[label]))
             for label, pool in self._pools.at(epoch)[1].items()
+        }
+
+    def effective_repeats(self, epoch: int) -> dict[str, Any]:
+        """Returns how often an epoch draws a window, per class and per symbol; JSON values.
+
+        Args:
+            epoch: all its batches are planned for this.
+
+        Returns:
+            `classes` and `symbols`: by name or code the `windows`, and the mean `repeats` of one;
+            `reached`: share of the windows drawn at all; `largest`: draws of the most drawn one.
+            Of sequences it is weights instead of draws.
+        """
+        drawn = self._drawn(epoch)
+        return {
+            "epoch": int(epoch),
+            "batches": self.num_batches,
+            "reached": float((drawn > 0).mean()),
+            "largest": drawn.max().item(),
+            "classes": mean_draws(drawn, self.labels, class_names(self.num_classes)),
+            "symbols": mean_draws(drawn, self.symbols, range(self.symbols.max() + 1)),
         }
 
     def pool_figures(self, epoch: int) -> dict[int, dict[str, float]]:

@@ -16,7 +16,6 @@ no one correction by the prior gives them back. So cell (c, s) weighs P(c | s).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,7 @@ from data.batches.quotas import (
     Cycle,
     check_ratios,
     check_windows,
-    class_names,
     class_quotas,
-    mean_draws,
 )
 
 _WALK, _HARD_WALK, _SHUFFLE = 1, 2, 3  # last words of seeds, so that no two draw the same numbers
@@ -141,25 +138,8 @@ class BatchPlan(PooledPlan):
     def _forget(self) -> None:
         self._made = None
 
-    def effective_repeats(self, epoch: int) -> dict[str, Any]:
-        """Returns how often an epoch draws a window, per class and per symbol; JSON values.
-
-        Args:
-            epoch: all its batches are planned for this.
-
-        Returns:
-            `classes` and `symbols`: by name or code the `windows`, and the mean `repeats` of one;
-            `reached`: share of the windows drawn at all; `largest`: draws of the most drawn one.
-        """
-        draws = np.bincount(self.table(epoch).ravel(), minlength=len(self.labels))
-        return {
-            "epoch": int(epoch),
-            "batches": self.num_batches,
-            "reached": float((draws > 0).mean()),
-            "largest": int(draws.max()),
-            "classes": mean_draws(draws, self.labels, class_names(self.num_classes)),
-            "symbols": mean_draws(draws, self.symbols, range(self.symbols.max() + 1)),
-        }
+    def _drawn(self, epoch: int) -> np.ndarray:
+        return np.bincount(self.table(epoch).ravel(), minlength=len(self.labels))
 
     def _base(self, windows: np.ndarray) -> np.ndarray:
         return self._of_symbol[self.symbols[windows]]

@@ -5,12 +5,11 @@ A pass segments the training bars anew and goes through all sequences; it is a p
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from data.batches.pools import HardPools, PooledPlan
-from data.batches.quotas import check_classes, check_ratios, check_windows, class_names, mean_draws
+from data.batches.quotas import check_classes, check_ratios, check_windows
 from data.batches.runs import Runs, Segmentation, Sequences
 
 _SEGMENT = 6  # last word of seeds, see `data.batches.sampling`
@@ -138,21 +137,8 @@ class SequencePlan(PooledPlan):
     def _forget(self) -> None:
         self._epoch = None
 
-    def effective_repeats(self, epoch: int) -> dict[str, Any]:
-        """Returns what a label weighs in an epoch, per class and per symbol; JSON values.
-
-        Returns:
-            the keys of `BatchPlan.effective_repeats`, with weights for draws.
-        """
-        weights = self.label_weights(epoch).astype(np.float64)
-        return {
-            "epoch": int(epoch),
-            "batches": self.num_batches,
-            "reached": float((weights > 0).mean()),
-            "largest": float(weights.max()),
-            "classes": mean_draws(weights, self.labels, class_names(self.num_classes)),
-            "symbols": mean_draws(weights, self.symbols, range(self.symbols.max() + 1)),
-        }
+    def _drawn(self, epoch: int) -> np.ndarray:
+        return self.label_weights(epoch).astype(np.float64)
 
     def _base(self, windows: np.ndarray) -> np.ndarray:
         if self._weights is None:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InputError
-from data.bars.faults import COLUMNS
+from data.bars.formats.faults import COLUMNS
 from data.features.indicators import FEATURE_NAMES, INTRADAY_NAMES
 
 LEVEL, CHANGE, ZSCORE = TRANSFORMS = ("level", "change", "zscore")

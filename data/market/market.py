@@ -13,7 +13,7 @@ from core.memory import release_memory
 from data.market import labels as labelling
 from data.market.rows import KEPT, make_rows, only_holes, open_rows
 from data.market.settings import PATH, MarketSettings
-from data.market.split import plan_times, split_windows, time_range
+from data.market.split import SPLITS, plan_times, split_windows, time_range
 from data.market.windows import ends_within, symbol_bounds
 
 _LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
@@ -245,7 +245,7 @@ def _without_windows(
     """Yields a sentence for each split that has no window of some symbols."""
     bounds = np.searchsorted(symbols, np.arange(len(names) + 1))
     for number, fold in enumerate(folds, 1):
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             counts = np.diff(np.searchsorted(getattr(fold, split), bounds))
             absent = [name for name, count in zip(names, counts, strict=True) if not count]
             if absent:
@@ -264,17 +264,17 @@ def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
     """Returns the fold of a split; its threshold is given, or chosen on its training rows."""
     horizon, target_ratios = settings.future_window, settings.target_class_ratios
     if settings.label_columns == PATH:
-        path = (rows["close"], rows["high"], rows["low"], rows["scale"])
-        threshold = labelling.choose_barrier_multiple(*path, horizon, split.train, target_ratios)
-        labels = np.full(len(rows["symbols"]), labelling.UNLABELLED, np.int8)
+        close, high, low, scale = (rows[name] for name in PATH)
+        threshold = labelling.choose_barrier_multiple(
+            close, high, low, scale, horizon, split.train, target_ratios
+        )
+        labels = np.full(len(close), labelling.UNLABELLED, np.int8)
         for start in range(0, len(labels), _LABEL_CHUNK):
             # With the bars after the chunk that its last labels look at.
             part = slice(start, start + _LABEL_CHUNK + horizon)
-            close, high, low, scale = (rows[name][part] for name in PATH)
-            chunk_labels = labelling.triple_barrier_labels(
-                close, high, low, threshold * scale, horizon
-            )
-            labels[start : start + _LABEL_CHUNK] = chunk_labels[:_LABEL_CHUNK]
+            labels[start : start + _LABEL_CHUNK] = labelling.triple_barrier_labels(
+                close[part], high[part], low[part], threshold * scale[part], horizon
+            )[:_LABEL_CHUNK]
         labels[np.isnan(rows["forward_return"])] = labelling.UNLABELLED
     else:
         if settings.label_method == "fixed":
@@ -283,15 +283,8 @@ def _fold(split, rows, bounds, settings: MarketSettings) -> Fold:
             threshold = labelling.choose_multiple(rows["scores"][split.train], target_ratios)
         labels = labelling.label_scores(rows["scores"], threshold)
     _check_classes(split, labels)
-    return Fold(
-        train=split.train,
-        validation=split.validation,
-        test=split.test,
-        labels=labels,
-        threshold=threshold,
-        persistence=_persistence(labels, bounds, horizon),
-        dropped=split.dropped,
-    )
+    persistence = _persistence(labels, bounds, horizon)
+    return Fold(**vars(split), labels=labels, threshold=threshold, persistence=persistence)
 
 
 def _persistence(labels: np.ndarray, bounds: np.ndarray, horizon: int) -> np.ndarray:
@@ -304,13 +297,12 @@ def _persistence(labels: np.ndarray, bounds: np.ndarray, horizon: int) -> np.nda
 
 def _check_classes(split, labels: np.ndarray) -> None:
     faults = []
-    for name in ("train", "validation", "test"):
-        counts = labelling.class_counts(labels[getattr(split, name)])
-        missing = [c for c, n in zip(labelling.CLASS_NAMES, counts, strict=True) if not n]
+    for name in SPLITS:
+        totals = labelling.class_counts(labels[getattr(split, name)]).tolist()
+        counts = dict(zip(labelling.CLASS_NAMES, totals, strict=True))
+        missing = [label for label, count in counts.items() if not count]
         if missing:
-            shown = ", ".join(
-                f"{c} {n}" for c, n in zip(labelling.CLASS_NAMES, counts, strict=True)
-            )
+            shown = ", ".join(f"{label} {count}" for label, count in counts.items())
             faults.append(
                 _(
                     "the {name} split has no {missing} ({shown})",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from core.i18n import _, date, ngettext, number
-from data.bars.faults import PRICES
+from data.bars.formats.faults import PRICES
 from data.market.windows import symbol_bounds
 
 SPLIT, BAD, TAKEN = "split", "bad bar", "taken over"

@@ -15,6 +15,7 @@ from core.i18n import N_, _, date
 from data.features.indicators import WARM_UP_BARS
 from data.market.windows import symbol_bounds
 
+SPLITS = (N_("train"), N_("validation"), N_("test"))
 _CHUNK = 1 << 14  # windows looked at at a time
 
 
@@ -203,7 +204,7 @@ def _as_int(time: np.datetime64) -> int:
 
 
 def _check_not_empty(split, times, sequence_length, future_window, embargo_bars) -> None:
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         if not len(getattr(split, name)):
             raise InputError(
                 "the {name} split must hold windows; none is left of windows of "

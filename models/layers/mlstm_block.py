@@ -226,11 +226,5 @@ class MLSTMBlock(ResidualBlock):
         return x[:, :, :, 0] if heads == 1 else ops.transpose(x[0], (2, 0, 1, 3))
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "proj_factor": self.proj_factor,
-            "qkv_block_size": self.qkv_block_size,
-            "use_bias": self.use_bias,
-            "chunk_size": self.chunk_size,
-            "inner_units": self.inner_units,
-        }
+        names = ("proj_factor", "qkv_block_size", "use_bias", "chunk_size", "inner_units")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -101,17 +101,11 @@ class ResidualBlock(layers.Layer):
         return mask if self.return_sequences else None
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "conv_kernel_size": self.conv_kernel_size,
-            "recurrent_dropout": self.recurrent_dropout,
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "gate_soft_cap": self.gate_soft_cap,
-            "return_sequences": self.return_sequences,
-            "num_blocks": self.num_blocks,
-            "seed": self.seed,
-        }
+        names = ("num_heads", "conv_kernel_size", "recurrent_dropout", "gate_soft_cap")
+        names += ("return_sequences", "num_blocks", "seed")
+        regularizer = keras.regularizers.serialize(self.kernel_regularizer)
+        arguments = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **arguments, "kernel_regularizer": regularizer}
 
     def _kernel(self, name, shape, initializer):
         return self.add_weight(

@@ -47,11 +47,7 @@ class ForgetBias(initializers.Initializer):
         return ops.convert_to_tensor(np.tile(values, self.num_heads), dtype or "float32")
 
     def get_config(self):
-        return {
-            "num_heads": self.num_heads,
-            "block_index": self.block_index,
-            "num_blocks": self.num_blocks,
-        }
+        return {name: getattr(self, name) for name in ("num_heads", "block_index", "num_blocks")}
 
 
 @keras.saving.register_keras_serializable(package="xlstm_classifier")
@@ -197,11 +193,5 @@ class SLSTMBlock(ResidualBlock):
         return down + self.ff_down_bias if self.ff_bias else down
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "ff_factor": self.ff_factor,
-            "ff_activation": self.ff_activation,
-            "ff_bias": self.ff_bias,
-            "ff_units": self.ff_units,
-            "block_index": self.block_index,
-        }
+        names = ("ff_factor", "ff_activation", "ff_bias", "ff_units", "block_index")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

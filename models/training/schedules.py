@@ -84,9 +84,5 @@ class WarmUpCosineDecayScheduler(keras.optimizers.schedules.LearningRateSchedule
         return ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "total_steps": self.total_steps,
-            "warmup_steps": self.warmup_steps,
-            "minimum": self.minimum,
-        }
+        names = ("peak", "total_steps", "warmup_steps", "minimum")
+        return {name: getattr(self, name) for name in names}

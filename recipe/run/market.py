@@ -11,7 +11,8 @@ from config import Flags
 from core.errors import InputError
 from core.i18n import _
 from data.audit.own_features import check_own_features
-from data.bars.read import digest, read_bars
+from data.bars.checks import digest
+from data.bars.read import read_bars
 from data.bars.sample import load_sample
 from data.features.extra import parse_extra
 from data.features.own import load_features

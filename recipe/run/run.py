@@ -28,10 +28,9 @@ from evaluation.report.report import report_page
 from models.deployable import save_model
 from recipe.devices import processes
 from recipe.run import folder as files
-from recipe.run.ensemble import FoldResult, start_of_fold, train_fold
+from recipe.run.ensemble import FoldResult, refit_training, start_of_fold, train_fold, with_refit
 from recipe.run.metrics import in_words, run_metrics
 from recipe.run.origin import ORIGINS
-from recipe.run.refit import refit_training, with_refit
 from recipe.run.reporter import SILENT, Reporter
 from recipe.run.settings import RunSettings, run_settings
 from recipe.run.training import Training, assemble
@@ -68,8 +67,8 @@ def run(
     """
     begun, settings = time.perf_counter(), run_settings(flags)
     processes.barrier("fold 0")
-    given = None if start is None else start_of(start, market)
-    first = assemble(settings, market, 0, start=given, note=reporter.note)
+    initial = None if start is None else start_of(start, market)
+    first = assemble(settings, market, 0, start=initial, note=reporter.note)
     if not resume:  # who resumes has the lock already
         files.make(folder)
     with contextlib.nullcontext() if resume else files.lock(folder):
@@ -89,9 +88,9 @@ def run(
         for text in filter(None, [common_moves(market, market.folds[0]), by_heart(market)]):
             reporter.note(text)
         run = _Run(settings, market, folder, run_info, reporter, resume)
-        given, results = first.start, run.train(first, begun)
-        del first
-        refit = run.refit(results, given) if settings.refit else None
+        results = run.train(first, begun)
+        del first  # its batches and its optimizer, before the refit
+        refit = run.refit(results, initial) if settings.refit else None
         return run.write(results, refit, begun, as_dict(flags))
 
 
@@ -117,11 +116,11 @@ class _Run:
         """Returns what each fold gave; `first` is the training of the first, ready to begin."""
         results, starts, num_folds = [], [begun], len(self.market.folds)
         self.reporter.announce_device(self.info["devices"])
-        given = first and first.start
+        initial = first and first.start
         for number in range(num_folds):
             if first is None:
                 processes.barrier(f"fold {number}")
-                start = start_of_fold(self.settings, results, given)
+                start = start_of_fold(self.settings, results, initial)
                 first = assemble(
                     self.settings, self.market, number, start=start, note=self.reporter.note
                 )
@@ -182,10 +181,10 @@ class _Run:
             fit=fit,
         )
 
-    def refit(self, results: Sequence[FoldResult], given: Start | None) -> FoldResult:
+    def refit(self, results: Sequence[FoldResult], initial: Start | None) -> FoldResult:
         """Returns the last fold's training once more on all bars, with what was chosen in it."""
         begun = time.perf_counter()
-        training = refit_training(self.settings, self.market, results, given)
+        training = refit_training(self.settings, self.market, results, initial)
         self.reporter.log(
             _("refit"),
             _(
@@ -193,7 +192,7 @@ class _Run:
                 num_windows=len(training.fold.train),
             ),
         )
-        result = self._train(training, on_rows=SILENT.note)
+        result = self._train(training, on_rows=lambda rows: None)
         self.refit_seconds = time.perf_counter() - begun
         return result
 
@@ -301,20 +300,20 @@ def run_worker(
             resume=resume,
             note=SILENT.note,
             on_member=SILENT.announce_member,
-            on_rows=SILENT.note,
+            on_rows=lambda rows: None,
         )
 
-    given = None
+    initial = None
     for number, fold in enumerate(market.folds):
         processes.barrier(f"fold {number}")
         if start is not None and not number:
-            given = start_of(start, market)
-        begin = start_of_fold(settings, results, given)
+            initial = start_of(start, market)
+        begin = start_of_fold(settings, results, initial)
         results.append(train_here(assemble(settings, market, number, start=begin)))
         if not brief:
             explain(results[-1].deployed.answer, market, fold, seed=settings.seed)
     if settings.refit:
-        train_here(refit_training(settings, market, results, given))
+        train_here(refit_training(settings, market, results, initial))
 
 
 def _devices() -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from core.errors import InputError, printable
 from core.i18n import _
-from data.bars.faults import listed, several_columns
+from data.bars.formats.faults import listed, several_columns
 
 # What tools write beside every bar, as `data.bars.layouts.plain` returns it.
 FAMILIAR = frozenset(

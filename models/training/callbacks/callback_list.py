@@ -19,41 +19,7 @@ from models.training.callbacks.ema import EMAWeightsCallback
 from models.training.callbacks.epoch_tracker import EpochSchedules, EpochTracker
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
 from models.training.callbacks.nan_guard import NonFiniteLoss
-from models.training.callbacks.validation import ValidationMetrics
-
-
-@dataclass(frozen=True)
-class ValidationPlan:
-    """What is validated after each epoch, and what is concluded from it.
-
-    Attributes:
-        windows: to validate, in order: batches, or an array (windows, time, features).
-        labels: class codes of these windows, (windows,).
-        class_names: for the logs, in lower case, by class code.
-        quotas: class distribution of the training batches, (classes,), for the collapse alarm.
-        monitor: the metric that chooses the epoch: val_nll, val_mcc or val_macro_f1.
-        patience: epochs without a better value before training stops; 0: never.
-        window_form: what predicts the windows where sequences are trained; None: the same model.
-        restore: from (epoch, training logits) to the logits that are judged; None: themselves.
-        prior: class frequencies over which a call must gain most, (classes,); None: the most
-            probable class is called.
-        blocks: number of each window's block of time, 0.. without holes, (windows,): where the NLL
-            chooses, an earlier epoch must be better than the last beyond a standard error over
-            them; None: the best one is taken.
-        judge: from the logits that are judged to more figures for the logs; None: none.
-    """
-
-    windows: keras.utils.PyDataset | np.ndarray
-    labels: np.ndarray
-    class_names: Sequence[str]
-    quotas: Sequence[float] | np.ndarray
-    monitor: str = "val_nll"
-    patience: int = 0
-    window_form: keras.Model | None = None
-    restore: Callable[[int, np.ndarray], np.ndarray] | None = None
-    prior: Sequence[float] | np.ndarray | None = None
-    blocks: np.ndarray | None = None
-    judge: Callable[[np.ndarray], dict[str, float]] | None = None
+from models.training.callbacks.validation import ValidationMetrics, ValidationPlan
 
 
 class Compiled(Protocol):
@@ -180,17 +146,7 @@ def make_training_callbacks(
     if mining and not hasattr(batches, "to_score"):
         raise ValueError("mining needs batches of data.batches, which know their windows")
     ema = EMAWeightsCallback() if _average_decay(model) else None
-    metrics = ValidationMetrics(
-        validation.windows,
-        validation.labels,
-        validation.class_names,
-        ema,
-        validation.window_form,
-        validation.restore,
-        validation.prior,
-        predict,
-        validation.judge,
-    )
+    metrics = ValidationMetrics(validation, ema, predict)
     by_nll = validation.monitor == "val_nll" and validation.blocks is not None
     scorer = None
     if validation.window_form is not None:

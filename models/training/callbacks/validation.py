@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -13,6 +14,41 @@ from models.prediction import Predict, compile_prediction, predict_windows, trac
 from models.probabilities import cross_entropies
 from models.training.callbacks.base import StatefulCallback, copy_of
 from models.training.callbacks.ema import EMAWeightsCallback, averaged_weights
+
+
+@dataclass(frozen=True)
+class ValidationPlan:
+    """What is validated after each epoch, and what is concluded from it.
+
+    Attributes:
+        windows: to validate, in order: batches, or an array (windows, time, features).
+        labels: class codes of these windows, (windows,).
+        class_names: for the logs, in lower case, by class code.
+        quotas: class distribution of the training batches, (classes,), for the collapse alarm.
+        monitor: the metric that chooses the epoch: val_nll, val_mcc or val_macro_f1.
+        patience: epochs without a better value before training stops; 0: never.
+        window_form: what predicts the windows where sequences are trained; None: the same model.
+        restore: from (epoch, training logits) to the logits that are judged, both
+            (windows, classes); None: themselves.
+        prior: class frequencies over which a call must gain most, (classes,); None: the most
+            probable class is called.
+        blocks: number of each window's block of time, 0.. without holes, (windows,): where the NLL
+            chooses, an earlier epoch must be better than the last beyond a standard error over
+            them; None: the best one is taken.
+        judge: from the logits that are judged to more figures, by their names in the logs.
+    """
+
+    windows: keras.utils.PyDataset | np.ndarray
+    labels: np.ndarray
+    class_names: Sequence[str]
+    quotas: Sequence[float] | np.ndarray
+    monitor: str = "val_nll"
+    patience: int = 0
+    window_form: keras.Model | None = None
+    restore: Callable[[int, np.ndarray], np.ndarray] | None = None
+    prior: Sequence[float] | np.ndarray | None = None
+    blocks: np.ndarray | None = None
+    judge: Callable[[np.ndarray], dict[str, float]] | None = None
 
 
 class ValidationMetrics(StatefulCallback):
@@ -30,62 +66,43 @@ class ValidationMetrics(StatefulCallback):
     metrics.
 
     Args:
-        sequence: the validation windows in order, a Keras PyDataset or an array.
-        labels: class codes of the windows, (windows,).
-        class_names: for the logs, in lower case, by class code.
+        plan: what is validated.
         ema: callback with the averages; None for raw weights.
-        window_form: the model that predicts the windows, where another form of it is trained; it
-            takes over the weights. None: the trained model.
-        restore: from (epoch, training logits) to the logits that the figures are of, both
-            (windows, classes); None: the training logits.
-        prior: class frequencies over which a call must gain most, (classes,), see `core.priors`;
-            None: the most probable class is called.
         predict: how the windows are predicted.
-        judge: from the logits that the figures are of, (windows, classes), to more figures, by
-            their names in the logs.
     """
 
     def __init__(
         self,
-        sequence: keras.utils.PyDataset | np.ndarray,
-        labels: np.ndarray,
-        class_names: Sequence[str],
+        plan: ValidationPlan,
         ema: EMAWeightsCallback | None = None,
-        window_form: keras.Model | None = None,
-        restore: Callable[[int, np.ndarray], np.ndarray] | None = None,
-        prior: Sequence[float] | np.ndarray | None = None,
         predict: Predict = predict_windows,
-        judge: Callable[[np.ndarray], dict[str, float]] | None = None,
     ):
         super().__init__()
-        self.prior, self.predict, self.judge = prior, predict, judge
-        self.sequence, self.window_form, self.restore = sequence, window_form, restore
+        self.plan, self.ema, self.predict = plan, ema, predict
+        self.labels, self.class_names = np.asarray(plan.labels), tuple(plan.class_names)
         self.seconds = 0.0
-        self.labels = np.asarray(labels)
-        self.ema = ema
-        self.class_names = tuple(class_names)
 
     def reset(self):
         self.logits: np.ndarray | None = None
         self.losses: np.ndarray | None = None
 
     def trace(self) -> None:
-        trace_prediction(self._predictor, self.sequence)
+        trace_prediction(self._predictor, self.plan.windows)
 
     def compile(self) -> None:
-        compile_prediction(self._predictor, self.sequence)
+        compile_prediction(self._predictor, self.plan.windows)
 
     def on_epoch_end(self, epoch, logs=None):
-        started = time.perf_counter()
+        started, plan = time.perf_counter(), self.plan
         with averaged_weights(self.ema, self.model):
-            if self.window_form is not None:
-                take_weights(self.window_form, self.model)
-            self.logits = logits = self.predict(self._predictor, self.sequence)
-        if self.restore is not None:
-            logits = self.restore(epoch, logits)
-        logs.update(validation_metrics(self.labels, logits, self.class_names, self.prior))
-        if self.judge is not None:
-            logs.update(self.judge(logits))
+            if plan.window_form is not None:
+                take_weights(plan.window_form, self.model)
+            self.logits = logits = self.predict(self._predictor, plan.windows)
+        if plan.restore is not None:
+            logits = plan.restore(epoch, logits)
+        logs.update(validation_metrics(self.labels, logits, self.class_names, plan.prior))
+        if plan.judge is not None:
+            logs.update(plan.judge(logits))
         self.losses = cross_entropies(logits, self.labels)
         self.seconds += time.perf_counter() - started
 
@@ -97,7 +114,7 @@ class ValidationMetrics(StatefulCallback):
 
     @property
     def _predictor(self) -> keras.Model:
-        return self.model if self.window_form is None else self.window_form
+        return self.model if self.plan.window_form is None else self.plan.window_form
 
 
 def take_weights(model: keras.Model, other: keras.Model) -> None:
@@ -118,7 +135,7 @@ def validation_metrics(
         labels: class codes, (windows,).
         logits: (windows, classes); log-probabilities are logits too.
         class_names: in lower case, by class code.
-        prior: that of `ValidationMetrics`.
+        prior: that of `ValidationPlan`.
 
     Raises:
         ValueError: where labels and logits are not of the same windows.
