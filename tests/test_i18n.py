@@ -17,7 +17,7 @@ KEYWORDS = {"_": None, "N_": None, "InputError": None, "ngettext": (1, 2)}
 SOURCES = [ROOT / "train_model.py", ROOT / "config.py"]
 SOURCES += [
     path
-    for room in ("core", "data", "models", "evaluation", "recipe")
+    for room in ("core", "data", "models", "evaluation", "recipe", "xlstm_classifier")
     for path in (ROOT / room).rglob("*.py")
 ]
 
@@ -62,6 +62,22 @@ def test_babel_finds_every_message_in_the_sources():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in KEYWORDS:
                 text = getattr(node.args[0], "value", None)
                 assert not isinstance(text, str) or text in found, f"{path}:{node.lineno}"
+
+
+def test_errors_whose_messages_babel_does_not_look_for_are_given_them_in_a_call_of_it():
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    names = {
+        node.name
+        for _, node in nodes
+        if isinstance(node, ast.ClassDef)
+        and "InputError" in [getattr(base, "id", "") for base in node.bases]
+    }
+    assert names
+    for path, node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names:
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            assert not any(" " in str(text) for text in texts), f"{path}:{node.lineno}"
 
 
 def test_every_message_has_its_russian_with_the_same_placeholders():

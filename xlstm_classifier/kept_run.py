@@ -97,9 +97,8 @@ def take_up(
         else:
             changes = check_checkpoints(folder, known) + changes_since(before, known, current)
         if changes:
-            raise InputError(
-                [_("{change}: the run cannot go on with it", change=text) for text in changes]
-            )
+            faults = [_("{change}: the run cannot go on with it", change=text) for text in changes]
+            raise InputError(faults)
         if not ended:
             run_info = taken_up(before | bars_info, known, current)
             train(flags, market, folder, run_info, reporter, resume=True)

@@ -83,11 +83,13 @@ class Exchange:
             raise InputError("{name} refuses: {error}", name=self.name, error=reason) from error
         if tries == self.max_tries:
             raise StaysAway(
-                "{name} gave no answer in {tries} tries ({error}); what has come is "
-                "kept: run the same command later",
-                name=self.name,
-                tries=tries,
-                error=reason,
+                _(
+                    "{name} gave no answer in {tries} tries ({error}); what has come is "
+                    "kept: run the same command later",
+                    name=self.name,
+                    tries=tries,
+                    error=reason,
+                )
             ) from error
         wait_s = answers.wait_s(error, tries, self.clock)
         self.note(

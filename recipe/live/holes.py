@@ -219,13 +219,15 @@ class _Holes:
                 begin = last + num_bars * self.span.step_ms
                 return self._later(begin, before, STEPS_BARS[place:])
         raise Unreachable(
-            "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
-            "{before} UTC; what came before is kept: move the file away to start after the gap",
-            symbol=self.symbol,
-            exchange=self.exchange.name,
-            after=utc(last),
-            before=utc(before),
-            num_bars=self.span.missing(last, before),
+            _(
+                "{symbol}: {exchange} no longer gives the {num_bars} bars between {after} and "
+                "{before} UTC; what came before is kept: move the file away to start after the gap",
+                symbol=self.symbol,
+                exchange=self.exchange.name,
+                after=utc(last),
+                before=utc(before),
+                num_bars=self.span.missing(last, before),
+            )
         )
 
     def _later(self, begin: int, before: int, steps: Sequence[int]) -> list[list[float]]:
