@@ -36,7 +36,7 @@ class Blend:
         network: the model without the others, and what it says.
         learners: all baselines that were fitted, by name.
         weights: of the members by name; "network" comes first.
-        seconds: that the fits and the weights took.
+        seconds: that the fits were waited for, and that the weights took.
     """
 
     network: Deployed

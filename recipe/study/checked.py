@@ -36,7 +36,12 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
         else:
             value = value.get(name) if isinstance(value, dict) else None
     if not holds(value):
-        raise _not_written(path, ".".join(map(str, names)), value)
+        raise InputError(
+            "{path} was not written by a run: {name} is {value}",
+            path=path,
+            name=".".join(map(str, names)),
+            value=printable(repr(value)),
+        )
     return value
 
 
@@ -52,16 +57,12 @@ def read(kind: type[T], path: Path) -> T:
     try:
         return from_plain(kind, files.read_json(path))
     except Mismatch as mismatch:
-        raise _not_written(path, mismatch.name, mismatch.value) from None
-
-
-def _not_written(path: Path, name: str, value: Any) -> InputError:
-    return InputError(
-        "{path} was not written by a run: {name} is {value}",
-        path=path,
-        name=name,
-        value=printable(repr(value)),
-    )
+        raise InputError(
+            "{path} was not written by a run of this version: {name} is {value}",
+            path=path,
+            name=mismatch.name,
+            value=printable(repr(mismatch.value)),
+        ) from None
 
 
 def predictions(path: Path) -> pd.DataFrame:
