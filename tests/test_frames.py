@@ -140,7 +140,8 @@ FAULTS = {
     ),
     "a time twice": (
         lambda f: pd.concat([f, f[20:21]]),
-        "sorted by symbol and time, symbol bars, row 22: timestamps must rise within a symbol; 1",
+        "sorted by symbol and time, symbol bars, row 22: timestamps must rise within a symbol; "
+        "duplicates: 1",
     ),
     "lists": (lambda f: f.assign(close=[[1.0]] * len(f)), "close must hold numbers"),
 }
