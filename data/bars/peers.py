@@ -10,7 +10,6 @@ import pandas as pd
 
 DAY = 86_400_000_000_000  # nanoseconds
 _UNIT = 300_000_000_000  # five minutes, at a multiple of which every exchange opens and closes
-_UNITS = DAY // _UNIT
 # Two symbols share an exchange if one trades on hardly any day on which the other does not: two
 # exchanges differ by three days of a hundred or more, lost and stray days are rarer.
 _STRAY_DAYS = 0.005
