@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -76,3 +77,11 @@ def test_forecast_survives_json():
 def test_quotas_must_be_positive():
     with pytest.raises(ValueError, match="quotas must be positive"):
         forecast_collapse([0.5, 0.5, 0.0], 1.0, 2.0)
+
+
+def test_the_forecast_leaves_the_filter_of_warnings_to_the_threads_beside_it(monkeypatch):
+    def shared(*arguments, **options):
+        raise AssertionError("the filter of warnings is one for all threads")
+
+    monkeypatch.setattr(warnings, "catch_warnings", shared)
+    forecast_collapse((0.33, 0.40, 0.33), (1.0, 1.0, 1.0), (1.0, 2.0, 1.0), 0.05, 0.3)
