@@ -80,6 +80,7 @@ class Flags:
     XLSTM_BLOCKS: str = "ms"  # m: mLSTM block, s: sLSTM block, first to last
     XLSTM_UNITS: int = 32  # width of the residual stream
     XLSTM_HEADS: int = 4  # heads of every block; divides XLSTM_UNITS
+    ROLLING_DEVIATIONS: bool = True  # each feature's, over a window, beside each bar; false: off
     GATE_SOFT_CAP: float = 0.0  # cap of the gate pre-activations; 0: off
 
     # --- [2] classifier bias from the class prior of the training stream: models/xlstm_rl_model.py
@@ -179,6 +180,9 @@ MEANT = {
     "FOLDS": "WALK_FORWARD_FOLDS",
 }
 
+# What the flags stood for that an earlier version did not have, where that is not the default.
+BEFORE: Mapping[str, Any] = {"ROLLING_DEVIATIONS": False}
+
 # Each is the check and the message; all are evaluated over the flags' values.
 RULES = (
     "SEQUENCE_LENGTH >= 2",
@@ -252,7 +256,8 @@ def load(
 
     Args:
         assignments: texts `NAME=VALUE`, applied last, as given to `--set`.
-        replay: a `config.json` of an earlier run; its values replace the defaults.
+        replay: a `config.json` of an earlier run; its values replace the defaults. What it does
+            not have is as it was before there was a flag for it.
         **overrides: values by flag name, applied before `assignments`.
 
     Raises:
@@ -329,7 +334,7 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
             )
         )
         return {}
-    return content
+    return {**BEFORE, **content}
 
 
 def meant(name: str) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from data.market.market import Fold, Market, training_statistics
+from data.market.market import Fold, Market
+from data.market.training_rows import training_statistics
 from data.market.windows import gather, subsample
 from evaluation.figures.run import FeatureRise, Importance, LookbackRise
 from evaluation.judge import blocks_of

@@ -20,7 +20,7 @@ _LAYERS += ("LayerNormalization",)
 _OTHERS = ("GlorotUniform", "Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "L2")
 _OTHERS += ("DTypePolicy",)
 _OWN_LAYERS = ("MLSTMBlock", "SLSTMBlock", "CappedDense", "RestoreProbabilities", "LogOfMean")
-_OWN_LAYERS += ("WindowSummary", "BoostedTrees", "ClippedDense", CONTRACT)
+_OWN_LAYERS += ("WindowSummary", "RollingDeviation", "BoostedTrees", "ClippedDense", CONTRACT)
 _OWN_OTHERS = ("PriorBias", "LinearSpacing", "ForgetBias")
 _TENSOR = "__keras_tensor__"
 _SHAPES = ("batch_shape", "batch_input_shape", "shape", "input_shape", "noise_shape")
@@ -167,6 +167,8 @@ def _size(layer: Mapping[str, Any], width: int, values: int) -> tuple[int, int]:
     if kind == "ClippedDense":
         units = config.get("units", 1)
         return (width + 1) * units + 2 * width, 4 * width + units
+    if kind == "RollingDeviation":
+        return steps**2, 4 * values
     if kind == "BoostedTrees":
         trees = config.get("rounds", 1) * config.get("classes", 1)
         return 6 * trees * config.get("nodes", 1) + config.get("classes", 1), 8 * trees
@@ -235,6 +237,7 @@ _NUMBERS: dict[str, Callable[[Any], bool]] = {
     "classes": _is_width,
     "nodes": _is_width,
     "depth": lambda value: is_count(value, 0, _DEEPEST),
+    "bars": _is_width,
     "clip": lambda value: is_number(value, 1e-3, 1e6),
     "layers": lambda value: isinstance(value, list),
 }

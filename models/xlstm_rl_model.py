@@ -16,6 +16,7 @@ from keras import layers, regularizers
 from models.deployable import load_classifier
 from models.layers.head import CappedDense, PriorBias
 from models.layers.mlstm_block import MLSTMBlock
+from models.layers.rolling_deviation import RollingDeviation
 from models.layers.slstm_block import SLSTMBlock
 from models.training.callbacks.callback_list import ValidationPlan, get_training_callbacks
 from models.training.callbacks.ema import EMAWeightsCallback
@@ -69,6 +70,7 @@ class NetworkSettings:
     weight_decay_l2: float = 0.0
     gate_soft_cap: float = 0.0
     logit_clip: float = 0.0
+    deviation_bars: int = 0
 
     def build(
         self, sequence_length: int, num_features: int, *, class_prior: np.ndarray, **data: Any
@@ -97,6 +99,7 @@ def build_xlstm_classifier(
     weight_decay_l2: float = 0.0,
     gate_soft_cap: float = 0.0,
     logit_clip: float = 0.0,
+    deviation_bars: int = 0,
     feature_mean: Sequence[float] | np.ndarray | None = None,
     feature_variance: Sequence[float] | np.ndarray | None = None,
     name: str = "xlstm_classifier",
@@ -131,9 +134,12 @@ def build_xlstm_classifier(
         weight_decay_l2: L2 factor on kernels; biases, norms and gate biases are exempt.
         gate_soft_cap: soft cap of the gate pre-activations; 0: none.
         logit_clip: soft cap of the logits at the start of training; 0: a plain dense head.
-        feature_mean: mean of each feature over the training rows, (features,).
-        feature_variance: variance of each feature over the training rows, (features,). Without
-            the two the layer `scaling` passes its input on until it is adapted.
+        deviation_bars: each bar is read with the standard deviations of so many bars up to it, see
+            `models.layers.rolling_deviation.RollingDeviation`; 0: alone.
+        feature_mean: mean of each feature over the training rows, (features,); with
+            `deviation_bars` then of each deviation, (2 * features,).
+        feature_variance: variance of each, likewise. Without the two the layer `scaling` passes
+            its input on until it is adapted.
         name: the model's name.
 
     Raises:
@@ -150,7 +156,10 @@ def build_xlstm_classifier(
     """
     _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
     inputs = keras.Input((sequence_length, num_features), name="window")
-    x = _scaling(feature_mean, feature_variance, num_features)(inputs)
+    x = inputs
+    if deviation_bars:
+        x = RollingDeviation(deviation_bars, name="rolling_deviation")(x)
+    x = _scaling(feature_mean, feature_variance, x.shape[-1])(x)
     l2 = regularizers.L2(weight_decay_l2) if weight_decay_l2 else None
     x = layers.Dense(units, kernel_regularizer=l2, name="embedding")(x)  # (batch, time, units)
     shared = {

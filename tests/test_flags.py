@@ -74,6 +74,7 @@ FLIPS = {
     "[7] mask length": {"AUG_MASK_MAX_T": 2},
     "[8] classes": {"CLASS_BALANCED_BATCHING": False},
     "[8] symbols": {"SYMBOL_STRATIFIED_BATCHING": False},
+    "deviations": {"ROLLING_DEVIATIONS": False},
     "gate cap": {"GATE_SOFT_CAP": 0.5},
     "uniqueness": {"USE_UNIQUENESS_WEIGHTS": True},
     "recency": {"RECENCY_HALF_LIFE": 100},

@@ -13,8 +13,9 @@ from data.bars.synthetic import random_walk
 from data.features.features import compute_features
 from data.features.indicators import WARM_UP_BARS
 from data.market.labels import HOLD, average_uniqueness, hold_share
-from data.market.market import build_market, training_rows, training_statistics
+from data.market.market import build_market
 from data.market.settings import MarketSettings
+from data.market.training_rows import training_rows, training_statistics
 from data.market.windows import gather, spans
 
 REAL = Path(os.environ.get("XLSTM_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))

@@ -19,7 +19,8 @@ import numpy as np
 from pathlib import Path
 from data.bars.read import read_bars
 from data.batches.datasets import WindowBatches
-from data.market.market import build_market, training_statistics
+from data.market.market import build_market
+from data.market.training_rows import training_statistics
 from data.market.settings import MarketSettings
 from data.market.parts import by_symbol
 from data.batches.sampling import BatchPlan

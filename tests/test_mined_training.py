@@ -6,7 +6,8 @@ import pytest
 import config
 from data.bars.synthetic import persistent_drift
 from data.batches.training_batches import training_batches
-from data.market.market import build_market, training_statistics
+from data.market.market import build_market
+from data.market.training_rows import training_statistics
 from evaluation.figures.plain import to_plain
 from models.training.callbacks import mining
 from recipe.run.fold import train

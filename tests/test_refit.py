@@ -10,7 +10,8 @@ from tiny_run import TINY, metrics_of, settings
 import config
 import train_model
 from data.bars.synthetic import persistent_drift
-from data.market.market import build_market, training_prior, training_statistics
+from data.market.market import build_market, training_prior
+from data.market.training_rows import training_statistics
 from evaluation.figures.plain import from_plain
 from evaluation.figures.scores import Verdict
 from evaluation.verdict_words import remarks

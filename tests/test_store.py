@@ -10,12 +10,13 @@ from tiny_run import ROOT
 import core.lock
 from core.errors import InputError
 from data.bars.synthetic import random_walk
-from data.market.market import build_market, training_statistics
+from data.market.market import build_market
 from data.market.parts import by_symbol
 from data.market.rows import open_rows
 from data.market.settings import MarketSettings
 from data.market.store import FolderTable, MemoryTable, folder_of, open_store
 from data.market.store_folder import INDEX_NAME, read_index
+from data.market.training_rows import training_statistics
 from data.market.windows import gather
 
 SETTINGS = MarketSettings(

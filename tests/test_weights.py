@@ -7,7 +7,8 @@ from small_market import SETTINGS
 from data.bars.synthetic import persistent_drift
 from data.batches.training_batches import BatchSettings, ages, label_weights, training_batches
 from data.market.labels import average_uniqueness
-from data.market.market import build_market, training_prior, training_statistics
+from data.market.market import build_market, training_prior
+from data.market.training_rows import training_statistics
 
 RATIOS = (0.33, 0.40, 0.33)
 

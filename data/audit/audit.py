@@ -23,9 +23,10 @@ from data.features.features import fill_features
 from data.features.indicators import is_intraday
 from data.features.universe import Universe, fill_beside
 from data.market import labels as labelling
-from data.market.market import Fold, Market, build_market, training_statistics
+from data.market.market import Fold, Market, build_market
 from data.market.relative import market_scores
 from data.market.settings import MarketSettings
+from data.market.training_rows import training_statistics
 from data.market.windows import symbol_bounds
 from data.times.grid import closes_of, grid_ns
 

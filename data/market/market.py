@@ -18,7 +18,6 @@ from data.market.windows import ends_within, symbol_bounds
 
 _LABEL_CHUNK = 1 << 16  # rows that the barriers label at a time
 _MOST_NAMED = 12  # symbols in a note
-_CHUNK = 1 << 11  # rows of which statistics are taken at a time
 
 
 @dataclass(frozen=True)
@@ -200,35 +199,6 @@ def _with_market(ends, scores, facts, settings: MarketSettings) -> tuple[np.ndar
 def training_prior(fold: Fold) -> np.ndarray:
     """Returns the class frequencies of the training windows, float64 (classes,)."""
     return labelling.class_counts(fold.labels[fold.train]) / len(fold.train)
-
-
-def training_rows(market: Market, fold: Fold) -> np.ndarray:
-    """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
-    shown = np.zeros(len(market.symbols), bool)
-    breaks = np.flatnonzero(np.diff(fold.train) != 1) + 1
-    for start, stop in zip([0, *breaks], [*breaks, len(fold.train)], strict=True):
-        first, last = fold.train[start], fold.train[stop - 1]
-        shown[first - market.sequence_length + 1 : last + 1] = True
-    return shown
-
-
-def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and variance of every feature over the rows of the training windows.
-
-    Returns:
-        two float32 arrays (features,), as `keras.layers.Normalization` takes them.
-    """
-    shown = training_rows(market, fold)
-    count, mean, spread = 0, 0.0, 0.0
-    for start in range(0, len(shown), _CHUNK):
-        part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
-        if len(part):
-            # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
-            chunk_mean, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
-            spread = spread + ((part - chunk_mean) ** 2).sum(axis=0)
-            spread = spread + (chunk_mean - mean) ** 2 * count * step
-            mean, count = mean + (chunk_mean - mean) * step, count + len(part)
-    return np.asarray(mean, np.float32), np.asarray(spread / count, np.float32)
 
 
 def living_symbols(market: Market) -> list[str]:

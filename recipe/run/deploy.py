@@ -13,7 +13,7 @@ from data.bars.sessions import GAP_RULE
 from data.batches.datasets import WindowSequence
 from data.market.labels import CLASS_NAMES
 from data.market.market import Market, living_symbols
-from data.market.training_range import training_ranges
+from data.market.training_rows import training_ranges
 from data.market.windows import spans
 from evaluation.baselines.fold import Learner
 from evaluation.blend.arrays import line_arrays, tree_arrays

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config import Flags, as_dict
+from config import BEFORE, Flags, as_dict
 from core.contract import is_count, is_number
 from core.errors import InputError, printable
 from core.i18n import _
@@ -36,6 +36,7 @@ SAME_FLAGS = (
     "XLSTM_BLOCKS",
     "XLSTM_UNITS",
     "XLSTM_HEADS",
+    "ROLLING_DEVIATIONS",
     "GATE_SOFT_CAP",
     "ENSEMBLE_SIZE",
 )
@@ -164,7 +165,9 @@ def check_same(run: Path, now: Mapping[str, Any]) -> None:
         InputError: with a line for each flag that differs.
     """
     before = files.read_json(run / files.CONFIG)
-    pairs = {name: (before.get(name, now[name]), now[name]) for name in SAME_FLAGS}
+    pairs = {
+        name: (before.get(name, BEFORE.get(name, now[name])), now[name]) for name in SAME_FLAGS
+    }
     shown = {name: [list(v) if isinstance(v, tuple) else v for v in p] for name, p in pairs.items()}
     faults = [differs(run, name, *both) for name, both in shown.items() if both[0] != both[1]]
     if faults:

@@ -76,6 +76,7 @@ def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
             weight_decay_l2=flags.WEIGHT_DECAY_L2,
             gate_soft_cap=flags.GATE_SOFT_CAP,
             logit_clip=flags.LOGIT_CLIP,
+            deviation_bars=flags.SEQUENCE_LENGTH if flags.ROLLING_DEVIATIONS else 0,
         ),
         training=_training(flags),
         mining=_mining(flags) if flags.USE_HARD_NEGATIVE_MINING else None,

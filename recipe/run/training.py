@@ -14,7 +14,8 @@ from data.batches.sequence_plan import SequencePlan
 from data.batches.sequences import SequenceBatches
 from data.batches.training_batches import training_batches
 from data.market.labels import CLASS_NAMES
-from data.market.market import Fold, Market, training_prior, training_statistics
+from data.market.market import Fold, Market, training_prior
+from data.market.training_rows import deviation_statistics, training_statistics
 from evaluation.baselines.fitted import Fitted
 from models.prediction import Predict, predict_windows
 from models.restoration import Restoration
@@ -149,6 +150,8 @@ def assemble(
     mean, variance = training_statistics(market, fold)
     batches = training_batches(settings.batches, market, fold, seed, mean, variance)
     batches.rows = devices.rows
+    if settings.network.deviation_bars:
+        mean, variance = deviation_statistics(market, fold)
     classifier, window_form = _classifiers(
         settings, market, batches.plan, feature_mean=mean, feature_variance=variance
     )

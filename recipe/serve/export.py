@@ -129,7 +129,11 @@ def _random_windows(model: keras.Model) -> np.ndarray:
     windows = rng.normal(size=(_COMPARED, *model.input_shape[1:]))
     scaling = next(scalings(model), None)
     if scaling is not None:
-        windows = windows * np.sqrt(np.asarray(scaling.variance)) + np.asarray(scaling.mean)
+        # Behind deviations it scales more; the features are the first.
+        mean, variance = (
+            np.ravel(values)[: windows.shape[-1]] for values in (scaling.mean, scaling.variance)
+        )
+        windows = windows * np.sqrt(variance) + mean
     return windows.astype(np.float32)
 
 

@@ -20,7 +20,7 @@ from data.bars.sessions import GAP_RULE
 from data.features.settings import settings_of
 from data.market.labels import CLASS_NAMES
 from data.market.relative import MARKET, relative_in_words
-from data.market.training_range import unfamiliar_shares, warnings
+from data.market.training_rows import unfamiliar_shares, warnings
 from data.market.windows import ends_within, gather, symbol_bounds
 from data.times.grid import every, grid_ns, no_grid
 from recipe.serve.guards import check_features, check_probabilities

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.market.training_range import training_ranges, unfamiliar_shares, warnings
+from data.market.training_rows import training_ranges, unfamiliar_shares, warnings
 from models.deployable import contract_of, load_classifier
 from recipe.serve.predict import classify
 

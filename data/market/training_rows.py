@@ -1,4 +1,4 @@
-"""Is the model still at home? Its training ranges and period against the bars that it answers."""
+"""What the training rows show: mean, variance and range; and whether bars of later lie outside."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ import pandas as pd
 
 from core.contract import Contract
 from core.i18n import _, date
-from data.market.market import Fold, Market, training_rows
-from data.market.windows import subsample
+from data.market.market import Fold, Market
+from data.market.windows import gather, subsample
 
 TAILS = (0.001, 0.999)  # quantiles of each feature that bound its range
 MAX_ROWS = 200_000  # for the quantiles, evenly spaced: 200 of them lie beyond each
@@ -21,6 +21,61 @@ HIGH_WINDOWS = 0.04
 # Of the training period's length. With the default split the test bars of a new model end 43 % of
 # it after its training.
 OLD = 0.5
+
+_CHUNK = 1 << 11  # rows of which statistics are taken at a time
+_MOST_DEVIATIONS = 8192  # windows
+
+
+def training_rows(market: Market, fold: Fold) -> np.ndarray:
+    """Returns the rows that the training windows show, bool (rows,): what scaling may look at."""
+    shown = np.zeros(len(market.symbols), bool)
+    breaks = np.flatnonzero(np.diff(fold.train) != 1) + 1
+    for start, stop in zip([0, *breaks], [*breaks, len(fold.train)], strict=True):
+        first, last = fold.train[start], fold.train[stop - 1]
+        shown[first - market.sequence_length + 1 : last + 1] = True
+    return shown
+
+
+def training_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and variance of every feature over the rows of the training windows.
+
+    Returns:
+        two float32 arrays (features,), as `keras.layers.Normalization` takes them.
+    """
+    shown = training_rows(market, fold)
+    count, mean, spread = 0, 0.0, 0.0
+    for start in range(0, len(shown), _CHUNK):
+        part = market.features[start : start + _CHUNK][shown[start : start + _CHUNK]]
+        if len(part):
+            # Chan et al. 1979: merging means and squared deviations of the chunks is stable.
+            chunk_mean, step = part.mean(axis=0, dtype=np.float64), len(part) / (count + len(part))
+            spread = spread + ((part - chunk_mean) ** 2).sum(axis=0)
+            spread = spread + (chunk_mean - mean) ** 2 * count * step
+            mean, count = mean + (chunk_mean - mean) * step, count + len(part)
+    return np.asarray(mean, np.float32), np.asarray(spread / count, np.float32)
+
+
+def deviation_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and variance of every feature, and of its deviation within training windows.
+
+    The features are those of `training_statistics`; the deviations are of 8,192 windows, evenly
+    spaced, where there are more.
+
+    Returns:
+        two float32 arrays (2 * features,).
+    """
+    ends = fold.train[subsample(len(fold.train), _MOST_DEVIATIONS)]
+    deviations = np.concatenate(
+        [
+            gather(market.features, part, market.sequence_length).std(axis=1, dtype=np.float64)
+            for part in np.array_split(ends, -(-len(ends) // 256))
+        ]
+    )
+    mean, variance = training_statistics(market, fold)
+    return (
+        np.r_[mean, deviations.mean(axis=0)].astype(np.float32),
+        np.r_[variance, deviations.var(axis=0)].astype(np.float32),
+    )
 
 
 def training_ranges(market: Market, fold: Fold) -> list[list[float]]:
