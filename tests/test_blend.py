@@ -101,6 +101,7 @@ def test_members_that_are_none_are_refused(words):
         config.load(BLEND=words)
 
 
+@pytest.mark.slow
 def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tmp_path):
     alone = fold_of(market, tmp_path)
     assert alone.blend is None and "blend" not in contract_of(alone.deployed.model)

@@ -115,13 +115,10 @@ def test_the_collector_passes_over_what_was_imported_and_works_on():
             self.itself = self
 
     before = gc.get_freeze_count()
-    try:
-        with importing():
-            assert not gc.isenabled()
-            kept = [[] for _ in range(1000)]
-        assert gc.isenabled() and gc.get_freeze_count() >= before + len(kept)
-        circle = weakref.ref(Circle())
-        gc.collect()
-        assert circle() is None
-    finally:
-        gc.unfreeze()
+    with importing():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(1000)]
+    assert gc.isenabled() and gc.get_freeze_count() >= before + len(kept)
+    circle = weakref.ref(Circle())
+    gc.collect()
+    assert circle() is None
