@@ -23,7 +23,7 @@ LONGEST = (
     "train_model",
     "ensemble",
     "resume",
-    "processes",
+    "several_processes",
     "flags",
     "study_workers",
     "wheel",
