@@ -18,18 +18,26 @@ from data.bars.synthetic import persistent_drift  # noqa: E402
 
 # What takes longest comes first, so that no worker is left with half a minute at the end.
 LONGEST = (
-    "notebooks",
-    "jax",
     "train_model",
-    "ensemble",
     "resume",
-    "several_processes",
     "flags",
-    "study_workers",
-    "wheel",
     "export",
+    "blend",
+    "classifier",
+    "xlstm_rl_model",
+    "checkpoint",
+    "study_workers",
+    "retrain",
+    "warm",
+    "refit",
+    "ensemble",
     "fuzz",
-    "hostile_models",
+    "jax",
+    "several_processes",
+    "memory",
+    "wheel",
+    "callback_list",
+    "golden_blocks",
 )
 
 
