@@ -140,7 +140,7 @@ def test_who_cannot_make_the_store_tells_the_others_why(bars_file, cache, tmp_pa
     (tmp_path / "letter.txt").write_text("dear")
     asked = train(bars_file, tmp_path / "run", f"--set=FEATURE_STORE={tmp_path}")
     begun = start(cache, asked, tmp_path / "run", 2)
-    assert ended(begun, 60) == [2, 1]
+    assert ended(begun, 120) == [2, 1]
     told = (tmp_path / "run.1.txt").read_text()
     assert "process 0 has ended: the feature store must be a new or empty folder" in told
     assert not (tmp_path / "run").exists()
@@ -158,7 +158,7 @@ def test_all_end_when_one_is_killed_and_any_number_goes_on(
     wait_for(folder / "checkpoint" / "fold-0" / "epoch-000001.checkpoint", begun[0])
     begun[killed].kill()
     begun[killed].wait()  # else Python warns of it, which is an error here
-    assert ended([begun[1 - killed]], 60) == [1]
+    assert ended([begun[1 - killed]], 120) == [1]
     told = (tmp_path / f"together.{1 - killed}.txt").read_text()
     assert f"process {killed} has ended; go on with: python train_model.py resume" in told
     count = 1 + killed

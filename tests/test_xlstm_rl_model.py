@@ -95,7 +95,7 @@ def forms(labels_per_sequence=3, **changes):
     return training, window_form
 
 
-@pytest.mark.parametrize("blocks", ["m", "s", "ms", "sm"])
+@pytest.mark.parametrize("blocks", ["m", "s", "ms", pytest.param("sm", marks=pytest.mark.slow)])
 def test_the_training_form_answers_at_each_step_as_the_window_form_that_ends_there(blocks):
     training, window_form = forms(blocks=blocks, dropout_rnn1=0.2, logit_clip=2.0)
     logits = ops.convert_to_numpy(training(windows()))
