@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from model_files import make_model
-from tiny_run import TINY, metrics_of, settings
+from tiny_run import TINY, metrics_of, settings, undrawn
 
 import config
 import recipe.run.ensemble
@@ -89,7 +89,7 @@ def counted_fits():
 def run(bars_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "one"
     command = ["--data", str(bars_file), "--out", str(folder), *settings(**FLAGS, BLEND=BOTH)]
-    with counted_fits() as asked:
+    with counted_fits() as asked, undrawn():
         assert train_model.main(command) == 0
     assert asked == [tuple(FITTED)]  # for the blend and for the verdict
     return folder

@@ -82,11 +82,9 @@ def test_the_example_gives_the_table_of_predict_without_keras(onnx_folder, model
         assert (found["call"] == table["call"]).mean() > 0.99
 
 
+@pytest.mark.slow
 @needs_extra
-@pytest.mark.parametrize(
-    ("blocks", "length"),
-    [("m", 70), *(pytest.param(b, 9, marks=pytest.mark.slow) for b in ("s", "msmm"))],
-)
+@pytest.mark.parametrize(("blocks", "length"), [("m", 70), ("s", 9), ("msmm", 9)])
 def test_every_block_pattern_gives_the_same_probabilities(blocks, length, tmp_path):
     from recipe.serve.onnx_file import write_onnx
 

@@ -54,7 +54,7 @@ def status(name):
 run(sys.argv[1], 10)  # code that is loaded when it is first used is no part of the data
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-print(run(sys.argv[2], 1000), status("VmHWM") - before)
+print(run(sys.argv[2], 200), status("VmHWM") - before)
 """
 
 

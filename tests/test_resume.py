@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import command, metrics_of, settings, wait_for
+from tiny_run import command, metrics_of, settings, undrawn, wait_for
 
 import recipe.run.run
 import train_model
@@ -219,7 +219,8 @@ def test_a_run_whose_report_failed_is_resumed_and_what_force_accepted_is_told_an
     assert before["folds"][0]["test"] == metrics_of(finished)["folds"][0]["test"]
     assert not (broken_off / "report.html").exists() and not (broken_off / ".lock").exists()
     monkeypatch.undo()
-    assert train_model.main(["resume", str(broken_off)]) == 0
+    with undrawn():
+        assert train_model.main(["resume", str(broken_off)]) == 0
     assert metrics_of(broken_off) == before
     run_info = json.loads((broken_off / "run.json").read_text())
     assert run_info["accepted_changes"] == ["flags.COST_BPS was 5.0 and is 0.0"]

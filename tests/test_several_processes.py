@@ -135,6 +135,7 @@ assert keras.distribution.distribution().device_mesh.devices.size == 2
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # that all are told why one ends is also seen by test_processes.py
 @needs_jax
 def test_who_cannot_make_the_store_tells_the_others_why(bars_file, cache, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
