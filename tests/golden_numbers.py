@@ -155,4 +155,7 @@ def assert_memory_close(got, expected, tolerance):
 # On PyTorch keras.ops.matmul and others give float32 for float64.
 DTYPES = ["float32"] if keras.backend.backend() == "torch" else ["float64", "float32"]
 BOTH = pytest.mark.parametrize("dtype", DTYPES)
+ONE_QUICK = pytest.mark.parametrize(
+    "dtype", [DTYPES[0], *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in DTYPES[1:])]
+)
 GATES = ["i", "f", "z", "o"]

@@ -59,6 +59,7 @@ def check_that_a_killed_workers_cell_is_resumed(folder, monkeypatch, storage="")
     alone = made(folder / "alone", count=4)
     shared = made(folder / "shared", count=4, database=bool(storage))
     work(alone.folder, **QUICK)
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.25")  # long enough to be killed in the middle
     first, second = start_worker(shared, storage), start_worker(shared, storage)
     wait_for(lambda: cell_of(shared, first))
     killed = cell_of(shared, first)

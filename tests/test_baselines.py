@@ -135,7 +135,7 @@ def test_a_class_that_training_never_saw_does_not_stop_a_learner(learner, summar
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_where_nothing_is_to_be_known_the_answers_come_near_the_prior(learner, seed):
     rng = np.random.default_rng(seed)
     train, validation, later = (

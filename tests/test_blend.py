@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from model_files import make_model
-from tiny_run import TINY, metrics_of, settings
+from tiny_run import TINY, metrics_of, settings, undrawn
 
 import config
 import recipe.run.ensemble
@@ -89,7 +89,7 @@ def counted_fits():
 def run(bars_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "one"
     command = ["--data", str(bars_file), "--out", str(folder), *settings(**FLAGS, BLEND=BOTH)]
-    with counted_fits() as asked:
+    with counted_fits() as asked, undrawn():
         assert train_model.main(command) == 0
     assert asked == [tuple(FITTED)]  # for the blend and for the verdict
     return folder
@@ -101,6 +101,7 @@ def test_members_that_are_none_are_refused(words):
         config.load(BLEND=words)
 
 
+@pytest.mark.slow
 def test_without_a_blend_the_network_is_what_it_is_inside_one(market, result, tmp_path):
     alone = fold_of(market, tmp_path)
     assert alone.blend is None and "blend" not in contract_of(alone.deployed.model)

@@ -200,7 +200,10 @@ def weighted_sequences(x, y):
     return {"x": SequenceBatches(x, ends, plan=plan, sequence_length=2)}
 
 
-@pytest.fixture(scope="module", params=[balanced_windows, weighted_sequences])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(balanced_windows, marks=pytest.mark.slow), weighted_sequences],
+)
 def focal_network(request):
     """Returns logits of a small network trained with the focal loss on balanced classes."""
     settings = {"alpha": [1.0, 0.8, 1.0], "gamma": [2.0, 3.0, 2.0], "smoothing": 0.05}

@@ -68,7 +68,7 @@ def test_everything_that_matters_is_on(uninterrupted):
     assert set(uninterrupted.parts["mining"].pool) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("epoch, batch", [(0, 2), (2, None)])
+@pytest.mark.parametrize("epoch, batch", [(0, 2), pytest.param(2, None, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_is_uninterrupted(epoch, batch, uninterrupted, tmp_path):
     with pytest.raises(Interrupted):
         Run(tmp_path).fit(KillAt(epoch, batch))
@@ -89,7 +89,13 @@ def test_interrupted_twice_and_with_a_torn_file_it_is_still_the_same(
     assert len(notes) == 1 and "epoch-000003" in notes[0]
 
 
-@pytest.mark.parametrize("forgotten", ["dropout", "hard pool", "ce_weight", "averages"])
+@pytest.mark.parametrize(
+    "forgotten",
+    [
+        "hard pool",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("dropout", "ce_weight", "averages")),
+    ],
+)
 def test_the_comparison_notices_what_is_forgotten(forgotten, uninterrupted, interrupted, tmp_path):
     shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
     run = Run(tmp_path)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 from sklearn.base import clone
-from tiny_run import TINY, metrics_of
+from tiny_run import TINY, metrics_of, undrawn
 
 import config
 import train_model
@@ -28,7 +28,8 @@ def frame(bars_file):
 
 @pytest.fixture(scope="module")
 def fitted(frame):
-    return XLSTMClassifier(**TINY).fit(frame, quiet=True)
+    with undrawn():
+        return XLSTMClassifier(**TINY).fit(frame, quiet=True)
 
 
 def test_fit_gives_the_figures_of_the_command_line(fitted, finished):

@@ -192,11 +192,11 @@ def test_the_time_that_folds_still_take_is_told_once_one_is_over(capsys):
 
 def test_quiet_says_nothing_but_errors(bars_file, tmp_path, capsys):
     out = tmp_path / "run"
-    arguments = ["--data", str(bars_file), "--quiet", "--out", str(out)]
+    arguments = ["--data", str(bars_file), "--quiet", "--brief", "--out", str(out)]
     short = settings(XLSTM_BLOCKS="m", SUPERVISED_EPOCHS=1, LR_WARMUP_EPOCHS=0)
     assert train_model.main([*arguments, *short]) == 0
     told = capsys.readouterr()
-    assert told.out == "" and (out / "report.html").exists()
+    assert told.out == "" and (out / "metrics.json").exists()
     assert train_model.main([*arguments, *short]) == 2
     assert "must not exist yet" in capsys.readouterr().err
 

@@ -51,6 +51,7 @@ def test_deployable_shares_the_weights_of_the_classifier():
     assert np.abs(model.predict(windows(), verbose=0) - before).max() > 0.1
 
 
+@pytest.mark.slow  # `predict` in a fresh process loads one in test_train_model.py
 def test_a_fresh_process_loads_it_in_safe_mode_without_custom_objects(path, tmp_path):
     np.save(tmp_path / "x.npy", windows())
     code = (

@@ -73,7 +73,14 @@ def test_validation_inside_fit_sees_the_averages_and_gives_the_weights_back_exac
         assert_equal(weights, recorder.seen["batch"][5 * epoch + 4])
 
 
-@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"steps_per_execution": 5}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
+        pytest.param({"steps_per_execution": 5}, marks=pytest.mark.slow),
+    ],
+)
 def test_validation_leaves_the_training_bit_identical(arguments):
     validated, plain = make_model(**arguments), make_model(**arguments)
     ema = EMAWeightsCallback()

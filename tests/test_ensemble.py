@@ -90,6 +90,7 @@ def same(ours, expected):
     return all(np.array_equal(ours[split], expected[split]) for split in ("validation", "test"))
 
 
+@pytest.mark.slow  # that a member is the training with its seed is also seen below
 def test_an_ensemble_of_one_is_the_training_alone(market, second, tmp_path):
     result, history = ensemble(market, tmp_path, SEED=1)
     assert history == second.rows

@@ -82,10 +82,9 @@ def test_the_example_gives_the_table_of_predict_without_keras(onnx_folder, model
         assert (found["call"] == table["call"]).mean() > 0.99
 
 
+@pytest.mark.slow
 @needs_extra
-@pytest.mark.parametrize(
-    ("blocks", "length"), [("m", 70), ("s", 9), pytest.param("msmm", 9, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("blocks", "length"), [("m", 70), ("s", 9), ("msmm", 9)])
 def test_every_block_pattern_gives_the_same_probabilities(blocks, length, tmp_path):
     from recipe.serve.onnx_file import write_onnx
 
@@ -122,14 +121,15 @@ def test_a_saved_model_is_exact_and_has_its_contract(finished, model, tmp_path, 
 
 
 @needs_extra
-def test_other_answers_than_those_of_keras_leave_nothing(finished, tmp_path, monkeypatch, capsys):
-    written = keras.Model.export
+def test_other_answers_than_those_of_keras_leave_nothing(
+    finished, onnx_folder, tmp_path, monkeypatch, capsys
+):
+    def written(model, contract, path):
+        shutil.copy(onnx_folder / "model.onnx", path)
 
-    def faulty(self, *args, **kwargs):
-        self.get_layer("classifier").bias.assign_add([1e-3, 0.0, 0.0])
-        return written(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "export", faulty)
+    answers = export._answers
+    monkeypatch.setattr(export, "write_onnx", written)
+    monkeypatch.setattr(export, "_answers", lambda *given: answers(*given) + 2e-5)
     folder = tmp_path / "shipped"
     command = ["export", str(finished), "--format", "onnx", "--out", str(folder)]
     assert train_model.main(command) == 1

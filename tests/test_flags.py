@@ -192,15 +192,10 @@ def test_sequences_with_many_labels_train_repeatably(market, of_sequences, tmp_p
     assert same(trained(market, tmp_path, **SEQUENCES), of_sequences)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        "[8] classes",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("[5] mining", "[2] prior bias", "[7] shift", "uniqueness", "recency")
-        ),
-    ],
+    ["[8] classes", "[5] mining", "[2] prior bias", "[7] shift", "uniqueness", "recency"],
 )
 def test_a_flipped_flag_changes_the_training_of_sequences(name, market, of_sequences, tmp_path):
     assert not same(trained(market, tmp_path, **(SEQUENCES | FLIPS[name])), of_sequences)

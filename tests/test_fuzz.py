@@ -45,7 +45,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-FEW, MANY = 30, int(os.environ.get("FUZZ_ROUNDS", "2000"))
+FEW, MANY = 15, int(os.environ.get("FUZZ_ROUNDS", "2000"))
 
 
 class ModelFile:

@@ -5,6 +5,7 @@ import pytest
 from golden_numbers import (
     BOTH,
     GATES,
+    ONE_QUICK,
     assert_close,
     assert_gradients_close,
     assert_memory_close,
@@ -155,7 +156,7 @@ def test_blocks_step_by_step(path, dtype):
     assert_block_state_close(letter, state, z["state"], limits[0])
 
 
-@BOTH
+@ONE_QUICK
 @pytest.mark.parametrize("path", files("stack", "extreme_stack"))
 def test_stacks(path, dtype):
     z, meta = load(path, dtype)

@@ -41,7 +41,7 @@ def market():
     return build_market(bars, market_settings(config.load(**TINY)))
 
 
-@pytest.fixture(scope="module", params=[1, 6])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 6])
 def mined(request, market, tmp_path_factory):
     """Returns what was assembled and trained, and the arguments and the result of each band."""
     bands = []

@@ -32,8 +32,9 @@ needs_optuna = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def fake_command_is_found(monkeypatch):
+def fake_command_is_found_and_quick(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.01")
 
 
 def test_a_killed_workers_cell_is_resumed_and_every_cell_done_once(tmp_path, monkeypatch):

@@ -241,6 +241,7 @@ def test_a_value_error_inside_training_passes_as_it_is(bars_file, tmp_path, monk
         train_model.main(arguments)
 
 
+@pytest.mark.slow  # that errors pass is also seen above
 def test_an_error_that_passes_keeps_its_traceback_and_gives_1():
     code = (
         "import sys, train_model, recipe.run.market\n"

@@ -95,7 +95,7 @@ def forms(labels_per_sequence=3, **changes):
     return training, window_form
 
 
-@pytest.mark.parametrize("blocks", ["m", "s", "ms", "sm"])
+@pytest.mark.parametrize("blocks", ["m", "s", "ms", pytest.param("sm", marks=pytest.mark.slow)])
 def test_the_training_form_answers_at_each_step_as_the_window_form_that_ends_there(blocks):
     training, window_form = forms(blocks=blocks, dropout_rnn1=0.2, logit_clip=2.0)
     logits = ops.convert_to_numpy(training(windows()))
@@ -129,7 +129,9 @@ def test_the_untrained_training_form_outputs_the_prior_at_every_step():
     np.testing.assert_allclose(ops.softmax(logits), np.tile(NATURAL, (5, 8, 1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_the_training_form_answers_and_learns_in_mixed_precision(policy):
     training, _ = forms(blocks="ms")
     before = keras.config.dtype_policy()

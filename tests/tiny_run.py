@@ -1,9 +1,12 @@
 """A run of the command that is small enough for a test."""
 
+import contextlib
 import json
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 import config
 
@@ -42,6 +45,16 @@ def _text(value):
 
 def command(*arguments):
     return [sys.executable, str(ROOT / "train_model.py"), *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def undrawn():
+    """Leaves the pictures of reports empty: to draw those of one takes seconds."""
+    from evaluation.report import svg
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svg, "to_svg", lambda figure: b"<svg/>")
+        yield
 
 
 def metrics_of(folder):
