@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers, regularizers
 
 from models.deployable import load_classifier
+from models.layers.dropout import SequenceDropout
 from models.layers.head import CappedDense, PriorBias
 from models.layers.mlstm_block import MLSTMBlock
 from models.layers.rolling_deviation import RollingDeviation
@@ -181,7 +182,7 @@ def build_xlstm_classifier(
             # One mask for each sequence (Gal and Ghahramani 2016): XLA draws random numbers slowly
             # on a CPU, and a mask for each time step took two thirds of the training step.
             mask = (None, units) if last else (None, 1, units)
-            x = layers.Dropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
+            x = SequenceDropout(rate, noise_shape=mask, name=f"dropout_{index}")(x)
     if labels_per_sequence > 1:
         early_steps = sequence_length - labels_per_sequence
         x = layers.Cropping1D((early_steps, 0), name="labelled_steps")(x)  # (batch, K, units)

@@ -27,7 +27,8 @@ def set_flags(monkeypatch):
 
 
 def test_a_flag_that_ends_versions_without_it_is_set_only_where_it_was_tried(set_flags):
-    assert set_flags("tensorflow", "2.21.0") == [backend.COMPILER, backend.OLDER_EMITTERS]
+    of_tried = [backend.COMPILER, backend.OLDER_EMITTERS, backend.WHOLE_REGISTERS]
+    assert set_flags("tensorflow", "2.21.0") == of_tried
     for name, version in [("tensorflow", "2.22.0"), ("tensorflow", None), ("jax", "2.21.0")]:
         assert set_flags(name, version) == [backend.COMPILER]
 

@@ -16,6 +16,7 @@ from models.layers.common import (
     wang_init,
     width_of,
 )
+from models.layers.dropout import dropout_mask
 from models.layers.mlstm_cell import EMPTY, empty_state, mlstm_cell
 from models.layers.residual_block import ResidualBlock
 
@@ -167,9 +168,9 @@ class MLSTMBlock(ResidualBlock):
             biases = (ops.reshape(b, (groups, 1, depth)) for b in self.qkv_biases)
             qkv = [x + bias for x, bias in zip(qkv, biases, strict=True)]
         if training and self.recurrent_dropout:
-            ones = ops.ones((groups, batch, 1, 3 * depth), qkv[0].dtype)
-            masks = keras.random.dropout(ones, self.recurrent_dropout, seed=self.seed_generator)
-            masks = ops.split(masks, 3, axis=-1)
+            shape = (groups, batch, 1, 3 * depth)
+            rate, seed = self.recurrent_dropout, self.seed_generator
+            masks = ops.split(dropout_mask(shape, rate, seed, qkv[0].dtype), 3, axis=-1)
             qkv = [
                 ops.reshape(ops.reshape(x, (groups, -1, time, depth)) * m, (groups, -1, depth))
                 for x, m in zip(qkv, masks, strict=True)

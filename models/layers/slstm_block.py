@@ -19,6 +19,7 @@ from models.layers.common import (
     wang_init,
     width_of,
 )
+from models.layers.dropout import dropout_mask
 from models.layers.residual_block import ResidualBlock
 from models.layers.slstm_cell import slstm_cell
 
@@ -174,8 +175,8 @@ class SLSTMBlock(ResidualBlock):
     def _dropout_mask(self, batch, dtype, training):
         if not (training and self.recurrent_dropout):
             return None
-        ones = ops.ones((batch, self.units), dtype)
-        return keras.random.dropout(ones, self.recurrent_dropout, seed=self.seed_generator)
+        shape = (batch, self.units)
+        return dropout_mask(shape, self.recurrent_dropout, self.seed_generator, dtype)
 
     def finish(self, x):
         return x + self._feed_forward(layer_norm(x, self.ff_norm_scale))
