@@ -2,10 +2,12 @@
 
 import contextlib
 import contextvars
+import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -39,7 +41,7 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
         pool.shutdown(cancel_futures=True)
 
 
-class _Left(Exception):
+class _Left(BaseException):
     """Nobody waits for the work any more."""
 
 
@@ -47,31 +49,49 @@ class _Left(Exception):
 def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], Result]]:
     """Works in a thread; where the context is left before the end, the work is given up.
 
+    It is given up wherever it is in Python code, as Ctrl-C would end it in the main thread: a call
+    of compiled code, such as a round of boosting, is waited for.
+
     Args:
-        work: is given a function to tell the share that is done, and ends there when given up.
+        work: takes a function that it calls with the share that is done.
 
     Yields:
         A function that waits for the result and returns it, or raises what the work raised. It
-        takes a function that is told the shares from then on.
+        takes a function that is called with the shares from then on.
     """
-    left, told = threading.Event(), _Told()
+    told, result, ending = _Told(), Future(), threading.Lock()
+    context = contextvars.copy_context()
 
-    def progress(share: float) -> None:
-        if left.is_set():
-            raise _Left
-        told(share)
+    def run() -> None:
+        with contextlib.suppress(_Left):
+            try:
+                answer = context.run(work, told)
+            except BaseException as error:  # raised where the result is asked for
+                ended = functools.partial(result.set_exception, error)
+            else:
+                ended = functools.partial(result.set_result, answer)
+            with ending:
+                ended()
 
     def wait(progress: Progress) -> Any:
         told.to = progress
-        return task.result()
+        return result.result()
 
-    pool = ThreadPoolExecutor(1)
-    task = pool.submit(contextvars.copy_context().run, work, progress)
+    thread = threading.Thread(target=run)
+    thread.start()
     try:
         yield wait
     finally:
-        left.set()
-        pool.shutdown()
+        with ending:
+            if not result.done():
+                _raise_in(thread, _Left)
+        thread.join()
+
+
+def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Has a thread raise an exception at its next step in Python."""
+    number = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(error))
 
 
 class _Told:

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from data.market.windows import ends_within, segment_bounds
+from data.market.windows import ends_within, own_bounds, symbol_bounds
+
+
+def segment_bounds(symbols, timestamps, max_gap_bars):
+    """Returns the first rows of the segments of all symbols, then the number of rows."""
+    bounds = symbol_bounds(symbols)
+    parts = [
+        start + own_bounds(timestamps[start:stop], max_gap_bars)
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    return np.unique(np.concatenate(parts))
 
 
 def window_ends(symbols, timestamps, sequence_length, future_window, max_gap_bars):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference_windows import intersecting
+from reference_windows import intersecting, segment_bounds
 
 from core.errors import InputError
 from data.features.indicators import WARM_UP_BARS
 from data.market.split import SplitTimes, plan_times, split_windows
-from data.market.windows import ends_within, segment_bounds, spans
+from data.market.windows import ends_within, spans
 
 HOUR = 3_600_000_000_000
 

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_windows import intersecting, window_ends
+from reference_windows import intersecting, segment_bounds, window_ends
 
 from data.market.windows import (
     ends_within,
     first_window_ends,
     gather,
-    segment_bounds,
     spans,
     subsample,
     subsample_by_class,

@@ -208,7 +208,7 @@ def one_timeframe(files: list[Path]) -> None:
     if len(frames) > 1:
         examples = ", ".join(frames.values())
         raise InputError(
-            "a folder must hold bars of one timeframe, it holds {told}; put each timeframe "
+            "a folder must hold bars of one timeframe, it holds {timeframes}; put each timeframe "
             "into a folder of its own",
-            told=examples,
+            timeframes=examples,
         )

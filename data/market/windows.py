@@ -10,29 +10,16 @@ from data.bars.peers import Peers
 from data.bars.sessions import missed_bars
 
 
-def segment_bounds(symbols: np.ndarray, timestamps: np.ndarray, max_gap_bars: int) -> np.ndarray:
-    """Returns the first rows of the segments (runs without a hole), then the number of rows.
-
-    Each symbol's calendar is learnt from its own rows alone; see `own_bounds`.
-
-    Returns:
-        int64 (segments + 1,): segment i has the rows bounds[i] .. bounds[i + 1] - 1.
-    """
-    bounds = symbol_bounds(symbols)
-    parts = [
-        start + own_bounds(timestamps[start:stop], max_gap_bars)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    return np.unique(np.concatenate(parts))
-
-
 def own_bounds(timestamps: np.ndarray, max_gap_bars: int, peers: Peers | None = None) -> np.ndarray:
-    """Returns the same of ONE symbol.
+    """Returns the first rows of one symbol's segments (runs without a hole), then the row count.
 
     Args:
         timestamps: datetime64 (rows,), rising.
         max_gap_bars: missed trading bars that a segment may have between two bars.
         peers: see `data.bars.sessions.missed_bars`.
+
+    Returns:
+        int64 (segments + 1,): segment i has the rows bounds[i] .. bounds[i + 1] - 1.
     """
     if max_gap_bars < 0:
         raise ValueError(f"the largest gap must be at least 0 bars, got {max_gap_bars}")

@@ -1,4 +1,4 @@
-"""Which figures a report shows, each with its caption and what it says in words."""
+"""The figures of a report, each with its caption and a summary in words."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ Pictures = dict[str, dict[str, str]]
 
 
 def pooled(metrics: Metrics, predictions: pd.DataFrame) -> Pictures:
-    """Returns the figures of all folds together that can be drawn, by name."""
+    """Returns the figures of all folds together, those that can be drawn, by name."""
     verdict, relative = metrics.verdict, bool(metrics.verdict.relative)
     model, confusion = plots.own_name(metrics), metrics.test.confusion
     baselines = {name: baseline.test for name, baseline in metrics.baselines.items()}
@@ -62,7 +62,7 @@ def pooled(metrics: Metrics, predictions: pd.DataFrame) -> Pictures:
                     "Reliability on test windows; bars: one standard error as if windows were "
                     "independent"
                 ),
-                _("Share that came true against the probability given: {told}", told=rates),
+                _("Share that came true against the probability given: {rates}", rates=rates),
             )
     return drawn | _skill_parts(metrics.skill, relative) | _trading(metrics)
 
@@ -120,7 +120,7 @@ def of_training(trained: FoldMetrics | Member, history: pd.DataFrame) -> Picture
 
 
 def aside(relative: bool) -> str:
-    """Returns what a caption adds where SELL and BUY are relative to the market."""
+    """Returns the addition to a caption if SELL and BUY are relative to the market."""
     return _(" (SELL and BUY relative to the market)") if relative else ""
 
 
@@ -148,8 +148,8 @@ def calls(recent: pd.DataFrame, *, relative: bool = False) -> list[dict[str, str
                 )
                 + aside(relative),
                 _(
-                    "Calls: {told}. The price went from 100 to {last:.1f}",
-                    told=counted,
+                    "Calls: {calls}. The price went from 100 to {last:.1f}",
+                    calls=counted,
                     last=bars["price"].iloc[-1],
                 ),
             )
