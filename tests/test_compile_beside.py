@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from models.training.callbacks import callback_list
 from models.training.callbacks.callback_list import CompileBeside
 from models.training.callbacks.mining import HardNegativeMining, MiningPlan
 from models.training.callbacks.validation import ValidationMetrics, ValidationPlan
@@ -51,6 +52,13 @@ def test_a_part_compiles_beside_the_first_steps_and_is_waited_for():
     part = Part()
     train(part)
     assert part.seen == [*BEGIN, "compiled", 0, 1]
+
+
+def test_what_the_compiler_left_is_given_up_once_it_is_done(monkeypatch):
+    part = Part()
+    monkeypatch.setattr(callback_list, "release_memory", lambda: part.seen.append("given up"))
+    train(part)
+    assert part.seen == [*BEGIN, "compiled", "given up", 0, 1]
 
 
 def test_what_goes_wrong_is_raised_at_the_end_of_the_epoch():

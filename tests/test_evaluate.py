@@ -7,8 +7,9 @@ from small_market import SETTINGS
 from data.bars.synthetic import random_walk
 from data.market.market import build_market, training_prior
 from data.market.windows import gather
+from evaluation.baselines import fitted
 from evaluation.baselines import fold as fold_baselines
-from evaluation.baselines.fold import fitting_windows
+from evaluation.baselines.fold import fit_learners, fitting_windows
 from evaluation.baselines.summaries import window_summary
 from evaluation.drift import stability_index
 from evaluation.judge import drift, predictions_table, recent_bars
@@ -95,3 +96,27 @@ def test_the_learners_see_every_training_window_up_to_a_limit(market, monkeypatc
         len(fold.test),
     ]
     assert few["train"].blocks.max() == found["train"].blocks.max()  # the whole time, evenly
+
+
+def test_test_windows_are_answered_by_parts_as_all_at_once(market, monkeypatch):
+    (fold,) = market.folds
+    few = replace(fold, train=fold.train[::4], validation=fold.validation[::4])
+    whole = fit_learners(market, few, seed=0)
+    summarised = []
+    whole_summaries = fold_baselines._summaries
+
+    def counted(market, ends, sums):
+        summarised.append(len(ends))
+        return whole_summaries(market, ends, sums)
+
+    monkeypatch.setattr(fold_baselines, "_summaries", counted)
+    monkeypatch.setattr(fold_baselines, "_AT_ONCE", 64)
+    monkeypatch.setattr(fitted, "_AT_ONCE", 32)
+    by_parts = fit_learners(market, few, seed=0)
+    assert max(summarised[2:]) == 64 and sum(summarised[2:]) == len(fold.test)
+    assert list(by_parts) == list(whole)
+    for name, learner in whole.items():
+        for split, probabilities in learner.probabilities.items():
+            np.testing.assert_allclose(
+                by_parts[name].probabilities[split], probabilities, rtol=0, atol=1e-6
+            )

@@ -109,3 +109,15 @@ def test_a_functional_model_takes_and_returns_a_state_and_can_be_saved(case, fla
 def test_the_flag_is_saved(case):
     block = CASES[case](return_sequences=False)
     assert type(block).from_config(block.get_config()).return_sequences is False
+
+
+@pytest.mark.parametrize("case", ["s", "m, one chunk"])
+def test_a_model_takes_a_block_without_following_its_call(case, monkeypatch):
+    blocks = [CASES[case](dtype="float64", return_sequences=flag) for flag in (True, False)]
+    for block in blocks:
+        block.build((None, 5, UNITS))
+        inputs = keras.Input((5, UNITS), dtype="float64")
+        expected = keras.Operation.compute_output_spec(block, inputs)
+        monkeypatch.setattr(block, "transform", None)  # calls of it fail
+        found = block(inputs)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)

@@ -12,6 +12,7 @@ from evaluation.baselines.summaries import Windows
 
 CLIP = 5.0  # standard deviations; what the regression sees of a column ends there
 LEAST = 1e-12  # of a probability
+_AT_ONCE = 1 << 16  # samples: scikit-learn's trees copy what they see in float64
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Fitted:
         """Returns log-probabilities (samples, classes seen) before the temperature."""
         if self.estimator is None:
             return np.zeros((len(x), 1))
-        if self.rounds is None:
-            probabilities = self.estimator.predict_proba(x)
-        else:
-            stages = self.estimator.staged_predict_proba(x)
-            last = min(self.rounds, self.estimator.n_iter_) - 1
-            probabilities = next(islice(stages, last, None))
-        return np.log(np.maximum(probabilities, LEAST))
+        parts = [self._answer(x[start : start + _AT_ONCE]) for start in range(0, len(x), _AT_ONCE)]
+        return np.log(np.maximum(np.concatenate(parts), LEAST))
+
+    def _answer(self, x: np.ndarray) -> np.ndarray:
+        if self.rounds is None or self.rounds >= self.estimator.n_iter_:
+            return self.estimator.predict_proba(x)
+        return next(islice(self.estimator.staged_predict_proba(x), self.rounds - 1, None))
 
     def with_temperature(self, windows: Windows) -> "Fitted":
         """Returns the baseline at the temperature about the prior that fits these windows best."""
@@ -63,16 +64,23 @@ class Fitted:
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """Returns probabilities (samples, 3) of summaries (samples, columns)."""
-        probabilities = np.zeros((len(x), len(CLASS_NAMES)))
-        log_p = tempered(self.log_p(x), self.prior[self.classes], self.temperature)
+        return self.tempered(self.log_p(x))
+
+    def tempered(self, log_p: np.ndarray) -> np.ndarray:
+        """Returns probabilities (samples, 3) of what `log_p` returned."""
+        probabilities = np.zeros((len(log_p), len(CLASS_NAMES)))
+        log_p = tempered(log_p, self.prior[self.classes], self.temperature)
         probabilities[:, self.classes] = np.exp(log_p)
         return probabilities
 
     def losses(self, windows: Windows) -> np.ndarray:
         """Returns the NLL of each window in nats, (windows,)."""
-        rows = np.arange(len(windows.labels))
-        of_true = self.predict_proba(windows.x)[rows, windows.labels]
-        return -np.log(np.maximum(of_true, LEAST))
+        return losses_of(self.predict_proba(windows.x), windows.labels)
+
+
+def losses_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the NLL of each sample in nats, (samples,)."""
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], LEAST))
 
 
 def fit(estimator: Any, windows: Windows, prior: np.ndarray) -> Fitted:

@@ -19,6 +19,7 @@ _CHUNK = 4096  # windows gathered at a time
 # Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
 # every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
 _MOST_FITTED = 250_000
+_AT_ONCE = 1 << 15  # windows answered at a time; their summaries take 16 MB
 FITTED = {
     N_("logistic regression"): logistic_regression,
     N_("boosted trees"): boosted_trees,
@@ -61,8 +62,9 @@ def fit_learners(
     """
     wanted, fits = [name for name in FITTED if name in names], {}
     if not wanted:
-        return fits
-    windows, prior = fitting_windows(market, fold, sums), training_prior(fold)
+        return {}
+    windows, prior = fitting_windows(market, fold, sums, SPLITS[:2]), training_prior(fold)
+    of_validation = {}
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
         if chosen is None:
@@ -76,9 +78,34 @@ def fit_learners(
         else:
             before = chosen[baseline]
             fitted = fitted_anew(before, windows["train"], prior=prior, seed=seed)
-        probabilities = {name: fitted.predict_proba(windows[name].x) for name in SPLITS[1:]}
-        fits[baseline] = Learner(fitted, probabilities)
-    return fits
+        fits[baseline] = fitted
+        of_validation[baseline] = fitted.predict_proba(windows["validation"].x)
+    del windows
+    of_test = _answers(market, fold.test, fits, sums, lambda: progress(1.0))
+    return {
+        name: Learner(fitted, {"validation": of_validation[name], "test": of_test[name]})
+        for name, fitted in fits.items()
+    }
+
+
+def _answers(
+    market: Market,
+    ends: np.ndarray,
+    fits: Mapping[str, Fitted],
+    sums: type[np.floating] | None,
+    go_on: Callable[[], None],
+) -> dict[str, np.ndarray]:
+    """Returns the probabilities (windows, 3) of each fit, with the summaries of a part at a time.
+
+    Before each part it calls `go_on`, which raises where nobody waits any more.
+    """
+    parts = {name: [] for name in fits}
+    for start in range(0, len(ends), _AT_ONCE):
+        go_on()
+        summaries = _summaries(market, ends[start : start + _AT_ONCE], sums)
+        for name, fitted in fits.items():
+            parts[name].append(fitted.predict_proba(summaries))
+    return {name: np.concatenate(own) for name, own in parts.items()}
 
 
 def baseline_probabilities(
@@ -103,14 +130,18 @@ def baseline_probabilities(
 
 
 def fitting_windows(
-    market: Market, fold: Fold, sums: type[np.floating] | None = None
+    market: Market,
+    fold: Fold,
+    sums: type[np.floating] | None = None,
+    splits: Collection[str] = SPLITS,
 ) -> dict[str, Windows]:
-    """Returns the windows of each split as the fitted baselines see them.
+    """Returns the windows of splits as the fitted baselines see them.
 
     Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
     """
-    few = fold.train[subsample(len(fold.train), _MOST_FITTED)]
-    ends = {"train": few, "validation": fold.validation, "test": fold.test}
+    ends = {name: getattr(fold, name) for name in splits}
+    if "train" in ends:
+        ends["train"] = fold.train[subsample(len(fold.train), _MOST_FITTED)]
     return {
         name: Windows(_summaries(market, rows, sums), fold.labels[rows], blocks_of(market, rows))
         for name, rows in ends.items()

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from data.market.windows import subsample
-from evaluation.baselines.fitted import CLIP, LEAST, Fitted, fit
+from evaluation.baselines.fitted import CLIP, LEAST, Fitted, fit, losses_of
 from evaluation.baselines.summaries import Windows
 
 PENALTIES = (0.3, 0.1, 0.01, 0.001)  # of the regression, the strongest first: times |w|^2 / 2
@@ -101,7 +101,9 @@ def boosted_trees(
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)
     rounds = ROUNDS[int(np.argmin(np.average(curves, axis=0, weights=weights)))]
     fitted = replace(fit(_trees(len(train.labels), rounds, seed), train, prior), rounds=rounds)
-    fitted = fitted.with_temperature(validation)
+    answered = fitted.log_p(validation.x)  # once: it takes seconds of a million windows
+    own = fitted.temperature_for(answered, validation.labels, validation.blocks)
+    fitted = replace(fitted, temperature=own)
     if len(judges) == 1:
         return fitted
     log_p = [replace(judge, rounds=rounds).log_p(left.x) for judge, left in judges[:-1]]
@@ -111,9 +113,10 @@ def boosted_trees(
         np.concatenate([left.labels for left in left_out]),
         np.concatenate([left.blocks for left in left_out]),
     )
-    milder = replace(fitted, temperature=min(fitted.temperature, of_parts))
+    milder = replace(fitted, temperature=min(own, of_parts))
     of_prior = -np.log(np.maximum(np.asarray(prior), LEAST))[validation.labels].mean()
-    return milder if milder.losses(validation).mean() <= of_prior else fitted
+    nll = losses_of(milder.tempered(answered), validation.labels)
+    return milder if nll.mean() <= of_prior else fitted
 
 
 def fitted_anew(chosen: Fitted, train: Windows, *, prior: np.ndarray, seed: int = 0) -> Fitted:

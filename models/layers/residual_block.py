@@ -93,9 +93,14 @@ class ResidualBlock(layers.Layer):
         batch, time, units = input_shape
         return (batch, time, units) if self.return_sequences else (batch, units)
 
-    def compute_output_spec(self, *args, **kwargs):
-        """Returns outputs, and a state if asked for, without values: Keras follows the call."""
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    def compute_output_spec(self, inputs, initial_state=None, return_state=False, **others):
+        """Returns outputs, and a state if asked for, without values."""
+        if not return_state:
+            return super().compute_output_spec(inputs)
+        # Keras follows the call, which takes it a while.
+        return keras.Operation.compute_output_spec(
+            self, inputs, initial_state=initial_state, return_state=True, **others
+        )
 
     def compute_mask(self, inputs, mask=None):
         return mask if self.return_sequences else None

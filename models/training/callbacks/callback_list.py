@@ -10,6 +10,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
+from core.memory import release_memory
 from models.prediction import Predict, predict_windows
 from models.training.callbacks.base import StatefulCallback
 from models.training.callbacks.best_weights import BestWeights
@@ -67,6 +68,8 @@ class CompileBeside(keras.callbacks.Callback):
         started = time.perf_counter()
         for task in self._running:
             task.result()
+        if self._running:
+            release_memory()  # the compiler's, in the heaps of its threads
         self._running = []
         self.seconds += time.perf_counter() - started
 
