@@ -8,8 +8,8 @@ replayed with `--config`.
 All eight are on: together they lower the test NLL by 0.0062 (0.0024 to 0.0099) on 19 hourly pairs
 relative to the market, by 0.0063 (0.0012 to 0.0114) on the 15-minute bars of eight pairs and by
 0.012 (-0.003 to 0.028) on a made-up market with something to find; none was seen to harm in any
-(benchmarks/ablation.md, measured without ROLLING_DEVIATIONS). On all 136 hourly pairs the NLL is better without mining [5]
-(benchmarks/mining.md).
+(benchmarks/ablation.md, measured without ROLLING_DEVIATIONS). On all 136 hourly pairs the NLL is
+better without mining [5] (benchmarks/mining.md).
 """
 
 import dataclasses
