@@ -1,1 +1,1 @@
-"""What predictions are worth: metrics, baselines, verdict, trades."""
+"""Evaluates predictions: metrics, baselines, verdict, trades."""

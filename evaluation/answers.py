@@ -1,10 +1,10 @@
 """A forecaster's answers: the call and the side of each window, counted against the labels.
 
-Two skills are told apart, since a market may show when it moves and not where to:
+There are two kinds of skill, since a market may show when it moves but not where to:
 
-* **direction**: where to. Of the windows whose label is SELL or BUY, is it the one that gained more
-  over its prior? Every such window counts, also those that were called HOLD: so the figure exists
-  however seldom a forecaster calls a side, and knowing the size of moves alone gives 0.
+* **direction**: where to. For windows labelled SELL or BUY, is it the side that gained more over
+  its prior? Every such window counts, also those called HOLD: so the figure exists however seldom
+  a forecaster calls a side, and knowing only the size of moves gives 0.
 * **movement**: when. HOLD or not, the call against the label.
 
 Each is Matthews's correlation of a table of two rows and two columns.
@@ -18,8 +18,8 @@ import numpy as np
 from core.calls import calls
 from data.market.labels import BUY, CLASS_NAMES, HOLD, SELL
 
-_EQUAL = 2e-7  # relative; float32 probabilities know no more
-EVEN = (1 / 3,) * len(CLASS_NAMES)  # the prior by which the most probable class is the call
+_EQUAL = 2e-7  # relative; the limit of float32 probabilities
+EVEN = (1 / 3,) * len(CLASS_NAMES)  # with this prior the most probable class is the call
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Answers:
 
     Attributes:
         calls: class codes, (windows,).
-        sides: int8 (windows,), 1 where BUY gained more over its prior than SELL, -1 where SELL
-            did, 0 where neither.
+        sides: int8 (windows,), 1 if BUY gained more over its prior than SELL, -1 if SELL did, 0 if
+            neither.
     """
 
     calls: np.ndarray
@@ -45,7 +45,7 @@ def answers(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> A
     Args:
         probabilities: in class order, (windows, 3).
         prior: class frequencies of the training period, all positive, (3,), or a row for each
-            window, (windows, 3), where they come from several folds.
+            window, (windows, 3), if they come from several folds.
     """
     lifts = np.asarray(probabilities, np.float64) / np.asarray(prior, np.float64)
     buy, sell = lifts[:, BUY], lifts[:, SELL]
@@ -54,10 +54,10 @@ def answers(probabilities: np.ndarray, prior: Sequence[float] | np.ndarray) -> A
 
 
 def directions(blocks: np.ndarray, labels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Returns for each block true against predicted side, SELL before BUY, (blocks, 2, 2).
+    """Returns the table of true against predicted sides of each block, SELL first, (blocks, 2, 2).
 
-    Windows that did not move are left out. Where no side is predicted, half a window counts for
-    each, so a forecaster that never predicts one has an MCC of 0.
+    Windows that did not move are left out. A window without a predicted side counts half for each
+    side, so a forecaster that never predicts one has an MCC of 0.
     """
     moved = np.asarray(labels) != HOLD
     rows = 2 * blocks + (labels == BUY)

@@ -1,4 +1,4 @@
-"""What trained folds are worth: metrics, baselines on the same windows, verdict, trades."""
+"""Evaluates trained folds: metrics, baselines on the same windows, verdict, trades."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,9 +28,9 @@ class Judged(NamedTuple):
     """A fold, and the forecasts of its validation and test windows.
 
     Attributes:
-        fold: whose windows they are.
+        fold: the one that the windows belong to.
         model: probabilities of the model, (windows, 3) by split.
-        baselines: those of each baseline, by its name.
+        baselines: forecasts of each baseline, by name.
     """
 
     fold: Fold
@@ -42,11 +42,11 @@ class Judgement(NamedTuple):
     """The test windows of all folds together.
 
     Attributes:
-        verdict: with the result of trades, and classes that are hardly called.
+        verdict: with the result of trades, and the classes that are hardly ever called.
         skill: by month, year and symbol.
         test: the model's scores.
         baselines: theirs, by name.
-        costs: what trading on the calls brought.
+        costs: results of trading on the calls.
     """
 
     verdict: Verdict
@@ -93,7 +93,7 @@ def judge(market: Market, folds: list[Judged], *, cost_bps: float) -> Judgement:
     on. Each fold's windows are called by its training prior.
 
     Args:
-        market: that the folds are of.
+        market: of the folds.
         folds: each with its forecasts.
         cost_bps: trading cost per side in basis points.
     """
@@ -184,7 +184,7 @@ def pooled(folds: list[Judged], split: str, without: np.ndarray | None = None) -
 
 
 def drift(market: Market, fold: Fold) -> dict[str, float]:
-    """Returns how far each feature moved from training to test windows, the largest first."""
+    """Returns the drift of each feature from training to test windows, the largest first."""
     return feature_drift(market.features, market.feature_names, fold.train, fold.test)
 
 
@@ -196,14 +196,14 @@ def recent_bars(
     num_bars: int = 300,
     num_symbols: int = 6,
 ) -> pd.DataFrame:
-    """Returns the last test windows of the symbols that have most of them, with their price.
+    """Returns the last test windows of the symbols with the most windows, and their prices.
 
     Args:
-        market: that the fold is of.
+        market: of the fold.
         fold: the last one.
         probabilities: of its test windows, (windows, 3).
-        num_bars: of each symbol at the most.
-        num_symbols: at the most.
+        num_bars: the most bars of each symbol.
+        num_symbols: the most symbols.
 
     Returns:
         timestamp, symbol, call, p_sell, p_hold, p_buy and price, 100 at the first of the bars; by

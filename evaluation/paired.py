@@ -1,4 +1,4 @@
-"""Which of two models says the probabilities of the same windows better."""
+"""Compares the probabilities of two models for the same windows."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Paired:
     Attributes:
         nll: of the first, in nats.
         other: of the second.
-        interval: of their difference, 95 %, a jackknife's over blocks of time.
+        interval: 95 % interval of the difference, from a jackknife over blocks of time.
         error: standard error of the difference.
-        num_blocks: of time.
+        num_blocks: blocks of time.
     """
 
     nll: float
@@ -30,22 +30,22 @@ class Paired:
 
     @property
     def difference(self) -> float:
-        """NLL of the first less that of the second; below 0 where the first is better."""
+        """NLL of the first minus that of the second; negative if the first is better."""
         return self.nll - self.other
 
     @property
     def is_worse(self) -> bool:
-        """Whether the first is worse by more than a standard error, or that cannot be told."""
+        """Whether the first is worse by more than a standard error; also true if unknown."""
         return self.num_blocks < 2 or self.difference > self.error
 
 
 def paired(labels: np.ndarray, model: np.ndarray, other: np.ndarray, blocks: np.ndarray) -> Paired:
-    """Returns how two models compare, with the blocks of time left out in turn (Kuensch 1989).
+    """Compares two models, leaving out each block of time in turn (Kuensch 1989).
 
     Args:
         labels: class codes of the windows, (windows,).
         model: probabilities of the first, (windows, classes).
-        other: those of the second.
+        other: of the second.
         blocks: number of each window's block of time, 0.. without holes, (windows,).
     """
     of_model, of_other = losses(labels, model), losses(labels, other)

@@ -1,7 +1,7 @@
 """Skill by calendar month and by symbol: does it hold, or was it one lucky spell?
 
-The intervals are those of the verdict: a part of the test windows is judged as the whole is. A part
-that holds too few blocks of time says nothing certain about itself, and gets no interval.
+Intervals are computed as for the verdict: each part of the test windows is judged like the whole. A
+part with too few blocks of time allows no conclusion, and gets no interval.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def skill_by_part(
         symbols: positions in `symbol_names`, (samples,).
         symbol_names: by code.
         labels: class codes, (samples,).
-        model: its answers to the windows.
+        model: its answers for the windows.
         block_seconds: length of a block; see `verdict`.
 
     Returns:

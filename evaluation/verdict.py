@@ -1,16 +1,16 @@
-"""Two answers, each with its interval: is there skill, and is it more than a baseline has?
+"""Answers two questions, with intervals: is there skill, and is it more than a baseline's?
 
-Two skills are told apart (see `evaluation.answers`): when prices move, and where to. Whether the
-model is better than a baseline rests on the second: who knows the size of moves alone earns nothing
-by a trade. `evaluation.verdict_words` says it in words.
+There are two kinds of skill (see `evaluation.answers`): when prices move, and where to. Whether the
+model beats a baseline rests on the second: knowing only the size of moves earns nothing by trading.
+`evaluation.verdict_words` puts it into words.
 
 Neighbouring windows share bars and label bars, and all symbols move together, so the windows are
-no independent draws. Blocks of calendar time with all symbols in them are left out in turn, the
+not independent draws. Blocks of calendar time, with all symbols in them, are left out in turn, the
 same ones for the model and the baseline, and how far the figure moves gives its standard error
 (Kuensch 1989, The Annals of Statistics 17:1217; the blocks do not overlap here). The interval is
-Student's t with a degree of freedom less than there are blocks, as for the means of a few large
+Student's t with one degree of freedom fewer than blocks, as for the means of a few large
 groups (Ibragimov and Mueller 2010, Journal of Business & Economic Statistics 28:453).
-benchmarks/intervals.md shows how often it misses the truth, and what skill it finds.
+benchmarks/intervals.md shows how often it misses the truth, and how much skill it detects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from evaluation.figures.scores import Scores, Shares, Skill, Trades, Verdict
 from evaluation.metrics import mcc
 
 LEVEL = 0.95
-FEW_BLOCKS = 20  # at 10 a fifth of the models with a direction of 0.17 were missed
+FEW_BLOCKS = 20  # with 10, a fifth of the models with a direction of 0.17 were missed
 SKILLS = ("direction", "movement")
 YES, NOT_SHOWN, NONE, WORSE = "yes", "not shown", "none", "worse"
 # An interval below it rules out more: 52.5 % of the sides right. A 12-bar move of 1 % then brings
@@ -45,7 +45,7 @@ def verdict(
     trials: int = 1,
     num_folds: int = 1,
 ) -> Verdict:
-    """Returns both skills of the model, their distance to a baseline's, and what they mean.
+    """Returns both skills of the model, their distance from a baseline's, and what they mean.
 
         >>> verdict(times, labels, model, prior, baseline="prior", block_seconds=43_200)
         Verdict(skill_in_direction='yes', skill_in_movement='none', ...)
@@ -53,11 +53,11 @@ def verdict(
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,), in any order.
         labels: class codes, (samples,).
-        model: its answers to the windows.
-        other: those of the baseline to beat.
+        model: its answers for the windows.
+        other: answers of the baseline to beat.
         baseline: its name; chosen on other windows, as `pick` does.
         block_seconds: length of a block; at least the span of a window and its label.
-        trials: how many runs were compared before this one was looked at.
+        trials: number of runs compared before this one was chosen.
         num_folds: walk-forward folds that the windows come from.
 
     Returns:
@@ -92,7 +92,7 @@ def verdict(
 
 
 def with_trades(verdict: Verdict, trades: Trades) -> Verdict:
-    """Returns a verdict that also says what trading on the calls brought after costs."""
+    """Returns the verdict with the result of trading on the calls after costs."""
     return replace(
         verdict,
         net_return=trades.model.net_return,
@@ -104,7 +104,7 @@ def with_trades(verdict: Verdict, trades: Trades) -> Verdict:
 
 
 def with_calls(verdict: Verdict, scores: Scores) -> Verdict:
-    """Returns a verdict that also names the classes that are never called, or hardly ever."""
+    """Returns the verdict with the classes that are never called, or hardly ever."""
     called, true = scores.class_rates.predicted, scores.class_rates.true
     rare = hardly_called(called, true)
     return replace(
@@ -113,11 +113,11 @@ def with_calls(verdict: Verdict, scores: Scores) -> Verdict:
 
 
 def pick(scores: Mapping[str, Scores]) -> str:
-    """Returns the baseline with the most skill in direction; of equal ones that of the lowest NLL.
+    """Returns the baseline with the most skill in direction; of equals, the one of lowest NLL.
 
     Args:
-        scores: what `evaluation.metrics.evaluate` says of each, on windows that judge nothing
-            else: the best of several on the test windows is too good by chance.
+        scores: results of `evaluation.metrics.evaluate` for each, on windows not used for the
+            verdict: the best of several on the test windows looks too good by chance.
 
     Raises:
         ValueError: if there is none.

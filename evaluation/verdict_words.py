@@ -71,7 +71,7 @@ def _further(verdict: Verdict) -> list[str]:
 
 
 def refit_in_words(verdict: Verdict) -> str:
-    """Returns that the verdict is not of the model that is shipped."""
+    """Returns a sentence saying that the verdict is not of the shipped model."""
     return _(
         "The verdict and all figures are of the recipe, not of model.keras: that was trained once "
         "more on all bars up to {end}, which leaves none to judge it by.",
@@ -99,7 +99,7 @@ def _skill_in_words(verdict: Verdict, skill: str) -> str:
 
 
 def _meaning(verdict: Verdict, skill: str) -> str:
-    """Returns what a skill that is odd by itself means, or nothing."""
+    """Returns a sentence on a skill that is odd by itself, or nothing."""
     relative = verdict.relative
     if skill == "direction":
         if verdict.direction.interval[1] >= 0:
@@ -145,7 +145,7 @@ def _traded(verdict: Verdict) -> str:
 
 
 def _luck(verdict: Verdict) -> str:
-    """Returns how the result of trades is to be taken, or nothing."""
+    """Returns a sentence on how to take the result of trades, or nothing."""
     texts = []
     if verdict.trades == 0:
         texts.append(_("No trade was made: every call was HOLD."))
@@ -193,7 +193,7 @@ def _how_sure(verdict: Verdict) -> str:
 
 
 def _too_short(verdict: Verdict) -> str:
-    """Returns what to do where the test time is too short for an answer."""
+    """Returns advice for a test time that is too short for an answer."""
     known = verdict.skill_in_direction != NOT_SHOWN
     if verdict.better_than_baseline == NOT_SHOWN:
         known = known and verdict.direction.difference_interval[1] < LEAST_SKILL

@@ -1,9 +1,9 @@
-"""The book that holds the most favoured fifth of the symbols against the least favoured.
+"""A book that is long in the most favoured fifth of the symbols and short in the least favoured.
 
 At a bar's close the symbols are ranked by the answers. One unit of capital goes long in the best
 fifth and one unit short in the worst, at equal weights, from the next bar's open to the horizon's
-close. The book is rebalanced every horizon. On which bar that begins would be luck, so a book
-starts on each of them, and they share the capital (Jegadeesh and Titman 1993, The Journal of
+close. The book is rebalanced every horizon. The bar it starts on would be a matter of luck, so one
+book starts on each bar, and they share the capital (Jegadeesh and Titman 1993, The Journal of
 Finance 48:65). Costs are paid on what changes at a rebalance. Weights do not drift in between,
 gains are not reinvested, each is booked on the bar of its rebalance, and what a symbol that stays
 in the book does between the horizon's close and the next open is left out.
@@ -43,7 +43,7 @@ def fifths(favour: np.ndarray, traded: np.ndarray) -> np.ndarray:
 def returns_of_fifths(
     members: np.ndarray, traded: np.ndarray, blocks: np.ndarray
 ) -> list[Estimate]:
-    """Returns what each fifth brought above the mean of all symbols, the worst fifth first.
+    """Returns the return of each fifth above the mean of all symbols, the worst fifth first.
 
     Args:
         members: from `fifths`.
@@ -71,7 +71,7 @@ def book_weights(members: np.ndarray) -> np.ndarray:
 
 
 def traded_value(weights: np.ndarray, holding_bars: int) -> np.ndarray:
-    """Returns what is bought and sold at each rebalance, in units of the capital, (bars,).
+    """Returns the value bought and sold at each rebalance, in units of the capital, (bars,).
 
     The books of all starts are opened in the first `holding_bars` bars and closed after the last.
     """
@@ -92,7 +92,7 @@ def best_against_worst(
     holding_bars: int,
     cost_bps: float,
 ) -> Book:
-    """Returns what the book brought.
+    """Returns the results of the book.
 
     Args:
         times: of the bars, datetime64 (bars,).

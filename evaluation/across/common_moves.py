@@ -1,4 +1,4 @@
-"""How much of the symbols' moves is one and the same move, and what to say where it is much."""
+"""How much of the symbols' moves is common to all, and a remark if it is much."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ LEAST_MOVES = 30  # of a symbol
 def common_variance(moves: np.ndarray, times: np.ndarray, symbols: np.ndarray) -> float | None:
     """Returns the share of the variance of moves that is common to all symbols.
 
-    It is the mean correlation of two symbols at the same bar: where each move is a common one and
-    one of its own, that is the common one's share of the variance. Unlike a comparison with the
-    mean over the symbols it is 0 for a few symbols that have nothing in common. Each bar counts by
-    its pairs of symbols.
+    It is the mean correlation of two symbols at the same bar: if each move is the sum of a common
+    one and one of its own, that is the common one's share of the variance. Unlike a comparison
+    with the mean over symbols, it is 0 for a few symbols that have nothing in common. Each bar is
+    weighted by its pairs of symbols.
 
     Args:
         moves: log returns over the horizon, finite, (windows,).
@@ -45,10 +45,10 @@ def common_variance(moves: np.ndarray, times: np.ndarray, symbols: np.ndarray) -
 
 
 def by_heart(market: Market) -> str | None:
-    """Returns a warning where features beside the market meet absolute labels, None elsewhere.
+    """Returns a warning if features beside the market meet absolute labels, else None.
 
-    Measured on 136 hourly pairs, see benchmarks/market.md: the best in validation of all that were
-    tried, and behind the constant prior on test windows.
+    On 136 hourly pairs (benchmarks/market.md) this combination was the best of all in validation,
+    and worse than the constant prior on test windows.
     """
     if market.settings.relative or not market.settings.features.market:
         return None
@@ -60,13 +60,13 @@ def by_heart(market: Market) -> str | None:
 
 
 def common_moves(market: Market, fold: Fold) -> str | None:
-    """Returns a sentence on how much of the training moves is common; None where it is little.
+    """Returns a sentence on how much of the training moves is common; None if it is little.
 
-    Where labels are relative to the market there is nothing to say.
+    Also None for labels relative to the market.
 
     Args:
-        market: that the fold is of.
-        fold: of which the training windows are looked at, no others.
+        market: of the fold.
+        fold: only its training windows are used.
     """
     if market.settings.relative:
         return None

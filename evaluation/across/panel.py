@@ -1,8 +1,8 @@
 """Test windows as a panel, bars by symbols, and rank correlations within each bar of it.
 
-A rank correlation within a bar compares symbols with symbols: what moves them all alike adds
-nothing to it. The windows of a bar are counted as one figure, however many there are, and the bars'
-mean has the jackknife's interval over blocks of time (see `evaluation.verdict`).
+A rank correlation within a bar compares symbols with each other: a move common to all adds nothing.
+The windows of a bar count as one figure, however many there are, and the mean over bars has a
+jackknife interval over blocks of time (see `evaluation.verdict`).
 """
 
 import itertools
@@ -54,10 +54,9 @@ class Panel:
 def make_panel(
     times: np.ndarray, symbols: np.ndarray, known: np.ndarray, block_seconds: float
 ) -> Panel:
-    """Returns the panel of the windows that are known, without bars of too few symbols.
+    """Returns the panel of the known windows, without bars of too few symbols.
 
-    Windows stand in one bar where they are known together: see
-    `data.times.grid.moments_of`.
+    Windows that become known together share a bar: see `data.times.grid.moments_of`.
 
     Args:
         times: of the windows' last bars, datetime64 (windows,), in any order.
@@ -77,7 +76,7 @@ def make_panel(
 
 
 def most_symbols(times: np.ndarray, symbols: np.ndarray, known: np.ndarray) -> int:
-    """Returns how many of the windows that are known, bool (windows,), the fullest bar has."""
+    """Returns the number of known windows, bool (windows,), in the fullest bar."""
     moments = moments_of(times, symbols)[known]
     return int(np.unique(moments, return_counts=True)[1].max()) if len(moments) else 0
 
@@ -85,22 +84,22 @@ def most_symbols(times: np.ndarray, symbols: np.ndarray, known: np.ndarray) -> i
 def favour(probabilities: np.ndarray) -> np.ndarray:
     """Returns BUY less SELL of probabilities (windows, 3), (windows,).
 
-    It is what the label's move is expected to be in units of its threshold, as far as classes
-    tell. Log-odds would put a symbol that hardly ever moves as far ahead as one that moves often.
+    This is the expected move of the label in units of its threshold, as far as classes show it.
+    Log-odds would rank a symbol that hardly ever moves as high as one that moves often.
     """
     return even_out(np.asarray(probabilities[:, BUY] - probabilities[:, SELL], np.float64))
 
 
 def even_out(values: np.ndarray) -> np.ndarray:
-    """Returns values of probabilities without what only rounding tells apart, (windows,)."""
+    """Returns values from probabilities, with differences due to rounding removed, (windows,)."""
     return np.round(values, _DIGITS)
 
 
 def recent_span(times: np.ndarray, symbols: np.ndarray) -> np.timedelta64:
     """Returns the calendar time of the past mean: five days of trading.
 
-    It is 20 days of trading where a day has one bar, and 20 bars where bars are longer. Of a market
-    that is closed at weekends, five days of trading are a week.
+    For daily bars it is 20 days of trading, and for longer bars 20 bars. In a market that closes at
+    weekends, five days of trading are a week.
 
     Args:
         times: datetime64 (windows,), in any order.
@@ -133,10 +132,10 @@ def recent_mean(
         values: (rows,), sorted by symbol, then time.
         symbols: codes, (rows,).
         times: datetime64 (rows,).
-        span: that it goes back.
+        span: length of that time.
 
     Returns:
-        float64 (rows,); NaN where what is there goes back less than a quarter of the span.
+        float64 (rows,); NaN if the rows before cover less than a quarter of the span.
     """
     here = np.arange(len(values))
     begins, first = here - _position(symbols), np.empty(len(values), np.int64)
@@ -162,8 +161,8 @@ def aged(values: np.ndarray, symbols: np.ndarray, num_bars: int) -> np.ndarray:
 def rank_correlations(answers: np.ndarray, returns: np.ndarray) -> np.ndarray:
     """Returns Spearman's correlation in each row of two matrices, float64 (bars,).
 
-    Ties share their mean rank. Where one side is the same for all symbols it is 0; with fewer
-    than `LEAST_SYMBOLS` symbols that have both it is NaN.
+    Ties share their mean rank. It is 0 if one side is the same for all symbols, and NaN if fewer
+    than `LEAST_SYMBOLS` symbols have both.
 
     Args:
         answers: (bars, symbols), NaN where unknown.

@@ -94,7 +94,7 @@ def templates(*folders: Path) -> jinja2.Environment:
 
 
 def picture(figure: Figure, caption: str, alternative: str) -> dict[str, str]:
-    """Returns a figure as the templates take it, with what it says to whoever cannot see it."""
+    """Returns a figure for the templates, with a text for readers who cannot see it."""
     return {"source": data_uri(figure), "caption": caption, "alternative": alternative}
 
 

@@ -16,7 +16,7 @@ from evaluation.figures.scores import ByCost, Interval
 from evaluation.report.plots import legend_above
 from evaluation.report.svg import ACCENT, COLOURS, GRID, INK, STYLE, WIDTH
 
-# Of the model, the best baseline, and buy and hold: told apart without colour too.
+# Of the model, the best baseline, and buy and hold: distinguishable without colour, too.
 _LINES = (
     {"color": COLOURS[2], "linewidth": 1.7},
     {"color": COLOURS[0], "linewidth": 1.3, "linestyle": "--"},

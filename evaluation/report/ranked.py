@@ -1,4 +1,4 @@
-"""What the report shows of the answers as a cross-section: two tables, the fifths, the book."""
+"""The report's part on the cross-section of answers: two tables, the fifths, the book."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ _DAYS_ARE_ENOUGH = np.timedelta64(4, "D")  # to name the times of a curve
 
 
 def ranked_part(metrics: Metrics) -> dict[str, Any]:
-    """Returns what the page shows of symbols ranked within bars.
+    """Returns the part of the page on symbols ranked within bars.
 
     Args:
         metrics: the content of metrics.json.

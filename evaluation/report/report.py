@@ -92,7 +92,7 @@ def report_page(
         recent: the last test bars of some symbols, as `evaluation.judge.recent_bars` gives them.
         run_info: the content of run.json.
         flags: the content of config.json.
-        defaults: the flags as they are without any change.
+        defaults: the flags without any change.
     """
     run_info, verdict = run_info or {}, metrics.verdict
     relative = bool(verdict.relative)
@@ -127,7 +127,7 @@ def report_page(
 
 
 def _differs(value: Any, default: Any) -> bool:
-    """Says whether a flag was changed; JSON makes lists of tuples."""
+    """Returns whether a flag was changed; JSON turns tuples into lists."""
     return (list(value) if isinstance(value, tuple) else value) != (
         list(default) if isinstance(default, tuple) else default
     )
@@ -138,7 +138,7 @@ def _history_of(number: int, history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _fold_part(fold: FoldMetrics, history: pd.DataFrame) -> dict[str, Any]:
-    """Returns what the page shows of one fold."""
+    """Returns the part of the page on one fold."""
     members = fold.members or []
     return {
         "metrics": fold,

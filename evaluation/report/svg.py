@@ -17,7 +17,7 @@ from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
 from core.i18n import decimal_comma
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#D55E00", "#707070", "#0072B2")  # SELL, HOLD, BUY
 INK, ACCENT, GRID = "#1a1a1a", "#009E73", "#d9d9d9"
 WIDTH = 4.8  # inches
@@ -54,9 +54,9 @@ _WIDER = 0.5  # of a letter's height: what a letter of another font may need bes
 def to_svg(figure: Figure) -> bytes:
     """Returns the figure as an SVG file; its text is drawn as paths and needs no font.
 
-    Letters that matplotlib's font lacks (of a symbol in Chinese, say) come from another font of
-    this machine. Where none has them the picture's texts stay texts, for the fonts of whoever
-    looks at it: a Noto font for the language on the machine that draws makes them paths again.
+    Letters that matplotlib's font lacks (as in a Chinese symbol) come from another font on this
+    machine. If no font has them, the picture keeps its text as text, for the viewer's own fonts:
+    installing a Noto font for the language on this machine makes them paths again.
     """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

@@ -1,7 +1,7 @@
 """How things are printed: a name and a text, a table, a bar.
 
-On a terminal texts are wrapped by words at its width, 120 columns at most; elsewhere a text is one
-line, for whoever searches it, unless COLUMNS says how wide it may be.
+On a terminal, texts are wrapped at its width, 120 columns at most; elsewhere a text is one line,
+which is easier to search, unless COLUMNS sets a width.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from itertools import zip_longest
 from core.errors import one_line
 from core.i18n import _
 
-OWN = "xLSTM"  # the row of the model
+OWN = "xLSTM"  # name of the model's row in tables
 _NAME = 10  # columns
 _WIDEST = 120  # columns; longer lines are hard to read
 _NARROWEST = 40
@@ -50,7 +50,7 @@ def note(text: str) -> None:
 
 
 def _width() -> int | None:
-    """Returns how wide a line may be, in columns; None: as wide as it likes."""
+    """Returns the width of a line in columns, or None for no limit."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         return None
     return min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
@@ -59,13 +59,12 @@ def _width() -> int | None:
 def table(widths: dict[str, int], rows: list[list[str]]) -> None:
     """Prints a table: drawn on a terminal, aligned text elsewhere.
 
-    The text is at most 80 columns wide, with its head on several lines where that is needed, unless
-    the cells themselves are wider: they are never cut.
+    The text is at most 80 columns wide, its head on several lines if needed, unless the cells
+    themselves are wider: they are never cut.
 
     Args:
-        widths: of the columns as text, by their names, at the least; the first is aligned to the
-            left.
-        rows: texts.
+        widths: least widths of the columns by name; the first column is left-aligned.
+        rows: of texts.
     """
     rows = [[one_line(text) for text in row] for row in rows]
     if sys.stdout.isatty():
@@ -85,12 +84,12 @@ def table(widths: dict[str, int], rows: list[list[str]]) -> None:
 
 
 def _needed(lines: list[list[str]]) -> list[int]:
-    """Returns the width of each column of some lines, with the space before it."""
+    """Returns the width that each column needs, including the space before it."""
     return [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
 
 
 def drawn_table(names: list[str], rows: list[list[str]]) -> None:
-    """Prints a table as terminals show it."""
+    """Prints a table for a terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -106,7 +105,7 @@ def drawn_table(names: list[str], rows: list[list[str]]) -> None:
 
 @contextlib.contextmanager
 def working(name: str, text: str) -> Iterator[Callable[[float], None]]:
-    """Says what takes a while: a line, and on a terminal a `bar` under it until it is done."""
+    """Announces a long step: prints a line, and on a terminal a `bar` below it until it ends."""
     log(name, text)
     with bar() as done:
         yield done
@@ -114,11 +113,11 @@ def working(name: str, text: str) -> Iterator[Callable[[float], None]]:
 
 @contextlib.contextmanager
 def bar() -> Iterator[Callable[[float], None]]:
-    """Shows on a terminal that something is under way, with a clock.
+    """Shows a spinner with a clock on a terminal.
 
     Yields:
-        A function that takes the share that is done, 0 to 1: the clock then has a bar and the
-        time left. A share below the last one begins anew, with what comes next.
+        A function that takes the share done, 0 to 1, and adds a bar with the time left. A share
+        below the last one starts a new bar, for the next step.
     """
     if not sys.stdout.isatty():
         yield lambda share: None

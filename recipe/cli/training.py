@@ -1,6 +1,6 @@
 """The commands `train` and `resume`, from their options to their exit status.
 
-Everything heavy is imported inside the functions, after the flags and the bars were found good:
+Everything heavy is imported inside the functions, after flags and bars have been checked:
 TensorFlow takes seconds to import, and a misspelt flag should not have to wait for it.
 """
 
@@ -22,7 +22,7 @@ from recipe.run.origin import read_run
 
 OK, FAILED = 0, 1
 
-# Two small epochs in which every improvement takes part.
+# Two small epochs with every improvement at work.
 SMOKE = {
     "SUPERVISED_EPOCHS": 2,
     "STEPS_PER_EPOCH": 30,
@@ -38,7 +38,7 @@ SMOKE = {
 
 
 def train(options: argparse.Namespace) -> int:
-    """Reads the bars, trains and judges, and fills a new run folder."""
+    """Reads the bars, trains and tests, and fills a new run folder."""
     before: dict = {}
     if options.start is not None:
         before = read_run(options.start)
@@ -77,13 +77,13 @@ def _resume(options: argparse.Namespace) -> int:
     if _is_finished(folder):
         return OK
     with files.lock(folder) if processes.is_first() else contextlib.nullcontext():
-        if _is_finished(folder):  # by whoever had the lock
+        if _is_finished(folder):  # by the process that had the lock
             return OK
         return _go_on(options, folder)
 
 
 def _is_finished(folder: Path) -> bool:
-    """Returns whether nothing of a run is missing, and says so."""
+    """Returns whether a run is complete, and prints so."""
     before = read_run(folder)
     if not (folder / files.METRICS).exists():
         return False
@@ -94,7 +94,7 @@ def _is_finished(folder: Path) -> bool:
         text = _("{folder} is finished; its report is {report}", folder=folder, report=report)
     elif before.get("brief"):
         text = _("{folder} is finished; its figures are in {file}", folder=folder, file=figures)
-    else:  # it ended between the two: the checkpoints still know all that the report shows
+    else:  # it ended between the two: the checkpoints still hold all that the report shows
         return False
     console.log(_("complete"), text)
     return True
@@ -137,8 +137,8 @@ def _go_on(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _processes(options: argparse.Namespace):
-    """Returns the context of a training over several processes, or of one by itself."""
-    prepare_process()  # before JAX starts: a resumed step must be the same program
+    """Returns the context of a training over one process or several."""
+    prepare_process()  # before JAX starts: a resumed run must compile to the same program
     return processes.together(
         options.coordinator,
         options.processes,

@@ -1,4 +1,4 @@
-"""Predicts on JAX with all devices of all processes: each answers for a part of the windows."""
+"""Predicts on JAX with all devices of all processes, a part of the windows on each."""
 
 import weakref
 
@@ -7,7 +7,7 @@ import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # how a model predicts, compiled
+_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # compiled prediction of each model
 
 
 def predict(model, windows) -> np.ndarray:
@@ -15,11 +15,11 @@ def predict(model, windows) -> np.ndarray:
 
     Args:
         model: made after `distribute`.
-        windows: in order, with `num_rows` and `part(number, count)`, as `data.batches.datasets`
-            makes them.
+        windows: in order, with `num_rows` and `part(number, count)`, as in
+            `data.batches.datasets`.
 
     Returns:
-        the same in all processes, (windows, ...).
+        the same outputs in all processes, (windows, ...).
     """
     count, num_rows = jax.process_count(), windows.num_rows
     size = -(-num_rows // count)
@@ -39,7 +39,7 @@ def predict(model, windows) -> np.ndarray:
     at_once = -(-part.batch_size // len(devices)) * len(devices)
     for index in range(len(part)):
         x = part[index][0]
-        full = np.zeros((at_once, *x.shape[1:]), x.dtype)  # a shape of its own is compiled anew
+        full = np.zeros((at_once, *x.shape[1:]), x.dtype)  # another shape would be compiled again
         full[: len(x)] = x
         answers = _steps[model](*weights, jax.device_put(full, divided))
         kept = min(len(x), size - made)

@@ -1,7 +1,7 @@
-"""How the processes of a training know each other: both ends of a connection show the same key.
+"""How the processes of a training recognise each other: both ends must know the same key.
 
-Each answers a random text of the other with an HMAC of it, before anything else is heard. A
-stranger at the port is let go, and keeps nobody waiting. What is said afterwards is not encrypted.
+Each end answers the other's random text with its HMAC before anything else is read. A stranger at
+the port is disconnected and blocks nobody. What follows is not encrypted.
 """
 
 import contextlib
@@ -10,26 +10,26 @@ import secrets
 import socket
 import time
 
-_GREETED_IN = 20  # seconds that whoever connects has to show the key
+_GREETED_IN = 20  # seconds that a new connection has to prove that it knows the key
 _LONGEST = 300  # letters of a line
 
 
 def listening(host: str, others: int) -> socket.socket:
-    """Returns a socket that listens at a host of this machine, "" for all, at any port."""
+    """Returns a socket listening on any port of an address of this machine, "" for all."""
     addresses = socket.getaddrinfo(
         host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    # The older protocol where there are both: every machine speaks it.
+    # IPv4 if there are both: every machine speaks it.
     family, *_kind, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
     return socket.create_server(address[:2], family=family, backlog=others + 16)
 
 
 def ask(connection: socket.socket, key: bytes) -> int:
-    """Returns the number of whoever connected, and shows it that the key is known here.
+    """Returns the number of the process that connected, after both ends have proved the key.
 
     Raises:
-        OSError: where it says nothing.
-        ValueError: where it does not know the key.
+        OSError: if the other end sends nothing.
+        ValueError: if it does not know the key.
     """
     until, nonce = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
     _say(connection, nonce)
@@ -42,11 +42,11 @@ def ask(connection: socket.socket, key: bytes) -> int:
 
 
 def answer(connection: socket.socket, key: bytes, number: int) -> None:
-    """Shows process 0 that the key is known, and has it show the same.
+    """Proves to process 0 that this process knows the key, and makes it prove the same.
 
     Raises:
-        OSError: where it says nothing.
-        ValueError: where it does not know the key.
+        OSError: if process 0 sends nothing.
+        ValueError: if it does not know the key.
     """
     until, nonce = time.monotonic() + _GREETED_IN, secrets.token_hex(16)
     other_nonce = _heard(connection, until)
@@ -65,7 +65,7 @@ def _say(connection: socket.socket, text: str) -> None:
 
 
 def _heard(connection: socket.socket, until: float) -> str:
-    """Returns a line, read by the byte: what comes behind it belongs to whoever reads on."""
+    """Returns a line, read byte by byte: what follows it is left for the next reader."""
     line = b""
     while not line.endswith(b"\n"):
         connection.settimeout(max(until - time.monotonic(), 0.001))
@@ -77,7 +77,7 @@ def _heard(connection: socket.socket, until: float) -> str:
 
 
 def shut(connection: socket.socket) -> None:
-    """Ends a connection, whatever became of it."""
+    """Closes a connection, whatever its state."""
     with contextlib.suppress(OSError):  # the other end was quicker
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()

@@ -1,13 +1,13 @@
-"""Keeps the processes of one training together: who waits for whom, and all end when one ends.
+"""Keeps the processes of one training together: barriers, and all end when one ends.
 
-Process 0 listens, every other one keeps a connection to it. The system closes the connections of a
-process however it ends, and TCP tells within half a minute of a machine that is gone.
+Process 0 listens, and every other one keeps a connection to it. The system closes the connections
+of a process however it ends, and TCP keep-alive detects a lost machine within half a minute.
 
 `jax.distributed` is no substitute (tried with JAX 0.10.2): its service aborts the other processes
-in native code; where it is told not to, a process outside of a collective never learns that another
-one has ended, and one inside of it learns of a broken connection, but not why.
+in native code; if that is switched off, a process outside a collective never learns that another
+one has ended, and one inside sees a broken connection, but not why.
 
-Nobody is heard before it has shown the key of the training; see greeting.py.
+A connection must prove the key of the training before it is read from; see greeting.py.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from recipe.devices import greeting
 _END = "end"
 _LOST = "lost"
 _IS = "\t"  # between a word and its value
-_PATIENCE = 60  # seconds that process 0 waits for the others to say that they have ended, too
-# Seconds without a word, seconds between questions, and questions, until a machine counts as gone.
+_PATIENCE = 60  # seconds that process 0 waits for the others to report their end
+# Idle seconds before the first probe, seconds between probes, and probes until a machine is lost.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
 OnLost = Callable[[int, str], None]
@@ -34,12 +34,12 @@ class Primary:
     Args:
         host: the address to listen at; "": all of this machine's.
         others: how many processes there are beside it.
-        key: that all processes of this training know, and nobody else.
-        on_lost: told, in another thread, the number of a process that has ended before its time,
-            and why, as far as it could say so.
+        key: shared by all processes of this training, and nobody else.
+        on_lost: called in another thread with the number of a process that has ended early, and the
+            reason if it could give one.
 
     Raises:
-        OSError: where the host is not this machine.
+        OSError: if the host is not this machine.
     """
 
     def __init__(self, host: str, others: int, key: bytes, on_lost: OnLost):
@@ -51,17 +51,17 @@ class Primary:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return self._server.getsockname()[1]
 
     def accept(self, patience: float) -> None:
-        """Waits until all others have connected; nobody can afterwards.
+        """Waits until all others have connected, then stops listening.
 
         Args:
             patience: seconds.
 
         Raises:
-            TimeoutError: where some have not.
+            TimeoutError: if some have not.
         """
         _in_thread(self._greet_all)
         with self._news:
@@ -79,7 +79,7 @@ class Primary:
                 _in_thread(self._greet, self._server.accept()[0])
 
     def _greet(self, connection: socket.socket) -> None:
-        """Takes in a process that knows the key, and lets anybody else go."""
+        """Accepts a process that knows the key, and disconnects anybody else."""
         number = 0
         with contextlib.suppress(OSError, ValueError):
             number = greeting.ask(connection, self._key)
@@ -92,26 +92,26 @@ class Primary:
         _in_thread(self._listen, number, connection.makefile())
 
     def barrier(self, word: str, value: str = "") -> str:
-        """Releases those that wait at the word, and tells them a value, which is returned."""
+        """Releases the processes waiting at the word, sends them a value, and returns it."""
         for connection in self._others.values():
             connection.sendall(f"{word}{_IS}{value}\n".encode())
         return value
 
     def leave(self, reason: str) -> None:
-        """Has the others end, for a reason; their ends are no news any more."""
+        """Makes the others end, for a reason, and no longer reports their ends."""
         self._leaves = True
         for connection in self._others.values():
             _try_to_say(connection, f"{_LOST} 0 {reason}")
 
     def end(self) -> None:
-        """Lets the others end, and waits until they do."""
+        """Releases the others to end, and waits until they have."""
         self.barrier(_END)
         for _ in self._others:
             self._ended.acquire(timeout=_PATIENCE)
         self.close()
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes all connections."""
         with self._news:
             self._closed = True
             self._news.notify_all()
@@ -145,8 +145,8 @@ class Worker:
         on_lost: as `Primary` takes it.
 
     Raises:
-        OSError: where nobody answers there.
-        ValueError: where whoever answers does not know the key, or does not want this process.
+        OSError: if nobody answers there.
+        ValueError: if the other end does not know the key, or rejects this process.
     """
 
     def __init__(self, host: str, port: int, number: int, key: bytes, on_lost: OnLost):
@@ -163,25 +163,26 @@ class Worker:
         _in_thread(self._listen, self._connection.makefile())
 
     def barrier(self, word: str, value: str = "") -> str:
-        """Waits until process 0 says the word, and returns the value that it has there."""
+        """Waits until process 0 releases the word, and returns the value sent with it."""
         with self._news:
             self._news.wait_for(lambda: word in self._heard)
         return self._heard[word]
 
     def leave(self, reason: str) -> None:
-        """Has the others end, for a reason; their ends are no news any more."""
+        """Makes the others end, for a reason, and no longer reports their ends."""
         self._leaves = True
         _try_to_say(self._connection, f"{_LOST} {self._number} {reason}")
 
     def end(self) -> None:
-        """Waits until process 0 lets end."""
+        """Waits until process 0 releases this process to end."""
         self.barrier(_END)
         self._connection.sendall(f"{_END}\n".encode())
 
     def close(self) -> None:
-        """Lets go of the connection, as the system does at the end of the process.
+        """Closes the connection, as the system does at the end of the process.
 
-        Not earlier: process 0 has the service that JAX needs up to the end, and waits for this.
+        Not to be called earlier: process 0 runs the service that JAX needs to the end, and waits
+        for this.
         """
         greeting.shut(self._connection)
 
@@ -223,7 +224,7 @@ def _each_word(lines):
 
 
 def _lost(line: str) -> tuple[int, str]:
-    """Returns the number of the process that a line says has ended, and why; 0 without one."""
+    """Returns the number of the process that a line reports lost, 0 if none, and the reason."""
     word, number, reason = f"{line}  ".split(" ", 2)
     return (int(number), reason.strip()) if word == _LOST and number.isdigit() else (0, "")
 

@@ -1,9 +1,9 @@
-"""One training over many devices and processes, on JAX: who makes which rows, who writes.
+"""One training over many devices and processes, on JAX: which process makes and writes what.
 
 A batch is global: its rows are divided evenly over all devices of all processes, and the step is
 one program over them (`keras.distribution.DataParallel`), so that loss, gradient clipping and
-dropout masks are those of the whole batch. All processes know the same plan and come to the same
-weights; process 0 alone writes. In a process by itself every function here answers at once.
+dropout masks apply to the whole batch. All processes follow the same plan and arrive at the same
+weights; only process 0 writes. In a single process every function here returns at once.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from recipe.devices.tie import tie
 
 SLURM = "slurm"
 FAILED = 1
-_CONNECTED_IN = 300  # seconds in which all processes must have started
-_NEWS_COMES_IN = 10  # seconds until it is known here that another process has ended
+_CONNECTED_IN = 300  # seconds for all processes to start
+_NEWS_COMES_IN = 10  # seconds until the end of another process is known here
 
 _line: lifeline.Primary | lifeline.Worker | None = None
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What the devices of this process do of a training.
+    """The share of this process's devices in a training.
 
     Attributes:
-        rows: of each batch that this process makes.
-        predict: from a model and windows to its outputs, divided over all devices; None: there is
-            one device.
+        rows: of each batch, made by this process.
+        predict: from a model and windows to its outputs, divided over all devices; None if there
+            is one device.
     """
 
     rows: slice
@@ -44,7 +44,7 @@ class Devices:
 
 
 def check(coordinator: str | None, count: int | None, number: int | None) -> None:
-    """Raises InputError where the options do not say together which process of how many this is."""
+    """Raises InputError unless the options say which process of how many this is."""
     if coordinator == SLURM:
         if (count, number) != (None, None):
             raise InputError("--coordinator slurm needs no --processes and no --process")
@@ -74,19 +74,19 @@ def check(coordinator: str | None, count: int | None, number: int | None) -> Non
 def together(
     coordinator: str | None, count: int | None, number: int | None, how_to_go_on: Callable[[], str]
 ) -> Iterator[None]:
-    """Starts the processes of one training; inside, the end of one ends all, with status 1.
+    """Connects the processes of one training; inside, the end of one ends all, with status 1.
 
-    Standard output is that of process 0 alone.
+    Only process 0 writes to standard output.
 
     Args:
-        coordinator: address of process 0, `slurm` to ask Slurm for all three, or None: there is
-            one process.
-        count: how many processes there are.
+        coordinator: address of process 0, `slurm` to ask Slurm for all three, or None for a single
+            process.
+        count: number of processes.
         number: of this process, from 0.
-        how_to_go_on: what to say when another one has ended.
+        how_to_go_on: returns what to print when another process has ended.
 
     Raises:
-        InputError: where the options do not fit together, or the backend is not JAX.
+        InputError: if the options do not fit together, or the backend is not JAX.
     """
     check(coordinator, count, number)
     if coordinator is None or count == 1:
@@ -111,26 +111,26 @@ def together(
         _leave("; ".join(error.faults))
         raise
     except Exception as error:
-        # Where another one has ended, it shows here first as a connection that is broken.
+        # The end of another process shows here first as a broken connection.
         time.sleep(_NEWS_COMES_IN)
         _leave(f"{type(error).__name__}: {error}")
         raise
 
 
 def is_first() -> bool:
-    """Returns whether this process writes and speaks."""
+    """Returns whether this process writes and prints."""
     return not isinstance(_line, lifeline.Worker)
 
 
 def barrier(word: str, value: str = "") -> str:
-    """Waits until process 0 has got here, which itself waits for nobody.
+    """Waits until process 0 has arrived here, which itself waits for nobody.
 
     Args:
-        word: that no two barriers have in common.
-        value: a line that process 0 tells the others.
+        word: unique to this barrier.
+        value: a line that process 0 sends to the others.
 
     Returns:
-        what process 0 gave as `value`.
+        the `value` of process 0.
     """
     return value if _line is None else _line.barrier(word, value)
 
@@ -139,7 +139,7 @@ def agree(what: str, value: str) -> None:
     """Checks that a text is the same in all processes.
 
     Raises:
-        InputError: in all of them, where it is not.
+        InputError: in all processes, if it is not.
     """
     if _line is None:
         return
@@ -157,21 +157,21 @@ def agree(what: str, value: str) -> None:
 
 
 def distribute(batch_size: int, note: Callable[[str], None]) -> Devices:
-    """Has the models that are made from now on be trained by all devices.
+    """Makes all devices train the models that are built from now on.
 
-    In a process by itself as many devices are used as divide the batch: who asked for nothing
-    must not be refused, and the batch is what results depend on. Several processes must divide
-    it: who starts them counts on each.
+    A single process uses as many devices as divide the batch evenly: a default run must not be
+    refused, and results depend on the batch size. Several processes must divide it evenly: whoever
+    starts them counts on each.
 
     Args:
         batch_size: rows of a global batch.
-        note: told about devices that are left out.
+        note: called with a line on devices left unused.
 
     Returns:
-        what this process does.
+        the share of this process.
 
     Raises:
-        InputError: where the batch cannot be divided, or the backend cannot do it.
+        InputError: if the batch cannot be divided, or the backend cannot use several devices.
     """
     import keras
 
@@ -221,7 +221,7 @@ def _check_single(num_gpus: int) -> None:
 
 
 def _connect(coordinator: str, count: int | None, number: int | None, on_lost) -> None:
-    """Has JAX connect the processes, then makes the lifeline between them."""
+    """Lets JAX connect the processes, then ties the lifeline between them."""
     global _line
     import jax
 

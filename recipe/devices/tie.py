@@ -1,4 +1,4 @@
-"""Ties the processes that JAX has connected by a lifeline that knows them from strangers."""
+"""Ties the processes that JAX has connected by a lifeline that strangers cannot join."""
 
 import hmac
 import ipaddress
@@ -9,7 +9,7 @@ import socket
 from core.errors import InputError
 from recipe.devices import lifeline
 
-SECRET = "XLSTM_SECRET"  # of the environment: what all processes of a training know
+SECRET = "XLSTM_SECRET"  # environment variable with a secret that all processes share
 _ADDRESS_BYTES = 256
 _KEY_BYTES = 32
 
@@ -17,19 +17,19 @@ _KEY_BYTES = 32
 def tie(
     host: str, number: int, others: int, patience: float, on_lost: lifeline.OnLost
 ) -> lifeline.Primary | lifeline.Worker:
-    """Makes the lifeline: process 0 tells the others through JAX where it is, and half of the key.
+    """Makes the lifeline: process 0 sends its address and half of the key through JAX.
 
-    The other half is XLSTM_SECRET of the environment, where it is set: it is never sent.
+    The other half is the environment variable XLSTM_SECRET, if set: it is never sent.
 
     Args:
         host: of process 0.
         number: of this process.
-        others: how many there are beside process 0.
-        patience: seconds in which all must be there.
-        on_lost: as `recipe.devices.lifeline.Primary` takes it.
+        others: number of processes beside process 0.
+        patience: seconds for all to connect.
+        on_lost: as for `recipe.devices.lifeline.Primary`.
 
     Raises:
-        InputError: where they do not find each other, or know different secrets.
+        InputError: if they cannot find each other, or have different secrets.
     """
     first, drawn = None, secrets.token_bytes(_KEY_BYTES)
     secret = os.environ.get(SECRET, "").encode()
@@ -57,9 +57,9 @@ def _key(drawn: bytes, secret: bytes) -> bytes:
 
 
 def _to_bind(host: str) -> str:
-    """Returns where to listen: at the host, or everywhere.
+    """Returns the address to listen at: that of the host, or "" for all.
 
-    Some systems give their own name the address of the loopback, which others cannot reach.
+    Some systems resolve their own name to the loopback address, which others cannot reach.
     """
     name = host.strip("[]")
     is_loopback = ipaddress.ip_address(socket.getaddrinfo(name, None)[0][4][0]).is_loopback

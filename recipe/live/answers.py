@@ -1,4 +1,4 @@
-"""What may be believed of an exchange's answers: deadlines, waits, and bars that can be true."""
+"""How far to trust an exchange's answers: deadlines, waits, and which bars are possible."""
 
 import contextlib
 import email.utils
@@ -16,35 +16,35 @@ from core.i18n import _
 from data.bars.checks import LARGEST_PRICE, LARGEST_VOLUME, LEAST_PRICE
 
 LONGEST_BACK_OFF_S = 60
-LONGEST_WAIT_S = 900  # whatever Retry-After asks for
+LONGEST_WAIT_S = 900  # whatever Retry-After says
 LARGEST_ANSWER = 1 << 27  # bytes, unpacked
 PASSING_STATUS = (408, 418, 425, 429)
-# ccxt's readers meet an answer of another form with these; a socket with the last three.
+# What ccxt's parsers raise on an answer of another form; a socket raises the last three.
 NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 BROKEN = (*NOT_UNDERSTOOD, RecursionError, OSError, http.client.HTTPException, EOFError)
 LAST_MS = 4_102_444_800_000  # the year 2100
-SLACK = 1e-9  # of the high, for prices that were rounded one by one
+SLACK = 1e-9  # relative to the high, for prices that were rounded one by one
 OLDEST_CLOCK_MS = 1_230_768_000_000  # the year 2009: no exchange is older
 
 
 class Unreadable(Exception):
-    """An answer that says nothing, or none in time: the same request may succeed later."""
+    """A meaningless answer, or none in time: the same request may succeed later."""
 
 
 def within(seconds: float, request: Callable, *args, **kwargs) -> Any:
-    """Returns what a request returns; it is left alone where it takes too long.
+    """Returns what a request returns; abandons it if it takes too long.
 
-    A time limit of sockets is for each byte, and an answer that drips in passes it for ever.
+    The timeout of a socket applies to each read, so an answer that drips in never exceeds it.
 
     Raises:
-        Unreadable: where the request has not ended after `seconds`.
+        Unreadable: if the request has not ended after `seconds`.
     """
     ended: queue.SimpleQueue = queue.SimpleQueue()
 
     def work() -> None:
         try:
             ended.put((request(*args, **kwargs), None))
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # re-raised in the waiting thread
             ended.put((None, error))
 
     threading.Thread(target=work, daemon=True).start()
@@ -59,7 +59,7 @@ def within(seconds: float, request: Callable, *args, **kwargs) -> Any:
 
 
 def fault_of_rows(rows: Any) -> str | None:
-    """Returns why an answer is no list of bars, None where it is one."""
+    """Returns why an answer is not a list of bars, or None if it is."""
     if not isinstance(rows, list | tuple):
         return _("the answer must be a list of bars, got {kind}", kind=type(rows).__name__)
     for row in rows:
@@ -71,31 +71,31 @@ def fault_of_rows(rows: Any) -> str | None:
 
 
 def fault_of_time(now: Any) -> str | None:
-    """Returns why an answer is no time of an exchange, None where it is one."""
+    """Returns why an answer is not an exchange's time, or None if it is."""
     if is_time(now) and now >= OLDEST_CLOCK_MS:
         return None
     return _("its time must be in ms since 1970, got {time}", time=_short(now))
 
 
 def fault_of_markets(markets: Any) -> str | None:
-    """Returns why an answer is no table of markets, None where it is one."""
+    """Returns why an answer is not a table of markets, or None if it is."""
     if isinstance(markets, dict) and markets:
         return None
     return _("the answer must be a table of markets, got {kind}", kind=_short(markets))
 
 
 def is_time(value: Any) -> bool:
-    """Says whether a value is a time in ms from 1970 to 2100."""
+    """Returns whether a value is a time in ms between 1970 and 2100."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return 0 <= float(value) < LAST_MS  # NaN is not
 
 
 def sound(open_, high, low, close, volume) -> np.ndarray:
-    """Returns which bars can be true: finite, in range, and not inverted.
+    """Returns which bars are possible: finite, in range, and not inverted.
 
-    The ranges are those in which bars are read. The arrays, and the booleans that are returned,
-    are `(bars,)`; NaN is never sound.
+    The ranges are those accepted when bars are read. The arrays and the returned booleans are
+    `(bars,)`; NaN is never sound.
     """
     values = np.stack([np.asarray(part, np.float64) for part in (open_, high, low, close)])
     volume = np.asarray(volume, np.float64)
@@ -111,7 +111,7 @@ def sound(open_, high, low, close, volume) -> np.ndarray:
 
 
 def sound_rows(rows: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Returns which of an exchange's rows (time, open, high, low, close, volume) can be true."""
+    """Returns which of an exchange's rows (time, open, high, low, close, volume) are possible."""
     numbers = [[_number(cell) for cell in row[1:6]] for row in rows]
     return sound(*np.array(numbers, np.float64).reshape(-1, 5).T)
 
@@ -124,9 +124,9 @@ def _number(cell: Any) -> float:
 
 
 def demand_json(client: Any) -> None:
-    """Has ccxt's client refuse answers that are no JSON, and candles that are no list.
+    """Makes ccxt's client refuse answers that are not JSON, and candles that are not a list.
 
-    ccxt reads a page of HTML, or a table of errors, as a list without bars.
+    ccxt takes an HTML page or a table of errors for an empty list of bars.
     """
     import ccxt
 
@@ -155,7 +155,7 @@ def demand_json(client: Any) -> None:
 
 
 def bound_answers(client: Any) -> None:
-    """Gives ccxt's client a new session, whose answers are cut at `LARGEST_ANSWER` bytes."""
+    """Gives ccxt's client a new session that refuses answers above `LARGEST_ANSWER` bytes."""
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -180,7 +180,7 @@ def bound_answers(client: Any) -> None:
 
 
 def passes(error: BaseException) -> bool:
-    """Says whether the same request may succeed later."""
+    """Returns whether the same request may succeed later."""
     import ccxt
     import requests
 
@@ -195,13 +195,13 @@ def passes(error: BaseException) -> bool:
 
 
 def response_of(error: BaseException) -> Any:
-    """Returns the HTTP response that an error of ccxt comes from, or None."""
+    """Returns the HTTP response behind an error of ccxt, or None."""
     responses = (getattr(cause, "response", None) for cause in _causes(error))
     return next((response for response in responses if response is not None), None)
 
 
 def wait_s(error: BaseException, tries: int, clock: Callable[[], float]) -> float:
-    """Returns the seconds until the next try: twice as many each time, or what is asked for."""
+    """Returns the seconds until the next try: doubled each time, or what Retry-After asks for."""
     back_off = float(min(2 ** min(tries - 1, 30), LONGEST_BACK_OFF_S))
     response = response_of(error)
     retry_after = "" if response is None else str(response.headers.get("Retry-After", "")).strip()
@@ -216,7 +216,7 @@ def wait_s(error: BaseException, tries: int, clock: Callable[[], float]) -> floa
 
 
 def first_line(error: BaseException) -> str:
-    """Returns what an error says, cut to one short line."""
+    """Returns an error's message, cut to one short line."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, NOT_UNDERSTOOD):
         text = _("the answer cannot be read ({kind}: {text})", kind=type(error).__name__, text=text)

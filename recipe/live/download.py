@@ -1,7 +1,7 @@
 """Downloads closed bars into one Parquet file for each symbol; goes on where it stopped.
 
-Pages are kept as numbered parts in a hidden folder and joined at the end of a symbol: see
-`recipe.live.kept`. What an earlier version stored and cannot be true is dropped and fetched anew.
+Pages are kept as numbered parts in a hidden folder and joined once a symbol is done: see
+`recipe.live.kept`. Impossible bars that an earlier version stored are dropped and fetched again.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from recipe.live.pages import EMPTY_PAGE_BARS, fetch_between
 from recipe.live.timeframes import Timeframe
 
 PAGES_PER_PART = 10
-_LOCK, _PATIENCE = ".download.lock", 5  # seconds: one that was just killed may not have ended
+_LOCK, _PATIENCE = ".download.lock", 5  # seconds: a process just killed may not have ended yet
 
 
 def download(
@@ -49,18 +49,18 @@ def download(
 
     Args:
         exchange_name: one of ccxt's names, such as binance.
-        symbols: ccxt's names, such as BTC/USDT or BTC/USDT:USDT, or which to choose.
+        symbols: ccxt's names, such as BTC/USDT or BTC/USDT:USDT, or how to choose them.
         timeframe: such as 5m; 7d is 1w where the exchange calls it so.
         since: the first open of a new file, UTC, such as 2024-01-01.
-        folder: where the files are, or will be; BTC/USDT becomes BTC_USDT-5m.parquet.
+        folder: for the files, old and new; BTC/USDT becomes BTC_USDT-5m.parquet.
         note: called with a line for each wait and each oddity.
-        progress: called after each page with the symbol, its bars of this run, and the last open.
-        open_named: opens the exchange in the place of `open_exchange`.
+        progress: called after each page with the symbol, its bars so far, and the last open.
+        open_named: used instead of `open_exchange`.
 
     Raises:
-        InputError: if a name or a date is wrong, a file cannot be continued, or the exchange
-            refuses or stays away, what has come by then is kept; or another process downloads into
-            the folder.
+        InputError: if a name or a date is wrong, a file cannot be continued, another process
+            downloads into the folder, or the exchange refuses or stays away; bars received by then
+            are kept.
     """
     exchange = (open_named or open_exchange)(exchange_name, note=note)
     span, since_ms = timeframe_of(exchange, timeframe), _milliseconds(since)
@@ -74,7 +74,7 @@ def download(
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Makes the folder, locks it, and removes what killed downloads left there unfinished."""
+    """Makes the folder, locks it, and removes the leftovers of killed downloads."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,7 +131,7 @@ def _download(
 def bars_file_name(symbol: str, timeframe: str) -> str:
     """Returns the name of a symbol's file, as freqtrade builds it.
 
-    Months are `Mo`: many disks do not tell `M` from `m`.
+    Months are `Mo`: many file systems ignore case, so `M` would clash with `m`.
     """
     span = timeframe.replace("M", "Mo")
     return f"{symbol.replace('/', '_').replace(':', '_')}-{span}.parquet"
@@ -140,7 +140,7 @@ def bars_file_name(symbol: str, timeframe: str) -> str:
 def _healed(
     exchange: Exchange, symbol: str, span: Timeframe, file: Path, stock: Kept, newest_ms: int
 ) -> Kept:
-    """Returns what a file holds when its bad bars are dropped, and what they should be fetched."""
+    """Returns what a file holds once its bad bars are dropped and the true ones fetched."""
     if not stock.bad and stock.in_order:
         return stock
     join(file)
@@ -165,8 +165,8 @@ def _healed(
 
 
 def _places(bad: Sequence[int], opens, span: Timeframe, newest_ms: int) -> list[tuple[int, int]]:
-    """Returns the spans (first and last open in ms) in which bars must be fetched anew."""
-    if -1 in bad:  # a bar without a time may be that of any hole
+    """Returns the spans (first and last open in ms) in which bars must be fetched again."""
+    if -1 in bad:  # a bar without a time may belong to any hole
         pairs = itertools.pairwise(opens.tolist())
         holes = [(a + 1, b - 1) for a, b in pairs if span.missing(a, b)]
     else:

@@ -18,7 +18,7 @@ FAR_OFF_S = 86_400
 
 
 class StaysAway(InputError):
-    """An exchange that gave no answer in all tries that are allowed: others need not be asked."""
+    """The exchange gave no answer in all allowed tries: no need to try its other symbols."""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Exchange:
     Args:
         client: ccxt's exchange, its rate limit switched on.
         note: called with a line for each wait and each oddity.
-        sleep: waits for the given seconds.
+        sleep: waits for so many seconds.
         clock: this machine's time in seconds since 1970.
-        max_tries: tries of one request before giving up; None waits for ever.
+        max_tries: tries of one request before giving up; None to wait for ever.
     """
 
     client: Any
@@ -53,16 +53,16 @@ class Exchange:
         fault_of: Callable[[Any], str | None] = lambda answer: None,
         **kwargs,
     ) -> Any:
-        """Returns the answer to a request; waits out network faults, 429, 5xx and nonsense.
+        """Returns the answer to a request, waiting out network faults, 429, 5xx and nonsense.
 
         Args:
             request: one of the client's methods.
-            args: what it is called with.
-            fault_of: says why an answer is none, or returns None.
-            kwargs: what it is called with.
+            args: its positional arguments.
+            fault_of: returns why an answer is unusable, or None.
+            kwargs: its keyword arguments.
 
         Raises:
-            InputError: if the exchange refuses, or `max_tries` ended without an answer.
+            InputError: if the exchange refuses, or gave no answer in `max_tries` tries.
         """
         import ccxt
 
@@ -101,14 +101,14 @@ class Exchange:
             )
         )
         if getattr(self.client, "session", None) is not None:
-            answers.bound_answers(self.client)  # what still drips in has the old connection
+            answers.bound_answers(self.client)  # leaves a dripping answer to the old connection
         self.sleep(wait_s)
 
     def now_ms(self) -> int:
-        """Returns the exchange's own time in ms since 1970; this machine's where it tells none.
+        """Returns the exchange's time in ms since 1970, or this machine's if it has none.
 
-        Where the two are more than a day apart one of them is wrong, and nobody knows which: the
-        earlier is used, as a bar that is still forming must not be taken for a closed one.
+        If the two are more than a day apart, one is wrong, and there is no telling which: the
+        earlier is used, since a forming bar must not be taken for a closed one.
         """
         here = int(self.clock() * 1000)
         if not self.client.has.get("fetchTime"):
@@ -141,7 +141,7 @@ FAR_OFF = N_(
 def open_exchange(
     name: str, *, note: Callable[[str], None] = lambda text: None, **waiting
 ) -> Exchange:
-    """Returns the exchange of that name, with its rate limit on and without any key.
+    """Returns the exchange with its rate limit on and without any key.
 
     Args:
         name: one of ccxt's names, such as binance.
@@ -170,10 +170,10 @@ def open_exchange(
 
 
 def timeframe_of(exchange: Exchange, name: str) -> Timeframe:
-    """Returns the exchange's bars of the length that is asked for: 7d finds 1w.
+    """Returns the exchange's timeframe of the requested length: 7d finds 1w.
 
     Raises:
-        InputError: where the exchange has no such bars.
+        InputError: if the exchange has no such bars.
     """
     known = list(exchange.client.timeframes or {})
     timeframe = equal_span(name, known) if exchange.client.has.get("fetchOHLCV") else None
@@ -188,12 +188,12 @@ def timeframe_of(exchange: Exchange, name: str) -> Timeframe:
 
 
 def markets_of(exchange: Exchange) -> dict[str, Any]:
-    """Returns the exchange's markets by ccxt's symbols; they are asked for once."""
+    """Returns the exchange's markets by ccxt's symbols; they are requested once."""
     return exchange.ask(exchange.client.load_markets, fault_of=answers.fault_of_markets)
 
 
 def check_symbols(exchange: Exchange, symbols: Sequence[str]) -> None:
-    """Raises an InputError with a line for each symbol that the exchange does not have."""
+    """Raises an InputError with a line for each symbol that the exchange lacks."""
     if not symbols:
         raise InputError("need at least one symbol, such as BTC/USDT; got none")
     markets = markets_of(exchange)

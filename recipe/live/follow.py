@@ -11,12 +11,12 @@ from recipe.live.exchange import Exchange, check_symbols, timeframe_of
 from recipe.live.pages import fetch_closed_bars
 from recipe.live.timeframes import Timeframe
 
-# An exchange may show a closed bar late, or none where nothing was traded.
+# An exchange may show a closed bar late, or none at all if nothing was traded.
 POLL_S = 1
 LATEST_SHARE = 0.5  # of a bar's length
 LATEST_S = 30
-LATEST_TOGETHER_SHARE, LATEST_TOGETHER_S = 0.25, 60  # where all symbols are waited for
-TIMES = (1, 4, 16)  # how far back the newest bars are looked for, in times of their number
+LATEST_TOGETHER_SHARE, LATEST_TOGETHER_S = 0.25, 60  # while waiting for all symbols
+TIMES = (1, 4, 16)  # how far back to look for the newest bars, in multiples of their number
 NAMES = ("open", "high", "low", "close", "volume")
 
 
@@ -32,8 +32,8 @@ def newest_bars(
         exchange: from `open_exchange`.
         symbols: ccxt's names, such as BTC/USDT.
         timeframe: such as 5m.
-        num_bars: bars of each symbol, one number or one a symbol; a symbol that has fewer is told
-            by the exchange's `note`.
+        num_bars: bars of each symbol, one number for all or one per symbol; the exchange's `note`
+            names a symbol that has fewer.
 
     Returns:
         A frame sorted by symbol, then time: `timestamp` (datetime64[ns, UTC], the bar's open),
@@ -55,19 +55,19 @@ def follow(
     *,
     together: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """Yields the newest closed bars now, then anew after every next close; never ends by itself.
+    """Yields the newest closed bars now, then again after every close; never ends by itself.
 
-    A frame holds only the symbols with a bar that was not yielded as the newest before. Network
-    faults are waited out for ever. After a pause the missing bars are fetched, so that a frame has
-    no hole; only the newest close is answered, and how many were missed is told.
+    A frame holds only the symbols that have a newer bar than in the frame before. Network faults
+    are waited out for ever. After a pause the missing bars are fetched, so that a frame has no
+    hole; only the newest close is answered, and the number of missed ones is noted.
 
     Args:
         exchange: from `open_exchange`; its `sleep` waits for the next close.
         symbols: ccxt's names, such as BTC/USDT.
         timeframe: such as 5m.
-        num_bars: bars of each symbol, one number or one a symbol.
-        together: whether a frame holds all symbols, also those without a new bar, and each bar is
-            waited for longer; whoever takes the frames tells which are missing.
+        num_bars: bars of each symbol, one number for all or one per symbol.
+        together: whether a frame holds all symbols, also those without a new bar, with a longer
+            wait for each bar; the caller reports which are missing.
 
     Yields:
         Frames like that of `newest_bars`.
@@ -78,7 +78,7 @@ def follow(
     wanted = _of_each(symbols, num_bars)
     asked_at = exchange.now_ms()
     kept = {name: _newest(exchange, name, span, wanted[name]) for name in symbols}
-    # Weeks begin on Mondays here, on Thursdays there: the closes are those of the bars' own grid.
+    # Weeks begin on Mondays here, on Thursdays there: the closes follow the bars' own grid.
     grid = next((_last(rows) for rows in kept.values() if len(rows)), 0)
     close = span.newest_close(asked_at, grid)
     fresh = [name for name in symbols if len(kept[name])]
@@ -100,7 +100,7 @@ def _of_each(symbols: Sequence[str], num_bars: int | Mapping[str, int]) -> Mappi
 
 
 def _missed(missed: Mapping[str, int], together: bool) -> Iterator[str]:
-    """Yields in words how many closes of which symbols went by."""
+    """Yields a line for each symbol on how many closes went by."""
     if together and (count := min(missed.values(), default=0)):
         yield _("{missed} closes went by without an answer", missed=count)
     for name in [] if together else sorted(missed):
@@ -142,7 +142,7 @@ def _add_next_close(
     close: int,
     together: bool,
 ) -> int:
-    """Waits for the close, adds what is new to `kept`, and returns the newest close by then."""
+    """Waits for the close, adds new bars to `kept`, and returns the newest close by then."""
     share, seconds = LATEST_SHARE, LATEST_S
     if together:
         share, seconds = LATEST_TOGETHER_SHARE, LATEST_TOGETHER_S
@@ -161,7 +161,7 @@ def _add_next_close(
             continue
         if not waiting:
             return close
-        # Of many symbols the first were asked right at the close: once more, however late it is.
+        # Of many symbols the first were requested right at the close: try them again, however late.
         if now > close + latest_ms and rounds > 1:
             if not together:
                 exchange.note(
@@ -178,7 +178,7 @@ def _add_next_close(
 
 def _wait(exchange: Exchange, close: int, longest_ms: int) -> int:
     now = exchange.now_ms()
-    # A close further off than a bar comes from a clock that was wrong: it is not waited for.
+    # A close further off than a bar means that a clock was wrong: do not wait for it.
     while now < close <= now + longest_ms:
         exchange.sleep((close - now) / 1000)
         now = exchange.now_ms()
@@ -188,7 +188,7 @@ def _wait(exchange: Exchange, close: int, longest_ms: int) -> int:
 def _renewed(
     exchange: Exchange, symbol: str, rows: np.ndarray, span: Timeframe, num_bars: int, now: int
 ) -> np.ndarray:
-    """Returns the rows and those that have closed by `now`, the exchange's time."""
+    """Returns the rows with those added that have closed by `now`, the exchange's time."""
     since = span.following(_last(rows))
     if not len(rows):
         since = (now // span.step_ms - num_bars) * span.step_ms
@@ -198,7 +198,7 @@ def _renewed(
 
 
 def _array(rows: list) -> np.ndarray:
-    """Returns bars, float64 (bars, 6): a list of lists takes six times the memory."""
+    """Returns bars as float64 (bars, 6): a list of lists takes six times the memory."""
     return np.array(rows, np.float64).reshape(-1, 1 + len(NAMES))
 
 

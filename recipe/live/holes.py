@@ -1,4 +1,4 @@
-"""Whether an exchange's pages hold all bars that there are, and what was left out of them."""
+"""Checks that an exchange's pages hold every bar it has, and fetches what they left out."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,36 +16,37 @@ from recipe.live.pages import (
 )
 from recipe.live.timeframes import Timeframe
 
-# A page that left bars out is asked for again in smaller steps: some count from the wrong end.
+# A page with bars left out is requested again in smaller steps: some exchanges count from the
+# wrong end.
 STEPS_BARS = (EMPTY_PAGE_BARS, 50, 10)
-MOST_STEPS = 300  # that are looked for the end of a hole
-LATE_END_BARS = 10  # that a market may be without a trade before its end is told
+MOST_STEPS = 300  # taken while looking for the end of a hole
+LATE_END_BARS = 10  # without a trade, after which a market is reported as ended
 
 
 class Unreachable(InputError):
-    """Bars that an exchange must have and does not give."""
+    """The exchange must have these bars, but does not deliver them."""
 
 
 def fetch_whole_bars(
     exchange: Exchange, symbol: str, timeframe: str, since_ms: int, last_ms: int | None = None
 ) -> Iterator[list[list[float]]]:
-    """Yields what `fetch_closed_bars` does, without the holes that its pages may have.
+    """Yields the pages of `fetch_closed_bars` with their holes filled.
 
-    Where a page begins late or leaves bars out, they are asked for again from the last bar before,
-    in smaller steps and with an end where the exchange takes one. An answer that shows the bar
-    before and none in the hole says that nothing was traded there: that is told, and so is a
-    market that begins later or ends earlier than was asked for.
+    Where a page begins late or leaves bars out, the missing ones are requested again from the last
+    bar before them, in smaller steps and with an end time where the exchange takes one. An answer
+    that shows the bar before the hole and none inside it means that nothing was traded there; this
+    is reported, as is a market that begins later or ends earlier than requested.
 
     Args:
         exchange: from `open_exchange`.
         symbol: ccxt's name, such as BTC/USDT.
         timeframe: such as 5m.
-        since_ms: the earliest open, in ms since 1970; that after `last_ms` where there is one.
+        since_ms: the earliest open, in ms since 1970; given `last_ms`, the open that follows it.
         last_ms: the last open that is already kept.
 
     Raises:
-        Unreachable: if the exchange no longer shows the bar before a hole, so that nobody can
-            say what is missing; the span is named. What was yielded before is whole.
+        Unreachable: if the exchange no longer shows the bar before a hole, so that what is missing
+            cannot be known; the message names the span. Everything yielded before is complete.
     """
     span = timeframe_of(exchange, timeframe)
     holes = _Holes(exchange, symbol, span)
@@ -66,18 +67,18 @@ def fetch_whole_bars(
 
 @dataclass
 class _Holes:
-    """What is missing between bars of one symbol, what came of asking again, and the words."""
+    """The holes between one symbol's bars, what a second request brought, and the notes on it."""
 
     exchange: Exchange
     symbol: str
     span: Timeframe
-    answer: dict[int, list[float]] = field(default_factory=dict)  # sound bars, of the last request
+    answer: dict[int, list[float]] = field(default_factory=dict)  # sound bars of the last request
     shown: tuple[int, int] = (0, -1)  # the opens between which the last request shows all
     num_fetched: int = 0
     empty: list[tuple[int, int, int]] = field(default_factory=list)  # bars missing, after, before
 
     def closed(self, last: int | None, page: list) -> Iterator[list]:
-        """Yields the page with what its holes hold, and that of the hole before it."""
+        """Yields the page with its holes filled, and the hole before it."""
         whole: list = []
         try:
             for bar in page:
@@ -98,7 +99,7 @@ class _Holes:
             yield whole
 
     def before_the_first(self, since: int, first: int) -> list[list[float]]:
-        """Returns the first of what was asked for before the first bar that came, or nothing."""
+        """Returns requested bars that lie before the first one received, or nothing."""
         if first < since + self.span.step_ms or self.span.missing(since, first) == 0:
             return []
         bars = self._from(since, first)
@@ -124,7 +125,7 @@ class _Holes:
         return bars
 
     def after_the_last(self, last: int) -> list[list[float]]:
-        """Returns what is closed after the last bar that came, where a market seems to end."""
+        """Returns the bars that closed after the last one received, where a market seems to end."""
         now = self.exchange.now_ms()
         if self.span.missing(last, now) < 2:
             return []
@@ -143,7 +144,7 @@ class _Holes:
         return bars
 
     def tell(self) -> None:
-        """Says what was fetched by asking again, and where nothing was traded."""
+        """Notes what the second request brought, and where nothing was traded."""
         if self.num_fetched:
             self.exchange.note(
                 ngettext(
@@ -173,7 +174,7 @@ class _Holes:
             )
 
     def _between(self, after: int, before: int) -> Iterator[list[float]]:
-        """Yields the bars between two opens; notes that there are none where that is shown."""
+        """Yields the bars between two opens; notes where the exchange shows that there are none."""
         while self.span.missing(after, before):
             bars = self._known(after, before)
             if bars is None:
@@ -198,7 +199,7 @@ class _Holes:
         return [self.answer[when] for when in sorted(self.answer) if after < when < before]
 
     def _from(self, since: int, before: int) -> list[list[float]]:
-        """Returns bars that open from `since` on and before a hole's end; none where none came."""
+        """Returns bars that open from `since` on and before a hole's end, if any came."""
         best: list[list[float]] = []
         for num_bars in STEPS_BARS:
             bars = self._asked_again(since, before, num_bars)[0]
@@ -208,7 +209,7 @@ class _Holes:
         return best
 
     def _after(self, last: int, before: int) -> list[list[float]]:
-        """Returns bars between two opens, none where the exchange shows that there are none."""
+        """Returns the bars between two opens; empty if the exchange shows that there are none."""
         for place, num_bars in enumerate(STEPS_BARS):
             bars, times = self._asked_again(last, before, num_bars)
             if last in times:
@@ -231,7 +232,7 @@ class _Holes:
         )
 
     def _later(self, begin: int, before: int, steps: Sequence[int]) -> list[list[float]]:
-        """Returns the first bars of a hole of an exchange that answers for so many bars alone."""
+        """Returns the first bars in a hole, from an exchange that returns only a few at once."""
         num_bars, *finer = steps
         step = num_bars * self.span.step_ms
         for since in range(begin, min(before, begin + MOST_STEPS * step), step):
@@ -244,10 +245,10 @@ class _Holes:
         return []
 
     def _asked_again(self, since: int, before: int, num_bars: int) -> tuple[list, set[int]]:
-        """Returns the sound bars before a hole's end, and the opens of all that came.
+        """Returns the sound bars before a hole's end, and the opens of all bars received.
 
-        They are asked for from a moment earlier on: some exchanges answer with what opens later
-        than the time that they are asked for.
+        The request starts a moment earlier: some exchanges return only bars that open after the
+        requested time.
         """
         begin = max(since - 1, 0)
         until = begin + num_bars * self.span.step_ms

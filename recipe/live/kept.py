@@ -1,8 +1,7 @@
-"""Bars on the disk: one Parquet file for each symbol, and the parts that are not joined yet.
+"""Bars on disk: one Parquet file for each symbol, and the parts not joined to it yet.
 
-A part and a joined file appear under their names only when they are whole, and bars that a file
-already has are dropped when a part is joined, so that a kill at any moment loses at most the pages
-in memory.
+A part or a joined file gets its name only once it is complete, and joining a part drops bars that
+the file already has, so that a kill at any moment loses at most the pages in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,8 +33,8 @@ class Kept:
     Args:
         first: the first sound open in ms, None without any.
         last: the last sound open in ms, None without any.
-        bad: the opens of bars that cannot be true or have not closed, -1 for one without a time.
-        in_order: no sound bar is twice there, or before an earlier one.
+        bad: the opens of bars that are impossible or have not closed, -1 for one without a time.
+        in_order: whether the sound bars are sorted and none is repeated.
     """
 
     first: int | None
@@ -53,7 +52,7 @@ def kept(file: Path, symbol: str, newest_ms: int) -> Kept:
         newest_ms: a bar that opened later cannot have closed.
 
     Raises:
-        InputError: where the file is of another kind, or has another symbol's bars.
+        InputError: if the file is of another kind, or has another symbol's bars.
     """
     ends, bad, in_order = [], [], True
     for path in [file] * file.exists() + _parts(file):
@@ -72,13 +71,13 @@ def kept(file: Path, symbol: str, newest_ms: int) -> Kept:
 
 
 def mend(file: Path, symbol: str, newest_ms: int, rows: Sequence[Sequence[float]]) -> None:
-    """Writes a file anew: in order, without the bars that cannot be true, with others for them.
+    """Rewrites a file: sorted, without its impossible bars, with others in their place.
 
     Args:
-        file: the symbol's file, its parts joined. A file without any sound bar is removed.
+        file: the symbol's file, its parts joined; removed if it has no sound bar.
         symbol: whose bars it holds.
         newest_ms: a bar that opened later cannot have closed.
-        rows: sound bars (time, open, high, low, close, volume) for the places of the bad ones.
+        rows: sound bars (time, open, high, low, close, volume) in place of the bad ones.
     """
     batches = [batch.filter(pa.array(_sound(batch, newest_ms)[1])) for batch in _read(file)]
     if rows:
@@ -93,7 +92,7 @@ def mend(file: Path, symbol: str, newest_ms: int, rows: Sequence[Sequence[float]
 
 
 def opens_of(file: Path, newest_ms: int) -> np.ndarray:
-    """Returns the opens in ms of the sound bars of a file, sorted: int64 `(bars,)`."""
+    """Returns the sorted opens in ms of a file's sound bars, int64 `(bars,)`."""
     opens = [np.empty(0, np.int64)]
     for batch in _read(file):
         times, good = _sound(batch, newest_ms)
@@ -109,7 +108,7 @@ def write_part(file: Path, symbol: str, rows: Sequence[Sequence[float]]) -> None
 
 
 def join(file: Path) -> None:
-    """Joins a file and its parts, in the memory of `ROWS_AT_ONCE` bars."""
+    """Joins a file and its parts, with at most `ROWS_AT_ONCE` bars in memory."""
     parts = _parts(file)
     if parts:
         _write_whole(file, _later_and_later([file] * file.exists() + parts))
@@ -124,7 +123,7 @@ def join(file: Path) -> None:
 
 
 def _sound(batch: pa.RecordBatch, newest_ms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the times in ms of a batch, -1 where there is none, and which bars are sound."""
+    """Returns the times in ms of a batch, -1 if missing, and which bars are sound."""
     times = batch["timestamp"].cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
     columns = [batch[name].to_numpy(zero_copy_only=False) for name in NUMBERS]
     good = sound(*columns) & (times >= 0) & (times <= newest_ms)
@@ -142,7 +141,7 @@ def _batch(symbol: str, rows: Sequence[Sequence[float]]) -> pa.RecordBatch:
 
 
 def _read(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yields a file's batches in our types; what is no file of ours is refused."""
+    """Yields a file's batches in our types; refuses files that are not ours."""
     check_regular(path, str(path))
     try:
         names = parquet.read_schema(path).names

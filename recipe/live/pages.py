@@ -9,7 +9,7 @@ from recipe.live.exchange import Exchange, check_symbols, timeframe_of
 from recipe.live.timeframes import Timeframe
 
 PAGE_BARS = 1000
-# An empty page says nothing of where the next bar is; most exchanges look at least this far.
+# An empty page does not tell where the next bar is; most exchanges look at least this far.
 EMPTY_PAGE_BARS = 200
 
 
@@ -21,18 +21,18 @@ def fetch_closed_bars(
     *,
     now_ms: int | None = None,
 ) -> Iterator[list[list[float]]]:
-    """Yields pages of closed bars in the order of time, each bar once, no page empty.
+    """Yields pages of closed bars in order of time, each bar once, no page empty.
 
-    A bar is closed if it ends by the exchange's time before the page was asked for. Bars that
-    cannot be true are left out. A page is taken as it comes: see `recipe.live.holes`.
+    A bar is closed if it ends before the exchange's time at the request of the page. Impossible
+    bars are left out. Pages are taken as they come; `recipe.live.holes` checks them for holes.
 
     Args:
         exchange: from `open_exchange`.
         symbol: ccxt's name, such as BTC/USDT.
         timeframe: such as 5m.
         since_ms: the earliest open, in ms since 1970.
-        now_ms: the exchange's time, where it was asked just now; asked for before every page
-            that may reach it by default.
+        now_ms: the exchange's time if it was fetched just now; by default it is fetched before
+            every page that may reach it.
 
     Yields:
         Lists of [open time in ms, open, high, low, close, volume].
@@ -52,7 +52,7 @@ def fetch_closed_bars(
         elif any(row[0] >= since_ms and span.close(int(row[0])) > now for row in rows):
             return
         elif not was_empty:
-            was_empty = True  # asked once more, as a passing fault must not become a gap
+            was_empty = True  # requested once more: a passing fault must not become a gap
         elif since_ms + EMPTY_PAGE_BARS * span.step_ms > now:
             return
         else:
@@ -69,7 +69,7 @@ def fetch_closed_bars(
 def fetch_between(
     exchange: Exchange, symbol: str, timeframe: str, first_ms: int, last_ms: int
 ) -> list[list[float]]:
-    """Returns the sound bars that open in a span, both ends with it: what the exchange has now."""
+    """Returns the sound bars that open in a span, ends included, as the exchange has them now."""
     span, since, rows_by_open = timeframe_of(exchange, timeframe), first_ms, {}
     while since <= last_ms:
         num_bars = min(span.missing(since, last_ms) + 2, EMPTY_PAGE_BARS)
@@ -89,7 +89,7 @@ def ask_bars(
     num_bars: int,
     until_ms: int | None = None,
 ) -> list:
-    """Returns an exchange's rows as they come; the end is named where the exchange takes one."""
+    """Returns an exchange's rows as they come; the request has an end if the exchange takes one."""
     client, more = exchange.client, {}
     if until_ms is not None and _takes_an_end(client):
         more = {"params": {"until": until_ms}}
@@ -105,12 +105,12 @@ def ask_bars(
 
 
 def _takes_an_end(client) -> bool:
-    """Says whether ccxt's method has an end time: nothing but its description tells."""
+    """Returns whether ccxt's method takes an end time, which only its docstring says."""
     return "params.until" in (client.fetch_ohlcv.__doc__ or "")
 
 
 def only_sound(rows: list) -> list:
-    """Returns the rows that can be true."""
+    """Returns the rows that are possible bars."""
     return [row for row, good in zip(rows, sound_rows(rows), strict=True) if good]
 
 
@@ -134,5 +134,5 @@ def _in_order(
 
 
 def utc(milliseconds: float) -> str:
-    """Returns a time in ms as messages name it."""
+    """Returns a time in ms as messages show it."""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""The lengths of bars: as exchanges name them, and which opens follow each other."""
+"""Lengths of bars: how exchanges name them, and which opens follow each other."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 MONTHS = {"M": 1, "y": 12}
 DAY_MS = 86_400_000
-# Days that a bar of so many months may have at most, and days that tell one from a file's bars.
+# The most days in a bar of so many months, and the days by which a file's bars are recognised.
 LONGEST_DAYS = {1: 31, 2: 62, 3: 92, 4: 123, 6: 184, 12: 366}
 MONTHS_OF_DAYS = {1: (28, 31), 3: (89, 92), 12: (364, 366)}
 
@@ -18,8 +18,8 @@ class Timeframe:
 
     Args:
         name: the exchange's, such as 5m or 1M.
-        step_ms: the length; of months the longest that there is.
-        months: calendar months of a bar, 0 where all bars are equally long.
+        step_ms: the length; for months, the longest possible.
+        months: calendar months in a bar, 0 if all bars are equally long.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Timeframe:
     months: int = 0
 
     def close(self, open_ms: int) -> int:
-        """Returns when a bar closes, in ms; never too early, as no open bar may be kept."""
+        """Returns when a bar closes, in ms; never too early, since no forming bar may be kept."""
         when = _utc(open_ms)
         if not self.months or _past_midnight_of_first(when):
             return open_ms + self.step_ms
@@ -42,13 +42,13 @@ class Timeframe:
         """Returns how many bars lie between two opens."""
         if not self.months:
             return max(round((after_ms - before_ms) / self.step_ms) - 1, 0)
-        # Half a day: some exchanges open their months at midnight of the Far East.
+        # Half a day: some exchanges open their months at midnight in the Far East.
         before, after = (_utc(when + DAY_MS // 2) for when in (before_ms, after_ms))
         apart = 12 * (after.year - before.year) + after.month - before.month
         return max(apart // self.months - 1, 0)
 
     def newest_open(self, now_ms: int) -> int:
-        """Returns the latest open in ms that a bar can have that has closed by now."""
+        """Returns the latest open in ms of a bar that can have closed by now."""
         if not self.months:
             return now_ms - self.step_ms
         this = _utc(now_ms).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -56,7 +56,7 @@ class Timeframe:
         return _ms(this.replace(year=this.year + month // 12, month=month % 12 + 1))
 
     def newest_close(self, now_ms: int, open_ms: int) -> int:
-        """Returns the last close up to now of the grid that holds the open of a bar."""
+        """Returns the last close up to now, on the grid through the open of a bar."""
         if not self.months:
             return now_ms - (now_ms - open_ms) % self.step_ms
         close = open_ms
@@ -66,7 +66,7 @@ class Timeframe:
 
 
 def parsed(name: str) -> Timeframe | None:
-    """Returns the timeframe of a name such as 5m, 1w or 1M; None where it is none."""
+    """Returns the timeframe with a name such as 5m, 1w or 1M; None if it is not one."""
     match = re.fullmatch(r"([1-9]\d{0,5})([smhdwMy])", name, re.ASCII)
     if match is None:
         return None
@@ -78,9 +78,9 @@ def parsed(name: str) -> Timeframe | None:
 
 
 def equal_span(wanted_name: str, known: list[str]) -> Timeframe | None:
-    """Returns the timeframe among the known names that is as long as the one that is asked for.
+    """Returns the timeframe among the known names that is as long as the wanted one.
 
-    Seven days are a week, and 60 minutes an hour; 30 days are no month.
+    Seven days are a week and 60 minutes an hour, but 30 days are not a month.
     """
     wanted = parsed(wanted_name)
     timeframes = [parsed(name) for name in ([wanted_name] if wanted_name in known else known)]
@@ -91,7 +91,7 @@ def equal_span(wanted_name: str, known: list[str]) -> Timeframe | None:
 
 
 def name_of(seconds: float) -> str | None:
-    """Returns the name of a bar's usual length: 5m, 4h, 1d, 1w, 1M; None where none is usual."""
+    """Returns the usual name of a bar's length: 5m, 4h, 1d, 1w, 1M; None if there is none."""
     days = seconds / 86_400
     if days in (28, 364):
         return f"{days / 7:g}w"

@@ -1,1 +1,1 @@
-"""Models that keep themselves young: trained anew on the bars that came since."""
+"""Keeps models up to date: retrains them on the bars that came since."""

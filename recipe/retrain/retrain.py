@@ -1,8 +1,8 @@
-"""Trains a run's model anew on the bars that came since, and takes it where it is not worse.
+"""Retrains a run's model on the bars that came since, and adopts it unless it is worse.
 
-Each new model has a run folder of its own, in `retrained` of the run that all began with. Which of
-them answers is named in `current.json`, which is written whole or not at all: whatever moment a
-process is killed at, the file names a model that is whole.
+Each new model has a run folder of its own, in `retrained` of the original run. `current.json` names
+the one that answers and is replaced atomically: whenever a process is killed, the file names a
+complete model.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ from recipe.run.reporter import SILENT, Reporter
 from recipe.run.run import run
 
 DECISION = "decision.json"
-# Of the bars that came since: the newest half judges, half of the others validates.
+# Shares of the bars that came since: the newest half is tested on, half of the rest validates.
 _TEST, _VALIDATION = 1 / 2, 1 / 4
-_LEAST_SPANS = 6  # of a window with its label and the embargo: then each part has some
+_LEAST_SPANS = 6  # new bars, in spans of a window, its label and the embargo: some for each part
 
 
 def retrain(
@@ -45,25 +45,25 @@ def retrain(
     command: Sequence[str] = (),
     reporter: Reporter = SILENT,
 ) -> bool:
-    """Trains a new model from the one that answers now; returns whether it is taken.
+    """Trains a new model from the current one; returns whether it replaces it.
 
-    It starts at the weights of the current model, with the flags of the run, on all bars that
-    `data` holds. The newest half of the bars that came since the current model's training judges
-    both; the new one is taken unless its NLL there is higher by more than a standard error over
-    blocks of time. Both are kept.
+    Training starts at the weights of the current model, with the flags of the run, on all bars in
+    `data`. Both models are tested on the newest half of the bars that came since the training of
+    the current one; the new one replaces it unless its NLL there is higher by more than a standard
+    error over blocks of time. Both are kept.
 
         >>> retrain(Path("runs/first"), "bars")
         True
 
     Args:
-        folder: of the run that all began with.
-        data: bars, old and new; None: where the run had its bars from.
-        command: that is noted in run.json.
-        reporter: told what happens, and last the decision in a line.
+        folder: of the original run.
+        data: path of the bars, old and new; None for where the run had its bars from.
+        command: to record in run.json.
+        reporter: gets the progress and, last, the decision in a line.
 
     Raises:
-        InputError: where there is no finished run, too few bars came since, the bars do not fit the
-            model, or another process retrains the same run.
+        InputError: if there is no finished run, too few bars came since, the bars do not fit the
+            model, or another process is retraining the same run.
     """
     before = read_run(folder)
     flags = load(replay=folder / files.CONFIG)
@@ -93,7 +93,7 @@ def retrain(
 
 
 def clear(folder: Path) -> None:
-    """Removes what retrainings left that were killed; nobody may be retraining."""
+    """Removes the leftovers of killed retrainings; none may be under way."""
     with contextlib.suppress(FileNotFoundError):
         for new in (folder / files.RETRAINED).iterdir():
             if not (new / DECISION).exists():
@@ -103,15 +103,15 @@ def clear(folder: Path) -> None:
 def shares_since(
     data: str | None, settings: MarketSettings, contract: Contract
 ) -> dict[str, float]:
-    """Returns the flags of the split by which validation and test lie in the bars that came since.
+    """Returns the flags that put validation and test into the bars that came since.
 
     Args:
-        data: bars, old and new.
-        settings: of the market of the run.
-        contract: of the model that answers now.
+        data: path of the bars, old and new; None for the sample.
+        settings: of the run's market.
+        contract: of the current model.
 
     Raises:
-        InputError: where too few came.
+        InputError: if too few bars came.
     """
     ended = np.datetime64(contract["training_period"][1], "ns")
     times = bars_or_sample(data, extra=settings.features.columns)["timestamp"].to_numpy(
@@ -136,12 +136,12 @@ def shares_since(
 
 
 def compared(market: Market, new: Path, current: Path) -> Paired:
-    """Returns how a new run's model compares with the current one on the test windows.
+    """Compares a new run's model with the current one on the test windows.
 
     Args:
-        market: that the new one was trained on.
+        market: of the new run.
         new: its run folder.
-        current: model file of the one that answers now.
+        current: file of the current model.
     """
     (fold,) = market.folds
     columns = [f"p_{name.lower()}" for name in CLASS_NAMES]
@@ -153,7 +153,7 @@ def compared(market: Market, new: Path, current: Path) -> Paired:
 
 
 def in_words(comparison: Paired, answers: Path) -> str:
-    """Returns in a line which model answers from now on, and why."""
+    """Returns one line on which model answers from now on, and why."""
     blocks = ngettext("{n} time block", "{n} time blocks", comparison.num_blocks)
     text = (
         _("The old model goes on: on the newest {blocks} the new one is worse.", blocks=blocks)

@@ -1,4 +1,4 @@
-"""From trained classifiers to the model that is shipped: calibrated, with its contract."""
+"""Turns trained classifiers into the model that is shipped: calibrated, with its contract."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,13 +37,13 @@ from recipe.run.training import Training
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployable model, and what it says.
+    """A deployable model with its probabilities.
 
     Attributes:
         model: from raw windows to probabilities.
-        calibration: the arguments of its restoration that are not of one member alone.
+        calibration: arguments of its restoration, without those of single members.
         probabilities: of the validation and the test windows, (windows, classes) by split.
-        parts: the model as what comes before its restoration, and the restoration.
+        parts: the model up to its restoration, and the restoration.
     """
 
     model: keras.Model
@@ -52,7 +52,7 @@ class Deployed:
     parts: tuple[keras.Model, keras.Model]
 
     def answer(self, windows: Batches) -> np.ndarray:
-        """Returns what the model says of windows, (windows, classes), by its compiled parts."""
+        """Returns the model's probabilities (windows, classes), from its compiled parts."""
         network, restoration = self.parts
         return predict_windows(restoration, predict_windows(network, windows))
 
@@ -60,11 +60,11 @@ class Deployed:
 def deploy(training: Training, epoch: int) -> Deployed:
     """Returns the deployable model of a classifier.
 
-    The temperature is fitted on the validation windows; the test windows are not looked at.
+    The temperature is fitted on the validation windows; the test windows play no part.
 
     Args:
-        training: whose window form has the weights to ship.
-        epoch: that these weights are of.
+        training: its window form has the weights to ship.
+        epoch: of these weights.
     """
     logits = _said(training, training.window_form)
     labels, blocks = _labels_and_blocks(training)
@@ -78,12 +78,12 @@ def deploy_mean(
 ) -> Deployed:
     """Returns the deployable model of several trained members.
 
-    It gives the mean of the members' restored probabilities. Their own temperatures are left out:
+    Its output is the mean of the members' restored probabilities, without their own temperatures:
     one is fitted for the mean, on the validation windows.
 
     Args:
-        training: of one of them.
-        members: the classifier of each, that answers for windows, and its calibration.
+        training: of one member.
+        members: the classifier of each, from windows to logits, and its calibration.
     """
     restorations = [
         {
@@ -109,16 +109,15 @@ def deploy_mean(
 def deploy_blend(
     training: Training, network: Deployed, learners: Mapping[str, Learner]
 ) -> tuple[Deployed, dict[str, float]]:
-    """Returns the deployable model of a network and baselines, and the weight of each by its name.
+    """Returns the deployable model of a network and baselines, and the weight of each by name.
 
-    It gives the weighted mean of probabilities, each member's as it would be alone, at a
-    temperature of its own. Weights and temperature are of the validation windows, unless they were
-    chosen before.
+    Its output is the weighted mean of the members' own probabilities, at a temperature for the
+    mean. Weights and temperature are fitted on the validation windows, unless chosen before.
 
     Args:
         training: of the network.
         network: its deployable model.
-        learners: that join it: "boosted trees", "logistic regression" or both.
+        learners: the baselines to blend: "boosted trees", "logistic regression" or both.
     """
     labels, blocks = _labels_and_blocks(training)
     restoration, chosen = training.restoration, training.chosen and training.chosen.blend
@@ -145,7 +144,7 @@ def deploy_blend(
 
 
 def _as_layers(learner: Learner, columns: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
-    """Returns a baseline from window summaries to logits, and from them to probabilities."""
+    """Returns a baseline as two layers: from window summaries to logits, and to probabilities."""
     fitted = learner.fitted
     if fitted.rounds is None:
         layer = line_layer(line_arrays(fitted), columns)
@@ -160,7 +159,7 @@ def _as_layers(learner: Learner, columns: int) -> tuple[keras.layers.Layer, kera
 
 
 def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
-    """Returns the windows with these end rows, in order, to validate or predict them."""
+    """Returns the windows with these end rows, in order, for validation or prediction."""
     return WindowSequence(
         market.features,
         ends,
@@ -170,7 +169,7 @@ def window_sequence(market: Market, ends: np.ndarray) -> WindowSequence:
 
 
 def _said(training: Training, model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns what a model says of validation and test windows, (windows, classes) by split."""
+    """Returns a model's outputs for validation and test windows, (windows, classes) by split."""
     ends = {"validation": training.fold.validation, "test": training.fold.test}
     return {
         split: training.predict(model, window_sequence(training.market, rows))
@@ -186,12 +185,12 @@ def _deployed(
     contract: Contract,
     name: str,
 ) -> Deployed:
-    """Returns the deployable model of a network; what it says is had from what that has said.
+    """Returns the deployable model of a network, with probabilities restored from its outputs.
 
     Args:
         training: of the network.
-        network: from windows to what is to be restored.
-        said: by it, as `_said` returns it.
+        network: from windows to the input of the restoration.
+        said: its outputs, as `_said` returns them.
         calibration: arguments of the restoration.
         contract: of the model.
         name: of the restoration.

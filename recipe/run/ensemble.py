@@ -1,6 +1,6 @@
-"""The model of a fold: one trained member, or the mean of several that differ by their seeds.
+"""The model of a fold: one trained member, or the mean of several with different seeds.
 
-And the shipped model trained once more: on all bars up to the end, as validation chose.
+Also the refit of the shipped model: on all bars up to the end, with what validation chose.
 """
 
 import time
@@ -24,7 +24,7 @@ from recipe.run.settings import RunSettings
 from recipe.run.training import Chosen, ChosenBlend, Training, assemble
 from recipe.run.warm import Start, start_at
 
-_WATCHED = 2048  # windows that are looked at after an epoch of a refit, for a collapse
+_WATCHED = 2048  # windows checked for a collapse after each epoch of a refit
 Rows = list[dict[str, Any]]
 
 
@@ -33,10 +33,10 @@ class Blend:
     """What the model of a fold was blended from.
 
     Attributes:
-        network: the model without the others, and what it says.
-        learners: all baselines that were fitted, by name.
+        network: the model by itself, with its probabilities.
+        learners: all fitted baselines, by name.
         weights: of the members by name; "network" comes first.
-        seconds: that the fits were waited for, and that the weights took.
+        seconds: spent waiting for the fits, and finding the weights.
     """
 
     network: Deployed
@@ -46,7 +46,7 @@ class Blend:
 
     @property
     def probabilities(self) -> dict[str, dict[str, np.ndarray]]:
-        """Those of each member by its name, (windows, classes) by split."""
+        """The probabilities of each member by name, (windows, classes) by split."""
         others = {
             name: self.learners[name].probabilities for name in self.weights if name != "network"
         }
@@ -55,15 +55,15 @@ class Blend:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """All that a fold gave.
+    """The results of a fold.
 
     Attributes:
-        fold: that was trained on.
-        deployed: its model, and what it says.
-        members: that the network was made of.
+        fold: the one trained on.
+        deployed: its model, with its probabilities.
+        members: of the network.
         importance: of its features; None for a brief run.
-        baselines: what `evaluation.baselines.fold.baseline_probabilities` returned.
-        blend: what the model is blended from; None: it is the network.
+        baselines: from `evaluation.baselines.fold.baseline_probabilities`.
+        blend: what the model is blended from; None if it is the network alone.
     """
 
     fold: Fold
@@ -75,7 +75,7 @@ class FoldResult:
 
     @property
     def judged(self) -> Judged:
-        """What is judged: the fold, and what the model and the baselines say of it."""
+        """The fold with the probabilities of the model and of the baselines."""
         return Judged(self.fold, self.deployed.probabilities, self.baselines)
 
 
@@ -91,20 +91,20 @@ def train_fold(
     reporter: Reporter = SILENT,
     fit: Callable[[], dict[str, Learner]] | None = None,
 ) -> FoldResult:
-    """Trains the members of a fold one after another, and makes one model of them.
+    """Trains the members of a fold one after another, and combines them into one model.
 
     Args:
         first: the first member, fresh from `recipe.run.training.assemble`.
-        folder: where the checkpoints go; where there are several members, in a folder each.
+        folder: for the checkpoints; with several members, each has a folder in it.
         resume: whether to go on from the newest checkpoint of each.
-        note: told about alarms, and checkpoints that are passed over.
-        on_member: told before a member is trained.
-        on_rows: given the history of all members so far after each epoch, with the number of the
-            `member` where there are several.
+        note: called with alarms, and with checkpoints that are skipped.
+        on_member: called before a member is trained.
+        on_rows: called after each epoch with the history of all members so far; with several
+            members, each row has the number of its `member`.
         made_from: the origin of the run, for the checkpoints.
-        reporter: told how far a training is.
-        fit: returns the fitted baselines where some are to be blended, on summaries with sums in
-            float64; None: those are fitted.
+        reporter: shows the progress.
+        fit: returns fitted baselines for a blend, on summaries with sums in float64; None to fit
+            them here.
     """
     size = first.settings.ensemble_size
     members, earlier = [], []
@@ -170,12 +170,12 @@ def _blended(
 def start_of_fold(
     settings: RunSettings, before: Sequence[FoldResult], initial: Start | None
 ) -> Start | None:
-    """Returns the weights that a fold starts at: those of the fold before, or of the run's start.
+    """Returns the weights that a fold starts at: from the fold before, or from the run's start.
 
     Args:
         settings: of the run.
-        before: what the folds before gave.
-        initial: what the run starts at; None: at random weights.
+        before: results of the earlier folds.
+        initial: where the run starts; None for random weights.
     """
     if settings.walk_warm and before:
         return start_at([member.classifier for member in before[-1].members])
@@ -185,8 +185,8 @@ def start_of_fold(
 def with_all_bars(market: Market) -> Market:
     """Returns the market with one more fold, which trains on all windows that have a label.
 
-    Labels and threshold are those of the last fold, and so is the length of the training where it
-    is rolling. Its validation and test windows are a few of the training's: they choose nothing.
+    It takes labels and threshold from the last fold, and the length of a rolling training. Its
+    validation and test windows are a few of the training windows: they choose nothing.
     """
     last = market.folds[-1]
     ends = ends_within(market.bounds, market.sequence_length, market.future_window)
@@ -202,13 +202,13 @@ def with_all_bars(market: Market) -> Market:
 def refit_training(
     settings: RunSettings, market: Market, results: Sequence[FoldResult], initial: Start | None
 ) -> Training:
-    """Returns the training on all bars, ready to begin as that of the last fold did.
+    """Returns the training on all bars, ready to start where that of the last fold started.
 
     Args:
         settings: of the run.
         market: of the run.
         results: of all its folds; the last one's choice holds here.
-        initial: what the run started at; None: at random weights.
+        initial: where the run started; None for random weights.
     """
     number, last = len(market.folds), results[-1]
     processes.barrier(f"fold {number}")
@@ -233,13 +233,13 @@ def _chosen(last: FoldResult) -> Chosen:
 
 
 def with_refit(metrics: Metrics, market: Market, result: FoldResult, seconds: float) -> Metrics:
-    """Returns the metrics of a run with what is to be said of its refit.
+    """Returns the metrics of a run with those of its refit added.
 
     Args:
         metrics: of all folds.
         market: of the run.
         result: of the refit.
-        seconds: that it took.
+        seconds: taken by the refit.
     """
     refit = _figures(market, result)
     return replace(

@@ -39,11 +39,11 @@ class Record:
     """What metrics.json says of a training.
 
     Attributes:
-        forecast: the constant that it would fall to without signal.
-        alarms: of its collapse, one for each epoch with one.
-        repeats: how often its last epoch drew a window.
-        mining: one for each refresh of its hard windows.
-        timing: where its seconds went.
+        forecast: the constant output that it would end at without a signal.
+        alarms: of a collapse, at most one per epoch.
+        repeats: how often the last epoch drew each window.
+        mining: one entry per refresh of the hard windows.
+        timing: where the seconds went.
     """
 
     forecast: Forecast
@@ -59,10 +59,10 @@ class TrainedMember:
 
     Attributes:
         seed: of its training.
-        classifier: that answers for windows.
-        alone: the deployable model of it alone.
+        classifier: from windows to logits.
+        alone: the deployable model made from it alone.
         rows: of its history.
-        best_epoch: the epoch that was chosen.
+        best_epoch: the chosen epoch.
         record: of its training.
     """
 
@@ -86,16 +86,16 @@ def train(
 ) -> TrainedMember:
     """Trains, chooses the epoch, calibrates, and predicts validation and test windows.
 
-    Where the training has its choice from before, it ends with the epoch that was chosen.
+    A training whose choices were made before ends with the chosen epoch.
 
     Args:
         training: fresh from `recipe.run.training.assemble`.
         folder: where the checkpoints of this training go.
         resume: whether to go on from the newest checkpoint in it.
-        note: told about alarms, and checkpoints that are passed over.
-        on_rows: given all rows of the history after each epoch.
+        note: called with alarms, and with checkpoints that are skipped.
+        on_rows: called with all rows of the history after each epoch.
         made_from: the origin of the run, for the checkpoints.
-        reporter: told how far the training is.
+        reporter: shows the progress.
     """
     classifier, epochs = training.classifier, training.epochs
     parts = _callbacks(training, folder, note)
@@ -146,7 +146,7 @@ def train(
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Tells how far an epoch is, and its figures when it ends; listed last."""
+    """Reports the progress of an epoch, and its figures at the end; comes last in the list."""
 
     def __init__(self, reporter: Reporter, training: Training):
         super().__init__()
@@ -169,7 +169,7 @@ class _Epochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
         shown, seconds = dict(logs or {}), time.perf_counter() - self._begun
-        if self.training.chosen:  # its validation windows are trained on
+        if self.training.chosen:  # its validation windows are training windows
             shown = {name: value for name, value in shown.items() if name[:4] != "val_"}
         self.reporter.epoch(epoch, self.training.epochs, shown, seconds)
 
@@ -212,16 +212,16 @@ def _callbacks(training: Training, folder: Path, note: Callable[[str], None]) ->
 
 
 def _direction(training: Training, logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the skill in direction of logits (windows, classes) that are judged."""
+    """Returns the skill in direction of logits (windows, classes)."""
     judged = answers(softmax(np.float64(logits), axis=-1), training.restoration.natural_prior)
     return float(mcc(directions(np.zeros(len(labels), int), labels, judged.sides)[0]))
 
 
 def _most_validated(training: Training) -> int:
-    """Returns how many windows are validated after an epoch at the most; 0: all.
+    """Returns the most windows to validate after an epoch; 0 for all.
 
-    As many as the setting says, and no more than cost as much as a pass: a bar costs a training
-    step about twice what it costs a prediction.
+    As many as the setting says, but no more than cost as much as a training pass: a bar takes about
+    twice as long in a training step as in a prediction.
     """
     most = training.settings.max_validated
     affordable = 2 * training.batches.bars_per_epoch // training.market.sequence_length
@@ -229,7 +229,7 @@ def _most_validated(training: Training) -> int:
 
 
 def _describe(training: Training, epoch: int, index: int) -> str:
-    """Says which symbols and times a training batch shows."""
+    """Returns which symbols and times a training batch shows."""
     market, rows = training.market, np.asarray(training.batches.describe(epoch, index))
     parts = []
     for code in np.unique(market.symbols[rows]):

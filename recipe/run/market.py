@@ -1,4 +1,4 @@
-"""From a path and the flags to the market that a run trains on."""
+"""Makes the market that a run trains on from a path and the flags."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -33,20 +33,20 @@ _STORE_MADE = "feature store"
 def read_market(
     path: Any, flags: Flags, reporter: Reporter = SILENT, *, adjust: bool = False
 ) -> tuple[Market, dict[str, Any]]:
-    """Returns the market, and what run.json is to say of its bars.
+    """Returns the market, and what run.json records of its bars.
 
-    A feature store is made by process 0, and mapped by the others, which read no bars.
+    Process 0 makes a feature store; the others map it and read no bars.
 
         >>> market, bars_info = read_market("bars.parquet", config.load(["SEQUENCE_LENGTH=48"]))
 
     Args:
         path: a file or folder of bars, or a frame of them; None for the sample.
         flags: checked.
-        reporter: told what was read.
-        adjust: scales the past of splits away.
+        reporter: gets what was read.
+        adjust: whether to scale the bars before a split.
 
     Raises:
-        InputError: where the bars are faulty, or too few for the flags, or a feature of one's own
+        InputError: if the bars are faulty or too few for the flags, or a feature of OWN_FEATURES
             looks ahead.
     """
     what = source_of(path) or _("the sample: daily bars of five US stocks, 2000 to 2013")
@@ -66,14 +66,14 @@ def read_market(
             if own_features is not None:
                 check_own_features(bars, own_features)
                 bars_info |= {"features_sha256": own_features.sha256}
-            # Lets go of a symbol's bars when its features are made.
+            # Frees a symbol's bars once its features are made.
             parts = by_symbol(bars, lambda passed: done(passed / num_bars))
             del bars
             store = flags.FEATURE_STORE or None
             market = build_market(
                 parts, market_settings(flags), feature_store=store, note=reporter.note
             )
-            # Its own folder: by now another run may have written the store.
+            # The folder of this run: another one may have replaced the store by now.
             made = {_STORE_MADE: folder_of(market.features).name} if flags.FEATURE_STORE else {}
             processes.barrier(_STORE_MADE, json.dumps(bars_info | made))
     if flags.FEATURE_STORE:
@@ -85,7 +85,7 @@ def read_market(
 
 
 def source_of(bars: Any) -> str | None:
-    """Returns what run.json says of bars: their path; None for the sample."""
+    """Returns how run.json names bars: by their path, or None for the sample."""
     return str(bars) if isinstance(bars, (str, Path)) else None if bars is None else IN_MEMORY
 
 
@@ -96,12 +96,12 @@ def bars_or_sample(
     *,
     extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Returns the checked bars of a path, or those of the sample for None, as they are there.
+    """Returns the checked bars at a path, or the sample for None; splits are not adjusted.
 
     Args:
         path: of the bars, or a frame of them; None for the sample.
-        reporter: told what is odd.
-        progress: called with the share that was read.
+        reporter: gets notes on oddities.
+        progress: called with the share read so far.
         extra: own columns to keep.
     """
     if path is None:
@@ -112,7 +112,7 @@ def bars_or_sample(
 
 
 def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
-    """Returns bars whose past is scaled where they look split, and tells where."""
+    """Returns bars scaled before apparent splits, and notes where."""
     bars, splits = adjust_splits(bars)
     for text in move_notes(splits, _("the bars before it are scaled, as are those of all splits")):
         note(text)
@@ -120,7 +120,7 @@ def without_splits(bars: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFr
 
 
 def market_settings(flags: Flags) -> MarketSettings:
-    """Returns what the market is made by."""
+    """Returns the settings of the market."""
     standard = flags.MARKET_FEATURES == ("standard",)
     return MarketSettings(
         sequence_length=flags.SEQUENCE_LENGTH,

@@ -1,4 +1,4 @@
-"""What a run reports while it works; nothing is printed here."""
+"""The interface by which a run reports its progress; nothing is printed here."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One run: every fold trained and judged, and all of it written to the run folder."""
+"""One run: trains and tests every fold, and writes everything to the run folder."""
 
 import contextlib
 import dataclasses
@@ -47,29 +47,27 @@ def run(
     start: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Metrics:
-    """Trains and judges all folds of a market, fills the run folder, and returns the metrics.
+    """Trains and tests all folds of a market, fills the run folder, and returns the metrics.
 
     Args:
         flags: checked.
         market: from `data.market.market.build_market`.
-        folder: is made after the first model was assembled, so that bad input leaves nothing.
-        run_info: what `run.json` is to say about command, bars and origins; `brief` where the
-            figures of the model alone are wanted: no baseline is fitted that is not blended,
-            nothing explained, no report made.
-        resume: whether the folder exists, locked by the caller, and holds checkpoints to go on
-            from.
-        start: the model file whose weights the training starts at; None: at random ones.
-        reporter: told what happens.
+        folder: created once the first model is assembled, so that bad input leaves nothing behind.
+        run_info: command, bars and origins for `run.json`; `brief` if only the figures of the model
+            are wanted: no baselines beyond those of a blend, no importance, no report.
+        resume: whether the folder exists, locked by the caller, with checkpoints to go on from.
+        start: model file with the weights to start at; None for random ones.
+        reporter: shows the progress.
 
     Raises:
-        InputError: where flags, data and start do not fit together.
-        TrainingDiverged: where the loss became NaN or infinite.
+        InputError: if flags, data and start do not fit together.
+        TrainingDiverged: if the loss became NaN or infinite.
     """
     begun, settings = time.perf_counter(), run_settings(flags)
     processes.barrier("fold 0")
     initial = None if start is None else start_of(start, market)
     first = assemble(settings, market, 0, start=initial, note=reporter.note)
-    if not resume:  # who resumes has the lock already
+    if not resume:  # else the caller has made and locked it
         files.make(folder)
     with contextlib.nullcontext() if resume else files.lock(folder):
         run_info |= {
@@ -96,7 +94,7 @@ def run(
 
 @dataclasses.dataclass
 class _Run:
-    """A run whose folder is made, and locked."""
+    """A run whose folder exists and is locked."""
 
     settings: RunSettings
     market: Market
@@ -109,11 +107,11 @@ class _Run:
 
     @property
     def brief(self) -> bool:
-        """Whether the figures of the model alone are wanted."""
+        """Whether only the figures of the model are wanted."""
         return self.info.get("brief", False)
 
     def train(self, first: Training | None, begun: float) -> list[FoldResult]:
-        """Returns what each fold gave; `first` is the training of the first, ready to begin."""
+        """Returns the results of all folds; `first` is the first fold's training, ready to run."""
         results, starts, num_folds = [], [begun], len(self.market.folds)
         self.reporter.announce_device(self.info["devices"])
         initial = first and first.start
@@ -148,7 +146,7 @@ class _Run:
                 self.market, fold, seed=seed, names=wanted, sums=sums, progress=progress
             )
 
-        # While the network compiles, and trains on one core for the most part.
+        # Meanwhile the network compiles, and trains mostly on one core.
         with beside(fit) as wait:
 
             def fitted() -> dict[str, Learner]:
@@ -157,7 +155,7 @@ class _Run:
                     return wait(done)
 
             result = self._train(first, on_rows=keep, fit=fitted)
-            if not brief:  # before the baselines: other processes take part in it
+            if not brief:  # before the baselines, since other processes take part
                 importance = explain(result.deployed.answer, self.market, fold, seed=seed)
             shown = {} if brief else result.blend.learners if result.blend else fitted()
         baselines = baseline_probabilities(self.market, fold, shown)
@@ -182,7 +180,7 @@ class _Run:
         )
 
     def refit(self, results: Sequence[FoldResult], initial: Start | None) -> FoldResult:
-        """Returns the last fold's training once more on all bars, with what was chosen in it."""
+        """Trains the last fold's model once more, on all bars, with what was chosen in it."""
         begun = time.perf_counter()
         training = refit_training(self.settings, self.market, results, initial)
         self.reporter.log(
@@ -207,7 +205,7 @@ class _Run:
 
         Args:
             results: of all folds.
-            refit: what is shipped in the place of the last fold's model; None: that is.
+            refit: the model to ship instead of the last fold's; None to ship that one.
             begun: when the run began.
             flags_used: as a dictionary.
         """
@@ -236,11 +234,11 @@ class _Run:
             "other_runs_on_these_bars": files.other_runs_on(folder, self.info["bars_sha256"]),
         }
         files.write_json(folder / files.RUN, self.info)
-        with speaking(LANGUAGES[0]):  # what is written is the same everywhere
+        with speaking(LANGUAGES[0]):  # files are the same in every language
             written = in_words(metrics)
         files.write_json(folder / files.METRICS, to_plain(written))
-        # Pictures come last: nothing that fails in them costs a training. `resume` makes a report
-        # that is missing.
+        # Pictures come last, so that a failure there costs no training: `resume` makes a missing
+        # report.
         if self.brief:
             self.reporter.log(_("file"), str(folder / files.METRICS))
             return written
@@ -281,15 +279,15 @@ def run_worker(
     brief: bool,
     start: Path | None = None,
 ) -> None:
-    """Trains all folds along with the process that runs `run`; writes and says nothing.
+    """Trains all folds along with the process that runs `run`; writes and prints nothing.
 
     Args:
         flags: checked.
         market: the same as there.
-        folder: of the run; it is read where `resume` is true.
-        resume: as `run` takes it.
-        brief: whether nothing is explained.
-        start: as `run` takes it.
+        folder: of the run; only read, and only to resume.
+        resume: as for `run`.
+        brief: whether to skip the importance of features.
+        start: as for `run`.
     """
     settings, results = run_settings(flags), []
 

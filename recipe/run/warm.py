@@ -1,4 +1,4 @@
-"""Starts a training at the weights of another: of an earlier run, or of the fold before."""
+"""Starts a training at earlier weights: of another run, or of the fold before."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Start:
     """The weights that the members of a fold start at.
 
     Attributes:
-        members: the trainable weights of each, by the layer's name.
-        mean: of each feature, by which these networks scale their input, (features,).
+        members: the trainable weights of each member, by the layer's name.
+        mean: of each feature, as these networks scale their input, (features,).
         variance: likewise.
     """
 
@@ -35,14 +35,14 @@ class Start:
     variance: np.ndarray
 
     def give(self, classifier: keras.Model, member: int) -> None:
-        """Gives a fresh classifier what a member knows.
+        """Copies a member's weights into a fresh classifier.
 
-        It then answers as that member does: where it scales features by other means and
-        deviations, the embedding that follows makes up for it.
+        The classifier then gives that member's answers: the embedding makes up for a different
+        scaling of the features.
 
         Args:
-            classifier: in either form, of the same network.
-            member: its number.
+            classifier: of the same network, in either form.
+            member: number of the member.
         """
         weights = dict(self.members[member % len(self.members)])
         kernel, bias = weights["embedding"]
@@ -55,16 +55,16 @@ class Start:
     def _rescaled(
         self, kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> list[np.ndarray]:
-        """Returns an embedding of features that are scaled by another mean and variance."""
+        """Returns the embedding, adapted to features scaled by another mean and variance."""
         before, now = np.sqrt(self.variance), np.sqrt(variance)
-        known = before > _LEAST_SPREAD  # a constant was scaled to 0, and taught nothing
+        known = before > _LEAST_SPREAD  # a constant was scaled to 0, so its weights learnt nothing
         divisor = np.where(known, before, 1.0)
         shift = np.where(known, (mean - self.mean) / divisor, 0.0)
         return [kernel * np.where(known, now / divisor, 1.0)[:, None], bias + shift @ kernel]
 
 
 def start_at(models: list[keras.Model]) -> Start:
-    """Returns the start at the weights of trained classifiers, one for each member."""
+    """Returns a start at the weights of trained classifiers, one for each member."""
     members = tuple(
         {
             layer.name: [copy_of(variable) for variable in layer.trainable_weights]
@@ -77,15 +77,15 @@ def start_at(models: list[keras.Model]) -> Start:
 
 
 def start_of(path: Path, market: Market) -> Start:
-    """Returns the start at the weights in a model file.
+    """Returns a start at the weights in a model file.
 
     Args:
         path: a model.keras.
-        market: that is to be trained on.
+        market: to train on.
 
     Raises:
-        InputError: with a line for each difference between what the model was trained on and the
-            market, and where the model was trained on bars that it would be judged by.
+        InputError: with a line for each difference between the market and that of the model's
+            training, or if the model was trained on bars that would now test it.
     """
     model = load_classifier(path)
     contract = contract_of(model)
@@ -106,8 +106,8 @@ def start_of(path: Path, market: Market) -> Start:
 
 
 def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> None:
-    """Checks that what judges a training came after all that its start was trained on."""
-    if period is None:  # of a model that was saved before there was one
+    """Checks that validation and test come after everything the start was trained on."""
+    if period is None:  # the model was saved before contracts had one
         return
     judging = np.concatenate([r for fold in market.folds for r in (fold.validation, fold.test)])
     begins, _ends = spans(judging, market.timestamps, market.sequence_length, market.future_window)
@@ -123,7 +123,7 @@ def _check_later(path: Path, period: Sequence[str] | None, market: Market) -> No
 
 
 def _scaling(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the variance by which a network scales features, (features,) each."""
+    """Returns the mean and variance that a network scales features by, (features,) each."""
     layer: Any = model.get_layer("scaling")
     arrays = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
     mean, variance = (np.asarray(each, np.float64).ravel() for each in arrays)

@@ -1,1 +1,1 @@
-"""What a trained model answers, and in which forms it is shipped."""
+"""Answers of a trained model, and the formats that it is shipped in."""

@@ -1,4 +1,4 @@
-"""Ships a trained model as ONNX or SavedModel, once a process of its own has given its answers."""
+"""Ships a trained model as ONNX or SavedModel, once a separate process confirms its answers."""
 
 import shutil
 import subprocess
@@ -32,13 +32,13 @@ _COMPARED = 256  # windows at the most
 
 
 class ExportFailed(Exception):
-    """What was written does not answer as the model in Keras does; nothing of it is left."""
+    """The exported model does not answer as the Keras model does; it was removed."""
 
 
 def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> float:
-    """Writes a model and its contract into a new folder, whole or not at all.
+    """Writes a model and its contract into a new folder, completely or not at all.
 
-    The folder gets its name last, after a process of its own gave the answers of the model in it.
+    The folder gets its name last, after a separate process has loaded and run the model in it.
 
         >>> export(load_classifier("runs/first/model.keras"), "onnx", Path("onnx"), windows)
         1.2e-07
@@ -51,18 +51,18 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
         windows: to compare, float32 (windows, time, features).
 
     Returns:
-        the largest difference of a probability from that in Keras.
+        the largest difference between its probabilities and those of Keras.
 
     Raises:
-        InputError: where the folder cannot be made.
-        ExportFailed: where the model cannot be loaded, or a difference is above `TOLERANCE`.
+        InputError: if the folder cannot be made.
+        ExportFailed: if the model cannot be loaded, or a difference is above `TOLERANCE`.
     """
     expected = model.predict(
         windows,
         verbose=0,  # pyright: ignore[reportArgumentType]  # Keras says str
     )
     new = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(new, ignore_errors=True)  # left by a killed process
     files.make(new)
     try:
         with without_native_chatter():
@@ -90,15 +90,15 @@ def export(model: keras.Model, kind: str, folder: Path, windows: np.ndarray) -> 
 def windows_to_compare(
     model: keras.Model, run: Path, read_bars: Callable[[str | None], pd.DataFrame]
 ) -> tuple[np.ndarray, str]:
-    """Returns windows of a run's test bars, or made-up ones where the bars are gone or changed.
+    """Returns windows of a run's test bars, or random ones if the bars are gone or changed.
 
     Args:
         model: of the run.
         run: folder of the model; need not be a run folder.
-        read_bars: returns the bars at the path that a run was given.
+        read_bars: returns the bars at the path that the run was given.
 
     Returns:
-        windows, float32 (windows, time, features), and what they are in words.
+        windows, float32 (windows, time, features), and a description of them.
     """
     contract = contract_of(model)
     try:
@@ -124,7 +124,7 @@ def windows_to_compare(
 
 
 def _random_windows(model: keras.Model) -> np.ndarray:
-    """Returns normal windows with the mean and variance of each feature in training."""
+    """Returns Gaussian windows with the mean and variance of each feature in training."""
     rng = np.random.default_rng(0)
     windows = rng.normal(size=(_COMPARED, *model.input_shape[1:]))
     scaling = next(scalings(model), None)
@@ -143,11 +143,11 @@ def _write(model: keras.Model, kind: str, folder: Path) -> Path:
 
 
 def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
-    """Returns what a process without this project answers, float32 (windows, classes)."""
+    """Returns the answers of a process without this project, float32 (windows, classes)."""
     with tempfile.TemporaryDirectory() as place:
         windows_file, answers_file = Path(place) / "windows.npy", Path(place) / "answers.npy"
         np.save(windows_file, windows)
-        # -P: the modules beside the script are not to stand in for those of Python.
+        # -P: modules beside the script must not shadow those of Python.
         command = [sys.executable, "-P", exported.__file__, kind, path, windows_file, answers_file]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode:
@@ -163,7 +163,7 @@ def _answers(kind: str, path: Path, windows: np.ndarray) -> np.ndarray:
 
 
 def _difference(expected: np.ndarray, answered: np.ndarray) -> float:
-    """Returns the largest difference; infinity where a shape differs or a number is missing."""
+    """Returns the largest difference; infinity if shapes differ or a value is not finite."""
     if expected.shape != answered.shape or not np.isfinite(answered).all():
         return float("inf")
     return float(np.abs(expected - answered).max())

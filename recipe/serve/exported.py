@@ -1,8 +1,8 @@
-"""What an exported model answers: a script that needs NumPy and the format's runtime alone.
+"""Runs an exported model: a script that needs only NumPy and the format's runtime.
 
     python exported.py onnx|saved_model PATH WINDOWS.npy ANSWERS.npy
 
-`recipe/serve/export.py` runs it in a process of its own, to meet the files as a stranger would.
+`recipe/serve/export.py` runs it in a separate process, to load the files as any other user would.
 """
 
 import sys
@@ -22,12 +22,12 @@ def of_saved_model(path: str, windows: np.ndarray) -> np.ndarray:
     """Returns probabilities (windows, classes) of windows (windows, time, features)."""
     import tensorflow as tf
 
-    model = tf.saved_model.load(path)  # held: with it its variables would go
+    model = tf.saved_model.load(path)  # keep a reference, or its variables are freed
     return model.serve(windows).numpy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def main(kind: str, path: str, windows: str, answers: str) -> None:
-    """Writes the answers to the windows in a file."""
+    """Writes the answers for the windows in a file."""
     ask = {"onnx": of_onnx, "saved_model": of_saved_model}[kind]
     np.save(answers, ask(path, np.load(windows)))
 

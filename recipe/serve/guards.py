@@ -1,4 +1,4 @@
-"""What is never answered: a number that is none, shares that are no probabilities, a formula."""
+"""Guards on answers: values that are not numbers, outputs that are not probabilities, formulas."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import pandas as pd
 
 from core.errors import InputError, printable
 
-_ROUNDING = 1e-3  # of the sum of a window's probabilities; half precision knows no more
+_ROUNDING = 1e-3  # of the sum of a window's probabilities, the limit of half precision
 _BEGINS = ("=", "+", "-", "@", "\t", "\r")  # of a formula in a spreadsheet (OWASP, CSV injection)
 
 
 def check_features(
     features: np.ndarray, ends: np.ndarray, length: int, names: Sequence[str], about: pd.DataFrame
 ) -> None:
-    """Raises InputError with symbol and bar where a window holds a value that is no number.
+    """Raises InputError with symbol and bar if a window holds a value that is not finite.
 
     Args:
         features: (rows, features).
@@ -42,7 +42,7 @@ def check_features(
 
 
 def check_probabilities(probabilities: np.ndarray, about: pd.DataFrame) -> None:
-    """Raises InputError with symbol and bar where a model answers no probabilities.
+    """Raises InputError with symbol and bar if a model's outputs are not probabilities.
 
     Args:
         probabilities: (windows, classes).
@@ -66,7 +66,7 @@ def check_probabilities(probabilities: np.ndarray, about: pd.DataFrame) -> None:
 
 
 def plain_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table with an apostrophe before symbols that a spreadsheet would compute.
+    """Returns the table with an apostrophe before symbols that a spreadsheet would evaluate.
 
     Args:
         table: of answers, with a column `symbol`.

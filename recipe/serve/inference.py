@@ -1,6 +1,6 @@
-"""From raw bars to the windows that a trained model classifies: exactly the rows of its training.
+"""Makes the windows that a trained model classifies from raw bars: the same rows as in training.
 
-Needs no Keras: whatever runs the model, on TensorFlow or without it, is fed from here.
+Needs no Keras: it feeds the model whether TensorFlow runs it or not.
 """
 
 import importlib.metadata
@@ -28,7 +28,7 @@ from recipe.serve.parts import parts_of, remarks, rows_of, universe_of
 from recipe.serve.universe import check_universe, with_universe
 
 _INTERVAL_TOLERANCE = 0.1  # relative: months differ in length
-_LIBRARY = "ta-lib"  # makes most features; some of its versions make them wrong
+_LIBRARY = "ta-lib"  # computes most features; some of its versions compute them wrongly
 Note = Callable[[str], None]
 
 
@@ -41,8 +41,8 @@ class InferenceWindows:
         ends: end rows of the windows, (windows,), rising.
         sequence_length: bars of a window.
         about: a row for each window: timestamp (of its last bar), symbol, unfamiliar (share of its
-            values outside the ranges of the training, NaN where the contract has none).
-        prior: class frequencies over which a call's lift is measured, (classes,).
+            values outside the ranges of the training, NaN if the contract has none).
+        prior: class frequencies that a call's lift is relative to, (classes,).
     """
 
     features: np.ndarray
@@ -56,7 +56,7 @@ class InferenceWindows:
         return gather(self.features, self.ends[positions], self.sequence_length)
 
     def table(self, probabilities: np.ndarray) -> pd.DataFrame:
-        """Returns a row for each window, and what is called of it.
+        """Returns a row for each window, with its call and probabilities.
 
         Args:
             probabilities: of the windows, (windows, classes).
@@ -65,7 +65,7 @@ class InferenceWindows:
             timestamp, symbol, call (SELL, HOLD or BUY), p_sell, p_hold, p_buy, unfamiliar.
 
         Raises:
-            InputError: where they are no probabilities.
+            InputError: if they are not probabilities.
         """
         check_probabilities(probabilities, self.about)
         columns: dict[str, Any] = {
@@ -91,7 +91,7 @@ def inference_windows(
     universe: pd.DataFrame | None = None,
     note: Note | None = None,
 ) -> InferenceWindows:
-    """Returns every window of the bars, or the one that the newest bar of each symbol ends.
+    """Returns every window of the bars, or only the newest window of each symbol.
 
     Args:
         contract: what the model was trained on, see `models.deployable.ModelContract`.

@@ -74,7 +74,7 @@ def _scaling_as_constants(model: keras.Model) -> Iterator[None]:
 
 
 def scalings(model: keras.Model) -> Iterator[keras.layers.Normalization]:
-    """Yields the scaling layers of a model, also those of models inside it."""
+    """Yields the scaling layers of a model and of models nested in it."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             yield layer
@@ -88,7 +88,7 @@ def signature(model: keras.Model) -> list[keras.InputSpec]:
 
 
 def _rename(graph) -> None:
-    """Gives output and batch the names that the docstring of `write_onnx` tells."""
+    """Renames output and batch axis as documented in `write_onnx`."""
     (window,), (output,) = graph.input, graph.output
     for node in graph.node:
         for names in (node.input, node.output):

@@ -1,4 +1,4 @@
-"""The bars that a model is asked about, symbol by symbol: their rows, and what is odd of them."""
+"""The bars that a model answers for, symbol by symbol: their rows, and remarks on them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ class Part:
         symbol: its name.
         code: its number.
         runs: first bar and stop of the segments that have rows.
-        num_rows: how many of their last rows are made.
+        num_rows: how many of their last rows to make.
         fault: why the newest bar has no answer; "" if it has one.
-        length: of a bar, nanoseconds.
+        length: of a bar, in nanoseconds.
     """
 
     bars: pd.DataFrame
@@ -41,7 +41,7 @@ class Part:
     length: int
 
     def closes(self, warm_up_bars: int) -> np.ndarray:
-        """Returns when the bars of all its rows close, nanoseconds since 1970."""
+        """Returns the closes of the bars of all its rows, in nanoseconds since 1970."""
         times = closes_of(self.bars["timestamp"].to_numpy("datetime64[ns]"), self.length)
         made = [times[start + warm_up_bars : stop] for start, stop in self.runs]
         return np.concatenate([np.zeros(0, np.int64), *made])
@@ -53,8 +53,8 @@ def parts_of(contract: Contract, bars: pd.DataFrame, *, newest_only: bool) -> li
     Args:
         contract: of the model.
         bars: checked.
-        newest_only: whether only the rows are wanted that the newest window of a symbol shows. What
-            features beside the market need of the other symbols comes with them.
+        newest_only: whether to make only the rows of each symbol's newest window, and whatever
+            features beside the market need of the other symbols.
     """
     peers, settings = learn_peers(bars), settings_of(contract)
     warm_up, length = settings.warm_up_bars, contract["sequence_length"]
@@ -87,7 +87,7 @@ def parts_of(contract: Contract, bars: pd.DataFrame, *, newest_only: bool) -> li
 
 
 def _since(parts: list[Part], warm_up_bars: int, sequence_length: int) -> list[Part]:
-    """Returns the parts with the rows from the first bar on that any newest window shows."""
+    """Returns the parts with their rows from the first bar of any newest window on."""
     closes = [part.closes(warm_up_bars) for part in parts]
     shown = [
         part_closes[-sequence_length]
@@ -98,7 +98,7 @@ def _since(parts: list[Part], warm_up_bars: int, sequence_length: int) -> list[P
         return [replace(part, runs=[], num_rows=0) for part in parts]
     chosen = []
     for part_closes, part in zip(closes, parts, strict=True):
-        # With the bar before that is the last closed one when that bar closes.
+        # Includes the bar before: it is the last closed one when that bar closes.
         num_rows = len(part_closes) - int(
             np.searchsorted(part_closes, min(shown) - part.length, side="right")
         )
@@ -135,13 +135,13 @@ def _fault(times: np.ndarray, bounds: np.ndarray, needed: int, peers: Peers | No
 def remarks(
     parts: list[Part], answered: np.ndarray, *, warm_up_bars: int, newest_only: bool
 ) -> Iterator[str]:
-    """Yields what is odd: bars whose newest one has no answer, and impossible moves.
+    """Yields remarks on symbols whose newest bar has no answer, and on impossible moves.
 
     Args:
         parts: of all symbols.
         answered: codes of the symbols that have an answer.
         warm_up_bars: before a symbol's first row.
-        newest_only: whether the newest windows alone are answered.
+        newest_only: whether only the newest windows are answered.
     """
     for part in parts:
         if part.fault:
@@ -155,7 +155,7 @@ def remarks(
 
 
 def _no_answer(part: Part, *, skipped: bool) -> str:
-    """Returns in words that a symbol has no answer, or its newest bar has none."""
+    """Returns a line on a symbol without an answer, or without one for its newest bar."""
     if skipped:
         return _("symbol {symbol} is skipped: {fault}", symbol=part.symbol, fault=part.fault)
     return _(
@@ -189,7 +189,7 @@ def rows_of(contract: Contract, parts: list[Part]):
 
 
 def universe_of(contract: Contract, parts: list[Part], timestamps: np.ndarray) -> Universe:
-    """Returns when the bars of the rows close; only symbols of the training make the market."""
+    """Returns the closes of the rows' bars; only symbols of the training form the market."""
     closes, stop = [], 0
     for part in parts:
         start, stop = stop, stop + part.num_rows

@@ -1,4 +1,4 @@
-"""From raw bars to calls and probabilities with a trained model: the rows of its training."""
+"""Calls and probabilities of a trained model for raw bars, from the same rows as in training."""
 
 import pandas as pd
 
@@ -20,11 +20,11 @@ def classify(
         model: a deployable model, as `load_classifier` returns it.
         bars: of any number of symbols: timestamp, symbol, open, high, low, close, volume, and the
             own columns of the training.
-        universe: bars of other symbols of the training, which get no answer: a model whose features
-            stand beside the market needs at least half of its symbols.
-        note: called with a sentence for each symbol that has no window, and with one where many
-            windows are unfamiliar, the model is old against its training period, or it was saved
-            before calls had a rule.
+        universe: bars of other symbols of the training, which get no answer: a model with features
+            beside the market needs at least half of its symbols.
+        note: called with a sentence for each symbol without a window, and if many windows are
+            unfamiliar, the bars are far past the model's training, or the model was saved before
+            calls had a rule.
 
     Returns:
         one row for each window, by symbol, then time: timestamp (of the window's last bar),
@@ -34,8 +34,8 @@ def classify(
         training; NaN for a model that was saved without them).
 
     Raises:
-        InputError: where the bars are faulty, or their interval, the features or the class order
-            are not those of the model's training.
+        InputError: if the bars are faulty, or their interval, the features or the class order
+            differ from the model's training.
     """
     return _classify(model, bars, universe, note, newest_only=False)
 
@@ -45,15 +45,15 @@ def classify_latest(
 ) -> pd.DataFrame:
     """Returns call and probabilities of the newest bar of every symbol, for live use.
 
-    The same as the last row of each symbol in the table of `classify`, but makes only the features
-    of one window. A symbol whose newest bar ends no window (a hole in time lies in it) has no row.
+    The same as the last row of each symbol in the table of `classify`, but computes the features of
+    one window only. A symbol whose newest window would have a hole in time has no row.
 
     Args:
-        model: as `classify` takes it.
-        bars: as `classify` takes them; all that there are: holes in time are told from the
-            trading hours that the symbol's bars show.
-        universe: as `classify` takes it.
-        note: called with a sentence for each symbol that has no row, and as by `classify`.
+        model: as for `classify`.
+        bars: as for `classify`, with all history available: holes in time are told apart from
+            closed hours by the trading hours in the symbol's bars.
+        universe: as for `classify`.
+        note: called with a sentence for each symbol without a row, and as by `classify`.
 
     Returns:
         one row for each symbol, with the columns of `classify`.

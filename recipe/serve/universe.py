@@ -1,4 +1,4 @@
-"""The symbols that the features of a model stand beside: whether they are there, and from where."""
+"""The market that a model's features are relative to: which of its symbols have bars."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from data.features.settings import settings_of
 from data.features.universe import Universe
 from data.market.moves import moment
 
-_LEAST_SHARE = 0.5  # of the universe that must have the newest bar
+_LEAST_SHARE = 0.5  # of the universe must have the newest bar
 _MOST_NAMED = 12
 
 
 class TooFewSymbols(InputError):
-    """Most of the market that a model's features stand beside is missing.
+    """Most of the market that a model's features are relative to is missing.
 
     Args:
-        reason: who is missing, in a sentence.
-        advice: what to do about it where the bars come from a person.
+        reason: a sentence on what is missing.
+        advice: what to do about it if a person gave the bars.
     """
 
     def __init__(self, reason: str, advice: str = ""):
@@ -30,7 +30,7 @@ class TooFewSymbols(InputError):
 
 
 def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
-    """Returns the bars and those of other symbols, by symbol, then time."""
+    """Returns the bars joined with those of other symbols, by symbol, then time."""
     names = sorted({*bars["symbol"].cat.categories, *universe["symbol"].cat.categories})
     others = universe.loc[~universe["symbol"].isin(bars["symbol"].cat.categories)]
     kind = pd.CategoricalDtype(names)
@@ -39,9 +39,9 @@ def with_universe(bars: pd.DataFrame, universe: pd.DataFrame) -> pd.DataFrame:
 
 
 def symbols_needed(contract: Contract) -> int:
-    """Returns how many symbols of the training must have a bar that is answered beside the market.
+    """Returns how many symbols of the training must have a bar for an answer beside the market.
 
-    Half of those that traded at its end, and as many as make a market.
+    At least half of those that traded at its end, and at least as many as form a market.
     """
     total = len(contract["universe"])
     least = min(settings_of(contract).market_min_symbols, total)
@@ -56,18 +56,18 @@ def check_universe(
     *,
     newest_only: bool,
 ) -> str:
-    """Returns a remark where windows were answered beside few symbols of the training; "" if none.
+    """Returns a remark on windows with few symbols of the training beside them; "" if none.
 
     Args:
         contract: of the model.
-        names: of the symbols of `universe`.
-        universe: when the bars of all rows close.
+        names: of the symbols in `universe`.
+        universe: the closes of all rows' bars.
         ends: rows of the windows' last bars.
-        newest_only: whether they are the newest windows alone.
+        newest_only: whether these are only the newest windows.
 
     Raises:
-        TooFewSymbols: where fewer than half of the symbols that traded at the end of the training,
-            or than make a market, have the newest bar; of all windows, where none has enough.
+        TooFewSymbols: if too few symbols have the newest bar (see `symbols_needed`); for all
+            windows, if no window has enough.
     """
     expected = contract["universe"]
     needed = symbols_needed(contract)
@@ -103,5 +103,5 @@ def check_universe(
 
 
 def first_of(names: Sequence[str]) -> str:
-    """Returns the first names, divided by commas."""
+    """Returns the first few names, separated by commas."""
     return ", ".join(names[:_MOST_NAMED]) + ", ..." * (len(names) > _MOST_NAMED)

@@ -1,4 +1,4 @@
-"""What is read of the files of finished runs, checked: somebody may have edited them."""
+"""Reads and checks the files of finished runs: somebody may have edited them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +23,8 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
 
     Args:
         path: of the file, which holds an object.
-        names: keys and places that lead to the value.
-        holds: what must be true of it.
+        names: keys and indices that lead to the value.
+        holds: the condition that it must meet.
 
     Raises:
         InputError: where there is no such value.
@@ -46,7 +46,7 @@ def value_of(path: Path, names: Sequence[str | int], holds: Callable[[Any], bool
 
 
 def read(kind: type[T], path: Path) -> T:
-    """Returns what a dataclass declares of a JSON file.
+    """Returns the fields of a dataclass from a JSON file.
 
         >>> read(BlockSummary, run / "metrics.json").verdict.block_seconds
         43200.0

@@ -1,4 +1,4 @@
-"""What a change of flags does to NLL, direction, MCC, ECE and the ranks of symbols, with intervals.
+"""The effect of flags on NLL, direction, MCC, ECE and the ranking of symbols, with intervals.
 
 Two things differ from study to study: which stretch of time was seen, and which seeds were drawn.
 The variance of an effect is taken as the sum of both parts: a jackknife over blocks of calendar
@@ -49,7 +49,7 @@ def block_sums(
     block_seconds: float,
     ranked: tuple[Mapping[str, np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Returns for each block of time what all measures are made of, (blocks, 14 + bins [+ 4]).
+    """Returns the sums per block of time behind all measures, (blocks, 14 + bins [+ 4]).
 
     Args:
         timestamps: of the windows' last bars, datetime64 (samples,).
@@ -83,7 +83,7 @@ def block_sums(
 
 
 def measured(sums: np.ndarray) -> tuple[str, ...]:
-    """Returns the names of what `measures` gives of such sums."""
+    """Returns the names of the measures that `measures` computes from such sums."""
     return MEASURES + RANKED if sums.shape[-1] > _RANKED else MEASURES
 
 
@@ -104,11 +104,11 @@ def measures(sums: np.ndarray) -> np.ndarray:
 
 
 def paired_effects(changed: np.ndarray, other: np.ndarray) -> dict[str, Effect]:
-    """Returns the effect on each measure that all have.
+    """Returns the effect on each measure that all runs have.
 
     Args:
         changed: `block_sums` of the changed arm for each seed, (seeds, blocks, columns).
-        other: those of the other arm, for the same seeds and blocks.
+        other: of the other arm, for the same seeds and blocks.
     """
 
     def difference(combine) -> np.ndarray:

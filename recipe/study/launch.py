@@ -1,4 +1,4 @@
-"""Starts the workers of a study and says how far it is."""
+"""Starts the workers of a study and reports its progress."""
 
 import subprocess
 import sys
@@ -21,18 +21,17 @@ from recipe.study.worker import STORAGE, is_worked_on
 def run_workers(
     plan: Plan, num_workers: int, storage: str, say: Callable[[str], None], pause: float = 2.0
 ) -> bool:
-    """Has workers here do what is open, and returns whether every cell has ended.
+    """Runs workers on the open cells, and returns whether every cell has ended.
 
     Args:
         plan: of the study; other machines may work on it too.
         num_workers: processes.
-        storage: URL of the database that is given a copy of the trials; "": there is none.
-        say: is told the progress whenever it changed.
-        pause: seconds between two looks.
+        storage: URL of the database to copy the trials to; "" for none.
+        say: called with the progress whenever it has changed.
+        pause: seconds between looks.
 
     Raises:
-        InputError: where the storage cannot be opened, or is not that of the study; where a sweep
-            has no Optuna.
+        InputError: if the storage cannot be opened or is not the study's, or a sweep lacks Optuna.
     """
     check_storage(plan, storage)
     environment = place.environment() | {STORAGE: storage}
@@ -60,10 +59,10 @@ def run_workers(
 
 
 def check_storage(plan: Plan, storage: str) -> None:
-    """Refuses a database that is missing, or that the study was not begun with.
+    """Checks that the database is the one that the study was begun with.
 
     Raises:
-        InputError: where it is, where it cannot be opened, or where Optuna is needed and missing.
+        InputError: if it is not, cannot be opened, or Optuna is needed and missing.
     """
     if plan.database != bool(storage):
         needs = _("its database: --storage URL") if plan.database else _("no --storage")
@@ -76,11 +75,11 @@ def check_storage(plan: Plan, storage: str) -> None:
 
 
 def progress(plan: Plan, num_workers: int = 0) -> str:
-    """Returns in one line how many cells are done, running and failed, and how long it takes yet.
+    """Returns a line: how many cells are done, running and failed, and the time left.
 
     Args:
         plan: of the study.
-        num_workers: that are known to work; between two cells a worker does not show as running.
+        num_workers: known to be alive; between two cells a worker does not show as running.
     """
     states = {cell: plan.state(cell) for cell in plan.cells}
     count = Counter(states.values())
@@ -101,7 +100,7 @@ def progress(plan: Plan, num_workers: int = 0) -> str:
 
 
 def wall_seconds(plan: Plan, cell: str) -> float:
-    """Returns how long the process took that finished a run."""
+    """Returns the seconds of the process that finished a run."""
     seconds: Any = files.read_json(plan.run(cell) / files.RUN).get("wall_seconds")
     return seconds if is_number(seconds, 0) else 0.0
 

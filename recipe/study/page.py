@@ -48,11 +48,11 @@ COLUMNS = [(split, measure) for split in ("validation", "test") for measure in T
 
 
 def write_study(plan: Plan, say: Callable[[str, str], None]) -> list[Path]:
-    """Writes what the study says so far into its folder, and returns the paths.
+    """Writes the results so far into the study's folder, and returns the paths.
 
     Args:
         plan: of the study.
-        say: is told each finding, as a name and a text.
+        say: called with each finding, as a name and a text.
     """
     runs = results.runs_table(plan)
     done = runs[runs["state"] == DONE]
@@ -218,7 +218,7 @@ def _page(plan: Plan, runs: pd.DataFrame, findings: list, parts: dict[str, Any])
 
 
 def _column(name: str) -> str:
-    """Returns the name of a column of the runs, or of a measure on a split, in words."""
+    """Returns a readable name for a column of the runs or for a measure on a split."""
     split, _rest, measure = name.partition("_")
     if measure in TITLES:
         return f"{_(split)} {_(TITLES[measure])}"

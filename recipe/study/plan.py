@@ -1,4 +1,4 @@
-"""What a study is to run: its cells, their flags and where each of them stands, all in a folder.
+"""The plan of a study: its cells, their flags and the state of each, all in a folder.
 
 studies/ID/study.json       kind, bars, flags
            cells/CELL.json  the flags of a cell, once it was begun
@@ -6,7 +6,7 @@ studies/ID/study.json       kind, bars, flags
            ended/CELL.json  why a cell has no result; remove it, and the cell is tried again
            logs/CELL.txt    what its process said
            locks/           of the cells that somebody works on
-           draw.lock        of whoever draws the flags of a sweep
+           draw.lock        held while the flags of a sweep are drawn
 """
 
 import re
@@ -41,7 +41,7 @@ class Cell:
     Args:
         name: of its run folder.
         arm: what it has in common with the cells of other seeds.
-        flags: checked; those of a sweep lack what Optuna is yet to draw.
+        flags: checked; for a sweep, without what Optuna draws.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Plan:
         return value_of(path, ["state"], ENDS.__contains__) if path.exists() else OPEN
 
     def reason(self, cell: str) -> str:
-        """Returns why a cell failed or was pruned, in the language of now; the file has English."""
+        """Returns why a cell failed or was pruned, in the current language; files are English."""
         text = value_of(self._ended(cell), ["reason"], lambda value: isinstance(value, str))
         ended = re.fullmatch(r"status (-?\d+): (.*)", text)
         if ended is None:
@@ -112,7 +112,7 @@ class Plan:
         return _("status {status}: {reason}", status=ended[1], reason=_(ended[2]))
 
     def end(self, cell: str, state: str, reason: str) -> None:
-        """Notes that a cell has no result, and why."""
+        """Records that a cell has no result, and why."""
         files.write_json(self._ended(cell), {"state": state, "reason": reason})
 
     def value(self, cell: str) -> float:
@@ -121,7 +121,7 @@ class Plan:
         return sum(fold.validation.nll for fold in folds) / len(folds)
 
     def drawn(self, cell: str, space: Mapping[str, Range]) -> dict[str, float]:
-        """Returns the values with which a cell of a sweep was begun, of the flags of its space.
+        """Returns the drawn flags that a cell of a sweep was begun with.
 
         Raises:
             InputError: where one is no number in its range.

@@ -1,4 +1,4 @@
-"""The figures of a study's page, drawn with matplotlib like those of a run's report."""
+"""The figures of a study's page, in the style of a run's report."""
 
 import matplotlib
 import numpy as np
@@ -88,7 +88,7 @@ def seed_dots(runs: pd.DataFrame) -> Figure:
 
 
 def sweep_curve(values: pd.Series) -> Figure:
-    """Returns the validation NLL of the finished trials in their order, and the least so far.
+    """Returns the validation NLL of the finished trials in order, and the lowest so far.
 
     Args:
         values: by the number of the trial.

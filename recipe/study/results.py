@@ -1,4 +1,4 @@
-"""What the run folders of a study say: a table of the runs, and the effect of each improvement."""
+"""The results of a study: a table of its runs, and the effect of each improvement."""
 
 from dataclasses import asdict
 from functools import cache
@@ -60,7 +60,7 @@ def runs_table(plan: Plan) -> pd.DataFrame:
 
 
 def winner(plan: Plan) -> str | None:
-    """Returns the finished cell with the least mean validation NLL over folds, if there is one."""
+    """Returns the finished cell with the lowest mean validation NLL over folds, if any."""
     done = [cell for cell in plan.cells if plan.state(cell) == DONE]
     return min(done, key=plan.value, default=None)
 
@@ -182,7 +182,7 @@ def _ranked(
 
     Args:
         table: predictions of a split.
-        earlier: the file with those of the split before, for the past means.
+        earlier: file with the predictions of the split before, for the past means.
         block_seconds: length of a block of time.
     """
     keys = ["symbol", "timestamp"]
@@ -230,6 +230,6 @@ def _measured(sums: np.ndarray) -> dict[str, float]:
 
 
 def _cost(plan: Plan, both: list[tuple[str, str]], comparison: str) -> float:
-    """Returns the seconds that a training takes longer with the improvement than without it."""
+    """Returns how many seconds longer training takes with the improvement than without."""
     longer = [training_seconds(plan, a) - training_seconds(plan, b) for a, b in both]
     return float(np.mean(longer)) * (1 if comparison == "alone" else -1)

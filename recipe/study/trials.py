@@ -1,8 +1,8 @@
-"""What Optuna does for a study: it draws the flags of a sweep, and tells which runs are hopeless.
+"""What Optuna does for a study: it draws the flags of a sweep, and finds hopeless runs.
 
-Only the folder of the study holds results. What Optuna is to know of other cells is read from it
-anew for each question, so that there is nothing to lose, to lock or to mend. A database, where one
-is wanted, is given a copy of the trials, for Optuna's dashboard or for queries.
+Results are kept in the folder of the study alone. What Optuna needs of other cells is read from it
+again each time, so that there is no state to lose, lock or repair. A database, if there is one,
+gets a copy of the trials, for Optuna's dashboard or for queries.
 """
 
 import contextlib
@@ -30,18 +30,18 @@ except ImportError as error:
     raise InputError("a sweep, and --storage, need Optuna: pip install -e '.[study]'") from error
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-_PATIENCE = 60.0  # seconds to wait for another worker that draws or copies
-_FEWEST_FINISHED = 5  # trials, before which nothing is given up
+_PATIENCE = 60.0  # seconds to wait for another worker that is drawing or copying
+_FEWEST_FINISHED = 5  # trials before any run is given up
 
 
 def draw(plan: Plan, cell: str) -> dict[str, Any]:
     """Returns the flags of a cell of a sweep by name: those it was begun with, or new ones.
 
     They are written to the cell's file before another worker draws, so that no two workers try the
-    same. One worker repeats its draws: each cell has a seed of its own.
+    same. A single worker draws reproducibly: each cell has a seed of its own.
 
     Raises:
-        InputError: where a file of the study was changed.
+        InputError: if a file of the study was changed.
     """
     path = plan.flags_file(cell)
     values = config.as_dict(plan.flags)
@@ -57,10 +57,10 @@ def draw(plan: Plan, cell: str) -> dict[str, Any]:
 
 
 def pruner(plan: Plan, cell: str) -> Callable[[], bool]:
-    """Returns what says, when it is called, whether a running cell of a sweep is hopeless.
+    """Returns a function that returns whether a running cell of a sweep is hopeless.
 
-    It is where its best validation NLL so far is worse than the median, at the same epoch, of the
-    trials that have ended.
+    A cell is hopeless if its best validation NLL so far is worse than the median of the finished
+    trials at the same epoch.
     """
     judged, ended = 0, {}  # epochs; trials by cell
 
@@ -87,14 +87,14 @@ def pruner(plan: Plan, cell: str) -> Callable[[], bool]:
 
 
 def copy_to(plan: Plan, storage: str) -> None:
-    """Adds to a database the trials of the cells that have ended and that it does not have yet.
+    """Adds the trials of ended cells to a database, unless it has them.
 
     Args:
         plan: of the study.
         storage: URL of the database.
 
     Raises:
-        InputError: where it cannot be opened.
+        InputError: if it cannot be opened.
     """
     try:
         with _alone(plan):
@@ -126,7 +126,7 @@ def _alone(plan: Plan) -> Lock:
 
 
 def _study(plan: Plan, sampler: Any = None) -> optuna.Study:
-    """Returns a study in memory that knows no trial yet."""
+    """Returns a new study in memory, without trials."""
     return optuna.create_study(
         direction="minimize",
         sampler=sampler,
@@ -141,7 +141,7 @@ def _is_begun(plan: Plan, cell: str) -> bool:
 
 
 def _trial(plan: Plan, cell: str) -> FrozenTrial:
-    """Returns what the folder of the study says of a cell."""
+    """Returns a cell as a trial, from the folder of the study."""
     state = plan.state(cell)
     space = space_for(plan.flags) if plan.kind == "sweep" and _is_begun(plan, cell) else {}
     return create_trial(
@@ -163,5 +163,5 @@ def _history(plan: Plan, cell: str) -> list[float]:
         rows = pd.read_csv(path)
         first = (rows["fold"] == 0) & (rows["member"] == 0 if "member" in rows else True)
         return rows.loc[first, "val_nll"].astype(float).tolist()
-    except (OSError, ValueError, KeyError, TypeError):  # somebody wrote in it: nothing to tell
+    except (OSError, ValueError, KeyError, TypeError):  # somebody edited it: unknown
         return []

@@ -1,7 +1,7 @@
-"""A worker: takes an open cell of the study, trains it in a process of its own, and so on.
+"""A worker: takes open cells of a study one after another and trains each in a child process.
 
-A worker that is killed cannot end its child. The child therefore watches the pipe from its worker,
-which the system closes, and kills itself at once: another worker may resume the run, and two must
+A killed worker cannot end its child. The child therefore watches the pipe from its worker, which
+the system then closes, and kills itself at once: another worker may resume the run, and two must
 not write to one folder.
 """
 
@@ -30,7 +30,7 @@ LOCKS = "locks"
 WORSE = N_("its validation NLL was worse than the median of the others")
 NO_OUTPUT = N_("it printed nothing")
 CHILD = "--child"  # this module is run as the process of a cell
-STORAGE = "XLSTM_STUDY_STORAGE"  # the URL may hold a password, which others could see in a command
+STORAGE = "XLSTM_STUDY_STORAGE"  # a command shows passwords to others
 
 
 def work(
@@ -42,17 +42,17 @@ def work(
 ) -> None:
     """Works until every cell of the study has ended.
 
-    Whoever has the lock of a cell works on it. The system lets go of it however a worker ends, and
-    another one resumes the cell then.
+    A worker holds the lock of its cell. The system releases it however the worker ends, and another
+    worker then resumes the cell.
 
     Args:
         folder: of the study.
-        storage: URL of the database that is given a copy of the trials; "": there is none.
-        module: whose `train` and `resume` are called.
-        pause: seconds between two looks at a child, or at what others do.
+        storage: URL of the database to copy the trials to; "" for none.
+        module: the command line with `train` and `resume`.
+        pause: seconds between looks at a child, or at the other workers.
 
     Raises:
-        InputError: where a file of the study was changed, or the folder is on a disk that knows no
+        InputError: if a file of the study was changed, or the folder is on a disk without file
             locks.
     """
     plan = load(folder)
@@ -74,7 +74,7 @@ def work(
 
 
 def take(plan: Plan) -> tuple[str, Lock] | None:
-    """Returns an open cell on which nobody works with its lock, which is held; None without one."""
+    """Returns an open cell that nobody works on, with its lock held; None if there is none."""
     for cell in plan.cells:
         lock = lock_of(plan, cell)
         if plan.state(cell) != OPEN or not lock.take():
@@ -85,18 +85,18 @@ def take(plan: Plan) -> tuple[str, Lock] | None:
                 "the folder of a study must be on a disk that knows file locks: {folder}",
                 folder=plan.folder,
             )
-        if plan.state(cell) == OPEN:  # the one before may have just ended it
+        if plan.state(cell) == OPEN:  # its last worker may have just ended it
             return cell, lock
         lock.let_go()
     return None
 
 
 def is_worked_on(plan: Plan, cell: str) -> bool:
-    """Returns whether a worker, here or elsewhere, has the lock of a cell."""
+    """Returns whether a worker, here or elsewhere, holds the lock of a cell."""
     lock = lock_of(plan, cell)
     if not lock.path.exists():
         return False
-    if lock.take():  # what a killed worker left
+    if lock.take():  # left by a killed worker
         lock.let_go()
         return False
     return True
@@ -115,14 +115,14 @@ def _work_on(plan: Plan, cell: str, module: str, pause: float) -> None:
         flags, hopeless = draw(plan, cell), pruner(plan, cell)
     try:
         run_cell(plan, cell, load_flags(**flags), hopeless, module, pause)
-    except InputError as error:  # what was drawn breaks a rule
+    except InputError as error:  # the drawn flags break a rule
         plan.end(cell, FAILED, str(error))
 
 
 def run_cell(
     plan: Plan, cell: str, flags: Flags, hopeless: Callable[[], bool], module: str, pause: float
 ) -> None:
-    """Trains a cell, or resumes it where it was begun; its folder says how that ended."""
+    """Trains a cell, or resumes it, and records in its folder how that ended."""
     run = plan.run(cell)
     if run.exists() and not (run / files.RUN).exists():
         shutil.rmtree(run)  # killed before its first file
@@ -173,7 +173,7 @@ def _last_line(log: Path) -> str:
 
 
 def _be_child(module: str, *arguments: str) -> None:
-    """Runs a module as a command, for as long as the worker that started this process lives."""
+    """Runs a module as a command, as long as the worker that started this process lives."""
 
     def end_with_the_worker() -> None:
         while os.read(0, 1):
