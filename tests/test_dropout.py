@@ -16,7 +16,7 @@ def test_a_mask_has_the_draws_of_keras_and_its_scale(shape):
     assert set(np.unique(mask)) == {0, np.float32(1 / 0.7)}
 
 
-@pytest.mark.parametrize("noise_shape", [(None, 1, 8), (None, 5, 1)])
+@pytest.mark.parametrize("noise_shape", [(None, 1, 8), (None, 5, 1), None])
 def test_the_layer_is_that_of_keras(noise_shape):
     arguments = {"noise_shape": noise_shape, "seed": 3}
     ours, theirs = SequenceDropout(0.3, **arguments), layers.Dropout(0.3, **arguments)

@@ -10,7 +10,8 @@ class SequenceDropout(layers.Dropout):
 
     Args:
         rate: the share of inputs that is set to 0 in training.
-        noise_shape: of the mask: None for the batch, then numbers, 1 where it is shared.
+        noise_shape: of the mask: None for the batch, then numbers, 1 where it is shared; None: that
+            of the inputs.
         seed: of the draws.
         **kwargs: those of `keras.layers.Layer`.
     """
@@ -18,7 +19,7 @@ class SequenceDropout(layers.Dropout):
     def call(self, inputs, training=False):
         if not (training and self.rate):
             return inputs
-        shape = (ops.shape(inputs)[0], *self.noise_shape[1:])
+        shape = (ops.shape(inputs)[0], *(self.noise_shape or inputs.shape)[1:])
         return inputs * dropout_mask(shape, self.rate, self.seed_generator, inputs.dtype)
 
 
