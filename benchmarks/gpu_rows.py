@@ -138,38 +138,13 @@ def _least_step() -> float:
 def _classifier(units: int, bars: int, labels: int, heads: int):
     """Returns the compiled network of the default run, by the flags of now."""
     from config import load
-    from models.training.settings import LossSettings, OptimizerSettings
-    from models.xlstm_rl_model import NetworkSettings
+    from recipe.run.settings import network_settings, training_settings
 
     flags = load(XLSTM_UNITS=units, XLSTM_HEADS=heads)
-    network = NetworkSettings(
-        units=flags.XLSTM_UNITS,
-        blocks=flags.XLSTM_BLOCKS,
-        num_heads=flags.XLSTM_HEADS,
-        dropout_rnn1=flags.DROPOUT_RNN1,
-        dropout_rnn2=flags.DROPOUT_RNN2,
-        recurrent_dropout=flags.RECURRENT_DROPOUT,
-        weight_decay_l2=flags.WEIGHT_DECAY_L2,
-        gate_soft_cap=flags.GATE_SOFT_CAP,
-        logit_clip=flags.LOGIT_CLIP,
-    )
+    network, training = network_settings(flags), training_settings(flags)
     model = network.build(bars, FEATURES, class_prior=[0.3, 0.4, 0.3], labels_per_sequence=labels)
-    loss = LossSettings(
-        flags.AFL_ALPHA,
-        flags.AFL_GAMMA,
-        flags.CLASS_SMOOTHING,
-        flags.CE_WEIGHT_START,
-        flags.CE_WEIGHT_END,
-        flags.AFL_WARMUP_EPOCHS,
-    )
-    optimizer = OptimizerSettings(
-        flags.LR_BASE,
-        flags.LR_MIN,
-        flags.LR_WARMUP_EPOCHS,
-        flags.GRADIENT_CLIP_NORM,
-        flags.EMA_DECAY,
-    )
-    model.compile(optimizer.build(flags.SUPERVISED_EPOCHS, 1000), loss.build(3), jit_compile=True)
+    optimizer = training.optimizer.build(training.epochs, 1000)
+    model.compile(optimizer, training.loss.build(3), jit_compile=True)
     return model
 
 

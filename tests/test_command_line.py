@@ -1,5 +1,6 @@
 """What is typed wrong or short: the flag's name, the folder of a run, the newest bar alone."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -107,6 +108,22 @@ def test_predict_newest_says_the_call_of_each_symbol(run, tmp_path, capsys):
     assert [line.split()[2:4] for line in lines] == newest[["symbol", "call"]].to_numpy().tolist()
     assert train_model.main(["predict", str(run), "--exchange", "x", "--newest"]) == 2
     assert "--newest goes with --data" in capsys.readouterr().err
+
+
+def test_newest_without_data_takes_the_bars_of_the_run_and_says_so(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    asked = ["predict", str(folder), "--newest"]
+    assert train_model.main(asked) == 2
+    assert "--newest needs --data PATH: no run.json in" in capsys.readouterr().err
+    data = str(folder / "bars.parquet")
+    assert train_model.main([*asked, "--data", data]) == 0
+    expected = capsys.readouterr().out
+    (folder / "run.json").write_text(json.dumps({"data": data}))
+    assert train_model.main(asked) == 0
+    told = capsys.readouterr()
+    assert expected and told.out == expected
+    assert f"the bars are those of the run: {data}" in told.err
 
 
 def test_a_model_that_was_cut_off_says_so(run, tmp_path, capsys):

@@ -101,6 +101,17 @@ def test_follow_answers_every_close_until_ctrl_c(server, model_file, tmp_path, c
     assert written[["p_buy", "unfamiliar"]].stack().between(0, 1).all()
 
 
+def test_a_restart_adds_to_the_table_that_is_there(server, model_file, tmp_path):
+    table = tmp_path / "table.csv"
+    asked = ["predict", str(model_file), "--exchange", "binance", "--symbols", "BTC/USDT"]
+    for closes in (602, 604):
+        server.until = START + closes * STEP
+        assert train_model.main([*asked, "--follow", "--out", str(table)]) == 130
+    written = pd.read_csv(table, parse_dates=["timestamp"])["timestamp"]
+    assert written.is_monotonic_increasing and written.nunique() == 5
+    assert table.read_text().count("timestamp") == 1
+
+
 def test_a_table_that_was_moved_away_begins_anew(server, model_file, tmp_path, monkeypatch):
     server.until = START + 602 * STEP
     table, moved = tmp_path / "table.csv", tmp_path / "moved.csv"

@@ -262,3 +262,14 @@ def test_edited_predictions_are_refused(change, runs, tmp_path, capsys):
     assert train_model.main(["compare", *folders, "--out", str(tmp_path / "page.html")]) == 2
     told = capsys.readouterr().err
     assert f"{folders[1]}/predictions.parquet must be the predictions of a finished run" in told
+
+
+def test_every_run_that_is_none_is_named(runs, tmp_path, capsys):
+    folders = [written(run, tmp_path / str(place)) for place, run in enumerate(runs[:3])]
+    (tmp_path / "0" / files.METRICS).unlink()
+    (tmp_path / "2" / files.CONFIG).unlink()
+    assert train_model.main(["compare", *folders, "--out", str(tmp_path / "page.html")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [f"{tmp_path}/{name}" in line for name, line in zip("02", told, strict=True)] == [
+        True
+    ] * 2

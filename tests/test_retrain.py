@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -197,11 +198,21 @@ class Looked:
     """A `Beside` at a clock of its own, whose command is a piece of Python."""
 
     def __init__(self, run, code):
-        self.now, self.told = time.time(), []
         (run / "run.json").write_text("{}")
         (run / "model.keras").write_bytes(b"old")
+        self.run, self.code = run, code
+        self.begin(time.time())
+
+    def begin(self, now):
+        """Starts anew, as after a kill."""
+        self.now, self.told = now, []
         self.beside = Beside(
-            run, [sys.executable, "-c", code], 100, self.told.append, clock=lambda: self.now
+            self.run,
+            self.run / "model.keras",
+            [sys.executable, "-c", self.code],
+            100,
+            self.told.append,
+            clock=lambda: self.now,
         )
 
     def ended(self):
@@ -228,7 +239,9 @@ def test_it_retrains_when_the_time_has_come_and_says_which_model_answers(tmp_pat
         looked.beside.look()  # starts it
         looked.ended()
         assert looked.beside.answers == tmp_path / "retrained" / "new" / "model.keras"
-        assert looked.told == ["it answers"] and looked.beside.look() is None
+        begins, ended = looked.told
+        assert f"retraining begins, its output is in {tmp_path / LOG}" in begins
+        assert ended == "it answers" and looked.beside.look() is None
 
 
 def test_a_retraining_that_fails_is_told_and_tried_again_after_the_span(tmp_path):
@@ -237,7 +250,7 @@ def test_a_retraining_that_fails_is_told_and_tried_again_after_the_span(tmp_path
         looked.now += 101
         looked.beside.look()
         assert looked.ended() is None
-        (told,) = looked.told
+        told = looked.told[-1]
         assert "no bars" in told and "status 2" in told and str(tmp_path / LOG) in told
         looked.now += 99
         looked.beside.look()
@@ -245,6 +258,40 @@ def test_a_retraining_that_fails_is_told_and_tried_again_after_the_span(tmp_path
         looked.now += 2
         looked.beside.look()
         assert looked.beside._process is not None
+
+
+def test_a_retraining_that_cannot_be_started_is_told_and_tried_again_after_the_span(tmp_path):
+    looked = Looked(tmp_path, "print('done')")
+    looked.beside.command = [str(tmp_path / "nothing")]
+    with looked.beside:
+        looked.now += 101
+        assert looked.beside.look() is None and looked.beside.look() is None
+        (told,) = looked.told
+        assert "no retraining can be started" in told and "nothing" in told
+        looked.beside.command = [sys.executable, "-c", "print('done')"]
+        looked.now += 101
+        looked.beside.look()
+        assert looked.ended() is None and looked.told[-1] == "done"
+
+
+def test_after_a_restart_the_span_counts_from_the_last_retraining(tmp_path):
+    looked = Looked(tmp_path, "print('the old one goes on')")
+    for path in (tmp_path / "run.json", tmp_path / "model.keras"):
+        os.utime(path, (0, 0))
+    looked.begin(time.time())
+    looked.beside.look()
+    looked.ended()
+    for span, is_due in [(90, False), (120, True)]:
+        looked.begin(time.time() + span)
+        looked.beside.look()
+        assert (looked.beside._process is not None) == is_due
+    looked.ended()
+
+
+def test_a_model_that_answers_by_now_is_taken_though_it_was_made_before_the_start(tmp_path):
+    looked = Looked(tmp_path, SWITCH.format(run=str(tmp_path)))
+    subprocess.run(looked.beside.command, check=True, stdout=subprocess.DEVNULL)
+    assert looked.beside.look() == tmp_path / "retrained" / "new" / "model.keras"
 
 
 def test_it_ends_the_retraining_that_is_under_way(tmp_path):

@@ -1,4 +1,4 @@
-"""Starts the backend of Keras for the command line; nothing heavy is imported before."""
+"""Starts the Keras backend for the command line; nothing heavy is imported before that."""
 
 import importlib.metadata
 import os
@@ -10,19 +10,23 @@ from core.memory import keep_freed_memory
 from core.native_chatter import without_native_chatter
 from recipe.run import folder as files
 
-# XLA compiles the training step in half the time, and the step takes as long as before.
+# Halves the time that XLA takes to compile the training step, which runs as fast as before.
 COMPILER = (
     "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
 )
+<<<<<<< HEAD
 # A version that does not know a flag of its own ends the process: only where these were tried. By
 # itself XLA makes use of half of an AVX-512 register; without AVX-512 the width changes nothing.
+=======
+# XLA aborts the process on an unknown flag: only for versions that this was tried on.
+>>>>>>> live
 OLDER_EMITTERS, TRIED = "--xla_cpu_use_fusion_emitters=false", "2.21."
 WHOLE_REGISTERS = "--xla_cpu_prefer_vector_width=512"
 BACKENDS = ("tensorflow", "jax")
 
 
 def prepare_process() -> None:
-    """Sets how XLA compiles, where the environment does not say it."""
+    """Sets the flags of XLA, unless the environment does."""
     flags = [COMPILER]
     if os.environ.get("KERAS_BACKEND", BACKENDS[0]) == "tensorflow":
         tried = _tensorflow_version().startswith(TRIED)
@@ -37,10 +41,15 @@ def _tensorflow_version() -> str:
         return ""
 
 
+def model_path(path: str | Path) -> Path:
+    """Returns the path of a model file; for a run folder, of the model in use."""
+    path = Path(path)
+    return files.current_model(path) if path.is_dir() else path
+
+
 def load_model(path: str | Path):
     """Returns the deployable model in a file or run folder, once the backend has started."""
-    if Path(path).is_dir():
-        path = files.current_model(Path(path))
+    path = model_path(path)
     quiet_backend()
     from models.deployable import load_classifier
 
@@ -48,14 +57,14 @@ def load_model(path: str | Path):
 
 
 def quiet_backend() -> None:
-    """Has the backend start without what its native code says of itself."""
+    """Starts the backend without the chatter of its native code."""
     prepare_process()
     with without_native_chatter():
         start_backend()
 
 
 def start_backend() -> None:
-    """Has the backend of Keras start, with all that it has to say about it."""
+    """Starts the Keras backend, with all of its native output."""
     try:
         import keras
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""What the commands beside training do, from their options to their exit status.
+"""The commands other than training, from their options to their exit status.
 
-Everything heavy is imported inside the functions, after the flags and the bars were found good:
+Everything heavy is imported inside the functions, after the options have been checked:
 TensorFlow takes seconds to import, and a misspelt flag should not have to wait for it.
 """
 
@@ -10,16 +10,15 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import config
-from core.errors import InputError, one_line
+from core.errors import InputError
 from core.foreign import writing
 from core.i18n import N_, _
 from recipe.cli.backend import load_model
-from recipe.cli.retrain import retraining
 from recipe.run import folder as files
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 USUAL_TOP, USUAL_DAYS = 50, 730  # of download: symbols of --quote, and how far back
-FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and what they need
+FORMATS = {"onnx": ("tf2onnx", "onnxruntime"), "saved_model": ()}  # and the packages they need
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -70,90 +69,6 @@ def compare(options: argparse.Namespace) -> int:
         files.write_text(options.out, compare_page(result))
     comparison(result)
     console.log(_("page"), str(options.out))
-    return OK
-
-
-def predict(options: argparse.Namespace) -> int:
-    """Writes the probabilities of a trained model as CSV."""
-    if options.out:
-        files.check_new_file(options.out)
-    if bool(options.data) == bool(options.exchange) and not options.retrain_every:
-        raise InputError("predict needs either --data PATH or --exchange NAME")
-    if (options.symbols or options.follow) and not options.exchange:
-        raise InputError("--symbols and --follow need --exchange")
-    if options.newest and not options.data:
-        raise InputError("--newest goes with --data: --exchange always answers for the newest bars")
-    if options.universe and options.exchange:
-        raise InputError(
-            "--universe goes with --data: with --exchange the bars of all symbols come from "
-            "the exchange"
-        )
-
-    from data.bars.read import read_bars
-    from data.features.own import load_features
-    from data.features.settings import settings_of
-
-    if options.features:
-        load_features(options.features)
-    model = load_model(options.model)
-    from models.deployable import contract_of
-    from recipe.serve.guards import plain_cells
-    from recipe.serve.predict import classify, classify_latest
-
-    noted: set[str] = set()
-
-    def note(text: str) -> None:
-        if text not in noted:  # --follow would say at every close that the model is old
-            print(one_line(text), file=sys.stderr)  # standard output may hold the table
-            noted.add(text)
-
-    if options.exchange:
-        from recipe.cli import console
-        from recipe.live.newest import answer_newest
-
-        try:
-            with retraining(options, note) as newer:
-                answer_newest(
-                    model,
-                    options.exchange,
-                    options.symbols,
-                    follow=options.follow,
-                    out=options.out,
-                    note=note,
-                    answered=console.answers,
-                    newer=newer,
-                )
-        except KeyboardInterrupt:
-            print("\n" + _("ended"), file=sys.stderr)
-            return INTERRUPTED
-        return OK
-    settings = settings_of(contract_of(model))
-    bars = read_bars(options.data, note=note, extra=settings.columns)
-    universe = None
-    if options.universe and settings.market:
-        universe = read_bars(options.universe, note=note, extra=settings.columns)
-    elif options.universe:
-        note(_("--universe is not used: the model's features do not stand beside the market"))
-    if options.adjust_splits:
-        from recipe.run.market import without_splits
-
-        bars = without_splits(bars, note)
-        universe = None if universe is None else without_splits(universe, note)
-    if options.newest:
-        from recipe.cli import console
-
-        table = classify_latest(model, bars, universe=universe, note=note)
-        console.answers(table)
-        if not options.out:
-            return OK
-    else:
-        table = classify(model, bars, universe=universe, note=note)
-    table = plain_cells(table)
-    if options.out:
-        with writing(options.out):
-            files.write(options.out, lambda path: table.to_csv(path, index=False))
-    else:
-        table.to_csv(sys.stdout, index=False)
     return OK
 
 
@@ -246,7 +161,7 @@ def download(options: argparse.Namespace) -> int:
 
 
 def _symbols_to_download(options: argparse.Namespace):
-    """Returns the symbols that are named, or which are to be chosen; they do not go together."""
+    """Returns the named symbols, or how to choose them; the two exclude each other."""
     from recipe.live.markets import MostTraded
 
     if bool(options.symbols) == bool(options.quote):
@@ -264,7 +179,7 @@ def _symbols_to_download(options: argparse.Namespace):
 
 
 def study(options: argparse.Namespace) -> int:
-    """Runs many cells of a study, or shows what they say."""
+    """Runs the cells of a study, or shows their results."""
     from recipe.cli.study import study as run_study
 
     return run_study(options)

@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders to be compared, and what is said of them."""
+"""Reads finished runs from their folders, and prints how they compare."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """Returns the runs of some folders.
 
     Raises:
-        InputError: for fewer than two folders, one given twice, and one without a finished run.
+        InputError: for fewer than two folders, for a folder given twice, and with a line for each
+            one without a finished run.
     """
     if len(folders) < 2:
         raise InputError(
@@ -35,11 +36,19 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             "compare needs different run folders, got {folders}",
             folders=" ".join(map(str, folders)),
         )
-    return [_read(folder) for folder in folders]
+    runs, faults = [], []
+    for folder in folders:
+        try:
+            runs.append(_read(folder))
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+    return runs
 
 
 def comparison(result: dict[str, Any]) -> None:
-    """Prints what `evaluation.report.compare.compare_runs` found."""
+    """Prints the result of `evaluation.report.compare.compare_runs`."""
     for group in result["groups"]:
         rows = group["rows"]
         log(_("bars"), _("{data}, {digest}", data=_data_of(group), digest=group["bars"]))

@@ -1,4 +1,4 @@
-"""All that is said on the screen: aligned lines, a name and a text each."""
+"""Everything printed on the screen: aligned lines, each with a name and a text."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from recipe.run import folder as files
 
 __all__ = ["bar", "log", "note", "table", "working"]  # what a Reporter has, beside what is here
 
-# It learns in half a minute what there is to learn.
+# It learns what there is to learn in half a minute.
 TRY_NEXT = f"{PROGRAM} --data synthetic:persistent_drift --set SUPERVISED_EPOCHS=4"
 _FIGURES = {
     "direction": (N_("direction"), 11),
@@ -32,7 +32,7 @@ _FIGURES = {
 
 
 def announce_market(market, num_bars: int) -> None:
-    """Says which bars were read and what their windows are."""
+    """Prints which bars were read, and the shape of their windows."""
     first, last = market.timestamps.min(), market.timestamps.max()
     log(
         _("bars"),
@@ -62,18 +62,18 @@ def announce_market(market, num_bars: int) -> None:
 
 
 def _moment(time: Any, interval_seconds: float) -> str:
-    """Returns a time as minutes, of daily bars as days."""
+    """Returns a time to the minute, or to the day for daily bars."""
     letters = 10 if interval_seconds >= 86_400 else 16
     return date(str(time)[:letters].replace("T", " "))
 
 
 def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
-    """Says which of several folds begins.
+    """Prints which of several folds begins.
 
     Args:
         number: of the fold, counted from 0.
-        num_folds: of the whole run; of one nothing is said.
-        left: seconds that this fold and those after it are expected to take; 0: not known yet.
+        num_folds: of the whole run; nothing is printed for a single fold.
+        left: expected seconds of this fold and those after it; 0 if not known yet.
     """
     if num_folds > 1:
         text = _("{n} of {num_folds}", n=number + 1, num_folds=num_folds)
@@ -81,7 +81,7 @@ def announce_number(number: int, num_folds: int, left: float = 0.0) -> None:
 
 
 def announce_fold(training, splits: dict[str, Split]) -> None:
-    """Says what the training of a fold is about to see.
+    """Prints what the training of a fold is about to see.
 
     Args:
         training: a `recipe.run.training.Training`.
@@ -118,7 +118,7 @@ def _shares_in_words(shares) -> str:
 
 
 def announce_device(devices: Sequence[str]) -> None:
-    """Says what is trained on.
+    """Prints which devices are used.
 
     Args:
         devices: as Keras names them: cpu:0, gpu:0.
@@ -133,13 +133,13 @@ def announce_device(devices: Sequence[str]) -> None:
 
 
 def epoch(place: int, num_epochs: int, row: Mapping[str, float], seconds: float) -> None:
-    """Says what an epoch gave.
+    """Prints the figures of an epoch.
 
     Args:
         place: of the epoch, counted from 0.
         num_epochs: of the training.
         row: its logs.
-        seconds: that it took, with validation and mining.
+        seconds: of the epoch, with validation and mining.
     """
     figures = [
         (N_("loss {value:.3f}"), "loss"),
@@ -151,7 +151,7 @@ def epoch(place: int, num_epochs: int, row: Mapping[str, float], seconds: float)
 
 
 def announce_member(training) -> None:
-    """Says which member of an ensemble is trained; nothing where there is one model."""
+    """Prints which member of an ensemble is trained; nothing for a single model."""
     size = training.settings.ensemble_size
     if size > 1:
         log(
@@ -190,9 +190,9 @@ def describe(splits: Mapping[str, Split]) -> None:
         log(
             name,
             _(
-                "{total:>7} windows  {told}  {first} to {last}",
+                "{total:>7} windows  {class_shares}  {first} to {last}",
                 total=total,
-                told=class_shares,
+                class_shares=class_shares,
                 first=first,
                 last=last,
             ),
@@ -200,7 +200,7 @@ def describe(splits: Mapping[str, Split]) -> None:
 
 
 def answers(table) -> None:
-    """Prints a line for each row of what `classify_latest` returned: the call, then its grounds."""
+    """Prints a line for each row of `classify_latest`: the call, then its probabilities."""
     for row in table.to_dict("records"):
         shares = "  ".join(
             f"{name} {number(row[f'p_{name.lower()}'], '.3f')}" for name in CLASS_NAMES
@@ -213,7 +213,7 @@ def answers(table) -> None:
 
 
 def conclude(metrics: Metrics, folder: Path, run_info: dict[str, Any]) -> None:
-    """Prints what a person wants to know at the end."""
+    """Prints the results at the end of a run."""
     scores = {OWN: metrics.test}
     if metrics.blend is not None:
         scores = {_("blend"): metrics.test, OWN: metrics.blend.network.test}
@@ -254,7 +254,7 @@ def conclude(metrics: Metrics, folder: Path, run_info: dict[str, Any]) -> None:
 
 
 def _spread(fold: FoldMetrics, members: Sequence[Member]) -> str:
-    """Returns test MCC and NLL of each member of a fold, and of their mean."""
+    """Returns a line with test MCC and NLL of each member of a fold, and of their mean."""
     together = fold.blend.network.test if fold.blend else fold.test
 
     def words(mean: float, alone: Iterable[float]) -> str:
@@ -269,13 +269,13 @@ def _spread(fold: FoldMetrics, members: Sequence[Member]) -> str:
 
 
 def _shares(weights: Mapping[str, float]) -> str:
-    """Returns how much each member of a blend counts."""
+    """Returns a line with the weight of each member of a blend."""
     shares = (f"{_(name)} {number(weight, '.2f')}" for name, weight in weights.items())
     return _("mean of probabilities, weighted {shares}", shares=listed(shares))
 
 
 def forecast_in_words(forecast: Mapping[str, Any]) -> str:
-    """Returns what `Forecast.as_dict` gives in the language of now."""
+    """Returns the content of `Forecast.as_dict` as a line in the current language."""
     from models.training.collapse_forecast import NO_EDGE
 
     shares = _shares_in_words(forecast["probabilities"].items())
@@ -289,7 +289,7 @@ def forecast_in_words(forecast: Mapping[str, Any]) -> str:
 
 
 def took(seconds: float) -> str:
-    """Returns a time as people say it: 9 s, 12 min, 1 h 2 min."""
+    """Returns a readable duration: 9 s, 12 min, 1 h 2 min."""
     if seconds < 120:
         return _("{n} s", n=round(seconds))
     minutes = round(seconds / 60)

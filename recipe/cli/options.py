@@ -1,4 +1,4 @@
-"""The commands of the command line and their options; what they do is in the other files here."""
+"""The commands of the command line and their options; the other files here carry them out."""
 
 import argparse
 import contextlib
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from core import i18n, place
 from core.i18n import N_, _
-from recipe.cli import commands, retrain, training
+from recipe.cli import commands, predict, retrain, training
 from recipe.run.folder import default_folder, versions
 
-# What argparse itself may say of a command line, for the catalogue.
+# Messages of argparse itself, for the catalogue.
 ARGPARSE = (
     N_("usage: "),
     N_("options"),
@@ -31,9 +31,9 @@ ARGPARSE = (
 
 @contextlib.contextmanager
 def argparse_speaking() -> Iterator[None]:
-    """Has argparse find our catalogue.
+    """Makes argparse use our catalogue.
 
-    It takes its texts from Python's `gettext`, which knows the language from the environment alone.
+    It translates with Python's `gettext`, which takes the language from the environment only.
     """
     gettext.bindtextdomain(i18n.DOMAIN, i18n.LOCALE)
     before = os.environ.get("LANGUAGE")
@@ -47,7 +47,7 @@ def argparse_speaking() -> Iterator[None]:
 
 
 def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """Returns the parser of the command line, and those of its commands by name."""
+    """Returns the parser of the command line, and its commands' parsers by name."""
     parser = argparse.ArgumentParser(
         prog=place.PROGRAM.rpartition(" ")[2],
         description=_(
@@ -133,19 +133,19 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
 
     add = command(
         "predict",
-        commands.predict,
+        predict.predict,
         _("write the probabilities of a trained model as CSV"),
         "predict runs/ID --data bars.parquet --out table.csv",
     )
     add("model", metavar="RUN", help=_("a run folder, or its model.keras"))
-    _add_data(add, default=N_("none; needed without --exchange"))
+    _add_data(add, default=N_("with --newest those of the run; else needed without --exchange"))
     _add_adjust(add)
     help_ = _(
         "bars of the symbols of the training that are not asked for, where the model needs them"
     )
     add("--universe", metavar="PATH", help=help_)
     _add_features(add)
-    text = _("with --data: the newest call of each symbol alone, in words")
+    text = _("the newest call of each symbol alone, in words")
     add("--newest", action="store_true", help=text)
     add("--exchange", metavar="NAME", help=_("answer for the newest closed bars of an exchange"))
     text = _("its symbols: BTC/USDT ...; default: those of the training")

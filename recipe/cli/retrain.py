@@ -1,4 +1,4 @@
-"""The command `retrain`, and retraining beside `predict --follow`."""
+"""The command `retrain`, and retraining alongside `predict --follow`."""
 
 import argparse
 import contextlib
@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core import place
+from core import i18n, place
+from core.contract import Contract
 from core.errors import InputError
 from recipe.cli.backend import load_model, quiet_backend
 from recipe.retrain.beside import Beside, seconds_of
 from recipe.run import folder as files
+from recipe.run.origin import read_run
 
 OK, FAILED = 0, 1
 
 
 def retrain(options: argparse.Namespace) -> int:
-    """Trains a run's model anew on newer bars, and says which model answers from now on."""
+    """Retrains a run's model on newer bars, and prints which model answers from now on."""
     current = files.current_model(options.run_folder)
     quiet_backend()
     if options.exchange:
@@ -40,7 +42,7 @@ def retrain(options: argparse.Namespace) -> int:
 
 
 def _fetch(model: Path, options: argparse.Namespace) -> None:
-    """Downloads what the exchange has since, into the folder of the bars."""
+    """Downloads newer bars from the exchange into the folder of the bars."""
     if not options.data:
         raise InputError("--exchange needs --data DIR, the folder that its bars are kept in")
     from datetime import UTC, datetime, timedelta
@@ -67,36 +69,43 @@ def _fetch(model: Path, options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def retraining(
-    options: argparse.Namespace, note: Callable[[str], None]
+    options: argparse.Namespace, answers: Path, contract: Contract, note: Callable[[str], None]
 ) -> Iterator[Callable[[], Any]]:
-    """Retrains in a process beside where the options of `predict` ask for it.
+    """Retrains in a separate process if the options of `predict` ask for it.
+
+    Args:
+        options: of `predict`.
+        answers: file of the model in use.
+        contract: of that model.
+        note: called with a line when a retraining begins, and on how it ended.
 
     Yields:
-        a function that returns the model that is to answer from now on, None where that is the one
-        that answered before.
+        a function that returns the model to answer from now on, or None to keep the current one.
 
     Raises:
-        InputError: where the options do not go together.
+        InputError: if the options do not go together.
     """
     if not options.retrain_every:
         yield lambda: None
         return
     from models.deployable import load_classifier
 
-    with _beside(options, note) as beside:
+    with _beside(options, answers, contract, note) as beside:
 
         def newer() -> Any:
-            path = beside.look()
             try:
+                path = beside.look()
                 return None if path is None else load_classifier(path)
-            except InputError as error:  # whatever comes of it, answers go on
+            except InputError as error:  # answers must go on
                 note(str(error))
                 return None
 
         yield newer
 
 
-def _beside(options: argparse.Namespace, note: Callable[[str], None]) -> Beside:
+def _beside(
+    options: argparse.Namespace, answers: Path, contract: Contract, note: Callable[[str], None]
+) -> Beside:
     every_s = seconds_of(options.retrain_every)
     if not (options.follow and options.data and options.exchange):
         raise InputError(
@@ -105,9 +114,13 @@ def _beside(options: argparse.Namespace, note: Callable[[str], None]) -> Beside:
         )
     path = Path(options.model)
     run = path if path.is_dir() else path.parent
+    read_run(run)
     command = [sys.executable, "-m", place.module("train_model"), "retrain", str(run)]
     command += ["--data", options.data, "--exchange", options.exchange]
-    command += ["--symbols", *options.symbols] if options.symbols else []
+    command += ["--lang", i18n.language()]
+    # Whoever wants answers for a few symbols still trains on all that the training had.
+    if options.symbols and not contract.get("universe"):
+        command += ["--symbols", *options.symbols]
     environment = place.environment()
-    environment.pop("COLUMNS", None)  # what is told is read back, and must be one line
-    return Beside(run, command, every_s, note, environment=environment)
+    environment.pop("COLUMNS", None)  # the output is read back line by line
+    return Beside(run, answers, command, every_s, note, environment=environment)

@@ -1,4 +1,4 @@
-"""Which symbols of an exchange are asked for: those that a model needs, or the most traded ones."""
+"""Chooses symbols of an exchange: those that a model needs, or the most traded ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,20 @@ class Members:
     """The symbols of an exchange that a model needs.
 
     Attributes:
-        asked: get an answer.
-        num_bars: how many newest bars of each symbol are needed, of the asked ones and of those
-            that only make the market.
-        names: of the exchange's symbols in the training; empty where symbols stand alone.
+        symbols: to answer for.
+        num_bars: how many of the newest bars are needed, by symbol; includes symbols that only
+            form the market.
+        names: the training's name for each of the exchange's symbols; empty for a model whose
+            symbols stand alone.
     """
 
-    asked: tuple[str, ...]
+    symbols: tuple[str, ...]
     num_bars: Mapping[str, int]
     names: Mapping[str, str]
 
     @property
     def together(self) -> bool:
-        """Whether an answer depends on the bars of all."""
+        """Whether an answer depends on the bars of all symbols."""
         return bool(self.names)
 
 
@@ -47,12 +48,12 @@ def members_of(
     Args:
         exchange: from `open_exchange`.
         contract: of the model.
-        symbols: ccxt's names that are asked for; none: those of the training that still traded at
-            its end.
+        symbols: ccxt's names of the symbols to answer for; if empty, the symbols of the training
+            that still traded at its end.
 
     Raises:
-        InputError: where a symbol is unknown, the contract names none, or features stand beside
-            the market and the exchange has fewer symbols of it than an answer needs.
+        InputError: if a symbol is unknown, the contract names none, or the model has features
+            beside the market and the exchange lacks too many of its symbols.
     """
     settings, universe = settings_of(contract), list(contract.get("universe", ()))
     if symbols:
@@ -60,25 +61,25 @@ def members_of(
     elif not universe:
         raise InputError("--exchange needs --symbols: the model does not know its symbols")
     length = int(contract["sequence_length"])
-    num_asked_bars = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
+    num_own_bars = max(FORGOTTEN_AFTER_BARS, settings.warm_up_bars) + length
     if symbols and not settings.market:
-        return Members(tuple(symbols), dict.fromkeys(symbols, num_asked_bars), {}), ""
+        return Members(tuple(symbols), dict.fromkeys(symbols, num_own_bars), {}), ""
     trained = list(dict.fromkeys([*universe, *contract.get("symbols", ())]))
     there = {market: name for name, market in _symbols_by_name(exchange, trained, symbols).items()}
     living = [market for market, name in there.items() if name in universe]
     missing = [name for name in universe if name not in there.values()]
     needed = symbols_needed(contract) if settings.market else 0
     remark = _check_enough(exchange, len(universe), missing, needed)
-    asked = tuple(symbols or living)
+    answered = tuple(symbols or living)
     if not settings.market:
-        return Members(asked, dict.fromkeys(asked, num_asked_bars), {}), remark
+        return Members(answered, dict.fromkeys(answered, num_own_bars), {}), remark
     past = max(OTHERS_FORGET_AFTER_BARS, settings.warm_up_bars) + length
-    num_bars = dict.fromkeys(living, num_asked_bars if _REMEMBERS_LONG in settings.market else past)
-    return Members(asked, num_bars | dict.fromkeys(asked, num_asked_bars), there), remark
+    num_bars = dict.fromkeys(living, num_own_bars if _REMEMBERS_LONG in settings.market else past)
+    return Members(answered, num_bars | dict.fromkeys(answered, num_own_bars), there), remark
 
 
 def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
-    """Returns bars with the names that the symbols had in the training."""
+    """Returns bars under the symbol names of the training."""
     names = {name: members.names.get(name, name) for name in bars["symbol"].cat.categories}
     return bars.assign(symbol=bars["symbol"].cat.rename_categories(names))
 
@@ -86,11 +87,11 @@ def trained_names(bars: pd.DataFrame, members: Members) -> pd.DataFrame:
 def _symbols_by_name(
     exchange: Exchange, names: Sequence[str], symbols: Sequence[str]
 ) -> dict[str, str]:
-    """Returns the exchange's symbol of each name that it has, each symbol for one name.
+    """Returns the exchange's symbol for each name it knows; no symbol serves two names.
 
-    The name itself goes first. Else letters and digits are compared, so that BTCUSDT and BTC_USDT
-    are BTC/USDT; they are also those of the perpetual BTC/USDT:USDT, which goes first where
-    perpetuals are asked for.
+    An exact match goes first. Otherwise only letters and digits count, so that BTCUSDT and BTC_USDT
+    match BTC/USDT, and also the perpetual BTC/USDT:USDT, which is preferred if `symbols` has
+    perpetuals.
     """
     markets = markets_of(exchange)
     by_key: dict[str, list[str]] = {}
@@ -120,7 +121,7 @@ def _plain(name: str) -> str:
 
 
 def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed: int) -> str:
-    """Returns in words which symbols of the training an exchange lacks; raises if too few stay."""
+    """Returns a remark on the symbols that an exchange lacks; raises if too few are left."""
     if not missing:
         return ""
     values = {
@@ -146,12 +147,12 @@ def _check_enough(exchange: Exchange, total: int, missing: Sequence[str], needed
 
 @dataclass(frozen=True)
 class MostTraded:
-    """Which symbols are asked for.
+    """A choice of the most traded symbols.
 
     Args:
-        quote: the currency they are paid in, such as USDT.
+        quote: the quote currency, such as USDT.
         top: how many, the most traded first.
-        perpetuals: linear perpetual contracts (BTC/USDT:USDT) instead of spot (BTC/USDT).
+        perpetuals: whether linear perpetuals (BTC/USDT:USDT) instead of spot (BTC/USDT).
     """
 
     quote: str
@@ -160,10 +161,10 @@ class MostTraded:
 
 
 def most_traded(exchange: Exchange, wanted: MostTraded) -> list[str]:
-    """Returns ccxt's symbols, those with the largest turnover of the last 24 hours first.
+    """Returns ccxt's symbols, by turnover of the last 24 hours, the largest first.
 
     Raises:
-        InputError: where the exchange has no such markets, or does not tell what is traded.
+        InputError: if the exchange has no such markets, or does not publish turnover.
     """
     markets = {
         symbol: market for symbol, market in markets_of(exchange).items() if _fits(market, wanted)
@@ -230,7 +231,7 @@ def _fault_of_tickers(tickers: Any) -> str | None:
 
 
 def _turnover(ticker: Mapping[str, Any]) -> float:
-    """Returns what was paid in 24 hours, 0 where it is not told."""
+    """Returns the turnover of 24 hours, 0 if unknown."""
     amount = _number(ticker.get("quoteVolume"))
     return amount or _number(ticker.get("baseVolume")) * _number(ticker.get("last"))
 

@@ -1,4 +1,4 @@
-"""The newest closed bars of an exchange, answered once or at every next close."""
+"""Answers for the newest closed bars of an exchange, once or at every close."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -33,24 +33,24 @@ def answer_newest(
     answered: Callable[[pd.DataFrame], None],
     newer: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Tells the answers to the newest closed bars, and adds them to a table.
+    """Reports the answers for the newest closed bars, and adds them to a table.
 
-    For a model whose features stand beside the market the bars of all its symbols are fetched.
+    For a model with features beside the market, the bars of all its symbols are fetched.
 
     Args:
         model: a deployable model, as `load_classifier` returns it.
         exchange_name: one of ccxt's names.
-        symbols: ccxt's names; none: those of the training.
-        follow: go on at every next close until Ctrl-C, or answer once.
-        out: the CSV file to make or to add to; None: no file.
+        symbols: ccxt's names; if empty, the symbols of the training.
+        follow: whether to go on at every close until Ctrl-C, or to answer once.
+        out: the CSV file to create or append to; None for no file.
         note: called with a line for each oddity.
-        answered: called with the table of each close.
-        newer: called after each; returns a model of the same bars that is to answer from now on,
-            or None.
+        answered: called with the answers of each close.
+        newer: called after each close; returns a model for the same bars that answers from then
+            on, or None to keep the current one.
 
     Raises:
-        InputError: where the exchange does not have what is asked for, or refuses, or the file
-            has other columns.
+        InputError: if the exchange lacks what is needed or refuses, or if the file has other
+            columns.
     """
     contract = contract_of(model)
     if columns := settings_of(contract).columns:
@@ -92,18 +92,18 @@ def _answers(
     *,
     go_on: bool,
 ) -> pd.DataFrame | None:
-    """Returns the answers, None where a close has none and the next may have."""
+    """Returns the answers; None for a close without any, if the next may have some."""
     if not members.together:
         return classify_latest(model, bars, note=note)
-    wanted = [name for name in members.asked if name not in absent]
-    is_asked = bars["symbol"].isin(wanted)
+    present = [name for name in members.symbols if name not in absent]
+    is_answered = bars["symbol"].isin(present)
     bars = trained_names(bars, members)
-    asked_bars, others = bars.loc[is_asked], bars.loc[~is_asked]
+    own, others = bars.loc[is_answered], bars.loc[~is_answered]
     try:
-        if asked_bars.empty:
+        if own.empty:
             raise TooFewSymbols(_("no symbol that is asked for has a newest bar"))
         universe = None if others.empty else others
-        table = classify_latest(model, asked_bars, universe=universe, note=note)
+        table = classify_latest(model, own, universe=universe, note=note)
     except TooFewSymbols as error:
         if not go_on:
             raise InputError(error.reason) from error
@@ -116,7 +116,7 @@ def _answers(
 def _tell_absent(
     bars: pd.DataFrame, members: Members, before: list[str], note: Callable[[str], None]
 ) -> list[str]:
-    """Returns the symbols without the newest bar; tells them where they are not those of before."""
+    """Returns the symbols without the newest bar, and notes them if they have changed."""
     times = bars["timestamp"].to_numpy("datetime64[ns]")
     newest = times.max()
     here = set(bars["symbol"][times == newest])
@@ -140,10 +140,10 @@ def _tell_absent(
 
 
 def _append(path: Path, table) -> None:
-    """Adds rows to a CSV file, or makes it; one write, so that killing the process cuts no line.
+    """Appends rows to a CSV file, or creates it; one write, so that a kill cuts no line short.
 
     Raises:
-        InputError: where the file has other columns, as one that was written before `call`.
+        InputError: if the file has other columns, such as one written before `call` was added.
     """
     if not path.exists():
         files.write(path, lambda temporary: table.to_csv(temporary, index=False))

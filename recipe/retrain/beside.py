@@ -1,4 +1,4 @@
-"""Retrains in a process beside, from time to time, while this one goes on answering."""
+"""Retrains from time to time in a separate process while this one goes on answering."""
 
 import contextlib
 import os
@@ -6,22 +6,24 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import InputError
-from core.i18n import _
+from core.i18n import _, date
 from recipe.run import folder as files
 
 LOG = "retrain.log"
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PRIORITY = 10  # answers come first
+_PATIENCE = 5  # seconds that a retraining has to end after SIGTERM
 
 
 def seconds_of(span: str) -> int:
-    """Returns the seconds of a span such as 12h or 7d.
+    """Returns the seconds in a span such as 12h or 7d.
 
     Raises:
-        InputError: where it is none.
+        InputError: if it is not a span.
     """
     match = re.fullmatch(r"([1-9]\d{0,5})([mhdw])", span)
     if not match:
@@ -33,24 +35,26 @@ def seconds_of(span: str) -> int:
 
 
 class Beside:
-    """Starts a command every so often, and says when another model is to answer.
+    """Starts a command at intervals, and reports when another model is to answer.
 
-    A `with` block ends the command with itself. Whoever is killed leaves the command to end by
-    itself, which harms nothing: the lock of the run keeps two apart.
+    Leaving the `with` block ends a running command. If this process is killed, the command runs to
+    its end, which does no harm: the lock of the run keeps a second one out.
 
     Args:
-        run: the run folder that all began with.
-        command: that retrains it.
-        every_s: seconds from one retraining to the next; the first is due so long after the last
-            model was made.
-        note: told how each ended.
-        clock: the time, in seconds since 1970.
-        environment: of the command; None: that of this process.
+        run: folder of the original run.
+        answers: file of the model in use.
+        command: retrains the run.
+        every_s: seconds between retrainings, counted from the making of the current model or the
+            last output of a retraining, whichever process started it.
+        note: called with a line when one begins, and on how it ended.
+        clock: returns the time in seconds since 1970.
+        environment: of the command; None for that of this process.
     """
 
     def __init__(
         self,
         run: Path,
+        answers: Path,
         command: Sequence[str],
         every_s: float,
         note: Callable[[str], None],
@@ -58,31 +62,52 @@ class Beside:
         clock: Callable[[], float] = time.time,
         environment: dict[str, str] | None = None,
     ):
-        self.run, self.command, self.every_s = run, list(command), every_s
-        self.note, self.clock, self.environment = note, clock, environment
-        self.answers = files.current_model(run)
+        self.run, self.answers, self.command = run, answers, list(command)
+        self.every_s, self.note, self.clock, self.environment = every_s, note, clock, environment
         self._process: subprocess.Popen | None = None
-        self._last = max(path.stat().st_mtime for path in (self.answers, run / files.RUN))
+        paths = answers, *(run / name for name in (files.RUN, files.CURRENT, LOG))
+        self._last = max(path.stat().st_mtime for path in paths if path.exists())
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_fault):
-        if self._process is not None:
-            self._process.terminate()
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
             self._process.wait()
 
     def look(self) -> Path | None:
-        """Tells what ended, starts what is due, and returns a model file that is to answer now.
+        """Notes a retraining that ended, starts one that is due, and returns a new model file.
 
-        None: the one that answered before goes on.
+        Returns None while the model in use stays. A retraining that cannot be started is noted, and
+        due again after the interval.
+
+        Raises:
+            InputError: if the model that should answer is gone.
         """
         if self._process is not None and self._process.poll() is not None:
             self._tell(self._process.returncode)
             self._process = None
         if self._process is None and self.clock() >= self._last + self.every_s:
             self._last = self.clock()
-            self._process = self._started()
+            try:
+                self._process = self._started()
+            except OSError as error:
+                self.note(_("no retraining can be started: {error}", error=error))
+            else:
+                now = date(f"{datetime.fromtimestamp(self._last, UTC):%Y-%m-%d %H:%M}")
+                self.note(
+                    _(
+                        "{now} UTC: retraining begins, its output is in {log}",
+                        now=now,
+                        log=self.run / LOG,
+                    )
+                )
         current = files.current_model(self.run)
         if current == self.answers:
             return None
@@ -104,8 +129,7 @@ class Beside:
         return process
 
     def _tell(self, status: int) -> None:
-        text = (self.run / LOG).read_text(encoding="utf-8", errors="replace").strip()
-        last = text.splitlines()[-1] if text else ""
+        last = _last_line(self.run / LOG)
         if status == 0:
             self.note(last)
         else:
@@ -117,3 +141,11 @@ class Beside:
                     log=self.run / LOG,
                 )
             )
+
+
+def _last_line(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:  # somebody tidied up
+        return str(error)
+    return text.splitlines()[-1] if text else ""

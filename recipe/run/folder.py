@@ -1,4 +1,4 @@
-"""The files of a run folder: each written whole or not at all; what a run depends on."""
+"""The files of a run folder, each written atomically, and what a run depends on."""
 
 import datetime
 import importlib.metadata
@@ -21,18 +21,18 @@ CONFIG = "config.json"
 RUN = "run.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"
-JUDGED = "judged.keras"  # the model of the verdict, where another one is shipped
+JUDGED = "judged.keras"  # the model of the verdict, if a different one is shipped
 START = "start.keras"  # the model that the run started from
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 VALIDATION = "validation.parquet"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoint"
-RETRAINED = "retrained"  # the runs that began with this one's model
-CURRENT = "current.json"  # names the model of them that answers now
+RETRAINED = "retrained"  # folder of the retrainings of this run
+CURRENT = "current.json"  # names the retrained model in use
 MOST_SHOWN = 200  # letters of a value that differs
 _LOCK = ".lock"
-_PATIENCE = 5  # seconds: who was killed a moment ago may not have ended yet
+_PATIENCE = 5  # seconds: a process just killed may not have ended yet
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "pandas", "scikit-learn", "scipy", "ta-lib")
 
@@ -43,7 +43,7 @@ def default_folder() -> Path:
 
 
 def check_absent(folder: Path, what: str = N_("run folder")) -> None:
-    """Raises InputError where the folder is there already, or its place cannot hold one."""
+    """Raises InputError if the folder exists, or cannot be created where it should be."""
     if folder.exists() or folder.is_symlink():
         _check_free(folder)
         raise InputError(
@@ -62,7 +62,7 @@ def check_absent(folder: Path, what: str = N_("run folder")) -> None:
 
 
 def check_new_file(path: Path) -> None:
-    """Raises InputError where the file is there already, or its folder is not."""
+    """Raises InputError if the file exists, or its folder does not."""
     if path.exists():
         raise InputError("the file {path} must not exist yet; it does", path=path)
     if not path.absolute().parent.is_dir():
@@ -70,7 +70,7 @@ def check_new_file(path: Path) -> None:
 
 
 def current_model(run: Path) -> Path:
-    """Returns the model file of a run that is to be used now.
+    """Returns the model file of a run that is in use: the newest retrained one, or its own.
 
     Raises:
         InputError: where there is none.
@@ -81,7 +81,7 @@ def current_model(run: Path) -> Path:
         path = run / RETRAINED / Path(named).parent.name / MODEL
     if not path.is_file():
         raise InputError(
-            "{folder} has no {name}: is it a finished run?", folder=run, name=path.name
+            "{folder} has no {name}: is it a finished run?", folder=run, name=path.relative_to(run)
         )
     return path
 
@@ -90,7 +90,7 @@ def make(folder: Path) -> None:
     """Makes the folder.
 
     Raises:
-        InputError: where that is not possible.
+        InputError: if it cannot be made.
     """
     try:
         folder.mkdir(parents=True)
@@ -102,19 +102,19 @@ def make(folder: Path) -> None:
 
 
 def lock(folder: Path, patience: float = _PATIENCE) -> Lock:
-    """Returns the lock of a run folder, which whoever writes in it must take."""
+    """Returns the lock of a run folder; whatever writes to the folder must hold it."""
     return Lock(folder / _LOCK, _("the run folder {folder}", folder=folder), patience)
 
 
 def _check_free(folder: Path) -> None:
-    """Raises InputError where a run is going on in the folder."""
+    """Raises InputError if a run is under way in the folder."""
     if (folder / _LOCK).is_file():
         with lock(folder, patience=0):
             pass
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON object that keeps its order and has no NaN."""
+    """Writes a JSON object with its keys in order and without NaN."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -152,15 +152,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes one line for each epoch; floats in full, so that equal runs give equal files."""
-    import pandas as pd  # here, for the command line to answer at once
+    """Writes a line for each epoch, with floats in full, so that equal runs give equal files."""
+    import pandas as pd  # here: the command line must respond at once
 
     frame = pd.DataFrame(rows)
     write(path, lambda temporary: frame.to_csv(temporary, index=False))
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that results depend on."""
+    """Returns the versions of Python and of the libraries that affect results."""
     numbers = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -171,7 +171,7 @@ def versions() -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """Returns a phrase for each value that is not what it was; both are compared as JSON."""
+    """Returns a phrase for each value that has changed; both sides are compared as JSON."""
     before, now = (json.loads(json.dumps(dict(side))) for side in (before, now))
     phrases = []
     for name in [*before, *(name for name in now if name not in before)]:
@@ -185,9 +185,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
 
 
 def git_commit() -> str | None:
-    """Returns the commit of this source tree, with `+` where files differ from it, or None."""
+    """Returns the commit of this source tree, with `+` if files differ from it, or None."""
     here = Path(__file__).parents[2]
-    if not (here / ".git").exists():  # of a wheel: git would find the repository around it
+    if not (here / ".git").exists():  # a wheel: git would find the repository around it
         return None
 
     def git(*arguments: str) -> str | None:
@@ -216,7 +216,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def other_runs_on(folder: Path, bars_sha256: str) -> int:
-    """Returns how many finished runs beside `folder` used the same bars: trials to count.
+    """Returns how many finished runs beside `folder` used the same bars, as trials to count.
 
     Copies of a run, as `XLSTMClassifier.save` makes them, have one run.json and count once.
     """

@@ -2,13 +2,16 @@
 
 import functools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from config import Flags
-from data.batches.training_batches import BatchSettings
 from models.restoration import RestorationSettings
 from models.training.callbacks.mining import MiningPlan, hard_share
 from models.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from models.xlstm_rl_model import NetworkSettings
+
+if TYPE_CHECKING:
+    from data.batches.training_batches import BatchSettings
 
 # What may join the network, by the word of the flag, and the baseline that it is.
 BLENDED = {"trees": "boosted trees", "regression": "logistic regression"}
@@ -34,7 +37,7 @@ class RunSettings:
         warm: of a training that starts at weights; None: these are.
     """
 
-    batches: BatchSettings
+    batches: "BatchSettings"
     network: NetworkSettings
     training: TrainingSettings
     mining: MiningPlan | None
@@ -65,20 +68,8 @@ def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
     """
     return RunSettings(
         batches=_batches(flags),
-        network=NetworkSettings(
-            units=flags.XLSTM_UNITS,
-            blocks=flags.XLSTM_BLOCKS,
-            num_heads=flags.XLSTM_HEADS,
-            prior_bias=flags.USE_PRIOR_BIAS,
-            dropout_rnn1=flags.DROPOUT_RNN1,
-            dropout_rnn2=flags.DROPOUT_RNN2,
-            recurrent_dropout=flags.RECURRENT_DROPOUT,
-            weight_decay_l2=flags.WEIGHT_DECAY_L2,
-            gate_soft_cap=flags.GATE_SOFT_CAP,
-            logit_clip=flags.LOGIT_CLIP,
-            deviation_bars=flags.SEQUENCE_LENGTH if flags.ROLLING_DEVIATIONS else 0,
-        ),
-        training=_training(flags),
+        network=network_settings(flags),
+        training=training_settings(flags),
         mining=_mining(flags) if flags.USE_HARD_NEGATIVE_MINING else None,
         restoration=RestorationSettings(
             loss=flags.RESTORE_LOSS,
@@ -96,6 +87,23 @@ def run_settings(flags: Flags, *, is_warm: bool = False) -> RunSettings:
     )
 
 
+def network_settings(flags: Flags) -> NetworkSettings:
+    """Returns the settings of the network."""
+    return NetworkSettings(
+        units=flags.XLSTM_UNITS,
+        blocks=flags.XLSTM_BLOCKS,
+        num_heads=flags.XLSTM_HEADS,
+        prior_bias=flags.USE_PRIOR_BIAS,
+        dropout_rnn1=flags.DROPOUT_RNN1,
+        dropout_rnn2=flags.DROPOUT_RNN2,
+        recurrent_dropout=flags.RECURRENT_DROPOUT,
+        weight_decay_l2=flags.WEIGHT_DECAY_L2,
+        gate_soft_cap=flags.GATE_SOFT_CAP,
+        logit_clip=flags.LOGIT_CLIP,
+        deviation_bars=flags.SEQUENCE_LENGTH if flags.ROLLING_DEVIATIONS else 0,
+    )
+
+
 def warm_flags(flags: Flags) -> Flags:
     """Returns the flags of a training that starts at weights.
 
@@ -103,7 +111,7 @@ def warm_flags(flags: Flags) -> Flags:
     was by then.
     """
     passed = max(flags.SUPERVISED_EPOCHS - flags.WARM_EPOCHS, 0)
-    loss, mined = _training(flags).loss, _batches(flags).hard_share
+    loss, mined = training_settings(flags).loss, _batches(flags).hard_share
     return replace(
         flags,
         SUPERVISED_EPOCHS=flags.WARM_EPOCHS,
@@ -119,7 +127,9 @@ def warm_flags(flags: Flags) -> Flags:
     )
 
 
-def _batches(flags: Flags) -> BatchSettings:
+def _batches(flags: Flags) -> "BatchSettings":
+    from data.batches.training_batches import BatchSettings  # needs TA-Lib; benchmarks have none
+
     mined = functools.partial(
         hard_share,
         start_epoch=flags.HNM_START_EPOCH,
@@ -148,7 +158,8 @@ def _batches(flags: Flags) -> BatchSettings:
     )
 
 
-def _training(flags: Flags) -> TrainingSettings:
+def training_settings(flags: Flags) -> TrainingSettings:
+    """Returns the settings of the training of the network."""
     return TrainingSettings(
         epochs=flags.SUPERVISED_EPOCHS,
         loss=LossSettings(
