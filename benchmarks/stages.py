@@ -47,7 +47,7 @@ def main() -> int:
         frame = read_synthetic(BARS)
         frame.assign(symbol=frame["symbol"].astype(str)).to_parquet(sys.argv[2], index=False)
         return 0
-    print("| stage | from, s | seconds | of processors | memory then, MB |")
+    print("| stage | from, s | seconds | of processors | memory then, MiB |")
     print("|---|---:|---:|---:|---:|")
     begun, start_backend = time.perf_counter(), training.start_backend
 
@@ -64,7 +64,7 @@ def main() -> int:
     status = train_model.main(["train", *sys.argv[1:]])
     used = resource.getrusage(resource.RUSAGE_SELF)
     row("all", begun, time.perf_counter(), used.ru_utime + used.ru_stime)
-    print(f"peak {used.ru_maxrss >> 10:,} MB")
+    print(f"peak {used.ru_maxrss >> 10:,} MiB")
     return status
 
 

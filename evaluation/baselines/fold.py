@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.i18n import N_
+from core.memory import release_memory
 from data.market.market import Fold, Market, training_prior
 from data.market.windows import gather, subsample
 from evaluation.baselines import simple
@@ -20,9 +21,10 @@ _CHUNK = 4096  # windows gathered at a time
 # every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
 _MOST_FITTED = 250_000
 _AT_ONCE = 1 << 15  # windows answered at a time; their summaries take 16 MB
+TREES = N_("boosted trees")  # come last: they have the windows in float64
 FITTED = {
     N_("logistic regression"): logistic_regression,
-    N_("boosted trees"): boosted_trees,
+    TREES: boosted_trees,
 }
 
 
@@ -67,6 +69,9 @@ def fit_learners(
     of_validation = {}
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
+        release_memory()  # arrays of other sizes would not fill the gaps
+        if baseline == TREES:
+            windows["validation"] = windows["validation"].in_float64()
         if chosen is None:
             fitted = FITTED[baseline](
                 windows["train"],
@@ -82,6 +87,7 @@ def fit_learners(
         of_validation[baseline] = fitted.predict_proba(windows["validation"].x)
     del windows
     of_test = _answers(market, fold.test, fits, sums, lambda: progress(1.0))
+    release_memory()
     return {
         name: Learner(fitted, {"validation": of_validation[name], "test": of_test[name]})
         for name, fitted in fits.items()

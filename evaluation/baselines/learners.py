@@ -185,7 +185,8 @@ def _judge(clear: Windows, left: Windows, prior: np.ndarray, seed: int) -> Fitte
     classes = np.unique(clear.labels)
     if len(classes) < 2:
         return fit(None, clear, prior)
-    known = left[np.isin(left.labels, classes)]
+    seen = np.isin(left.labels, classes)
+    known = left if seen.all() else left[seen]  # a copy of a million windows takes 1 GB
     early = {"early_stopping": True, "scoring": "loss", "n_iter_no_change": _PATIENCE, "tol": 0.0}
     trees = _trees(len(clear.labels), max(ROUNDS), seed, **early)
     trees.fit(clear.x, clear.labels, X_val=known.x, y_val=known.labels)

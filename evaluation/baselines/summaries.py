@@ -26,6 +26,10 @@ class Windows:
         """Returns some of them."""
         return Windows(self.x[chosen], self.labels[chosen], self.blocks[chosen])
 
+    def in_float64(self) -> "Windows":
+        """Returns the same for scikit-learn's trees, which would hold a copy beside them."""
+        return Windows(self.x.astype(np.float64), self.labels, self.blocks)
+
 
 def window_summary(x: np.ndarray, sums: type[np.floating] | None = None) -> np.ndarray:
     """Returns a few numbers for each feature of each window, float32 (batch, 4 * features).

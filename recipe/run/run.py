@@ -15,7 +15,6 @@ import pandas as pd
 
 from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
-from core.memory import release_memory
 from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
@@ -143,11 +142,9 @@ class _Run:
         sums = np.float64 if self.settings.blend else None
 
         def fit(progress: Progress) -> dict[str, Learner]:
-            learners = fit_learners(
+            return fit_learners(
                 self.market, fold, seed=seed, names=wanted, sums=sums, progress=progress
             )
-            release_memory()
-            return learners
 
         # Meanwhile the network compiles, and trains mostly on one core.
         with beside(fit) as wait:
