@@ -14,12 +14,8 @@ from recipe.run import folder as files
 COMPILER = (
     "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer"
 )
-<<<<<<< HEAD
 # A version that does not know a flag of its own ends the process: only where these were tried. By
 # itself XLA makes use of half of an AVX-512 register; without AVX-512 the width changes nothing.
-=======
-# XLA aborts the process on an unknown flag: only for versions that this was tried on.
->>>>>>> live
 OLDER_EMITTERS, TRIED = "--xla_cpu_use_fusion_emitters=false", "2.21."
 WHOLE_REGISTERS = "--xla_cpu_prefer_vector_width=512"
 BACKENDS = ("tensorflow", "jax")
