@@ -205,6 +205,14 @@ def test_flags_written_to_json_are_replayed_and_set_wins(tmp_path):
     assert config.load(["SEED=4"], replay=path).SEED == 4
 
 
+def test_a_replay_without_the_flag_is_of_a_version_without_deviations(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"SEED": 3}')
+    assert config.load(replay=path) == config.load(SEED=3, ROLLING_DEVIATIONS=False)
+    assert config.load(["ROLLING_DEVIATIONS=true"], replay=path) == config.load(SEED=3)
+    assert config.load().ROLLING_DEVIATIONS
+
+
 def test_an_unreadable_replay_is_one_clear_fault(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     for name, text in [("none.json", "cannot read the flags"), ("bad.json", "must be a config")]:

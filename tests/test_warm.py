@@ -19,6 +19,7 @@ from models.xlstm_rl_model import build_xlstm_classifier
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import start_of_fold
 from recipe.run.market import read_market
+from recipe.run.origin import check_same
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 from recipe.run.warm import start_at, start_of
@@ -51,9 +52,9 @@ def warm_run(finished, longer_bars, tmp_path_factory):
     return folder
 
 
-def classifier(mean, variance, seed):
+def classifier(mean, variance, seed, **options):
     made = build_xlstm_classifier(
-        6, 4, units=8, num_heads=2, feature_mean=mean, feature_variance=variance
+        6, 4, units=8, num_heads=2, feature_mean=mean, feature_variance=variance, **options
     )
     rng = np.random.default_rng(seed)
     for variable in made.trainable_variables:
@@ -71,6 +72,18 @@ def test_a_network_with_another_scaling_answers_as_the_one_that_it_starts_at():
     shift = np.zeros(4, "float32")  # what was constant says the same whatever it is
     shift[2] = new.get_layer("scaling").mean.numpy().ravel()[2] - x[0, 0, 2]
     np.testing.assert_allclose(new(x + shift), old(x), atol=1e-4)
+
+
+def test_so_does_one_that_reads_deviations_too():
+    rng = np.random.default_rng(0)
+    old, new = (
+        classifier(rng.normal(size=8), rng.uniform(0.5, 2, 8), seed, deviation_bars=6)
+        for seed in (1, 2)
+    )
+    x = rng.normal(size=(5, 6, 4)).astype("float32")
+    assert np.abs(new(x) - old(x)).max() > 1e-2
+    start_at([old]).give(new, 0)
+    np.testing.assert_allclose(new(x), old(x), atol=1e-4)
 
 
 def test_a_training_starts_with_the_answers_of_the_run_that_it_starts_from(finished, market):
@@ -147,6 +160,16 @@ def test_each_difference_is_refused_in_a_line(
     assert len(lines) == 2 and any(told in line for line in lines)
     assert any("LABEL_METHOD must be what it was there: 'volatility'" in line for line in lines)
     assert not folder.exists()
+
+
+def test_a_run_of_before_there_were_deviations_is_one_without(finished, tmp_path):
+    before = json.loads((finished / "config.json").read_text())
+    now = dict(before)
+    assert before.pop("ROLLING_DEVIATIONS") is True
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    with pytest.raises(InputError, match="ROLLING_DEVIATIONS must be what it was there: False"):
+        check_same(tmp_path, now)
+    check_same(tmp_path, now | {"ROLLING_DEVIATIONS": False})
 
 
 def test_bars_that_the_start_was_trained_on_must_not_judge(finished, longer_bars, tmp_path, capsys):
