@@ -19,6 +19,7 @@ from models.calibration import LogOfMean
 from models.layers import (  # noqa: F401
     head,
     mlstm_block,
+    rolling_deviation,
     slstm_block,
 )
 from models.layers.fits import BoostedTrees, ClippedDense, WindowSummary

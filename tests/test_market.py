@@ -320,7 +320,7 @@ def test_scaling_looks_at_the_rows_of_the_training_windows(market):
 
 def test_statistics_of_chunks_are_those_of_all_rows(market, monkeypatch):
     whole = training_statistics(market, market.folds[0])
-    monkeypatch.setattr("data.market.market._CHUNK", 17)
+    monkeypatch.setattr("data.market.training_rows._CHUNK", 17)
     for found, expected in zip(training_statistics(market, market.folds[0]), whole, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 

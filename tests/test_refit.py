@@ -11,7 +11,7 @@ import config
 import train_model
 from data.bars.synthetic import persistent_drift
 from data.market.market import build_market, training_prior
-from data.market.training_rows import training_statistics
+from data.market.training_rows import deviation_statistics
 from evaluation.figures.plain import from_plain
 from evaluation.figures.scores import Verdict
 from evaluation.verdict_words import remarks
@@ -62,7 +62,7 @@ def test_the_training_of_a_rolling_walk_forward_keeps_its_length(rolling):
 def test_scaling_priors_ranges_and_period_are_those_of_all_bars(refitted, whole):
     fold, model = whole.folds[-1], load_classifier(refitted / "model.keras")
     contract = contract_of(model)
-    mean, variance = training_statistics(whole, fold)
+    mean, variance = deviation_statistics(whole, fold)
     np.testing.assert_allclose(np.ravel(model.get_layer("scaling").mean), mean, rtol=1e-6)
     np.testing.assert_allclose(np.ravel(model.get_layer("scaling").variance), variance, rtol=1e-6)
     np.testing.assert_allclose(contract["priors"]["training_period"], training_prior(fold))
