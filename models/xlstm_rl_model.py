@@ -157,7 +157,7 @@ def build_xlstm_classifier(
     """
     _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
     inputs = keras.Input((sequence_length, num_features), name="window")
-    x = inputs
+    x: Any = inputs
     if deviation_bars:
         x = RollingDeviation(deviation_bars, name="rolling_deviation")(x)
     x = _scaling(feature_mean, feature_variance, x.shape[-1])(x)

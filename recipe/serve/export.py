@@ -131,7 +131,8 @@ def _random_windows(model: keras.Model) -> np.ndarray:
     if scaling is not None:
         # Behind deviations it scales more; the features are the first.
         mean, variance = (
-            np.ravel(values)[: windows.shape[-1]] for values in (scaling.mean, scaling.variance)
+            np.asarray(values).ravel()[: windows.shape[-1]]
+            for values in (scaling.mean, scaling.variance)
         )
         windows = windows * np.sqrt(variance) + mean
     return windows.astype(np.float32)
