@@ -256,8 +256,8 @@ def load(
 
     Args:
         assignments: texts `NAME=VALUE`, applied last, as given to `--set`.
-        replay: a `config.json` of an earlier run; its values replace the defaults. What it does
-            not have is as it was before there was a flag for it.
+        replay: a `config.json` of an earlier run; its values replace the defaults. What that of an
+            earlier version does not have is as it was before there was a flag for it.
         **overrides: values by flag name, applied before `assignments`.
 
     Raises:
@@ -334,7 +334,8 @@ def _read_replay(path: str | Path, faults: list[str]) -> dict[str, Any]:
             )
         )
         return {}
-    return {**BEFORE, **content}
+    # A run's has all flags of its version; one by hand a few.
+    return {**BEFORE, **content} if len(content) > len(dataclasses.fields(Flags)) / 2 else content
 
 
 def meant(name: str) -> str | None:

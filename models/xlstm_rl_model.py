@@ -156,6 +156,12 @@ def build_xlstm_classifier(
         >>> model.compile("adam", MixedLoss())
     """
     _check(sequence_length, num_features, units, num_heads, blocks, labels_per_sequence)
+    whole = not isinstance(deviation_bars, bool) and int(deviation_bars) == deviation_bars
+    if not whole or not 0 <= deviation_bars <= sequence_length:
+        raise ValueError(
+            f"deviation_bars must be a whole number from 0 to the {sequence_length} bars of the "
+            f"input, got {deviation_bars!r}"
+        )
     inputs = keras.Input((sequence_length, num_features), name="window")
     x: Any = inputs
     if deviation_bars:

@@ -68,6 +68,25 @@ def test_without_it_nothing_is_added():
     assert "rolling_deviation" not in [layer.name for layer in plain.layers]
 
 
+@pytest.mark.parametrize("bars", [-1, 2.5, True, 13])
+def test_the_builder_wants_a_whole_number_of_bars(bars):
+    with pytest.raises(ValueError, match="deviation_bars must be a whole number from 0 to the 12"):
+        build_xlstm_classifier(12, 3, units=8, num_heads=2, deviation_bars=bars)
+
+
+def test_a_deviation_that_is_always_the_same_is_not_blown_up():
+    bars = persistent_drift(num_symbols=3, num_bars=900, seed=1, interval="1h")
+    flags = config.load(SEQUENCE_LENGTH=24, FUTURE_WINDOW=3, EMBARGO_BARS=3)  # a whole day
+    market = build_market(bars, market_settings(flags))
+    features = market.features.shape[1]
+    mean, variance = deviation_statistics(market, market.folds[0])
+    of_hour = features + market.feature_names.index("time_of_day_sin")
+    assert mean[of_hour] == pytest.approx(np.sqrt(0.5), abs=1e-3)
+    assert np.sqrt(variance[of_hour]) == pytest.approx(0.1 * mean[of_hour])
+    moved = variance[features:] > 0
+    assert (mean[features:][moved] / np.sqrt(variance[features:][moved])).max() < 10.01
+
+
 def test_its_statistics_are_those_of_the_training_windows():
     bars = persistent_drift(num_symbols=3, num_bars=400, seed=1)
     flags = config.load(SEQUENCE_LENGTH=12, FUTURE_WINDOW=3, EMBARGO_BARS=3)
@@ -78,4 +97,5 @@ def test_its_statistics_are_those_of_the_training_windows():
         np.testing.assert_array_equal(found[:features], of_rows)
     windows = gather(market.features, fold.train, 12).std(axis=1, dtype=np.float64)
     np.testing.assert_allclose(mean[features:], windows.mean(axis=0), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(variance[features:], windows.var(axis=0), rtol=1e-2, atol=1e-6)
+    spread = np.maximum(windows.std(axis=0), 0.1 * windows.mean(axis=0))
+    np.testing.assert_allclose(variance[features:], spread**2, rtol=1e-2, atol=1e-6)

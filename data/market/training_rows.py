@@ -24,6 +24,7 @@ OLD = 0.5
 
 _CHUNK = 1 << 11  # rows of which statistics are taken at a time
 _MOST_DEVIATIONS = 8192  # windows
+_LEAST_SPREAD = 0.1  # of a deviation over the windows, as a share of its mean
 
 
 def training_rows(market: Market, fold: Fold) -> np.ndarray:
@@ -59,7 +60,9 @@ def deviation_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.nda
     """Returns mean and variance of every feature, and of its deviation within training windows.
 
     The features are those of `training_statistics`; the deviations are of 8,192 windows, evenly
-    spaced, where there are more.
+    spaced, where there are more. A deviation that is nearly the same in all of them, as that of the
+    time of day over whole days, has a spread of a tenth of its mean: divided by less, rounding and
+    the first bars of a window, where all deviations are 0, would drown the rest.
 
     Returns:
         two float32 arrays (2 * features,).
@@ -71,10 +74,11 @@ def deviation_statistics(market: Market, fold: Fold) -> tuple[np.ndarray, np.nda
             for part in np.array_split(ends, -(-len(ends) // 256))
         ]
     )
+    floor = _LEAST_SPREAD * deviations.mean(axis=0)
     mean, variance = training_statistics(market, fold)
     return (
         np.r_[mean, deviations.mean(axis=0)].astype(np.float32),
-        np.r_[variance, deviations.var(axis=0)].astype(np.float32),
+        np.r_[variance, np.maximum(deviations.std(axis=0), floor) ** 2].astype(np.float32),
     )
 
 

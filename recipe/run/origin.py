@@ -84,6 +84,7 @@ def changes_since(before: Mapping[str, Any], known: Sequence[Origin], current: O
         current: the one that it would go on with.
     """
     then = known[-1] | {"versions": before.get("versions")}
+    then["flags"] = {**BEFORE, **then["flags"]}
     return files.differences(then, current | {"versions": files.versions()})
 
 
