@@ -18,8 +18,9 @@ from models.training.callbacks.validation import take_weights
 from models.xlstm_rl_model import build_xlstm_classifier
 from recipe.run.deploy import window_sequence
 from recipe.run.ensemble import start_of_fold
+from recipe.run.folder import versions
 from recipe.run.market import read_market
-from recipe.run.origin import check_same
+from recipe.run.origin import changes_since, check_same
 from recipe.run.settings import run_settings
 from recipe.run.training import assemble
 from recipe.run.warm import start_at, start_of
@@ -170,6 +171,10 @@ def test_a_run_of_before_there_were_deviations_is_one_without(finished, tmp_path
     with pytest.raises(InputError, match="ROLLING_DEVIATIONS must be what it was there: False"):
         check_same(tmp_path, now)
     check_same(tmp_path, now | {"ROLLING_DEVIATIONS": False})
+    off, run_info = {"flags": now | {"ROLLING_DEVIATIONS": False}}, {"versions": versions()}
+    assert changes_since(run_info, [{"flags": before}], off) == []
+    (told,) = changes_since(run_info, [{"flags": before}], {"flags": now})
+    assert told == "flags.ROLLING_DEVIATIONS was false and is true"
 
 
 def test_bars_that_the_start_was_trained_on_must_not_judge(finished, longer_bars, tmp_path, capsys):

@@ -83,8 +83,8 @@ def changes_since(before: Mapping[str, Any], known: Sequence[Origin], current: O
         known: the origins that the run has had.
         current: the one that it would go on with.
     """
-    then = known[-1] | {"versions": before.get("versions")}
-    then["flags"] = {**BEFORE, **then["flags"]}
+    flags: dict[str, Any] = {**BEFORE, **dict(known[-1]["flags"])}
+    then = known[-1] | {"flags": flags, "versions": before.get("versions")}
     return files.differences(then, current | {"versions": files.versions()})
 
 
