@@ -20,6 +20,7 @@ from data.features.indicators import FEATURE_NAMES, WARM_UP_BARS
 from data.market.labels import label_scores
 from data.market.market import build_market
 from data.market.settings import MarketSettings
+from data.market.training_rows import deviation_statistics
 from data.market.windows import ends_within
 
 SETTINGS = MarketSettings(
@@ -153,7 +154,11 @@ def test_a_planted_leak_in_a_feature_is_caught_and_named(bars, build, within_bar
     findings = audit_market(bars, SETTINGS, build=build, **FEW)
     named = {(finding.kind, finding.column) for finding in findings}
     # A leaking column leaks into its own scaling; nothing else may be blamed.
-    scaling = {("scaling", f"{what} of rsi of fold 1") for what in ("mean", "variance")}
+    scaling = {
+        ("scaling", f"{what} of {column} of fold 1")
+        for what in ("mean", "variance")
+        for column in ("rsi", "deviation of rsi")
+    }
     assert ("feature", "rsi") in named <= {("feature", "rsi")} | scaling
     leak = next(finding for finding in findings if finding.kind == "feature")
     times = [*cut_times(bars), *drawn_cuts(bars, FEW["num_cuts"])]
@@ -257,6 +262,15 @@ def test_a_scaler_fitted_on_all_rows_is_caught_and_named(bars):
     columns = {finding.column for finding in findings}
     assert {"mean of rsi of fold 1", "variance of natr of fold 1"} <= columns
     assert not any("time_of_day" in column for column in columns)
+
+
+def test_deviations_scaled_by_later_windows_are_caught_and_named(bars):
+    def later_too(market, fold):
+        ends = np.sort(np.concatenate([fold.train, fold.test]))
+        return deviation_statistics(market, replace(fold, train=ends))
+
+    columns = {finding.column for finding in audit_market(bars, SETTINGS, scale=later_too, **FEW)}
+    assert {"mean of rsi of fold 1", "mean of deviation of rsi of fold 1"} <= columns
 
 
 def test_labels_that_look_beyond_their_horizon_are_caught_and_named(bars):

@@ -26,7 +26,7 @@ from data.market import labels as labelling
 from data.market.market import Fold, Market, build_market
 from data.market.relative import market_scores
 from data.market.settings import MarketSettings
-from data.market.training_rows import training_statistics
+from data.market.training_rows import deviation_statistics
 from data.market.windows import symbol_bounds
 from data.times.grid import closes_of, grid_ns
 
@@ -82,7 +82,7 @@ def audit_market(
     settings: MarketSettings,
     *,
     build: Callable[[pd.DataFrame, MarketSettings], Market] = build_market,
-    scale: Callable[[Market, Fold], tuple[np.ndarray, np.ndarray]] = training_statistics,
+    scale: Callable[[Market, Fold], tuple[np.ndarray, np.ndarray]] = deviation_statistics,
     num_cuts: int = NUM_CUTS,
 ) -> list[Finding]:
     """Returns what looks ahead in features, labels, label thresholds, scaling, splits; [] if none.
@@ -96,7 +96,8 @@ def audit_market(
         bars: as `data.bars.read.read_bars` returns them.
         settings: of the market.
         build: makes the market of bars and settings.
-        scale: returns mean and variance (features,) of a market's fold.
+        scale: returns mean and variance of a market's fold, (features,), or (2 * features,) with
+            those of the deviations.
         num_cuts: drawn at random beside the cuts at shares of the time, and as many in a row.
     """
     market = build(bars, settings)
@@ -251,9 +252,10 @@ def _compare_folds(market, other, number: int, cut, rows, scale) -> list[Finding
         ]
         findings = _compare_columns(columns, market, cut)
     figures = zip(("mean", "variance"), scale(market, original), scale(other, altered), strict=True)
+    columns = [*market.feature_names, *(f"deviation of {name}" for name in market.feature_names)]
     for what, before, after in figures:
         for i in np.flatnonzero(_differs(before, after)):
-            name = f"{what} of {market.feature_names[i]} {fold}"
+            name = f"{what} of {columns[i]} {fold}"
             findings.append(Finding(N_("scaling"), name, "", cut, cut))
     return findings
 

@@ -12,12 +12,12 @@ class RollingDeviation(layers.Layer):
     """Maps bars (batch, time, features) to (batch, time, 2 * features), float32.
 
     Each bar, then the standard deviation of every feature over the last `bars` bars up to and with
-    it, of fewer where the input begins later. No bar knows a later one. An xLSTM sums up what it
-    reads, but a square is not in its reach: without this it has to learn how unsteady each feature
-    is, which trees and regression are told.
+    it, of fewer where the input begins later. No bar knows a later one. Without this
+    the network has to learn how unsteady each feature is, which trees and regression are told.
 
-    Averages are products with a matrix, of distances to the first bar: whatever level a feature
-    has, it costs the deviations no digits.
+    Averages are products with a matrix, of distances to the first bar: a level far from 0 costs
+    the deviations no digits, unless the first bar itself lies far from the others. Values must be
+    finite: NaN and infinity reach all bars.
 
     Args:
         bars: that a deviation looks at, at least 1.
