@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from threadpoolctl import ThreadpoolController
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[float], None]  # takes the share that is done
@@ -49,6 +51,9 @@ class _Left(BaseException):
 def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], Result]]:
     """Works in a thread; where the context is left before the end, the work is given up.
 
+    Libraries that have threads of their own (OpenMP, BLAS) get half of the cores for it: two that
+    wait for each other at every step, beside others on the same cores, cost all of them time.
+
     It is given up wherever it is in Python code, as Ctrl-C would end it in the main thread: a call
     of compiled code, such as a round of boosting, is waited for.
 
@@ -61,10 +66,12 @@ def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], 
     """
     told, result, ending = _Told(), Future(), threading.Lock()
     context = contextvars.copy_context()
+    libraries, most = ThreadpoolController(), max(1, num_cores() // 2)
 
     def run() -> None:
         with contextlib.suppress(_Left):
             try:
+                libraries.limit(limits=most, user_api="openmp")  # of this thread alone
                 answer = context.run(work, told)
             except BaseException as error:  # raised where the result is asked for
                 ended = functools.partial(result.set_exception, error)
@@ -78,14 +85,15 @@ def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], 
         return result.result()
 
     thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield wait
-    finally:
-        with ending:
-            if not result.done():
-                _raise_in(thread, _Left)
-        thread.join()
+    with libraries.limit(limits=most, user_api="blas"):  # of all threads
+        thread.start()
+        try:
+            yield wait
+        finally:
+            with ending:
+                if not result.done():
+                    _raise_in(thread, _Left)
+            thread.join()
 
 
 def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:

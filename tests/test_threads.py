@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from core import threads
 from core.i18n import language, speaking
@@ -98,3 +99,14 @@ def test_work_that_ends_while_the_context_is_left_raises_nothing_in_its_thread(m
         with threads.beside(lambda progress: None):
             pass
     assert raised == []
+
+
+def test_work_beside_leaves_half_of_the_cores_to_what_it_is_beside(monkeypatch):
+    def pools(progress):
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    monkeypatch.setattr(threads, "num_cores", lambda: 2)
+    with threadpool_limits(2):
+        with threads.beside(pools) as wait:
+            assert wait(lambda share: None) == {1}
+        assert pools(None) == {2}
