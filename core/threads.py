@@ -51,8 +51,9 @@ class _Left(BaseException):
 def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], Result]]:
     """Works in a thread; where the context is left before the end, the work is given up.
 
-    Libraries that have threads of their own (OpenMP, BLAS) get half of the cores for it: two that
-    wait for each other at every step, beside others on the same cores, cost all of them time.
+    Libraries that have threads of their own (OpenMP, BLAS) get half of the cores for it, or fewer
+    where the environment says so: two that wait for each other at every step, beside others on the
+    same cores, cost all of them time.
 
     It is given up wherever it is in Python code, as Ctrl-C would end it in the main thread: a call
     of compiled code, such as a round of boosting, is waited for.
@@ -66,12 +67,12 @@ def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], 
     """
     told, result, ending = _Told(), Future(), threading.Lock()
     context = contextvars.copy_context()
-    libraries, most = ThreadpoolController(), max(1, num_cores() // 2)
+    libraries = ThreadpoolController()
 
     def run() -> None:
         with contextlib.suppress(_Left):
             try:
-                libraries.limit(limits=most, user_api="openmp")  # of this thread alone
+                _halve(libraries, "openmp")  # of this thread alone
                 answer = context.run(work, told)
             except BaseException as error:  # raised where the result is asked for
                 ended = functools.partial(result.set_exception, error)
@@ -85,7 +86,7 @@ def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], 
         return result.result()
 
     thread = threading.Thread(target=run)
-    with libraries.limit(limits=most, user_api="blas"):  # of all threads
+    with _halve(libraries, "blas"):  # of all threads
         thread.start()
         try:
             yield wait
@@ -94,6 +95,12 @@ def beside(work: Callable[[Progress], Result]) -> Iterator[Callable[[Progress], 
                 if not result.done():
                     _raise_in(thread, _Left)
             thread.join()
+
+
+def _halve(libraries: ThreadpoolController, api: str) -> Any:
+    """Gives libraries half of the cores at most, and returns a context that takes that back."""
+    threads = (library["num_threads"] for library in libraries.select(user_api=api).info())
+    return libraries.limit(limits=min([max(1, num_cores() // 2), *threads]), user_api=api)
 
 
 def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:

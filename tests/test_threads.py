@@ -1,10 +1,13 @@
 """Work in threads: in order, at once, in the language of now, and given up when nobody waits."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from core import threads
 from core.i18n import language, speaking
@@ -101,12 +104,27 @@ def test_work_that_ends_while_the_context_is_left_raises_nothing_in_its_thread(m
     assert raised == []
 
 
-def test_work_beside_leaves_half_of_the_cores_to_what_it_is_beside(monkeypatch):
-    def pools(progress):
-        return {pool["num_threads"] for pool in threadpool_info()}
-
-    monkeypatch.setattr(threads, "num_cores", lambda: 2)
-    with threadpool_limits(2):
-        with threads.beside(pools) as wait:
-            assert wait(lambda share: None) == {1}
-        assert pools(None) == {2}
+@pytest.mark.parametrize(("given", "cores", "left"), [(2, 2, 1), (1, 4, 1), (2, 16, 2)])
+def test_libraries_get_half_of_the_cores_beside_but_no_more_than_they_had(given, cores, left):
+    script = f"""
+import sklearn.ensemble  # has OpenMP
+from threadpoolctl import threadpool_info
+from core import threads
+threads.num_cores = lambda: {cores}
+def pools(progress=None):
+    print(sorted({{(pool["user_api"], pool["num_threads"]) for pool in threadpool_info()}}))
+with threads.beside(pools) as wait:
+    wait(lambda share: None)
+pools()
+"""
+    given_to = {name: str(given) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | given_to,
+        cwd=Path(threads.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    both = "[('blas', {0}), ('openmp', {0})]"
+    assert told == [both.format(left), both.format(given)]
