@@ -7,6 +7,7 @@ from keras import ops
 from scipy.special import log_softmax
 
 PerClass = float | Sequence[float]  # one number counts for all classes
+_AT_ONCE = 1 << 16  # windows: of two million, all at once would take 240 MB on the way
 
 
 def plain(value: PerClass | Sequence[Sequence[float]] | None) -> float | list | None:
@@ -34,5 +35,10 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         logits: (windows, classes); log-probabilities are logits too.
         labels: class codes, (windows,).
     """
-    log_p = log_softmax(np.asarray(logits, np.float64), axis=-1)
-    return -log_p[np.arange(len(labels)), labels]
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    losses = np.empty(len(labels))
+    for start in range(0, len(labels), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        log_p = log_softmax(logits[part].astype(np.float64), axis=-1)
+        losses[part] = -log_p[np.arange(len(log_p)), labels[part]]
+    return losses

@@ -79,7 +79,7 @@ def test_drift_compares_training_with_test_windows(market):
     assert found["rsi"] == stability_index(column[fold.train], column[fold.test])
 
 
-def test_the_learners_see_every_training_window_up_to_a_limit(market, monkeypatch):
+def test_the_learners_see_every_window_up_to_a_limit(market, monkeypatch):
     (fold,) = market.folds
     monkeypatch.setattr(fold_baselines, "_CHUNK", 100)
     found = fitting_windows(market, fold)
@@ -88,17 +88,29 @@ def test_the_learners_see_every_training_window_up_to_a_limit(market, monkeypatc
         found["train"].x, window_summary(gather(market.features, fold.train, 10))
     )
     np.testing.assert_array_equal(found["train"].labels, fold.labels[fold.train])
-    monkeypatch.setattr(fold_baselines, "_MOST_FITTED", 200)
+    monkeypatch.setattr(fold_baselines, "_MOST", {"train": 200, "validation": 50})
     few = fitting_windows(market, fold)
-    assert [len(few[name].labels) for name in ("train", "validation", "test")] == [
-        200,
-        len(fold.validation),
-        len(fold.test),
-    ]
-    assert few["train"].blocks.max() == found["train"].blocks.max()  # the whole time, evenly
+    assert {name: len(windows.labels) for name, windows in few.items()} == {
+        "train": 200,
+        "validation": 50,
+        "test": len(fold.test),
+    }
+    for name, windows in few.items():  # the whole time, evenly
+        assert windows.blocks.max() == found[name].blocks.max()
 
 
-def test_test_windows_are_answered_by_parts_as_all_at_once(market, monkeypatch):
+def test_all_windows_are_answered_though_few_choose(market, monkeypatch):
+    (fold,) = market.folds
+    monkeypatch.setattr(fold_baselines, "_MOST", {"train": 200, "validation": 50})
+    for learner in fit_learners(market, fold, seed=0).values():
+        for split, probabilities in learner.probabilities.items():
+            summaries = window_summary(gather(market.features, getattr(fold, split), 10))
+            np.testing.assert_allclose(
+                learner.fitted.predict_proba(summaries), probabilities, rtol=0, atol=1e-12
+            )
+
+
+def test_windows_are_answered_by_parts_as_all_at_once(market, monkeypatch):
     (fold,) = market.folds
     few = replace(fold, train=fold.train[::4], validation=fold.validation[::4])
     whole = fit_learners(market, few, seed=0)
@@ -113,7 +125,8 @@ def test_test_windows_are_answered_by_parts_as_all_at_once(market, monkeypatch):
     monkeypatch.setattr(fold_baselines, "_AT_ONCE", 64)
     monkeypatch.setattr(fitted, "_AT_ONCE", 32)
     by_parts = fit_learners(market, few, seed=0)
-    assert max(summarised[2:]) == 64 and sum(summarised[2:]) == len(fold.test)
+    assert max(summarised[2:]) == 64
+    assert sum(summarised[2:]) == len(few.validation) + len(few.test)
     assert list(by_parts) == list(whole)
     for name, learner in whole.items():
         for split, probabilities in learner.probabilities.items():

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from models import probabilities
 from models.probabilities import cross_entropies, log_of_rest, plain
 
 
@@ -18,6 +19,13 @@ def test_cross_entropies_of_single_precision_are_summed_in_double():
     found = cross_entropies(logits, labels)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, cross_entropies(logits.astype("float64"), labels))
+
+
+def test_cross_entropies_by_parts_are_those_of_all_at_once(monkeypatch):
+    logits, labels = np.random.default_rng(2).normal(size=(9, 3)), np.arange(9) % 3
+    whole = cross_entropies(logits, labels)
+    monkeypatch.setattr(probabilities, "_AT_ONCE", 4)
+    np.testing.assert_array_equal(cross_entropies(logits, labels), whole)
 
 
 def test_log_of_rest_keeps_what_a_difference_from_1_would_lose():

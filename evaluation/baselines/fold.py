@@ -17,9 +17,10 @@ from evaluation.baselines.summaries import SUMMARIES, Windows, window_summary
 from evaluation.judge import SPLITS, BySplit, blocks_of
 
 _CHUNK = 4096  # windows gathered at a time
-# Training windows that a fitted baseline sees, evenly spaced where there are more: of a million
-# every fourth, which shares all bars but four with the next. Summaries take 120 MB then.
-_MOST_FITTED = 250_000
+# Windows that a baseline is fitted to and chosen by, evenly spaced where there are more: of a
+# million every fourth, which shares all bars but four with the next. Summaries of 250,000 take
+# 120 MB, and twice that in float64.
+_MOST = {"train": 250_000, "validation": 125_000}
 _AT_ONCE = 1 << 15  # windows answered at a time; their summaries take 16 MB
 TREES = N_("boosted trees")  # come last: they have the windows in float64
 FITTED = {
@@ -65,15 +66,16 @@ def fit_learners(
     wanted, fits = [name for name in FITTED if name in names], {}
     if not wanted:
         return {}
-    windows, prior = fitting_windows(market, fold, sums, SPLITS[:2]), training_prior(fold)
-    of_validation = {}
+    splits = SPLITS[:2] if chosen is None else SPLITS[:1]
+    windows, prior = fitting_windows(market, fold, sums, splits), training_prior(fold)
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
         release_memory()  # arrays of other sizes would not fill the gaps
         if baseline == TREES:
-            windows["validation"] = windows["validation"].in_float64()
+            for split in splits:
+                windows[split] = windows[split].in_float64()
         if chosen is None:
-            fitted = FITTED[baseline](
+            fits[baseline] = FITTED[baseline](
                 windows["train"],
                 windows["validation"],
                 prior=prior,
@@ -82,14 +84,15 @@ def fit_learners(
             )
         else:
             before = chosen[baseline]
-            fitted = fitted_anew(before, windows["train"], prior=prior, seed=seed)
-        fits[baseline] = fitted
-        of_validation[baseline] = fitted.predict_proba(windows["validation"].x)
+            fits[baseline] = fitted_anew(before, windows["train"], prior=prior, seed=seed)
     del windows
-    of_test = _answers(market, fold.test, fits, sums, lambda: progress(1.0))
+    answered = {
+        split: _answers(market, getattr(fold, split), fits, sums, lambda: progress(1.0))
+        for split in SPLITS[1:]
+    }
     release_memory()
     return {
-        name: Learner(fitted, {"validation": of_validation[name], "test": of_test[name]})
+        name: Learner(fitted, {split: answers[name] for split, answers in answered.items()})
         for name, fitted in fits.items()
     }
 
@@ -143,15 +146,15 @@ def fitting_windows(
 ) -> dict[str, Windows]:
     """Returns the windows of splits as the fitted baselines see them.
 
-    Of more than 250,000 training windows as many, evenly spaced; of the other splits all.
+    Of training and validation windows no more than `_MOST`, evenly spaced; of the test windows all.
     """
-    ends = {name: getattr(fold, name) for name in splits}
-    if "train" in ends:
-        ends["train"] = fold.train[subsample(len(fold.train), _MOST_FITTED)]
-    return {
-        name: Windows(_summaries(market, rows, sums), fold.labels[rows], blocks_of(market, rows))
-        for name, rows in ends.items()
-    }
+    windows = {}
+    for name in splits:
+        ends = getattr(fold, name)
+        ends = ends[subsample(len(ends), _MOST.get(name, 0))]
+        summaries = _summaries(market, ends, sums)
+        windows[name] = Windows(summaries, fold.labels[ends], blocks_of(market, ends))
+    return windows
 
 
 def _summaries(market: Market, ends: np.ndarray, sums: type[np.floating] | None) -> np.ndarray:

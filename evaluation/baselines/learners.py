@@ -6,6 +6,7 @@ to be, how long to train, and the temperature about the prior.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -91,11 +92,10 @@ def boosted_trees(
         progress: called with the share that is done.
     """
     few = train[subsample(len(train.labels), _MOST_JUDGED)]
-    parts = [*_parts_left_out(few), (few, validation)]
     judges = []
-    for fitting, left in parts:
+    for fitting, left in chain(_parts_left_out(few), [(few, validation)]):
         judges.append((_judge(fitting, left, prior, seed), left))
-        progress(len(judges) / len(parts))
+        progress(len(judges) / (PARTS + 1))
     weights = np.array([len(left.labels) for _, left in judges], float)
     weights[:-1] *= len(train.labels) / len(few.labels)
     curves = [_nll_by_rounds(judge) for judge, _ in judges]  # of each part (ROUNDS,)

@@ -80,8 +80,9 @@ def class_bands(
     """
     bands = np.zeros(len(labels), np.uint8)
     for label in np.unique(labels).tolist():
-        losses = cross_entropies(logits, np.full(len(labels), label))
-        ranked = np.sort(np.where(np.isnan(losses), np.inf, losses)[labels == label])[::-1]
+        losses = cross_entropies(logits, np.full(len(labels), label, np.uint8))
+        own = losses[labels == label]
+        ranked = np.sort(np.where(np.isnan(own), np.inf, own))[::-1]
         first = int(np.ceil(trim_fraction * len(ranked)))
         band = ranked[first : first + int(np.ceil(top_k_fraction * len(ranked)))]
         if len(band):
