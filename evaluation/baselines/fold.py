@@ -22,11 +22,12 @@ _CHUNK = 4096  # windows gathered at a time
 # 120 MB, and twice that in float64.
 _MOST = {"train": 250_000, "validation": 125_000}
 _AT_ONCE = 1 << 15  # windows answered at a time; their summaries take 16 MB
-TREES = N_("boosted trees")  # come last: they have the windows in float64
 FITTED = {
     N_("logistic regression"): logistic_regression,
-    TREES: boosted_trees,
+    N_("boosted trees"): boosted_trees,
 }
+# scikit-learn's trees would hold a copy in float64 beside what they are given.
+_DTYPES = {"logistic regression": np.float32, "boosted trees": np.float64}
 
 
 class Learner(NamedTuple):
@@ -66,14 +67,12 @@ def fit_learners(
     wanted, fits = [name for name in FITTED if name in names], {}
     if not wanted:
         return {}
-    splits = SPLITS[:2] if chosen is None else SPLITS[:1]
-    windows, prior = fitting_windows(market, fold, sums, splits), training_prior(fold)
+    splits, prior = SPLITS[:2] if chosen is None else SPLITS[:1], training_prior(fold)
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
+        windows = {}  # made anew: both types of number at once would take 0.4 GB
         release_memory()  # arrays of other sizes would not fill the gaps
-        if baseline == TREES:
-            for split in splits:
-                windows[split] = windows[split].in_float64()
+        windows = fitting_windows(market, fold, sums, splits, _DTYPES[baseline])
         if chosen is None:
             fits[baseline] = FITTED[baseline](
                 windows["train"],
@@ -143,6 +142,7 @@ def fitting_windows(
     fold: Fold,
     sums: type[np.floating] | None = None,
     splits: Collection[str] = SPLITS,
+    dtype: type[np.floating] = np.float32,
 ) -> dict[str, Windows]:
     """Returns the windows of splits as the fitted baselines see them.
 
@@ -152,14 +152,19 @@ def fitting_windows(
     for name in splits:
         ends = getattr(fold, name)
         ends = ends[subsample(len(ends), _MOST.get(name, 0))]
-        summaries = _summaries(market, ends, sums)
+        summaries = _summaries(market, ends, sums, dtype)
         windows[name] = Windows(summaries, fold.labels[ends], blocks_of(market, ends))
     return windows
 
 
-def _summaries(market: Market, ends: np.ndarray, sums: type[np.floating] | None) -> np.ndarray:
+def _summaries(
+    market: Market,
+    ends: np.ndarray,
+    sums: type[np.floating] | None,
+    dtype: type[np.floating] = np.float32,
+) -> np.ndarray:
     num_columns = SUMMARIES * market.features.shape[1]
-    summaries = np.empty((len(ends), num_columns), np.float32)
+    summaries = np.empty((len(ends), num_columns), dtype)
     for start in range(0, len(ends), _CHUNK):
         windows = gather(market.features, ends[start : start + _CHUNK], market.sequence_length)
         summaries[start : start + _CHUNK] = window_summary(windows, sums)

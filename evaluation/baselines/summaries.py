@@ -12,7 +12,7 @@ class Windows:
     """Windows as the learners see them.
 
     Attributes:
-        x: summaries, float32 (windows, columns).
+        x: summaries, float32 or the same in float64 (windows, columns).
         labels: class codes, (windows,).
         blocks: number of each window's block of time, as long as a window with its label,
             (windows,).
@@ -25,10 +25,6 @@ class Windows:
     def __getitem__(self, chosen: np.ndarray) -> "Windows":
         """Returns some of them."""
         return Windows(self.x[chosen], self.labels[chosen], self.blocks[chosen])
-
-    def in_float64(self) -> "Windows":
-        """Returns the same for scikit-learn's trees, which would hold a copy beside them."""
-        return Windows(self.x.astype(np.float64), self.labels, self.blocks)
 
 
 def window_summary(x: np.ndarray, sums: type[np.floating] | None = None) -> np.ndarray:
