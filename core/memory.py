@@ -13,14 +13,15 @@ them, so memory is given up at these points and nowhere else:
 - `data.market.market` has found the windows, and later has dropped what only the labels are made
   of.
 
-Training: what the compiler left in the heaps of its threads is given up at the end of the first
-epoch (`models.training.callbacks.callback_list`), and what is left between the fits of the
-baselines beside it (`evaluation.baselines.fold`). Nothing else is: each compiled step asks for one
-block of tens or hundreds of MB and frees it. The C library would map that block anew each time, and
-the system would clear every page of it: 40 % of a step's time, measured on two cores (26 ms instead
-of 15 with sequences, 42 instead of 24 with windows). Threads keep their own heaps: one that all
-shared made them wait for each other (61,000 waits instead of 9,000 in three epochs, mostly of the
-compiler) and steps 8 % slower.
+Training: what the compiler left in the heaps of its threads is given up after the first epoch
+(`models.training.callbacks.callback_list`), what is left between the fits of the baselines beside
+it (`evaluation.baselines.fold`), and all that a fold's training held once it has ended
+(`recipe.run.run`). Nothing else is: each compiled step asks for one block of tens or hundreds of MB
+and frees it. The C library would map that block anew each time, and the system would clear every
+page of it: 40 % of a step's time, measured on two cores (26 ms instead of 15 with sequences, 42
+instead of 24 with windows). Threads keep their own heaps: one that all shared made them wait for
+each other (61,000 waits instead of 9,000 in three epochs, mostly of the compiler) and steps 8 %
+slower.
 """
 
 import contextlib

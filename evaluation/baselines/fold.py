@@ -26,7 +26,7 @@ FITTED = {
     N_("logistic regression"): logistic_regression,
     N_("boosted trees"): boosted_trees,
 }
-# scikit-learn's trees would hold a copy in float64 beside what they are given.
+# Of training windows: scikit-learn's trees would hold a copy in float64 beside them.
 _DTYPES = {"logistic regression": np.float32, "boosted trees": np.float64}
 
 
@@ -70,7 +70,7 @@ def fit_learners(
     splits, prior = SPLITS[:2] if chosen is None else SPLITS[:1], training_prior(fold)
     for place, baseline in enumerate(wanted):
         progress(place / len(wanted))
-        windows = {}  # made anew: both types of number at once would take 0.4 GB
+        windows = {}  # made anew, for both types of number at once would take 0.4 GB
         release_memory()  # arrays of other sizes would not fill the gaps
         windows = fitting_windows(market, fold, sums, splits, _DTYPES[baseline])
         if chosen is None:
@@ -147,12 +147,13 @@ def fitting_windows(
     """Returns the windows of splits as the fitted baselines see them.
 
     Of training and validation windows no more than `_MOST`, evenly spaced; of the test windows all.
+    Summaries of training windows are of `dtype`, which changes no number.
     """
     windows = {}
     for name in splits:
         ends = getattr(fold, name)
         ends = ends[subsample(len(ends), _MOST.get(name, 0))]
-        summaries = _summaries(market, ends, sums, dtype)
+        summaries = _summaries(market, ends, sums, dtype if name == "train" else np.float32)
         windows[name] = Windows(summaries, fold.labels[ends], blocks_of(market, ends))
     return windows
 

@@ -189,7 +189,8 @@ def _judge(clear: Windows, left: Windows, prior: np.ndarray, seed: int) -> Fitte
     known = left if seen.all() else left[seen]  # a copy of a million windows takes 1 GB
     early = {"early_stopping": True, "scoring": "loss", "n_iter_no_change": _PATIENCE, "tol": 0.0}
     trees = _trees(len(clear.labels), max(ROUNDS), seed, **early)
-    trees.fit(clear.x, clear.labels, X_val=known.x, y_val=known.labels)
+    x_left = known.x.astype(np.float64, copy=False)  # else scikit-learn holds two copies beside it
+    trees.fit(clear.x, clear.labels, X_val=x_left, y_val=known.labels)
     return Fitted(trees, classes, np.asarray(prior))
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from config import Flags, as_dict
 from core.i18n import LANGUAGES, _, speaking
+from core.memory import release_memory
 from core.threads import Progress, beside
 from data.market.market import Market
 from evaluation import judge
@@ -158,6 +159,7 @@ class _Run:
             if not brief:  # before the baselines, since other processes take part
                 importance = explain(result.deployed.answer, self.market, fold, seed=seed)
             shown = {} if brief else result.blend.learners if result.blend else fitted()
+        release_memory()  # the training's, before its figures are made
         baselines = baseline_probabilities(self.market, fold, shown)
         return dataclasses.replace(result, importance=importance, baselines=baselines)
 

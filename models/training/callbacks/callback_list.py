@@ -55,6 +55,7 @@ class CompileBeside(keras.callbacks.Callback):
         self.parts = [part for part in parts if part is not None]
         self.seconds = 0.0
         self._running: list[Future] = []
+        self._has_compiled = False  # in the epoch before
 
     def on_train_begin(self, logs=None):
         if keras.backend.backend() == "tensorflow":
@@ -68,10 +69,14 @@ class CompileBeside(keras.callbacks.Callback):
         started = time.perf_counter()
         for task in self._running:
             task.result()
-        if self._running:
-            release_memory()  # the compiler's, in the heaps of its threads
+        self._has_compiled = bool(self._running)
         self._running = []
         self.seconds += time.perf_counter() - started
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._has_compiled:
+            release_memory()  # the compiler's, in the heaps of its threads; a first validation's
+            self._has_compiled = False
 
 
 @dataclass
