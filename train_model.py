@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -58,7 +59,8 @@ def _run(argv: list[str]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\n" + _("interrupted"), training.how_to_go_on(folder), sep="; ", file=sys.stderr)
-        return INTERRUPTED
+    gc.collect()  # the batches of TensorFlow, which would warn of them once Python has ended
+    return INTERRUPTED
 
 
 def _unknown(left: Sequence[str], *tried: argparse.ArgumentParser) -> str:

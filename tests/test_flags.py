@@ -30,6 +30,7 @@ TINY = {
     "LR_WARMUP_EPOCHS": 0.5,
     "AFL_WARMUP_EPOCHS": 2,
     "CE_WEIGHT_START": 0.9,  # some focal loss in every epoch, for there to be something to restore
+    "GRADIENT_CLIP_NORM": 0.1,  # below that of some steps
     "LOGIT_CLIP": 1.0,
     "LOGIT_CLIP_RELEASE_EPOCH": 2,
     "HNM_START_EPOCH": 1,

@@ -91,7 +91,7 @@ def test_a_run_killed_at_a_random_point_goes_on(number, epoch, uninterrupted, ba
 @pytest.mark.slow
 def test_ctrl_c_ends_a_training_cleanly(bars_file, tmp_path):
     folder = tmp_path / "one"
-    status, errors = killed_run(folder, bars_file, 0, 0.1, signal.SIGINT)
+    status, errors = killed_run(folder, bars_file, 0, 0.03, signal.SIGINT)  # while it trains
     assert status == 130
     assert errors.strip() == f"interrupted; go on with: python train_model.py resume {folder}"
 
