@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 
 from models import probabilities
 from models.probabilities import cross_entropies, log_of_rest, plain
@@ -26,6 +27,9 @@ def test_cross_entropies_by_parts_are_those_of_all_at_once(monkeypatch):
     whole = cross_entropies(logits, labels)
     monkeypatch.setattr(probabilities, "_AT_ONCE", 4)
     np.testing.assert_array_equal(cross_entropies(logits, labels), whole)
+    np.testing.assert_array_equal(cross_entropies(logits, labels.tolist()), whole)
+    with pytest.raises(IndexError):  # the ninth window's logits would do for any number of labels
+        cross_entropies(logits, np.zeros(12, int))
 
 
 def test_log_of_rest_keeps_what_a_difference_from_1_would_lose():
