@@ -85,8 +85,12 @@ def test_with_the_correction_the_best_answer_is_the_true_one(spacing):
 
 def test_a_loss_that_is_no_number_ranks_highest_and_lies_in_no_band():
     logits, labels = np.array([[3.0, 0], [2, 0], [np.nan, 0], [1, 0], [0, 0]]), np.zeros(5, int)
-    for trim, expected in ((0.2, [0, 0, 0, 0, 1]), (0.4, [0, 0, 0, 1, 0])):
-        found = class_bands(logits, labels, top_k_fraction=0.2, trim_fraction=trim)
+    for trim, top, expected in (
+        (0.0, 0.4, [0, 0, 0, 0, 1]),
+        (0.2, 0.2, [0, 0, 0, 0, 1]),
+        (0.4, 0.2, [0, 0, 0, 1, 0]),
+    ):
+        found = class_bands(logits, labels, top_k_fraction=top, trim_fraction=trim)
         assert found.tolist() == expected
 
 
