@@ -15,7 +15,7 @@ them, so memory is given up at these points and nowhere else:
 
 Training: what the compiler left in the heaps of its threads is given up after the first epoch
 (`models.training.callbacks.callback_list`), what is left between the fits of the baselines beside
-it (`evaluation.baselines.fold`), and all that a fold's training held once it has ended
+it (`evaluation.baselines.fold`), and what a fold's training left once it has ended
 (`recipe.run.run`). Nothing else is: each compiled step asks for one block of tens or hundreds of MB
 and frees it. The C library would map that block anew each time, and the system would clear every
 page of it: 40 % of a step's time, measured on two cores (26 ms instead of 15 with sequences, 42

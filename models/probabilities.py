@@ -40,5 +40,5 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for start in range(0, len(labels), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         log_p = log_softmax(logits[part].astype(np.float64), axis=-1)
-        losses[part] = -log_p[np.arange(len(log_p)), labels[part]]
+        losses[part] = -log_p[np.arange(len(losses[part])), labels[part]]
     return losses

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from core.priors import fit_temperature, tempered
+from evaluation.baselines import learners
 from evaluation.baselines.learners import (
     PARTS,
     PENALTIES,
@@ -215,8 +216,8 @@ def test_trees_grow_longer_where_there_is_more_to_learn():
     assert rounds[0] > 5 * rounds[1] == 5 * ROUNDS[0]
 
 
-def test_the_parts_left_out_are_clear_of_what_the_judges_are_fitted_to(summaries):
-    train, _ = summaries
+def test_the_parts_left_out_are_clear_of_what_the_judges_are_fitted_to(summaries, monkeypatch):
+    train, validation = summaries
     parts = list(_parts_left_out(train))
     assert len(parts) == PARTS
     for clear, left in parts:
@@ -224,9 +225,20 @@ def test_the_parts_left_out_are_clear_of_what_the_judges_are_fitted_to(summaries
         assert gaps.min() == 2  # of blocks as long as a window: no bar is shared
     together = np.concatenate([left.x for _, left in parts])
     np.testing.assert_array_equal(together, train.x)  # each window once
+    shares, judged, judge = [], [], learners._judge
+
+    def noted(clear, left, *given):
+        judged.append(left)
+        return judge(clear, left, *given)
+
+    monkeypatch.setattr(learners, "_judge", noted)
+    boosted_trees(train, validation, prior=PRIOR, progress=shares.append)
+    assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert judged[-1] is validation  # no part whose temperature is asked
     few = windows_of(train.x, train.labels, num_blocks=5)
     assert not list(_parts_left_out(few))
-    assert boosted_trees(few, summaries[1], prior=PRIOR).rounds in ROUNDS
+    assert boosted_trees(few, validation, prior=PRIOR, progress=shares.append).rounds in ROUNDS
+    assert shares[5:] == [0.2]
 
 
 def test_trees_are_cooled_no_more_than_the_parts_left_out_ask_for(summaries):

@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ from small_market import SETTINGS
 
 from data.bars.synthetic import random_walk
 from data.market.market import build_market, training_prior
-from data.market.windows import gather
+from data.market.windows import gather, subsample
 from evaluation.baselines import fitted
 from evaluation.baselines import fold as fold_baselines
 from evaluation.baselines.fold import fit_learners, fitting_windows
@@ -97,6 +98,46 @@ def test_the_learners_see_every_window_up_to_a_limit(market, monkeypatch):
     }
     for name, windows in few.items():  # the whole time, evenly
         assert windows.blocks.max() == found[name].blocks.max()
+        kept = subsample(len(found[name].labels), len(windows.labels))
+        np.testing.assert_array_equal(windows.x, found[name].x[kept])
+        np.testing.assert_array_equal(windows.labels, found[name].labels[kept])
+
+
+def test_windows_are_of_one_learner_at_a_time_in_the_type_that_spares_a_copy(market, monkeypatch):
+    (fold,) = market.folds
+    seen, held = [], []
+
+    def learner(train, validation, *, prior, seed, progress):
+        held.append(weakref.ref(train))
+        seen.append((train.x.dtype.name, validation.x.dtype.name))
+        return fitted.Fitted(None, np.array([1]), prior)
+
+    def give_up():
+        assert all(windows() is None for windows in held)
+        seen.append("given up")
+
+    monkeypatch.setattr(fold_baselines, "FITTED", dict.fromkeys(fold_baselines.FITTED, learner))
+    monkeypatch.setattr(fold_baselines, "release_memory", give_up)
+    fit_learners(market, fold, seed=0)
+    regression, trees = ("float32", "float32"), ("float64", "float32")
+    assert seen == ["given up", regression, "given up", trees, "given up"]
+
+
+def test_the_share_that_is_done_rises_and_is_told_before_each_part_of_the_answers(
+    market, monkeypatch
+):
+    (fold,) = market.folds
+    few = replace(fold, train=fold.train[:50], validation=fold.validation[:5], test=fold.test[:12])
+
+    def learner(train, validation, *, prior, seed, progress):
+        progress(0.5)
+        return fitted.Fitted(None, np.array([1]), prior)
+
+    shares = []
+    monkeypatch.setattr(fold_baselines, "FITTED", dict.fromkeys(fold_baselines.FITTED, learner))
+    monkeypatch.setattr(fold_baselines, "_AT_ONCE", 5)
+    fit_learners(market, few, seed=0, progress=shares.append)
+    assert shares == [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
 
 
 def test_all_windows_are_answered_though_few_choose(market, monkeypatch):

@@ -83,6 +83,17 @@ def test_with_the_correction_the_best_answer_is_the_true_one(spacing):
     assert np.corrcoef(side, bent[:, 2] - bent[:, 0])[0, 1] < 0.5
 
 
+def test_a_loss_that_is_no_number_ranks_highest_and_lies_in_no_band():
+    logits, labels = np.array([[3.0, 0], [2, 0], [np.nan, 0], [1, 0], [0, 0]]), np.zeros(5, int)
+    for trim, top, expected in (
+        (0.0, 0.4, [0, 0, 0, 0, 1]),
+        (0.2, 0.2, [0, 0, 0, 0, 1]),
+        (0.4, 0.2, [0, 0, 0, 1, 0]),
+    ):
+        found = class_bands(logits, labels, top_k_fraction=top, trim_fraction=trim)
+        assert found.tolist() == expected
+
+
 def test_whether_a_window_is_in_a_band_does_not_depend_on_its_label():
     _, logits, labels = world(3000)
     bands = class_bands(logits, labels, **BAND)

@@ -1,5 +1,7 @@
 import keras
 import numpy as np
+import pytest
+from scipy.special import log_softmax
 
 from models import probabilities
 from models.probabilities import cross_entropies, log_of_rest, plain
@@ -18,7 +20,8 @@ def test_cross_entropies_of_single_precision_are_summed_in_double():
     labels = np.arange(9) % 3
     found = cross_entropies(logits, labels)
     assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, cross_entropies(logits.astype("float64"), labels))
+    log_p = log_softmax(logits.astype("float64"), axis=-1)
+    np.testing.assert_array_equal(found, -log_p[np.arange(9), labels])
 
 
 def test_cross_entropies_by_parts_are_those_of_all_at_once(monkeypatch):
@@ -26,6 +29,9 @@ def test_cross_entropies_by_parts_are_those_of_all_at_once(monkeypatch):
     whole = cross_entropies(logits, labels)
     monkeypatch.setattr(probabilities, "_AT_ONCE", 4)
     np.testing.assert_array_equal(cross_entropies(logits, labels), whole)
+    np.testing.assert_array_equal(cross_entropies(logits, labels.tolist()), whole)
+    with pytest.raises(IndexError):  # the ninth window's logits would do for any number of labels
+        cross_entropies(logits, np.zeros(12, int))
 
 
 def test_log_of_rest_keeps_what_a_difference_from_1_would_lose():

@@ -46,6 +46,22 @@ def test_the_baselines_are_fitted_while_the_network_is_trained(market, monkeypat
     assert set(train(market, tmp_path).baselines) == {"constant prior", "persistence"}
 
 
+def test_memory_is_given_up_between_a_training_and_its_figures(market, monkeypatch, tmp_path):
+    seen, (fold,) = [], market.folds
+
+    def train_fold(*given, **options):
+        seen.append("trained")
+        return FoldResult(fold, Deployed(None, {}, {}, (None, None)), [])
+
+    monkeypatch.setattr(run, "fit_learners", lambda *given, **options: {})
+    monkeypatch.setattr(run, "train_fold", train_fold)
+    monkeypatch.setattr(run, "explain", lambda *given, **options: seen.append("explained"))
+    monkeypatch.setattr(run, "release_memory", lambda: seen.append("given up"))
+    monkeypatch.setattr(run, "baseline_probabilities", lambda *given: seen.append("figures"))
+    train(market, tmp_path)
+    assert seen == ["trained", "explained", "given up", "figures"]
+
+
 def test_an_error_of_the_baselines_is_raised_where_they_are_asked_for(
     market, monkeypatch, tmp_path
 ):

@@ -76,7 +76,6 @@ class CompileBeside(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._has_compiled:
             release_memory()  # the compiler's, in the heaps of its threads; a first validation's
-            self._has_compiled = False
 
 
 @dataclass
