@@ -53,7 +53,7 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(1000, 20, 50)
+    gc.set_threshold(2000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

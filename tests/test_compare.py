@@ -254,6 +254,7 @@ def test_rank_correlations_are_compared_where_a_run_has_them(runs):
         lambda table: table.assign(side="up"),
         lambda table: table.assign(label=7),
         lambda table: table.assign(timestamp=0),
+        lambda table: table.assign(symbol=b"\xff"),
     ],
 )
 def test_edited_predictions_are_refused(change, runs, tmp_path, capsys):

@@ -86,7 +86,8 @@ def predictions(path: Path) -> pd.DataFrame:
             faults = columns
         if not _are_times(table.get("timestamp")):
             faults.append("timestamp")
-        faults += ["symbol"] if "symbol" not in table else []
+        if not _are_texts(table.get("symbol")):
+            faults.append("symbol")
     if faults or not len(table):
         raise InputError(
             "{path} must be the predictions of a finished run: {error}",
@@ -98,6 +99,10 @@ def predictions(path: Path) -> pd.DataFrame:
 
 def _are_shares(column: Any) -> bool:
     return column is not None and column.dtype.kind == "f" and bool(column.between(0, 1.001).all())
+
+
+def _are_texts(column: Any) -> bool:
+    return column is not None and all(isinstance(value, str) for value in column.unique())
 
 
 def _are_times(column: Any) -> bool:
